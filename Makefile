@@ -1,0 +1,39 @@
+# Two commands: `make demo` and `make test`. Both install what they need into .venv first.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+PYTHON ?= python3
+# A relative path: the folder's own may hold spaces, which make cannot.
+BIN := .venv/bin
+# Stages call `python`; anny's cache and MLflow's file belong to this folder.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: demo test lint clean
+
+demo: .venv/run.stamp
+	python -m dvc repro
+	@echo
+	@echo "The report:   $(CURDIR)/reports/index.html"
+	@echo "Compare runs: $(CURDIR)/.venv/bin/mlflow ui --backend-store-uri 'sqlite:///$(CURDIR)/mlflow.db'"
+
+test: .venv/test.stamp
+	python -m ruff check .
+	python -m ruff format --check .
+	python -m pytest
+
+lint: .venv/test.stamp
+	python -m ruff check --fix .
+	python -m ruff format .
+
+.venv/run.stamp: pyproject.toml requirements.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is %s" % sys.version) if sys.version_info < (3, 11) else 0'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	touch $@
+
+.venv/test.stamp: .venv/run.stamp requirements-test.txt
+	python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
+	touch $@
+
+clean:
+	rm -rf .venv work

@@ -1,0 +1,422 @@
+"""The whole of ``params.yaml`` as typed, validated objects; nothing else reads that file.
+
+Every block is complete where it stands: a variant holds its whole model and recipe (YAML anchors keep the file
+short), so a DVC stage that depends on ``variants.<name>`` is stale exactly when that variant changed.
+An unknown key, a wrong type or a name that does not exist stops with one :class:`CatalogError` that lists every
+problem with its place in the file and the nearest valid name.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from ruamel.yaml import YAML, YAMLError
+
+from duchenne.errors import UserError
+
+EMOTIONS = (
+    "anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise", "contempt",
+    "anxiety", "helplessness", "disappointment", "repression", "others", "negative", "positive",
+)  # fmt: skip
+"""Every emotion name that a dataset of the field uses; a label outside this list is a spelling mistake."""
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+
+
+class CatalogError(UserError):
+    """``params.yaml`` cannot be used; the message lists every problem, one a line."""
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """`` (did you mean ...?)`` for the closest of ``names``, or an empty string when none is close."""
+    close = difflib.get_close_matches(name, names, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+class Strict(BaseModel):
+    """A block of ``params.yaml``: unknown keys are errors, values never change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def _ordered(value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] > value[1]:
+        raise ValueError(f"the range {list(value)} is empty: give [lowest, highest]")
+    return value
+
+
+Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
+"""Lowest and highest value."""
+
+
+class Synth(Strict):
+    """A rendered set (ours): how many people, which expressions, and the range of every nuisance."""
+
+    kind: Literal["image", "video", "micro"]
+    classes: tuple[str, ...] = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
+    subjects: int = Field(ge=2)
+    per_class: int = Field(1, ge=1, description="samples of each class and subject")
+    seed: int = Field(0, ge=0)
+    size: int = Field(224, ge=64, le=1024, description="height and width of a frame, px")
+    test_share: Share = Field(0.2, description="share of the subjects in the official test part (image sets)")
+    folds: int = Field(5, ge=2, description="subject-disjoint official folds (video sets)")
+    intensity: Range = Field((0.7, 1.1), description="strength of an expression; 1: in full")
+    yaw_sigma: float = Field(6.0, ge=0, description="degrees")
+    pitch_sigma: float = Field(4.0, ge=0, description="degrees")
+    roll_sigma: float = Field(4.0, ge=0, description="degrees")
+    face_share: Range = Field((0.44, 0.54), description="share of the frame's height between brows and chin")
+    shift: float = Field(0.03, ge=0, description="of the face from the middle of the frame, share of the size, in +-")
+    distance: Range = Field((0.6, 1.5), description="of the camera, metres")
+    light_azimuth: Range = Field((-60.0, 60.0), description="degrees from the front, positive: from the right")
+    light_elevation: Range = Field((10.0, 60.0), description="degrees")
+    light_contrast: Range = Field((0.35, 0.75), description="share of the light that comes from the key light")
+    exposure: Range = Field((-0.35, 0.35), description="stops")
+    warmth: Range = Field((-0.12, 0.12), description="of the light: negative blue, positive yellow")
+    background: tuple[Literal["flat", "gradient", "noise", "clutter"], ...] = ("flat", "gradient", "noise", "clutter")
+    blur: Range = Field((0.0, 0.7), description="sigma, px")
+    noise: Range = Field((0.0, 0.02), description="sigma of sensor noise, share of full scale")
+    jpeg_quality: Range = (80.0, 97.0)
+    occlusion: Probability = Field(0.0, description="how often something covers part of the face")
+    gaze: float = Field(0.25, ge=0, le=1, description="how far the eyes may look away; 1: as far as eyes go")
+    fps: float | None = Field(None, gt=0, description="frames a second; null: 25 (video), 200 (micro)")
+    seconds: Range = Field((1.6, 3.2), description="length of a clip (video sets)")
+    dilution: Range = Field((0.2, 0.6), description="share of a clip that shows the expression (video sets)")
+    frames: Range = Field((8.0, 40.0), description="length of a clip (micro sets)")
+
+    @property
+    def rate(self) -> float:
+        """Frames a second of the clips."""
+        return self.fps or (200.0 if self.kind == "micro" else 25.0)
+
+    @field_validator("classes")
+    @classmethod
+    def _known_expressions(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        for name in classes:
+            if name not in EMOTIONS:
+                raise ValueError(f"{name!r} is no emotion name{nearest(name, EMOTIONS)}")
+        return classes
+
+
+class Faces(Strict):
+    """How the faces of a dataset are found and aligned."""
+
+    mode: Literal["detect", "boxes", "aligned"] = Field(
+        "detect", description="find faces; take the boxes of the index; or frames are aligned faces already"
+    )
+    detector: Literal["dlib", "yunet"] = "dlib"
+    detector_model: Path | None = Field(None, description="ONNX file of YuNet")
+    upsample: int = Field(1, ge=0, le=3, description="times the image is doubled in dlib's second look")
+    landmarks: Literal["dlib68"] = "dlib68"
+    landmark_model: Path | None = Field(None, description="a 68-point dlib predictor other than the packaged one")
+    size: int = Field(224, ge=32, le=1024, description="height and width of an aligned face, px")
+    eye_distance: float = Field(
+        0.34,
+        gt=0.1,
+        lt=0.8,
+        description="distance of the eye centres in the aligned face, as a share of its width",
+    )
+    encoding: Literal["jpeg", "png"] = "jpeg"
+    quality: int = Field(95, ge=50, le=100)
+    smoothing: float = Field(
+        0.05, ge=0, description="standard deviation, in seconds, of the Gaussian that smooths a video's key points"
+    )
+    misses: Literal["drop", "whole"] = Field(
+        "drop", description="a sample without a face: leave it out and count it, or use the whole frame"
+    )
+    max_megapixels: float = Field(100.0, gt=0, description="larger images are reported, not decoded")
+
+    @model_validator(mode="after")
+    def _yunet_needs_its_file(self) -> Self:
+        if self.mode == "detect" and self.detector == "yunet" and self.detector_model is None:
+            raise ValueError("detector yunet needs detector_model, the path of its ONNX file (OpenCV Zoo)")
+        return self
+
+
+class Dataset(Strict):
+    """Where the samples are, which emotions they show and how their faces are aligned."""
+
+    layout: Literal["synth", "folder", "manifest"]
+    root: Path
+    classes: list[str] = Field(min_length=2, description="emotion names; their order is the class order")
+    labels: dict[str, str] = Field({}, description="label as the files spell it -> emotion name")
+    ignore: list[str] = Field([], description="labels left out on purpose (after renaming)")
+    manifest: str = Field("manifest.csv", description="CSV or Parquet file below root (layout manifest)")
+    limit: int | None = Field(None, ge=1, description="use about this many samples: whole subjects, stratified")
+    bad_rows: Literal["stop", "skip"] = "stop"
+    faces: Faces = Faces()
+    synth: Synth | None = None
+
+    @field_validator("classes")
+    @classmethod
+    def _known_and_distinct(cls, classes: list[str]) -> list[str]:
+        for name in classes:
+            if name not in EMOTIONS:
+                raise ValueError(f"{name!r} is no emotion name{nearest(name, EMOTIONS)}")
+        if len(set(classes)) != len(classes):
+            raise ValueError("a class is named twice")
+        return classes
+
+    @model_validator(mode="after")
+    def _labels_lead_to_emotions(self) -> Self:
+        for word, name in self.labels.items():
+            if name not in (*EMOTIONS, *self.ignore):
+                raise ValueError(f"labels.{word}: {name!r} is no emotion name{nearest(name, EMOTIONS)}")
+        return self
+
+    @model_validator(mode="after")
+    def _synth_block_matches(self) -> Self:
+        if (self.layout == "synth") != (self.synth is not None):
+            raise ValueError("layout synth and a synth block go together: give both or neither")
+        return self
+
+
+class Protocol(Strict):
+    """Which samples train, validate and test."""
+
+    kind: Literal["official", "kfold", "loso", "holdout"]
+    folds: int = Field(5, ge=2, description="for kfold")
+    test_share: Share = Field(0.2, description="share of the subjects that test (holdout)")
+    val_share: Share = Field(0.1, description="share of each training part's subjects that validate")
+    seed: int = 0
+    near_duplicates: Literal["stop", "drop", "ignore"] = Field(
+        "stop", description="near-duplicate images on both sides: stop, drop the training one, or do not look"
+    )
+    hash_distance: int = Field(24, ge=0, le=64, description="bits of 256 by which near-duplicates may differ")
+
+
+class Model(Strict):
+    """A network of the registry with its options and, where there are any, published weights."""
+
+    architecture: str
+    options: dict[str, Any] = {}
+    pretrained: dict[str, Path] = Field({}, description="part of the network -> file as its owners publish it")
+
+
+class Erase(Strict):
+    """Random erasing after normalisation (torchvision's RandomErasing, value 0)."""
+
+    probability: Probability = 0.5
+    scale: Range = (0.02, 0.1)
+    ratio: Range = (0.3, 3.3)
+
+
+class Augment(Strict):
+    """Augmentation of training images; the official recipes use ``hflip`` and ``erase`` alone."""
+
+    hflip: Probability = 0.5
+    rotate: float = Field(0.0, ge=0, le=90, description="degrees, uniform in +-")
+    translate: Share = Field(0.0, description="share of the size, uniform in +-")
+    scale: Range = (1.0, 1.0)
+    brightness: float = Field(0.0, ge=0, lt=1)
+    contrast: float = Field(0.0, ge=0, lt=1)
+    erase: Erase | None = None
+
+
+class Recipe(Strict):
+    """How a network is trained."""
+
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    eval_batch_size: int = Field(32, ge=1)
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    lr: float = Field(gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    sam_rho: float | None = Field(None, gt=0, description="radius of sharpness-aware minimisation; null: plain")
+    schedule: Literal["exponential", "cosine", "one_cycle", "constant"] = "constant"
+    gamma: float = Field(0.98, gt=0, le=1, description="factor per epoch (exponential)")
+    label_smoothing: Share = 0.0
+    clip_grad: float | None = Field(None, gt=0, description="largest gradient norm")
+    sampler: Literal["shuffle", "balanced"] = "shuffle"
+    ema_decay: float | None = Field(None, gt=0, lt=1)
+    mixup: float = Field(0.0, ge=0, description="alpha of the Beta distribution; 0: off")
+    augment: Augment = Augment()
+
+
+class Printed(Strict):
+    """What the paper prints for this variant."""
+
+    paper: str
+    table: str
+    row: str = ""
+    values: dict[Literal["war", "uar", "uf1"], float] = Field({}, description="metric -> printed value, per cent")
+
+
+class Variant(Strict):
+    """One row of a results table: a network, a recipe, a dataset and a protocol."""
+
+    dataset: str
+    protocol: Protocol
+    model: Model
+    recipe: Recipe
+    selection: Literal["last", "val", "test"] = Field("val", description="which epoch is reported")
+    monitor: Literal["war", "uar", "uf1", "loss"] = Field("uar", description="by what the epoch is picked")
+    seed: int = 0
+    init_from: str = Field("scratch", description="variant whose weights training starts from")
+    printed: Printed | None = None
+    note: str = Field("", description="shown with the results")
+
+    @model_validator(mode="after")
+    def _val_needs_validation_subjects(self) -> Self:
+        if self.selection == "val" and self.protocol.val_share == 0:
+            raise ValueError("selection val needs protocol.val_share above 0")
+        return self
+
+
+class RunDataset(Strict):
+    root: Path
+
+
+class RunVariant(Strict):
+    dataset: str
+    init_from: str = "scratch"
+
+
+class Run(Strict):
+    """What ``dvc repro`` runs now; DVC reads these maps, so they repeat the few fields it needs."""
+
+    synthesize: list[str] = []
+    datasets: dict[Name, RunDataset] = {}
+    variants: dict[Name, RunVariant] = {}
+
+
+class Compute(Strict):
+    """The machine; nothing here makes a stage stale."""
+
+    jobs: int = Field(-1, description="processes for rendering and face work; -1: one a core")
+    backend: Literal["loky", "threading", "dask", "ray"] = "loky"
+    device: str = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    loader_workers: int = Field(0, ge=0)
+    channels_last: bool = True
+    compile: bool = False
+
+
+class Report(Strict):
+    """The page."""
+
+    show_faces: bool = Field(True, description="false: no face image in the page, as licences may demand")
+    gallery: int = Field(24, ge=0, description="most confident mistakes shown per run")
+    tsne_perplexity: float = Field(50.0, gt=1)
+    tsne_iterations: int = Field(1000, ge=250)
+    bootstrap: int = Field(2000, ge=100, description="resamples behind every interval")
+
+
+class Catalog(Strict):
+    """All of ``params.yaml``."""
+
+    datasets: dict[Name, Dataset]
+    models: dict[Name, Model] = {}
+    recipes: dict[Name, Recipe] = {}
+    variants: dict[Name, Variant]
+    run: Run
+    compute: Compute = Compute()
+    report: Report = Report()
+
+
+def load(path: str | Path = "params.yaml") -> Catalog:
+    """Read and check ``params.yaml``.
+
+    Raises:
+        CatalogError: with every problem of the file, one a line, and the nearest valid name for each unknown one.
+    """
+    path = Path(path)
+    try:
+        # DVC's own reader: the same file must mean the same to both, to the last 1e-5 and merge key.
+        tree = YAML(typ="safe", pure=True).load(path)
+    except FileNotFoundError:
+        raise CatalogError(f"{path} does not exist: run from the project's root") from None
+    except YAMLError as error:
+        raise CatalogError(f"{path} is not valid YAML: {error}") from None
+    try:
+        catalog = Catalog.model_validate(tree)
+    except ValidationError as error:
+        problems = _explain(error)
+    else:
+        problems = list(_dangling(catalog))
+        if not problems:
+            return catalog
+    raise CatalogError("\n".join([f"{path} cannot be used:", *(f"  {line}" for line in problems)]))
+
+
+def _explain(error: ValidationError) -> list[str]:
+    """One line a mistake: an anchor repeats its mistake wherever it is used, which is said once."""
+    places: dict[str, list[str]] = {}
+    for item in error.errors():
+        block, key = item["loc"][:-1], str(item["loc"][-1])
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            fields = _fields(block)
+            message = "unknown key" + (nearest(key, fields) or f" (known here: {', '.join(fields)})")
+        elif item["type"] == "literal_error":
+            given, expected = str(item["input"]), item["ctx"]["expected"]
+            message = f"{given!r} is not one of {expected}{nearest(given, expected.split(chr(39)))}"
+        places.setdefault(f"{key}: {message}", []).append(".".join(map(str, block)))
+    return [
+        ".".join(filter(None, [blocks[0], line])) + (f" (and in {len(blocks) - 1} more places)" if blocks[1:] else "")
+        for line, blocks in places.items()
+    ]
+
+
+def _fields(place: tuple[int | str, ...]) -> list[str]:
+    """The keys that the block at ``place`` may hold."""
+    kind: Any = Catalog
+    for part in place:
+        # dict[Name, Block] -> Block; otherwise the field's own annotation, Block or Block | None
+        kind = get_args(kind)[1] if get_origin(kind) is dict else kind.model_fields[str(part)].annotation
+        if get_origin(kind) in (Union, UnionType):
+            kind = get_args(kind)[0]
+    return list(kind.model_fields)
+
+
+def _dangling(catalog: Catalog) -> Iterator[str]:
+    """Names that lead nowhere, and fields of ``run`` that contradict what they repeat."""
+
+    def known(place: str, name: str, names: Iterable[str]) -> Iterator[str]:
+        if name not in names:
+            yield f"{place}: there is no {name!r}{nearest(name, names)}"
+
+    for name, variant in catalog.variants.items():
+        yield from known(f"variants.{name}.dataset", variant.dataset, catalog.datasets)
+        yield from known(f"variants.{name}.init_from", variant.init_from, ["scratch", *catalog.variants])
+    run = catalog.run
+    for name in run.synthesize:
+        yield from known("run.synthesize", name, [k for k, d in catalog.datasets.items() if d.synth])
+    for name, item in run.datasets.items():
+        yield from known("run.datasets", name, catalog.datasets)
+        if (dataset := catalog.datasets.get(name)) is None:
+            continue
+        if item.root != dataset.root:
+            yield f"run.datasets.{name}.root: is {item.root}, datasets.{name}.root is {dataset.root}: make them equal"
+        if dataset.synth and name not in run.synthesize:
+            yield f"run.synthesize: add {name!r}, which run.datasets needs"
+    for name, item in run.variants.items():
+        yield from known("run.variants", name, catalog.variants)
+        if (variant := catalog.variants.get(name)) is None:
+            continue
+        for field in ("dataset", "init_from"):
+            here, there = getattr(item, field), getattr(variant, field)
+            if here != there:
+                yield f"run.variants.{name}.{field}: is {here!r}, variants.{name} says {there!r}: make them equal"
+        if variant.dataset not in run.datasets:
+            yield f"run.datasets: add {variant.dataset!r}, which run.variants.{name} needs"
+        if variant.init_from not in ("scratch", *run.variants):
+            yield f"run.variants: add {variant.init_from!r}, from which {name} starts"
+        elif variant.init_from in catalog.variants:
+            start = catalog.variants[variant.init_from]
+            if start.dataset == variant.dataset and start.protocol != variant.protocol:
+                yield f"variants.{name}: {variant.init_from} knows other subjects of this dataset: use its protocol"

@@ -1,0 +1,145 @@
+"""The ``duchenne`` command."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from duchenne import catalog as catalogs
+from duchenne.catalog import Catalog
+from duchenne.errors import UserError
+from duchenne.workspace import Workspace
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+Params = Annotated[Path, typer.Option("--params", help="the configuration to read")]
+DEFAULT = Path("params.yaml")
+T = TypeVar("T")
+
+
+def main() -> None:
+    """Run the command."""
+    with _readable_errors():
+        app()
+
+
+def stage(function: Callable[..., object]) -> None:
+    """Run one function of ``duchenne.pipeline`` as DVC calls it: its dataset or variant, if any, is the argument."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    with _readable_errors():
+        function(catalogs.load(), Workspace(), *sys.argv[1:])
+
+
+@contextmanager
+def _readable_errors() -> Iterator[None]:
+    """An error that a person can mend is one message and exit status 1, without a traceback."""
+    try:
+        yield
+    except UserError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        typer.echo("interrupted; start again to go on", err=True)
+        raise SystemExit(130) from None
+
+
+@app.command()
+def variants(params: Params = DEFAULT) -> None:
+    """What can be run, on which data, and what `dvc repro` runs now."""
+    catalog = catalogs.load(params)
+
+    from duchenne.models import require
+
+    table = Table("variant", "network", "dataset", "protocol", "epochs", "reports", "data", "runs now")
+    for name, variant in catalog.variants.items():
+        require(variant.model.architecture)
+        table.add_row(
+            name,
+            variant.model.architecture,
+            variant.dataset,
+            variant.protocol.kind,
+            str(variant.recipe.epochs),
+            f"{variant.selection} epoch" + (" (optimistic)" if variant.selection == "test" else ""),
+            _availability(catalog, variant.dataset),
+            "yes" if name in catalog.run.variants else "",
+        )
+    Console().print(table)
+
+
+def _availability(catalog: Catalog, dataset: str) -> str:
+    config = catalog.datasets[dataset]
+    if config.root.exists():
+        return "there"
+    return "rendered on demand" if config.synth else f"missing: {config.root}"
+
+
+@app.command()
+def check(dataset: str, params: Params = DEFAULT, as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
+    """Index a dataset and summarise it, without training; exit status 1 when rows are wrong."""
+    from duchenne.datasets import build_index, summarise
+
+    config = _lookup(catalogs.load(params).datasets, dataset, "dataset")
+    index = build_index(dataset, config.model_copy(update={"bad_rows": "skip"}))
+    summary = summarise(index)
+    if as_json:
+        typer.echo(json.dumps(summary, indent=2, ensure_ascii=False))
+    else:
+        console = Console()
+        table = Table("what", "value", show_header=False)
+        for key, value in summary.items():
+            table.add_row(key, json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value))
+        console.print(table)
+        for problem in index.problems.itertuples():
+            console.print(f"{problem.row}  {problem.column}  {problem.path}: {problem.problem}", highlight=False)
+    raise typer.Exit(1 if len(index.problems) else 0)
+
+
+@app.command()
+def report(params: Params = DEFAULT) -> None:
+    """Write the page again from the results on disk."""
+    from duchenne import pipeline
+
+    typer.echo(pipeline.report(catalogs.load(params), Workspace()))
+
+
+@app.command()
+def smoke(
+    variant: str,
+    scratch: Annotated[Path | None, typer.Option(help="folder to work in; kept. Default: a temporary one")] = None,
+    samples: Annotated[int, typer.Option(min=16)] = 64,
+    params: Params = DEFAULT,
+) -> None:
+    """Send a few samples and one epoch of VARIANT through every stage, before days are spent on it."""
+    from duchenne.smoke import run
+
+    catalog = catalogs.load(params)
+    _lookup(catalog.variants, variant, "variant")
+    typer.echo(run(catalog, variant, samples, scratch))
+
+
+@app.command()
+def predict(
+    images: list[Path],
+    model: Annotated[Path, typer.Option(help="a fold's folder, such as models/poster_v2_demo/fold_1")],
+) -> None:
+    """Name the expression of the face in each image: one JSON object a line."""
+    from duchenne.predict import Predictor
+
+    predictor = Predictor(model)
+    for path in images:
+        typer.echo(json.dumps({"image": str(path), **predictor.file(path)}, ensure_ascii=False))
+
+
+def _lookup(names: dict[str, T], name: str, what: str) -> T:
+    if name not in names:
+        hint = catalogs.nearest(name, names) or f" (params.yaml has {', '.join(names)})"
+        raise UserError(f"there is no {what} {name!r}{hint}")
+    return names[name]

@@ -1,0 +1,47 @@
+"""From a dataset's files to its index."""
+
+from __future__ import annotations
+
+from duchenne.catalog import Dataset
+from duchenne.datasets import folder, manifest, problems, synth
+from duchenne.datasets.checks import check
+from duchenne.datasets.index import Index
+from duchenne.datasets.problems import IndexProblems, UnreadableError
+from duchenne.datasets.subset import limit_rows
+
+LAYOUTS = {"folder": folder.read, "manifest": manifest.read, "synth": synth.read}
+"""Name in params.yaml -> reader."""
+
+
+def build_index(name: str, config: Dataset) -> Index:
+    """List a dataset's samples and check every row.
+
+    Args:
+        name: of the dataset, for messages and the index' metadata.
+        config: its block of params.yaml.
+
+    Raises:
+        IndexProblems: the root or the manifest cannot be read; or rows are wrong and ``bad_rows`` is ``stop``; or no
+            usable row is left. One message names every problem.
+    """
+    try:
+        if not config.root.is_dir():
+            raise UnreadableError(
+                config.root, f"there is no such folder: put the dataset there or set datasets.{name}.root"
+            )
+        listing = LAYOUTS[config.layout](config)
+    except UnreadableError as error:
+        table = problems.frame([(None, error.column, "", str(error))])
+        raise IndexProblems(name, error.source, table) from None
+    rows, wrong = check(listing, name, config)
+    if len(wrong) and config.bad_rows == "stop":
+        advice = f"; mend the rows, or leave them out by datasets.{name}.bad_rows: skip"
+        raise IndexProblems(name, listing.source, wrong, listing.unit, advice)
+    if rows.empty:
+        none = problems.frame(
+            [(None, "", "", f"there is no usable sample (layout {config.layout})"), *wrong.itertuples(index=False)]
+        )
+        raise IndexProblems(name, listing.source, none, listing.unit)
+    if config.limit is not None and len(rows) > config.limit:
+        rows = limit_rows(rows, config.limit)
+    return Index(rows, wrong, list(config.classes), name, listing.left_out)

@@ -1,0 +1,78 @@
+"""Layout ``folder``: ``root/<split>/<class>/**/file`` or, without official parts, ``root/<class>/**/file``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from duchenne.catalog import Dataset
+from duchenne.datasets.files import is_image, is_video
+from duchenne.datasets.listing import Listing
+
+SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+"""Folder or cell, in lower case -> part."""
+
+
+def read(config: Dataset) -> Listing:
+    """List the images and videos of a class-folder tree; anything else is counted and passed over.
+
+    Archives are often unpacked one level too deep: while a folder holds one folder alone and that is no part, the
+    samples are looked for inside it.
+    """
+    root = config.root
+    top = _unwrap(root)
+    parts = {folder.name for folder in _folders(top) if folder.name.lower() in SPLITS}
+    listing = Listing(pd.DataFrame(), str(root))
+    rows: list[tuple[str, str, str | None]] = []
+    others = 0
+    for file in _files(top):
+        if not (is_image(file.name) or is_video(file.name)):
+            others += 1
+            continue
+        path, steps = file.relative_to(root).as_posix(), list(file.relative_to(top).parts[:-1])
+        split = None
+        if parts:
+            if not steps or steps[0] not in parts:
+                problem = f"lies in none of the parts {sorted(parts)} that stand beside it"
+                listing.problems.append((None, "split", path, problem))
+                continue
+            split = SPLITS[steps.pop(0).lower()]
+        if not steps:
+            listing.problems.append((None, "label", path, "lies in no class folder"))
+            continue
+        rows.append((path, steps[0], split))
+    if others:
+        listing.left_out["files that are neither image nor video"] = others
+    listing.rows = pd.DataFrame(rows, columns=["path", "label", "split"], dtype="str")
+    return listing
+
+
+def _unwrap(folder: Path) -> Path:
+    inside = _folders(folder)
+    if len(inside) != 1 or inside[0].name.lower() in SPLITS or any(is_image(f.name) for f in folder.iterdir()):
+        return folder
+    return _unwrap(inside[0])
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(item for item in folder.iterdir() if item.is_dir() and _wanted(item.name))
+
+
+def _files(top: Path) -> Iterator[Path]:
+    """All files below ``top`` in order; a link back to a folder that was seen is not followed again."""
+    seen: set[str] = set()
+    for folder, names, files in os.walk(top, followlinks=True):
+        names[:] = sorted(name for name in names if _wanted(name))
+        real = os.path.realpath(folder)
+        if real in seen:
+            names.clear()
+            continue
+        seen.add(real)
+        yield from (Path(folder, name) for name in sorted(files))
+
+
+def _wanted(name: str) -> bool:
+    return not name.startswith(".") and name != "__MACOSX"

@@ -1,0 +1,126 @@
+"""The index: one validated row a sample, the same for every dataset."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from duchenne.datasets import problems as problem_table
+from duchenne.files import replacing
+
+SCHEMA = pa.schema(
+    [
+        ("sample", pa.string()),  # unique
+        ("kind", pa.string()),  # image, video or frames
+        ("path", pa.string()),  # relative to the dataset's root, forward slashes
+        ("label", pa.int64()),  # position in the classes
+        ("emotion", pa.string()),
+        ("subject", pa.string()),
+        ("source", pa.string()),  # clip or video that the sample was cut from
+        ("split", pa.string()),  # train, val or test, as the dataset's owners say
+        ("folds", pa.list_(pa.int64())),  # 1-based folds in which the sample tests, as the owners say
+        ("onset", pa.int64()),  # frame numbers as in the file names; of a video, counted from 0
+        ("apex", pa.int64()),
+        ("offset", pa.int64()),
+        ("n_frames", pa.int64()),  # images in a folder of frames
+        ("fps", pa.float64()),
+        ("aus", pa.string()),  # FACS text as annotated
+        ("factors", pa.string()),  # JSON object of everything else
+        ("box", pa.list_(pa.float64())),  # face box x0, y0, x1, y1, px
+    ]
+)
+"""Columns of the index; all but the first five may be missing in any row."""
+
+
+@dataclass
+class Index:
+    """The samples of a dataset.
+
+    Attributes:
+        rows: the columns of :data:`SCHEMA`, sorted by sample.
+        problems: row, column, path, problem of what was left out as wrong (``bad_rows: skip``).
+        classes: emotion names; ``label`` is the position.
+        dataset: name.
+        left_out: what was left out on purpose, and how often.
+    """
+
+    rows: pd.DataFrame
+    problems: pd.DataFrame
+    classes: list[str]
+    dataset: str = ""
+    left_out: dict[str, int] = field(default_factory=dict)
+
+
+def as_schema(rows: pd.DataFrame) -> pd.DataFrame:
+    """The columns of :data:`SCHEMA` in order, with nullable integers; columns that are absent are empty."""
+    table = rows.reindex(columns=SCHEMA.names).astype(object)
+    return _to_pandas(pa.Table.from_pandas(table.where(table.notna(), None), SCHEMA, preserve_index=False))
+
+
+def write_index(index: Index, path: Path) -> None:
+    """Write the rows as Parquet, classes and dataset in its metadata, and the problems as CSV beside it."""
+    table = pa.Table.from_pandas(index.rows, SCHEMA, preserve_index=False)
+    notes = {
+        "classes": json.dumps(index.classes),
+        "dataset": index.dataset,
+        "left_out": json.dumps(index.left_out, ensure_ascii=False),
+    }
+    with replacing(_problems_file(path)) as part:
+        index.problems.to_csv(part, index=False)
+    with replacing(path) as part:
+        pq.write_table(table.replace_schema_metadata(notes), part)
+
+
+def read_index(path: Path) -> Index:
+    """Read what :func:`write_index` wrote."""
+    table = pq.read_table(path, schema=None)
+    notes = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
+    problems = pd.read_csv(_problems_file(path), keep_default_na=False, na_values={"row": [""]})
+    return Index(
+        _to_pandas(table),
+        problems.astype({"row": "Int64", "column": "str", "path": "str", "problem": "str"}),
+        json.loads(notes["classes"]),
+        notes["dataset"],
+        json.loads(notes["left_out"]),
+    )
+
+
+def summarise(index: Index) -> dict[str, object]:
+    """Counts that a person checks before training; JSON can hold all of them."""
+    rows = index.rows
+    per_class = rows["emotion"].value_counts()
+    per_subject = rows["subject"].value_counts()
+    folds = rows["folds"].dropna().explode()
+    return {
+        "dataset": index.dataset,
+        "samples": len(rows),
+        "kinds": _counts(rows["kind"]),
+        "classes": {name: int(per_class.get(name, 0)) for name in index.classes},
+        "parts": {part: _counts(group["emotion"], index.classes) for part, group in rows.groupby("split")},
+        "folds": {str(fold): n for fold, n in sorted(folds.value_counts().items())},
+        "subjects": len(per_subject),
+        "samples a subject": (
+            {key: float(getattr(per_subject, key)()) for key in ("min", "median", "max")} if len(per_subject) else {}
+        ),
+        "without subject": int(rows["subject"].isna().sum()),
+        "left out": index.left_out,
+        "problems": problem_table.count(index.problems),
+    }
+
+
+def _counts(values: pd.Series, order: list[str] | None = None) -> dict[str, int]:
+    counts = values.value_counts()
+    return {str(key): int(counts.get(key, 0)) for key in (order or sorted(counts.index))}
+
+
+def _problems_file(path: Path) -> Path:
+    return path.with_suffix(".problems.csv")
+
+
+def _to_pandas(table: pa.Table) -> pd.DataFrame:
+    return table.to_pandas(ignore_metadata=True, types_mapper={pa.int64(): pd.Int64Dtype()}.get)

@@ -1,0 +1,54 @@
+"""From the labels that files carry to the emotion names of :data:`duchenne.catalog.EMOTIONS`."""
+
+from __future__ import annotations
+
+from duchenne.catalog import EMOTIONS, Dataset, nearest
+
+SPELLINGS = {
+    "angry": "anger",
+    "happy": "happiness",
+    "sad": "sadness",
+    "surprised": "surprise",
+    "fearful": "fear",
+    "disgusted": "disgust",
+    "contemptuous": "contempt",
+    "other": "others",
+}
+"""Adjectives for nouns, as DFEW, FERV39k, CAER-S and FER-2013 name their classes, and SAMM's ``Other``.
+
+Words that a dataset means in its own way (``smiling``, ``natural``, numbers) are for ``labels`` in params.yaml.
+"""
+
+
+class Labels:
+    """Looks labels up as one dataset spells them; upper case and spaces around a word do not matter."""
+
+    def __init__(self, dataset: str, config: Dataset) -> None:
+        self.dataset, self.classes = dataset, list(config.classes)
+        self.renamed = {_plain(word): name for word, name in config.labels.items()}
+        self.ignored = {_plain(word) for word in config.ignore}
+
+    def emotion(self, word: str) -> str | None:
+        """The emotion name of a label, or None for a label that is ignored on purpose.
+
+        Raises:
+            ValueError: the label is no emotion name, or none of the dataset's classes.
+        """
+        plain = _plain(word)
+        name = self.renamed.get(plain) or SPELLINGS.get(plain, plain)
+        if plain in self.ignored or name in self.ignored:
+            return None
+        if name in self.classes:
+            return name
+        block = f"datasets.{self.dataset}"
+        if name in EMOTIONS:
+            raise ValueError(
+                f"{word!r} is none of the classes {self.classes}: add it to {block}.classes, "
+                f"rename it under {block}.labels or name it in {block}.ignore"
+            )
+        hint = nearest(plain, [*EMOTIONS, *SPELLINGS, *self.renamed])
+        raise ValueError(f"{word!r} is no emotion name{hint}: say what it means under {block}.labels")
+
+
+def _plain(word: str) -> str:
+    return word.strip().casefold()

@@ -1,0 +1,21 @@
+"""Layout ``synth``: the rendered sets, whose ``truth.parquet`` has one row a sample."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from duchenne.catalog import Dataset
+from duchenne.datasets.listing import COLUMNS, Listing, as_text
+from duchenne.datasets.problems import UnreadableError
+
+
+def read(config: Dataset) -> Listing:
+    """List the rendered samples; what only the renderer knows (points, poses) stays in its own tables."""
+    path = config.root / "truth.parquet"
+    if not path.is_file():
+        raise UnreadableError(path, "has not been rendered yet: name the dataset in run.synthesize, then `dvc repro`")
+    truth = pd.read_parquet(path).rename(columns={"emotion": "label"})
+    if "box" in truth:
+        truth[["x0", "y0", "x1", "y1"]] = truth["box"].tolist()
+    rows = as_text(truth[[name for name in COLUMNS if name in truth]])
+    return Listing(rows.assign(row=range(1, len(rows) + 1)), str(path))

@@ -1,0 +1,92 @@
+"""From five key points to one canonical face."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
+
+# Key points in units of the distance between the eye centres, from the midpoint between the eyes, y down: the mean of
+# 65 upright frontal adults (Face Research Lab London Set, dlib's points). Chin tip at (0, 1.82), jaw at x = +-1.14.
+MEAN_FACE = np.array([(-0.5, 0.0), (0.5, 0.0), (0.0, 0.48), (-0.40, 1.085), (0.40, 1.085)])
+EYES_AT = 0.32
+"""Height of the eyes in an aligned face, as a share of its size from the top: brows and a dropped chin both fit."""
+DETECTED_BOX = np.array([-1.21, -0.71, 1.21, 1.72])
+"""dlib's box of the mean face in the same units: what its landmark model expects around an aligned face."""
+
+
+def template(size: int, eye_distance: float) -> np.ndarray:
+    """The canonical five points of an aligned face of ``size`` px: (5, 2), x and y in px."""
+    return MEAN_FACE * (eye_distance * size) + [size / 2, EYES_AT * size]
+
+
+def template_box(size: int, eye_distance: float) -> np.ndarray:
+    """The box of an aligned face: (4,) as x0, y0, x1, y1 in px."""
+    return DETECTED_BOX * (eye_distance * size) + np.tile([size / 2, EYES_AT * size], 2)
+
+
+def similarity(points: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The rotation, scale and shift that take ``points`` to ``target`` with the least squared distance.
+
+    A point is a complex number, and the transform ``a * z + b``: Umeyama 1991 in two dimensions without reflection.
+
+    Args:
+        points, target: float (N, 2), N at least 2.
+
+    Returns:
+        float (2, 3), for column vectors (x, y, 1).
+    """
+    z, w = (array[:, 0] + 1j * array[:, 1] for array in (points, target))
+    away = z - z.mean()
+    a = np.vdot(away, w - w.mean()) / np.vdot(away, away).real
+    b = w.mean() - a * z.mean()
+    return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
+
+
+def whole(image: np.ndarray, size: int) -> np.ndarray:
+    """The transform of a whole frame (H, W, 3) into the aligned square: longest side to ``size``, centred."""
+    height, width = image.shape[:2]
+    scale = size / max(height, width)
+    x, y = ((size - 1) - scale * (side - 1) for side in (width, height))  # the middles of the pixels meet
+    return np.array([[scale, 0, x / 2], [0, scale, y / 2]])
+
+
+def apply(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Points (..., 2) under a transform (2, 3)."""
+    return points @ matrix[:, :2].T + matrix[:, 2]
+
+
+def warp(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
+    """The aligned face, uint8 (size, size, 3); what lies outside the image is its border drawn outwards.
+
+    A mirrored border would put a second mouth under the chin of a tightly cut portrait.
+
+    A shrinking transform first averages the image down, so that fine texture does not alias.
+    """
+    scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
+    if scale < 1:
+        height, width = (max(1, round(scale * side)) for side in image.shape[:2])
+        factors = np.array([width / image.shape[1], height / image.shape[0]])
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+        # pixel centres are at whole numbers: x_small = (x + 0.5) * factor - 0.5
+        matrix = np.column_stack([matrix[:, :2] / factors, matrix[:, 2] + matrix[:, :2] @ (0.5 / factors - 0.5)])
+    return cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def smooth(key_points: np.ndarray, sigma: float) -> np.ndarray:
+    """The trajectory of a video's key points without detection noise.
+
+    Frames without a face (NaN) are interpolated between their neighbours, then time is blurred by a Gaussian. On
+    rendered talking heads at 25 frames/s one frame (0.04 s) keeps the aligned face stillest: 0.26 px of jitter a frame
+    instead of 0.56, and 0.4 px of drift. At 0.2 s the crop no longer follows the head: 1.6 px of drift.
+
+    Args:
+        key_points: (T, 5, 2), at least one frame of it known.
+        sigma: frames.
+    """
+    flat = key_points.reshape(len(key_points), -1)
+    known = ~np.isnan(flat[:, 0])
+    times = np.arange(len(flat))
+    filled = np.stack([np.interp(times, times[known], column[known]) for column in flat.T], axis=1)
+    blurred = gaussian_filter1d(filled, sigma, axis=0, mode="nearest") if sigma > 0 else filled
+    return blurred.reshape(key_points.shape)

@@ -1,0 +1,119 @@
+"""The landmarks stage: 68 points and AU-region centres of every stored face."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from duchenne.catalog import Faces
+from duchenne.errors import UserError
+from duchenne.faces import chunks, regions
+from duchenne.faces.align import template_box
+from duchenne.faces.detect import choose, detector
+from duchenne.faces.landmarks import key_points, landmarker, model_digest
+from duchenne.faces.store import FaceStore, decode
+from duchenne.files import replacing, source_digest, write_json
+
+NUMBERS = pa.list_(pa.float32())
+SCHEMA = pa.schema(
+    [
+        ("sample", pa.string()),
+        ("frame", pa.int64()),
+        ("points", NUMBERS),  # 136
+        ("key_points", NUMBERS),  # 10
+        ("confidence", pa.float64()),  # the detector's score; NaN where there was no detection
+        ("au_centers", NUMBERS),  # 18, in the order of regions.REGIONS
+    ]
+)
+
+
+def landmark_dataset(
+    store: FaceStore,
+    config: Faces,
+    out: Path,
+    au_centers: Path,
+    jobs: int = -1,
+    backend: str = "loky",
+    work: Path | None = None,
+) -> None:
+    """Find the 68 points of every stored frame, and the mean centres of the AU regions.
+
+    ``out`` has one row a frame: sample, frame, points (136 numbers), key_points (10), confidence (the detector's) and
+    au_centers (18, in the order of ``regions.REGIONS``), all in px of the aligned face. ``au_centers`` is JSON with
+    the mean of each region's one or two centres, over the frames of a sample and then over the ``n`` samples.
+
+    Args:
+        jobs: processes; -1: one a core.
+        backend: of joblib.
+        work: folder of finished chunks, which an interruption leaves for the next run; None: a temporary one.
+
+    Raises:
+        UserError: the store is empty.
+    """
+    if not len(store):
+        raise UserError(f"{store.path} holds no face at all: see its failures.parquet for the reasons")
+    if work is None:
+        with tempfile.TemporaryDirectory() as folder:
+            landmark_dataset(store, config, out, au_centers, jobs, backend, Path(folder) / "chunks")
+        return
+    todo = list(_chunks(store, config, work))
+    chunks.run(todo, SCHEMA, "landmarks", jobs, backend)
+
+    total = np.zeros(2 * sum(regions.REGIONS.values()))
+    with replacing(out) as part, pq.ParquetWriter(part, SCHEMA) as writer:
+        for chunk in todo:
+            with pa.ipc.open_stream(chunk.file) as reader:
+                table = reader.read_all().replace_schema_metadata()
+            writer.write_table(table)
+            frame = table.select(["sample", "au_centers"]).to_pandas()
+            total += sum(np.stack(centres).mean(axis=0) for _, centres in frame.groupby("sample")["au_centers"])
+    mean = (total / len(store)).reshape(-1, 2).round(3)
+    ends = np.cumsum(list(regions.REGIONS.values()))
+    parts = dict(zip(regions.REGIONS, (p.tolist() for p in np.split(mean, ends[:-1])), strict=True))
+    write_json(au_centers, {"size": config.size, "n": len(store), "mean": parts})
+    shutil.rmtree(work)
+
+
+def _chunks(store: FaceStore, config: Faces, work: Path) -> Iterator[chunks.Chunk]:
+    made = (store.path / "state.json").read_text()  # its fingerprint changes with any face
+    setting = config.model_dump_json() + source_digest("faces") + model_digest(config) + made
+    for start in range(0, len(store), chunks.CHUNK):
+        samples = store.samples[start : start + chunks.CHUNK]
+        key = hashlib.sha256(f"{setting}{samples}".encode()).hexdigest()[:16]
+        yield chunks.Chunk(work / f"{start:08d}_{key}.arrow", len(samples), _landmark, (store, config, samples))
+
+
+def _landmark(store: FaceStore, config: Faces, samples: list[str]) -> chunks.Result:
+    rows = []
+    for sample in samples:
+        row = store.row(sample)
+        for number, data, score in zip(row["frame_numbers"], row["frames"], row["confidence"], strict=True):
+            image = decode(data)
+            points = landmarker(config)(image, _box(image, config))
+            rows.append(
+                {
+                    "sample": sample,
+                    "frame": number,
+                    "points": points.ravel(),
+                    "key_points": key_points(points).ravel(),
+                    "confidence": score,
+                    "au_centers": regions.centres(points).ravel(),
+                }
+            )
+    return chunks.Result(rows, [])
+
+
+def _box(image: np.ndarray, config: Faces) -> np.ndarray:
+    """Where the face is in an aligned frame: known by the template, or, in faces that others aligned, looked for."""
+    box = template_box(config.size, config.eye_distance)
+    if config.mode == "aligned":
+        boxes, _ = detector(config)(image)
+        return boxes[choose(boxes, image.shape)] if len(boxes) else box
+    return box

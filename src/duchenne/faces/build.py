@@ -1,0 +1,115 @@
+"""The align stage: filling the face store."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from duchenne.catalog import Faces
+from duchenne.errors import UserError
+from duchenne.faces import chunks
+from duchenne.faces.align import template
+from duchenne.faces.align import whole as whole
+from duchenne.faces.detect import detector
+from duchenne.faces.find import find_face as find_face
+from duchenne.faces.landmarks import landmarker, model_digest
+from duchenne.faces.sample import align_sample
+from duchenne.faces.store import SCHEMA
+from duchenne.files import source_digest, write_json
+
+
+def align_dataset(
+    rows: pd.DataFrame, root: Path, config: Faces, out: Path, work: Path, jobs: int = -1, backend: str = "loky"
+) -> None:
+    """Find, align and store the face of every frame of every sample.
+
+    The same rows and configuration give the same bytes, whatever ``jobs`` is. Chunks finished before an interruption
+    are kept in ``work`` and not done again. A sample without a usable frame goes to ``failures.parquet`` with the
+    reason; so does each bad frame of a clip that has good ones.
+
+    How frames are aligned: an image by its own key points; a clip with onset and apex (a micro-expression) by one
+    transform, that of its onset frame; any other clip by a smoothed trajectory (``config.smoothing``).
+
+    Args:
+        rows: the dataset's index.
+        root: the dataset's root.
+        out: folder of the store; replaced when all is done.
+        work: folder of finished chunks.
+        jobs: processes; -1: one a core.
+        backend: of joblib.
+
+    Raises:
+        UserError: a model file is missing, or boxes are asked for and a row has none.
+    """
+    if config.mode == "boxes" and (lacking := rows[rows["box"].isna()]["sample"].tolist()):
+        raise UserError(f"faces.mode is boxes, but {len(lacking)} rows have none, the first is {lacking[0]!r}")
+    detector(config), landmarker(config)  # a missing model file stops here, before any work
+    todo = list(_chunks(rows, root, config, work))
+    chunks.run(todo, SCHEMA, "align", jobs, backend)
+    _assemble([chunk.file for chunk in todo], config, out)
+    shutil.rmtree(work)
+
+
+def _chunks(rows: pd.DataFrame, root: Path, config: Faces, work: Path) -> Iterator[chunks.Chunk]:
+    setting = config.model_dump_json() + source_digest("faces") + model_digest(config)
+    for start in range(0, len(rows), chunks.CHUNK):
+        part = rows.iloc[start : start + chunks.CHUNK]
+        seen = [_changes_of(root / path) for path in part["path"]]
+        key = hashlib.sha256(f"{setting}{part.to_json(orient='records')}{seen}".encode()).hexdigest()[:16]
+        yield chunks.Chunk(work / f"{start:08d}_{key}.arrow", len(part), _align, (part, root, config))
+
+
+def _changes_of(path: Path) -> tuple[str, int, int] | None:
+    """What changes when somebody replaces a file, or a file of a folder."""
+    if not path.exists():
+        return None
+    stat = path.stat()
+    return str(path), stat.st_size, stat.st_mtime_ns
+
+
+def _align(rows: pd.DataFrame, root: Path, config: Faces) -> chunks.Result:
+    done = [align_sample(row, root, config) for row in rows.to_dict("records")]
+    return chunks.Result([face for face, _ in done if face], [f for _, failed in done for f in failed])
+
+
+def _assemble(files: list[Path], config: Faces, out: Path) -> None:
+    """Put the chunks together as one Hugging Face dataset, with the failures and the settings beside it."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    tables = [datasets.table.MemoryMappedTable.from_file(str(path)) for path in files]
+    digest = hashlib.sha256("".join(path.name for path in files).encode()).hexdigest()[:16]
+    info = datasets.DatasetInfo(features=datasets.Features.from_arrow_schema(SCHEMA))
+    table = datasets.Dataset(datasets.table.concat_tables(tables), info=info, fingerprint=digest)
+
+    part = out.with_name(f".{out.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    table.save_to_disk(str(part), max_shard_size="500MB")
+    columns = {"sample": "string", "frame": "Int64", "reason": "string"}
+    failures = pd.DataFrame(chunks.failures(files), columns=list(columns)).astype(columns)
+    failures.to_parquet(part / "failures.parquet", index=False)
+    write_json(part / "store.json", _meta(config))
+    shutil.rmtree(out, ignore_errors=True)
+    part.replace(out)
+
+
+def _meta(config: Faces) -> dict[str, Any]:
+    """How the faces were made: two stores with equal values hold faces that one network may see.
+
+    ``settings`` holds the fields of the configuration that make a :class:`~duchenne.catalog.Faces` again.
+    """
+    if config.mode == "aligned":
+        return {"settings": config.model_dump(include={"mode", "size"})}
+    fields = {"mode", "size", "eye_distance", "landmarks"} | (
+        {"detector", "upsample"} if config.mode == "detect" else set()
+    )
+    return {
+        "settings": config.model_dump(include=fields),
+        "template": template(config.size, config.eye_distance).round(3).tolist(),
+        "landmark_model": model_digest(config),
+    }

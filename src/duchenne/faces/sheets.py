@@ -1,0 +1,101 @@
+"""Pictures by which a person judges the alignment at a glance: what was found, and what was not."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageDraw, ImageFont
+
+from duchenne.faces.align import warp, whole
+from duchenne.faces.clips import read_frames
+from duchenne.faces.images import ImageError
+from duchenne.faces.regions import BOX, REGIONS
+from duchenne.faces.store import FaceStore
+from duchenne.files import replacing
+
+SHOWN = 23
+"""Faces on a sheet; with the mean face, four rows of six."""
+COLUMNS = 6
+COLOURS = dict(zip(REGIONS, ("#56b4e9", "#e69f00", "#009e73", "#f0e442", "#d55e00", "#cc79a7"), strict=True))
+TILE = 224
+CAPTION = 34
+
+
+def alignment_sheet(store: FaceStore, landmarks: Path, out: Path) -> None:
+    """Aligned faces with their 68 points and the boxes of the six AU regions, and the mean of all faces.
+
+    Args:
+        landmarks: the Parquet file that ``landmark_dataset`` wrote for this store.
+    """
+    samples = store.samples
+    shown = [samples[i] for i in np.unique(np.linspace(0, len(samples) - 1, SHOWN).astype(int))]
+    points = pd.read_parquet(landmarks).drop_duplicates("sample").set_index("sample")
+    tiles = [_tile(Image.fromarray(_mean_face(store, samples)), f"mean of {min(len(samples), 500)} faces")]
+    for sample in shown:
+        row = points.loc[sample]
+        tiles.append(_tile(_annotated(store.frame(sample), row["points"], row["au_centers"]), sample))
+    _save(tiles, out, "regions: " + ", ".join(REGIONS))
+
+
+def failure_sheet(store: FaceStore, rows: pd.DataFrame, root: Path, out: Path) -> None:
+    """The first samples without a face and why; no file when every sample has one.
+
+    Args:
+        rows: the dataset's index.
+        root: the dataset's root.
+    """
+    failures = store.failures[store.failures["frame"].isna()]
+    if failures.empty:
+        return
+    paths = rows.set_index("sample")
+    tiles = []
+    for failure in failures.head(SHOWN + 1).itertuples():
+        row = paths.loc[failure.sample]
+        megapixels = 100.0
+        _, image = next(read_frames(root / row["path"], row["kind"], megapixels), (0, ImageError("")))
+        if isinstance(image, ImageError):
+            picture = Image.new("RGB", (TILE, TILE), "#888888")
+        else:
+            picture = Image.fromarray(warp(image, whole(image, TILE), TILE))
+        tiles.append(_tile(picture, f"{failure.sample}: {failure.reason}"))
+    _save(tiles, out, f"{len(failures)} samples without a face")
+
+
+def _mean_face(store: FaceStore, samples: list[str]) -> np.ndarray:
+    some = samples[:: max(1, len(samples) // 500)][:500]
+    return np.mean([store.frame(sample).astype(np.float32) for sample in some], axis=0).round().astype(np.uint8)
+
+
+def _annotated(face: np.ndarray, points: np.ndarray, centres: np.ndarray) -> Image.Image:
+    picture = Image.fromarray(face).resize((TILE, TILE), Image.Resampling.LANCZOS)
+    scale = TILE / face.shape[0]
+    draw = ImageDraw.Draw(picture)
+    half = BOX / 2
+    names = [name for name, count in REGIONS.items() for _ in range(count)]
+    for name, (x, y) in zip(names, np.reshape(centres, (-1, 2)) * scale, strict=True):
+        draw.rectangle((x - half, y - half, x + half, y + half), outline=COLOURS[name], width=1)
+    for x, y in np.reshape(points, (-1, 2)) * scale:
+        draw.ellipse((x - 1.5, y - 1.5, x + 1.5, y + 1.5), fill="white", outline="black")
+    return picture
+
+
+def _tile(picture: Image.Image, caption: str) -> Image.Image:
+    tile = Image.new("RGB", (TILE, TILE + CAPTION), "white")
+    tile.paste(picture.resize((TILE, TILE)), (0, 0))
+    lines = textwrap.wrap(caption, 36, max_lines=2, placeholder=" …")
+    ImageDraw.Draw(tile).text((4, TILE + 3), "\n".join(lines), "black", ImageFont.load_default(12))
+    return tile
+
+
+def _save(tiles: list[Image.Image], out: Path, title: str) -> None:
+    lines = -(-len(tiles) // COLUMNS)
+    width, height = TILE + 6, TILE + CAPTION
+    sheet = Image.new("RGB", (min(len(tiles), COLUMNS) * width, lines * height + 24), "white")
+    ImageDraw.Draw(sheet).text((4, 4), title, "black", ImageFont.load_default(14))
+    for i, tile in enumerate(tiles):
+        sheet.paste(tile, (i % COLUMNS * width, 24 + i // COLUMNS * height))
+    with replacing(out) as part:
+        sheet.save(part, "JPEG", quality=88)

@@ -1,0 +1,103 @@
+"""The face store: the aligned frames of a dataset, memory-mapped, with what failed and how it was made."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from duchenne.errors import UserError
+
+SCHEMA = pa.schema(
+    [
+        ("sample", pa.string()),
+        ("frame_numbers", pa.list_(pa.int64())),
+        ("frames", pa.list_(pa.binary())),  # JPEG or PNG files
+        ("transforms", pa.list_(pa.list_(pa.float64()))),  # row-major 2 x 3, original px -> aligned px
+        ("boxes", pa.list_(pa.list_(pa.float64()))),  # x0, y0, x1, y1, original px
+        ("confidence", pa.list_(pa.float64())),  # the detector's score; NaN where there was no detection
+        ("phash", pa.string()),  # hashing.face_hash of the first frame
+    ]
+)
+
+
+class FaceStore:
+    """Random access to the faces that ``align_dataset`` wrote to a folder.
+
+    The shards are memory-mapped when a face is first asked for; a copy sent to another process opens them anew.
+
+    Raises:
+        UserError: the folder holds no face store.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        try:
+            self.meta: dict[str, Any] = json.loads((self.path / "store.json").read_text())
+        except FileNotFoundError:
+            raise UserError(f"{path} holds no aligned faces: run the align stage (dvc repro)") from None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "meta": self.meta}
+
+    @cached_property
+    def _table(self) -> Any:
+        import datasets
+
+        return datasets.Dataset.load_from_disk(str(self.path))
+
+    @cached_property
+    def _positions(self) -> dict[str, int]:
+        return {sample: i for i, sample in enumerate(self._column("sample"))}
+
+    def _column(self, name: str) -> list[Any]:
+        return self._table.data.column(name).to_pylist()
+
+    @property
+    def samples(self) -> list[str]:
+        return list(self._positions)
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def __contains__(self, sample: object) -> bool:
+        return sample in self._positions
+
+    def row(self, sample: str) -> dict[str, Any]:
+        """All columns of one sample."""
+        return self._table[self._positions[sample]]
+
+    def frame(self, sample: str, i: int = 0) -> np.ndarray:
+        """The ``i``-th stored frame, uint8 (S, S, 3) RGB."""
+        cell = self._table.data.column("frames")[self._positions[sample]]
+        return decode(cell[i].as_py())
+
+    def frames(self, sample: str) -> np.ndarray:
+        """All frames of a sample, uint8 (T, S, S, 3) RGB."""
+        return np.stack([decode(data) for data in self.row(sample)["frames"]])
+
+    def hashes(self) -> dict[str, str]:
+        """Sample -> perceptual hash of its first frame."""
+        return dict(zip(self._positions, self._column("phash"), strict=True))
+
+    @property
+    def failures(self) -> pd.DataFrame:
+        """What has no face: sample, frame (empty when the whole sample failed) and reason."""
+        return pd.read_parquet(self.path / "failures.parquet")
+
+
+def decode(data: bytes) -> np.ndarray:
+    """A stored frame's bytes -> uint8 (S, S, 3) RGB."""
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+
+
+def encode(image: np.ndarray, encoding: str, quality: int) -> bytes:
+    """The bytes of a frame, as JPEG of ``quality`` or lossless PNG."""
+    suffix, flags = {"jpeg": (".jpg", [cv2.IMWRITE_JPEG_QUALITY, quality]), "png": (".png", [])}[encoding]
+    return cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), flags)[1].tobytes()

@@ -1,0 +1,20 @@
+"""Networks, registered with timm on import: ``timm.create_model("poster_v2", num_classes=7)``."""
+
+import timm
+
+from duchenne.catalog import nearest
+from duchenne.errors import UserError
+from duchenne.models import poster_v2 as _poster_v2  # noqa: F401  (registers the network)
+from duchenne.models.official import LoadReport, OfficialWeightsError, load_official, load_pretrained
+
+__all__ = ["LoadReport", "OfficialWeightsError", "load_official", "load_pretrained", "require"]
+
+
+def require(architecture: str) -> None:
+    """Do nothing when timm's registry, which includes ours, has a network of this name.
+
+    Raises:
+        UserError: it has none.
+    """
+    if not timm.is_model(architecture):
+        raise UserError(f"no network is called {architecture!r}{nearest(architecture, timm.list_models())}")

@@ -1,0 +1,90 @@
+"""IR50: the image branch of POSTER and POSTER++.
+
+An improved residual network (IR) of Deng et al., "ArcFace", CVPR 2019 (https://arxiv.org/abs/1801.07698), without
+its fourth stage, as Zheng et al. (POSTER, https://arxiv.org/abs/2204.04083) and Mao et al. (POSTER++,
+https://arxiv.org/abs/2301.12149) use it.
+"""
+
+import re
+
+from torch import Tensor, nn
+
+# (units, channels) of each stage; the first unit of a stage halves the map (spatial stride 2)
+STAGES = ((3, 64), (4, 128), (14, 256))
+
+
+class Subsample(nn.Module):
+    """Every ``stride``-th cell of a map; the official code's max-pooling with kernel 1."""
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :, :: self.stride, :: self.stride]
+
+
+class Unit(nn.Module):
+    """Pre-normalised residual unit, (B, c, H, W) -> (B, d, H / stride, W / stride); nothing follows the sum."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
+        super().__init__()
+        if in_channels == channels:
+            self.shortcut_layer = Subsample(stride)
+        else:
+            self.shortcut_layer = nn.Sequential(
+                nn.Conv2d(in_channels, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
+            )
+        self.res_layer = nn.Sequential(
+            nn.BatchNorm2d(in_channels),
+            nn.Conv2d(in_channels, channels, 3, 1, 1, bias=False),
+            nn.PReLU(channels),
+            nn.Conv2d(channels, channels, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(channels),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.res_layer(x) + self.shortcut_layer(x)
+
+
+class IR50(nn.Module):
+    """Three stages of residual units; the official state dict of POSTER++ (304 entries).
+
+    Ballast: ``output_layer`` (12,847,616 parameters) is the embedding head of the face recogniser. It expects a
+    fourth stage that does not exist here, so it never runs; it is kept because official files hold it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.input_layer = nn.Sequential(nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.PReLU(64))
+        in_channels = 64
+        for number, (units, channels) in enumerate(STAGES, 1):
+            stage = [Unit(in_channels, channels, 2), *(Unit(channels, channels, 1) for _ in range(units - 1))]
+            self.add_module(f"body{number}", nn.Sequential(*stage))
+            in_channels = channels
+        self.output_layer = nn.Sequential(
+            nn.BatchNorm2d(512), nn.Dropout(0.0), nn.Flatten(), nn.Linear(512 * 7 * 7, 512), nn.BatchNorm1d(512)
+        )
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Normalised images (B, 3, 112, 112) -> maps (B, 64, 56, 56), (B, 128, 28, 28), (B, 256, 14, 14)."""
+        first = self.body1(self.input_layer(x))
+        second = self.body2(first)
+        return first, second, self.body3(second)
+
+
+def split_body(name: str) -> str:
+    """The POSTER++ name of a state-dict entry: ``body.N`` of POSTER and of ``ir50.pth`` becomes ``bodyS.n``.
+
+    >>> split_body("ir_back.body.7.res_layer.0.weight")
+    'ir_back.body3.0.res_layer.0.weight'
+    """
+    match = re.match(r"((?:ir_back\.)?body)\.(\d+)(\..+)", name)
+    if match is None:
+        return name
+    prefix, unit, rest = match[1], int(match[2]), match[3]
+    for stage, (units, _) in enumerate(STAGES, 1):
+        if unit < units:
+            return f"{prefix}{stage}.{unit}{rest}"
+        unit -= units
+    return name  # a unit that this network does not have: left as it is, so that the loader lists it

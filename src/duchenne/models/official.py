@@ -1,0 +1,143 @@
+"""Weights as their owners publish them, into our networks: every entry fits, or nothing is loaded.
+
+Files are read without running anything they contain: ``torch.load(weights_only=True)``, and objects of unknown classes
+(the official POSTER++ checkpoints hold two meters of their training script) become empty placeholders.
+"""
+
+import pickletools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+from torch import Tensor, nn
+
+from duchenne.errors import UserError
+from duchenne.models.backbones.ir50 import split_body
+
+CONTAINERS = ("model_state_dict", "state_dict")  # POSTER; POSTER++ and the landmark network
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """Names of entries: loaded, of the file only, and of the network only."""
+
+    used: tuple[str, ...]
+    unused: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+class OfficialWeightsError(UserError):
+    """A file of weights that cannot be read, or entries that do not fit the network."""
+
+
+class _Placeholder:
+    """Stands for an object of a class that is not loaded; takes any arguments and any state, does nothing."""
+
+    def __init__(self, *args: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+def read_official(path: str | Path) -> dict[str, Tensor]:
+    """The state dict inside a published file, under our names.
+
+    Takes it out of its container (``model_state_dict`` or ``state_dict``), strips the ``module.`` of DataParallel
+    and renames the ``body.N`` of IR50 to the split form of POSTER++.
+
+    Raises:
+        OfficialWeightsError: the file is not one of weights, or its state dict holds something else than tensors.
+        FileNotFoundError: there is no such file.
+    """
+    try:
+        try:
+            unknown = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        except ValueError:  # the format before PyTorch 1.6 (the landmark network's file may have it)
+            unknown = _legacy_globals(path)
+        with torch.serialization.safe_globals([(_Placeholder, name) for name in unknown]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, ValueError, EOFError) as error:
+        raise OfficialWeightsError(f"{path}: not a file of PyTorch weights, or damaged ({error})") from error
+    return _state_dict(content, str(path))
+
+
+def load_official(model: nn.Module, source: str | Path | Mapping[str, object], skip: Sequence[str] = ()) -> LoadReport:
+    """Load published weights into ``model``; on an error the model is left as it was.
+
+    Args:
+        source: a file, or what such a file holds.
+        skip: patterns (as in file names) of entries that keep the values they have in ``model``, whether the source
+            holds them or not. For another number of classes: ``("VIT.head.*",)``.
+
+    Raises:
+        OfficialWeightsError: lists entries that the source has and the model has not, the reverse, and those of
+            different shapes. ``num_batches_tracked`` may be missing: files older than PyTorch 0.4.1 lack it and
+            nothing reads it.
+    """
+    if isinstance(source, Mapping):
+        state, origin = _state_dict(source, "state dict"), "state dict"
+    else:
+        state, origin = read_official(source), str(source)
+    own = model.state_dict()
+
+    skipped = {name for name in {*state, *own} if any(fnmatchcase(name, pattern) for pattern in skip)}
+    used = tuple(name for name in own if name in state and name not in skipped)
+    unused = tuple(name for name in state if name not in own or name in skipped)
+    missing = tuple(name for name in own if name not in state or name in skipped)
+
+    problems = [f"  only in the file: {name}" for name in unused if name not in skipped]
+    problems += [
+        f"  only in the network: {name}"
+        for name in missing
+        if name not in skipped and not name.endswith("num_batches_tracked")
+    ]
+    problems += [
+        f"  {name}: {tuple(state[name].shape)} in the file, {tuple(own[name].shape)} in the network"
+        for name in used
+        if state[name].shape != own[name].shape
+    ]
+    if problems:
+        raise OfficialWeightsError(
+            f"{origin} does not fit {type(model).__name__}; nothing was loaded. Check that it is the file of this "
+            f"network, or name entries to leave out on purpose in `skip`.\n" + "\n".join(problems)
+        )
+    model.load_state_dict({name: state[name] for name in used}, strict=False)
+    return LoadReport(used, unused, missing)
+
+
+def load_pretrained(model: nn.Module, files: Mapping[str, str | Path]) -> dict[str, LoadReport]:
+    """Load published files into the parts of ``model`` that ``model.pretrained_parts`` names.
+
+    >>> load_pretrained(poster, {"ir50": "ir50.pth", "mobilefacenet": "mobilefacenet.pth"})  # doctest: +SKIP
+
+    Raises:
+        OfficialWeightsError: an unknown part, or as :func:`load_official`.
+    """
+    parts: Mapping[str, str] = getattr(model, "pretrained_parts", {})
+    if unknown := sorted(set(files) - set(parts)):
+        raise OfficialWeightsError(
+            f"{type(model).__name__} has no part {', '.join(unknown)}; its parts: {', '.join(parts) or 'none'}"
+        )
+    return {part: load_official(model.get_submodule(parts[part]), path) for part, path in files.items()}
+
+
+def _legacy_globals(path: str | Path) -> set[str]:
+    """Full names of the classes that a file of the old format refers to, those of torch and Python's aside."""
+    with Path(path).open("rb") as file:
+        # four pickles follow each other: magic number, protocol, system, content
+        names = {arg for _ in range(4) for code, arg, _ in pickletools.genops(file) if code.name == "GLOBAL"}
+    return {name.replace(" ", ".") for name in names if not name.startswith(("torch", "collections"))}
+
+
+def _state_dict(content: object, origin: str) -> dict[str, Tensor]:
+    if isinstance(content, Mapping):
+        content = next((content[key] for key in CONTAINERS if key in content), content)
+    if not isinstance(content, Mapping):
+        raise OfficialWeightsError(f"{origin}: expected a state dict, found {type(content).__name__}")
+    if strange := [str(name) for name, value in content.items() if not isinstance(value, Tensor)]:
+        raise OfficialWeightsError(f"{origin}: entries that are no tensors: {', '.join(strange)}")
+    return {split_body(name.removeprefix("module.")): value for name, value in content.items()}

@@ -1,0 +1,193 @@
+"""What each DVC stage does: read the files before it, call the part of the package that knows how, write its own.
+
+Every function takes the catalog, the workspace and the name of a dataset or variant, so that the same road can be
+walked in the project folder (``dvc repro``) and in a scratch folder (``duchenne smoke``).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from duchenne import splits as protocols
+from duchenne.catalog import Catalog
+from duchenne.files import replacing, write_json
+from duchenne.workspace import Workspace
+
+
+def synthesize(catalog: Catalog, workspace: Workspace, dataset: str) -> None:
+    """Render the faces of a synthetic dataset into its root."""
+    from duchenne.synth import generate
+
+    config, compute = catalog.datasets[dataset], catalog.compute
+    generate(config.synth, config.root, workspace.work("synthesize", dataset), compute.jobs, compute.backend)
+
+
+def index(catalog: Catalog, workspace: Workspace, dataset: str) -> None:
+    """Read a dataset's layout into the common index; names that only later stages need are checked here too."""
+    from duchenne.datasets import build_index, write_index
+    from duchenne.models import require
+
+    for variant in catalog.run.variants:
+        require(catalog.variants[variant].model.architecture)  # hours of face work should not precede a misspelling
+    write_index(build_index(dataset, catalog.datasets[dataset]), workspace.index(dataset))
+
+
+def align(catalog: Catalog, workspace: Workspace, dataset: str) -> None:
+    """Find and align every face of a dataset."""
+    from duchenne.datasets import read_index
+    from duchenne.faces import align_dataset
+
+    config, compute = catalog.datasets[dataset], catalog.compute
+    rows = read_index(workspace.index(dataset)).rows
+    work = workspace.work("align", dataset)
+    align_dataset(rows, config.root, config.faces, workspace.faces(dataset), work, compute.jobs, compute.backend)
+
+
+def landmarks(catalog: Catalog, workspace: Workspace, dataset: str) -> None:
+    """Find the 68 points and the AU-region centres of every aligned face."""
+    from duchenne.faces import FaceStore, landmark_dataset
+
+    compute = catalog.compute
+    store = FaceStore(workspace.faces(dataset))
+    points, centres = workspace.landmarks(dataset), workspace.au_centers(dataset)
+    landmark_dataset(store, catalog.datasets[dataset].faces, points, centres, compute.jobs, compute.backend)
+
+
+def split(catalog: Catalog, workspace: Workspace, variant: str) -> None:
+    """Say who trains, validates and tests.
+
+    Faces that were not found keep their place in the split: who tests must not depend on a detector's luck.
+
+    Raises:
+        LeakError: a subject, a source or a near-duplicate image is on both sides.
+    """
+    from duchenne.datasets import read_index
+    from duchenne.faces import FaceStore
+
+    config = catalog.variants[variant]
+    rows = read_index(workspace.index(config.dataset)).rows
+    hashes = FaceStore(workspace.faces(config.dataset)).hashes()
+    parts = protocols.make_splits(rows, config.protocol, hashes)
+    parts = protocols.check_leaks(rows, parts, hashes, config.protocol)
+    with replacing(workspace.split(variant)) as path:
+        parts.to_parquet(path, index=False)
+
+
+def train(catalog: Catalog, workspace: Workspace, variant: str) -> None:
+    """Train every fold of a variant; a finished fold is kept, a killed one resumes."""
+    from duchenne import tracking
+    from duchenne.datasets import read_index
+    from duchenne.faces import FaceStore
+    from duchenne.training import train_fold
+
+    config = catalog.variants[variant]
+    store = FaceStore(workspace.faces(config.dataset))
+    table = read_index(workspace.index(config.dataset))
+    parts = _parts(workspace, variant, table.rows, store)
+    tracker = tracking.Tracker(workspace, variant, config)
+    for fold, samples in parts.groupby("fold"):
+        train_fold(
+            config,
+            table.classes,
+            int(fold),
+            samples,
+            store,
+            out=workspace.model(variant) / f"fold_{fold}",
+            work=workspace.work("train", variant) / f"fold_{fold}",
+            compute=catalog.compute,
+            init=_initial(workspace, config.init_from, int(fold)),
+            on_epoch=lambda row, fold=int(fold): tracker.epoch(fold, row),
+        )
+
+
+def evaluate(catalog: Catalog, workspace: Workspace, variant: str) -> None:
+    """Predict every test sample with the network that never saw it, and measure."""
+    from duchenne.datasets import read_index
+    from duchenne.evaluation import evaluate as measure
+    from duchenne.faces import FaceStore
+    from duchenne.training import load_trained, predict
+
+    config = catalog.variants[variant]
+    store = FaceStore(workspace.faces(config.dataset))
+    table = read_index(workspace.index(config.dataset))
+    parts = _parts(workspace, variant, table.rows, store)
+    predictions, features, histories = [], [], []
+    for fold, samples in parts[parts.part == "test"].groupby("fold"):
+        folder = workspace.model(variant) / f"fold_{fold}"
+        model, card = load_trained(folder)
+        logits, vectors = predict(model, store, samples["sample"].tolist(), card, catalog.compute)
+        predictions.append(_predictions(samples, logits, table.classes))
+        features.append(vectors)
+        histories.append(pd.read_csv(folder / "history.csv").assign(fold=fold))
+    frame = pd.concat(predictions, ignore_index=True)
+
+    every = pd.read_parquet(workspace.split(variant))
+    missed = int((~every[every.part == "test"]["sample"].isin(set(store.samples))).sum())
+    metrics = measure(frame, table.classes, catalog.report.bootstrap, seed=config.seed)
+    metrics |= {"missed": missed, "selection": config.selection}
+
+    out = workspace.results(variant)
+    with replacing(out / "predictions.parquet") as path:
+        frame.to_parquet(path, index=False)
+    with replacing(out / "features.npz") as path, path.open("wb") as file:
+        matrix = np.concatenate(features).astype(np.float16)
+        np.savez(file, sample=frame["sample"].to_numpy(str), fold=frame["fold"].to_numpy(), features=matrix)
+    names = dict(enumerate(table.classes))
+    with replacing(out / "confusion.csv") as path:
+        pairs = {"actual": frame.label.map(names), "predicted": frame.predicted.map(names)}
+        pd.DataFrame(pairs).to_csv(path, index=False)
+    with replacing(out / "history.csv") as path:
+        pd.concat(histories, ignore_index=True).to_csv(path, index=False)
+    write_json(out / "metrics.json", metrics)
+
+
+def report(catalog: Catalog, workspace: Workspace) -> Path:
+    """Draw the figures, write the page and send every run to MLflow; returns the page's path."""
+    from duchenne import tracking
+    from duchenne.datasets import read_index
+    from duchenne.faces import FaceStore
+    from duchenne.faces.sheets import alignment_sheet, failure_sheet
+    from duchenne.reporting import write_report
+    from duchenne.synth.sheets import contact_sheets
+
+    for dataset in catalog.run.synthesize:
+        contact_sheets(catalog.datasets[dataset].root, workspace.reports / dataset)
+    for dataset in catalog.run.datasets:
+        store = FaceStore(workspace.faces(dataset))
+        rows = read_index(workspace.index(dataset)).rows
+        folder = workspace.reports / dataset
+        folder.mkdir(parents=True, exist_ok=True)
+        alignment_sheet(store, workspace.landmarks(dataset), folder / "aligned.jpg")
+        failure_sheet(store, rows, catalog.datasets[dataset].root, folder / "failures.jpg")
+    page = write_report(workspace, catalog, workspace.reports)
+    for variant in catalog.run.variants:
+        tracking.Tracker(workspace, variant, catalog.variants[variant]).publish()
+    return page
+
+
+def _parts(workspace: Workspace, variant: str, rows: pd.DataFrame, store) -> pd.DataFrame:
+    """The split of a variant with label and subject, of the samples whose face was found."""
+    parts = pd.read_parquet(workspace.split(variant))
+    parts = parts[parts["sample"].isin(set(store.samples))]
+    return parts.merge(rows[["sample", "label", "subject"]], on="sample", validate="many_to_one")
+
+
+def _initial(workspace: Workspace, init_from: str, fold: int) -> Path | None:
+    """The folder whose weights a fold starts from: the same fold where that run has it, else its first."""
+    if init_from == "scratch":
+        return None
+    same = workspace.model(init_from) / f"fold_{fold}"
+    return same if same.exists() else workspace.model(init_from) / "fold_1"
+
+
+def _predictions(samples: pd.DataFrame, logits: np.ndarray, classes: list[str]) -> pd.DataFrame:
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities = shifted / shifted.sum(axis=1, keepdims=True)
+    frame = samples[["sample", "fold", "subject", "label"]].reset_index(drop=True)
+    frame["predicted"] = probabilities.argmax(axis=1)
+    frame["confidence"] = probabilities.max(axis=1)
+    columns = {f"p_{name}": probabilities[:, i] for i, name in enumerate(classes)}
+    return frame.assign(**columns)

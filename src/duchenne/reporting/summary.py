@@ -1,0 +1,37 @@
+"""All runs in one table: a row a variant, ours beside the printed values."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from duchenne.reporting.runs import Run
+
+METRICS = ("war", "uar", "uf1", "ece")
+
+
+def summary(runs: list[Run]) -> pd.DataFrame:
+    """Metrics and interval ends as shares; printed values as shares too, with ours minus the printed one.
+
+    Columns that no run has a value for are left out, cells without a value are empty.
+    """
+    return pd.DataFrame([_row(run) for run in runs]).dropna(axis="columns", how="all")
+
+
+def _row(run: Run) -> dict[str, object]:
+    row: dict[str, object] = {
+        "variant": run.name,
+        "dataset": run.config.dataset,
+        "protocol": run.config.protocol.kind,
+        "network": run.config.model.architecture,
+        "selection": run.config.selection,
+    }
+    row |= {key: run.metrics[key] for key in ("n", "subjects", "folds", "missed", "majority")}
+    for name in METRICS:
+        row |= {name + end: run.metrics[name + end] for end in ("", "_low", "_high")}
+    for name in ("war", "uar"):
+        row |= {f"{name}_fold_{kind}": run.metrics.get(f"{name}_fold_{kind}") for kind in ("mean", "std")}
+    for name in METRICS[:3]:
+        printed = run.config.printed.values.get(name) if run.config.printed else None
+        row[f"paper_{name}"] = None if printed is None else printed / 100
+        row[f"difference_{name}"] = None if printed is None else run.metrics[name] - printed / 100
+    return row

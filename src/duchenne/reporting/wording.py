@@ -1,0 +1,88 @@
+"""Results in words: what a reader who knows none of the abbreviations should take away."""
+
+from __future__ import annotations
+
+from duchenne.reporting.runs import Run
+
+NETWORKS = {"poster_v2": "POSTER++"}
+"""Names as the papers print them, where they are not the registry's."""
+
+OPTIMISTIC = "optimistic: the epoch was picked on the test part"
+
+GLOSSARY = {
+    "WAR": "weighted average recall, the share of test samples named right; the same as accuracy.",
+    "UAR": "unweighted average recall, the mean over classes of the share named right: a rare class counts as much "
+    "as a common one. Also called mean class accuracy.",
+    "UF1": "unweighted F1, the mean over classes of the harmonic mean of precision and recall.",
+    "ECE": "expected calibration error, how far confidence is from accuracy on average, in 15 bins of confidence; "
+    "0 is perfect.",
+    "95 % interval": "where the value would fall for other test people of the same kind: percentile bootstrap that "
+    "draws subjects (or samples, where the run says so) with replacement. It does not cover another training run.",
+    "Guessing": "always naming the commonest class gives the WAR under “guessing”; for UAR it is one over the number "
+    "of classes.",
+    "Cross-validation": "every sample is tested once, by the network that never saw its subject; WAR, UAR and UF1 "
+    "come from the counts of all folds together.",
+    "Optimistic": "the reported epoch was picked by its result on the test part, as some published numbers are. "
+    "Such a number promises more than new faces will give; compare it with numbers picked the same way only.",
+}
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """A share in per cent, with a narrow no-break space: ``71.3 %``."""
+    return f"{100 * share:.{digits}f}\N{NARROW NO-BREAK SPACE}%"
+
+
+def points(difference: float) -> str:
+    """A difference of shares in percentage points, with a sign: ``−1.25``."""
+    return f"{100 * difference:+.2f}".replace("-", "−")
+
+
+def interval(metrics: dict[str, float], name: str) -> str:
+    """``64.2–78.0 %``."""
+    return f"{100 * metrics[f'{name}_low']:.1f}–{percent(metrics[f'{name}_high'])}"
+
+
+def network(run: Run) -> str:
+    """The network's name as its paper prints it."""
+    return NETWORKS.get(run.config.model.architecture, run.config.model.architecture)
+
+
+def protocol(run: Run) -> str:
+    """How the samples were divided, in a few words."""
+    folds = run.metrics["folds"]
+    return {
+        "official": "official split" if folds == 1 else f"official {folds} folds",
+        "kfold": f"{folds}-fold cross-validation",
+        "loso": f"leave one subject out, {folds} folds",
+        "holdout": "held-out subjects" if run.metrics["subjects"] else "held-out samples",
+    }[run.config.protocol.kind]
+
+
+def selection(run: Run) -> str:
+    """Which epoch is reported."""
+    monitor = "loss" if run.config.monitor == "loss" else run.config.monitor.upper()
+    return {
+        "last": "last epoch",
+        "val": f"best validation {monitor}",
+        "test": f"best test {monitor}",
+    }[run.config.selection]
+
+
+def verdict(run: Run) -> str:
+    """One or two plain sentences: on whom, how often right, how sure, and against guessing."""
+    m = run.metrics
+    people = f" of {m['subjects']:,} people" if m["subjects"] else ""
+    unseen = " never seen in training" if m["folds"] == 1 else ", each tested by a network that never saw the person"
+    if not m["subjects"]:
+        unseen = " not used in training" if m["folds"] == 1 else ", each tested by a network not trained on it"
+    sentence = (
+        f"On {m['n']:,} {run.noun}{people}{unseen}, {network(run)} names the expression right in {percent(m['war'])} "
+        f"({percent(0.95, 0)} interval {interval(m, 'war')}). Always guessing the commonest class gives {percent(m['majority'])}; "
+        f"averaged over the {len(run.present)} classes it is right in {percent(m['uar'])}, where guessing gives "
+        f"{percent(1 / len(run.present))}. "
+    )
+    if m["war_low"] > m["majority"]:
+        return sentence + "That is better than guessing."
+    if m["war_high"] < m["majority"]:
+        return sentence + "That is worse than guessing the commonest class."
+    return sentence + "The interval includes guessing: this run does not show that anything was learned."

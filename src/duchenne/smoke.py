@@ -1,0 +1,58 @@
+"""The whole pipeline on a handful of samples, in a folder of its own."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+
+from duchenne import pipeline
+from duchenne.catalog import Catalog, Run, RunDataset, RunVariant
+from duchenne.files import replacing
+from duchenne.workspace import Workspace
+
+FOLDS = 2
+"""Folds that are tried: a leave-one-subject-out run shows nothing more with twenty."""
+
+
+def shrink(catalog: Catalog, variant: str, samples: int, scratch: Path) -> Catalog:
+    """The catalog with ``variant`` alone, about ``samples`` samples of its dataset and one epoch."""
+    config = catalog.variants[variant]
+    dataset = catalog.datasets[config.dataset]
+    if dataset.synth is None:
+        dataset = dataset.model_copy(update={"root": dataset.root.resolve(), "limit": samples})
+    else:
+        subjects = max(4, samples // (len(dataset.classes) * dataset.synth.per_class))
+        synth = dataset.synth.model_copy(update={"subjects": min(subjects, dataset.synth.subjects)})
+        root = scratch / "data" / "raw" / config.dataset
+        dataset = dataset.model_copy(update={"root": root, "limit": samples, "synth": synth})
+    recipe = config.recipe.model_copy(update={"epochs": 1, "batch_size": min(8, config.recipe.batch_size)})
+    config = config.model_copy(update={"recipe": recipe, "init_from": "scratch"})
+    run = Run(
+        synthesize=[config.dataset] if dataset.synth else [],
+        datasets={config.dataset: RunDataset(root=dataset.root)},
+        variants={variant: RunVariant(dataset=config.dataset)},
+    )
+    only = {"datasets": {config.dataset: dataset}, "variants": {variant: config}, "run": run}
+    return catalog.model_copy(update=only)
+
+
+def run(catalog: Catalog, variant: str, samples: int, scratch: Path | None) -> Path:
+    """Walk every stage with ``samples`` samples and one epoch; returns the page's path."""
+    folder = scratch or Path(tempfile.mkdtemp(prefix="duchenne-smoke-"))
+    workspace = Workspace(folder)
+    small = shrink(catalog, variant, samples, folder)
+    dataset = small.variants[variant].dataset
+    if dataset in small.run.synthesize:
+        pipeline.synthesize(small, workspace, dataset)
+    pipeline.index(small, workspace, dataset)
+    pipeline.align(small, workspace, dataset)
+    pipeline.landmarks(small, workspace, dataset)
+    pipeline.split(small, workspace, variant)
+    parts = pd.read_parquet(workspace.split(variant))
+    with replacing(workspace.split(variant)) as path:
+        parts[parts.fold <= FOLDS].to_parquet(path, index=False)
+    pipeline.train(small, workspace, variant)
+    pipeline.evaluate(small, workspace, variant)
+    return pipeline.report(small, workspace)

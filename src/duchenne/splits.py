@@ -1,0 +1,242 @@
+"""Protocols: which samples of which fold train, validate and test, and the proof that nothing leaks between them.
+
+Samples of one person, of one source clip, and copies of one photograph belong together. Where we draw the line
+ourselves (k-fold, holdout, the validation part) they stay together, so that nothing can leak. Where the owners of a
+dataset or the protocol draw it (official parts, leave one subject out), :func:`check_leaks` finds what does.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from sklearn.model_selection import StratifiedGroupKFold
+
+from duchenne.catalog import Protocol
+from duchenne.datasets.subset import pick
+from duchenne.errors import UserError
+from duchenne.faces.hashing import near_pairs, pack
+
+_SHOWN = 20  # offending pairs in a message
+
+
+class SplitError(UserError):
+    """The protocol cannot be carried out on this dataset."""
+
+
+class LeakError(UserError):
+    """Samples on both sides of a fold show the same person, source or photograph.
+
+    Attributes:
+        pairs: fold, sample, other, why; for a shared subject or source one pair stands for all.
+    """
+
+    def __init__(self, pairs: pd.DataFrame, advice: str) -> None:
+        self.pairs = pairs
+        lines = [f"  fold {p.fold}: {p.sample} and {p.other}: {p.why}" for p in pairs.head(_SHOWN).itertuples()]
+        more = [f"  ... and {len(pairs) - _SHOWN} more"] if len(pairs) > _SHOWN else []
+        super().__init__("\n".join([f"{len(pairs)} leak(s) between the parts of a fold; {advice}", *lines, *more]))
+
+
+def make_splits(rows: pd.DataFrame, protocol: Protocol, hashes: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """Give every sample its part in every fold.
+
+    The result depends on the samples, the protocol and its seed, not on the order of the rows.
+
+    Args:
+        rows: an index: sample, label, subject, source, split, folds.
+        protocol: ``official`` takes the owners' folds where there are any, else their parts; ``kfold`` and ``holdout``
+            are stratified by label and keep groups whole; ``loso`` makes one fold a subject, in the order of their
+            names. An official ``val`` part validates; otherwise ``val_share`` of each training part does.
+        hashes: sample -> face hash; near-duplicates then count as one group, unless ``protocol`` ignores them.
+
+    Returns:
+        sample, fold (from 1), part (train, val, test), sorted by fold and sample.
+
+    Raises:
+        SplitError: subjects, official parts or enough groups are missing.
+
+    Warns:
+        UserWarning: we draw a line through samples without subjects; or a class is absent from a training part, which
+            rare classes cannot always avoid (leave one subject out), so it is no error.
+    """
+    rows = rows.sort_values("sample", ignore_index=True)
+    group = _groups(rows, hashes if protocol.near_duplicates != "ignore" else None, protocol.hash_distance)
+    drawn = enumerate(_PROTOCOLS[protocol.kind](rows, group, protocol), 1)
+    folds = [_carve(rows, group, parts, fold, protocol) for fold, parts in drawn]
+    if rows["subject"].isna().any() and (protocol.kind != "official" or any((f == "val").any() for f in folds)):
+        n = int(rows["subject"].isna().sum())
+        warnings.warn(
+            f"{n} of {len(rows)} samples name no subject: one person may be in two parts of a fold", stacklevel=2
+        )
+    splits = pd.concat(
+        [pd.DataFrame({"sample": rows["sample"], "fold": k, "part": parts}) for k, parts in enumerate(folds, 1)],
+        ignore_index=True,
+    )
+    _check_classes(rows, splits)
+    return splits
+
+
+def check_leaks(
+    rows: pd.DataFrame, splits: pd.DataFrame, hashes: Mapping[str, str] | None, protocol: Protocol
+) -> pd.DataFrame:
+    """Make sure that no subject, source or near-duplicate image is in two parts of a fold.
+
+    Args:
+        rows: an index: sample, subject, source.
+        splits: from :func:`make_splits`.
+        hashes: sample -> face hash; samples without one cannot be compared.
+        protocol: ``near_duplicates`` says what happens to near-duplicates: ``stop``, ``drop`` the copy that trains
+            (or, of validation and test, the one that validates), or ``ignore``.
+
+    Returns:
+        ``splits``, without dropped rows.
+
+    Raises:
+        LeakError: names the offending pairs.
+    """
+    table = splits.merge(rows[["sample", "subject", "source"]], on="sample", validate="many_to_one")
+    shared = [pair for key in ("subject", "source") for pair in _shared(table, key)]
+    if shared:
+        raise LeakError(_pairs(shared), "the dataset's parts, or its subjects and sources, are wrong")
+    if protocol.near_duplicates == "ignore" or not hashes:
+        return splits
+    known = splits[splits["sample"].isin(hashes.keys())]
+    copies = [pair for fold, part in known.groupby("fold") for pair in _copies(fold, part, hashes, protocol)]
+    if not copies:
+        return splits
+    if protocol.near_duplicates == "stop":
+        raise LeakError(_pairs(copies), "look at them, then set protocol.near_duplicates: drop or ignore")
+    lost = pd.MultiIndex.from_frame(_pairs(copies)[["fold", "other"]])
+    return splits[~pd.MultiIndex.from_frame(splits[["fold", "sample"]]).isin(lost)].reset_index(drop=True)
+
+
+def _official(rows: pd.DataFrame, group: np.ndarray, protocol: Protocol) -> Iterator[np.ndarray]:
+    column = "folds" if rows["folds"].notna().any() else "split"
+    if rows[column].isna().any():
+        n = int(rows[column].isna().sum())
+        raise SplitError(f"protocol official needs split or fold of every sample; {n} of {len(rows)} have none")
+    if column == "split":
+        yield rows["split"].to_numpy(str)
+        return
+    last = max(max(folds) for folds in rows["folds"])
+    for fold in range(1, last + 1):
+        yield np.where([fold in folds for folds in rows["folds"]], "test", "train")
+
+
+def _kfold(rows: pd.DataFrame, group: np.ndarray, protocol: Protocol) -> Iterator[np.ndarray]:
+    n = len(np.unique(group))
+    if protocol.folds > n:
+        raise SplitError(f"{protocol.folds} folds need as many subjects (or groups of like samples); there are {n}")
+    if protocol.folds > rows["label"].value_counts().max():
+        raise SplitError(f"{protocol.folds} folds need a class with as many samples")
+    folder = StratifiedGroupKFold(protocol.folds, shuffle=True, random_state=protocol.seed)
+    with warnings.catch_warnings():
+        # A class with fewer samples than folds; _check_classes tells where that matters.
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        tests = [test for _, test in folder.split(rows, rows["label"].to_numpy(int), group)]
+    for test in tests:
+        yield np.where(np.isin(np.arange(len(rows)), test), "test", "train")
+
+
+def _loso(rows: pd.DataFrame, group: np.ndarray, protocol: Protocol) -> Iterator[np.ndarray]:
+    if rows["subject"].isna().any():
+        n = int(rows["subject"].isna().sum())
+        raise SplitError(f"protocol loso needs the subject of every sample; {n} of {len(rows)} name none")
+    for subject in sorted(rows["subject"].unique()):
+        yield np.where(rows["subject"] == subject, "test", "train")
+
+
+def _holdout(rows: pd.DataFrame, group: np.ndarray, protocol: Protocol) -> Iterator[np.ndarray]:
+    if protocol.test_share == 0:
+        raise SplitError("protocol holdout needs test_share above 0")
+    test = pick(rows["label"].to_numpy(int), group, protocol.test_share, protocol.seed)
+    yield np.where(test, "test", "train")
+
+
+_PROTOCOLS = {"official": _official, "kfold": _kfold, "loso": _loso, "holdout": _holdout}
+
+
+def _carve(rows: pd.DataFrame, group: np.ndarray, parts: np.ndarray, fold: int, protocol: Protocol) -> np.ndarray:
+    """The parts of a fold with a validation part taken from the training part, group by group."""
+    for part in ("train", "test"):
+        if not (parts == part).any():
+            raise SplitError(f"the {part} part of fold {fold} is empty (protocol {protocol.kind})")
+    if protocol.val_share == 0 or (parts == "val").any():
+        return parts
+    train = np.flatnonzero(parts == "train")
+    if len(np.unique(group[train])) < 2:
+        raise SplitError(f"fold {fold} trains on one subject alone, which leaves none to validate: set val_share: 0")
+    val = pick(rows["label"].to_numpy(int)[train], group[train], protocol.val_share, protocol.seed)
+    parts = parts.astype("<U5")
+    parts[train[val]] = "val"
+    return parts
+
+
+def _groups(rows: pd.DataFrame, hashes: Mapping[str, str] | None, distance: int) -> np.ndarray:
+    """The name of each sample's group: what is joined by a subject, a source or a near-duplicate, in chains."""
+    n = len(rows)
+    label = np.arange(n)
+    for key in ("subject", "source"):
+        known = np.flatnonzero(rows[key].notna())
+        _, first, same = np.unique(rows[key].to_numpy(str)[known], return_index=True, return_inverse=True)
+        label = _joined(label, known, known[first][same])
+    if hashes:
+        known = np.flatnonzero(rows["sample"].isin(hashes.keys()))
+        packed = pack([hashes[sample] for sample in rows["sample"].iloc[known]])
+        for i, j in near_pairs(packed, None, distance):
+            i, j = known[i], known[j]
+            if (label[i] != label[j]).any():
+                label = _joined(label, i, j)
+    return rows["sample"].to_numpy(str)[label]
+
+
+def _joined(label: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    """Component labels after joining samples i and j: the position of each component's first sample."""
+    n = len(label)
+    ends = np.concatenate([label, label[i]]), np.concatenate([np.arange(n), label[j]])
+    _, component = connected_components(coo_matrix((np.ones(len(ends[0]), bool), ends), (n, n)), directed=False)
+    _, first = np.unique(component, return_index=True)
+    return first[component]
+
+
+def _shared(table: pd.DataFrame, key: str) -> Iterator[tuple[int, str, str, str]]:
+    """One pair of samples for every subject or source that is in two parts of a fold."""
+    parts = table.groupby(["fold", key])["part"].transform("nunique")
+    for (fold, value), group in table[parts > 1].groupby(["fold", key]):
+        first = group.drop_duplicates("part").sort_values("part")  # test, train, val
+        one, other = first["sample"].iloc[:2]
+        yield fold, one, other, f"{key} {value!r} is in {' and '.join(first['part'])}"
+
+
+def _copies(
+    fold: int, part: pd.DataFrame, hashes: Mapping[str, str], protocol: Protocol
+) -> Iterator[tuple[int, str, str, str]]:
+    """Near-duplicates on both sides of a fold: one pair for every sample to drop, which is the second of it."""
+    sides = {name: part.loc[part["part"] == name, "sample"].to_numpy(str) for name in ("test", "val", "train")}
+    for kept, dropped in (("test", "val"), ("test", "train"), ("val", "train")):
+        left, right = (pack([hashes[sample] for sample in sides[name]]) for name in (kept, dropped))
+        seen = np.zeros(len(right), bool)
+        for i, j in near_pairs(left, right, protocol.hash_distance):
+            j, first = np.unique(j, return_index=True)
+            new = ~seen[j]
+            seen[j] = True
+            for a, b in zip(sides[kept][i[first[new]]], sides[dropped][j[new]], strict=True):
+                yield fold, a, b, f"the same photograph in {kept} and {dropped}"
+
+
+def _pairs(found: list[tuple[int, str, str, str]]) -> pd.DataFrame:
+    return pd.DataFrame(found, columns=["fold", "sample", "other", "why"])
+
+
+def _check_classes(rows: pd.DataFrame, splits: pd.DataFrame) -> None:
+    train = splits[splits["part"] == "train"].merge(rows[["sample", "emotion"]], on="sample")
+    present = train.groupby("fold")["emotion"].agg(set)
+    lacking = {fold: sorted(set(rows["emotion"]) - found) for fold, found in present.items()}
+    lines = [f"fold {fold}: {', '.join(names)}" for fold, names in lacking.items() if names]
+    if lines:
+        warnings.warn("classes without a training sample in " + "; ".join(lines), stacklevel=3)

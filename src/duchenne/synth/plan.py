@@ -1,0 +1,49 @@
+"""Which samples a set has, and where their random numbers come from.
+
+Every stream of random numbers is named by integers: the seed, what it is for, the subject, the class and the number.
+Nothing depends on the size of the set or on the order of the work.
+"""
+
+from __future__ import annotations
+
+import functools
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from duchenne.catalog import Synth
+from duchenne.synth.head import load_head
+from duchenne.synth.identity import Subject, make_subject
+
+SUBJECT, SAMPLE, SCENE = range(3)  # what a stream is for
+
+
+@dataclass(frozen=True)
+class Task:
+    """One sample to render."""
+
+    sample: str
+    subject: int
+    emotion: str
+    number: int
+
+    def stream(self, seed: int, purpose: int) -> list[int]:
+        """The seed of this sample's random numbers for SAMPLE or SCENE."""
+        return [seed, purpose, self.subject, zlib.crc32(self.emotion.encode()), self.number]
+
+
+def plan(config: Synth) -> list[Task]:
+    """Every sample of a set, in the order of its table."""
+    return [
+        Task(f"s{subject:04d}_{emotion}_{number:03d}", subject, emotion, number)
+        for subject in range(config.subjects)
+        for emotion in sorted(config.classes)
+        for number in range(config.per_class)
+    ]
+
+
+@functools.lru_cache(maxsize=4)
+def subject_of(seed: int, number: int) -> Subject:
+    """The subject of a number: the same person in every set of the same seed."""
+    return make_subject(load_head(), np.random.default_rng([seed, SUBJECT, number]))

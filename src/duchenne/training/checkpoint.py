@@ -1,0 +1,175 @@
+"""What a killed training goes on from, and what a finished one need not do again.
+
+The folder of a fold::
+
+    state.pt                  the last whole epoch: weights, optimiser, average, history (torch, read with weights_only)
+    epoch_<n>.safetensors     weights of the best epoch so far
+    history.csv               for people; the state has its own
+    done/                     the finished fold, and finished.json, by which it is recognised
+
+There is no random state: every random number is a function of seed and epoch (see ``loop``). Each file is written
+beside its place and moved there, and the state last, so that a kill at any moment leaves one whole epoch to go on from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from duchenne.catalog import Variant
+from duchenne.faces import FaceStore
+from duchenne.files import replacing, write_json
+from duchenne.training.device import Precision
+from duchenne.training.errors import TrainingError
+
+log = logging.getLogger(__name__)
+
+TRAINS = {"model", "recipe", "selection", "monitor", "seed"}
+"""Fields of a variant on which the weights depend; dataset and protocol act through the samples alone."""
+
+
+def fingerprint(
+    variant: Variant,
+    classes: list[str],
+    samples: pd.DataFrame,
+    store: FaceStore,
+    init: Path | None,
+    precision: Precision,
+) -> str:
+    """SHA-256 of everything that decides what a fold learns.
+
+    In it: the variant's network, recipe, selection and seed; the classes; every sample with its label, part and the
+    perceptual hash of its face; the settings of the face store; the contents of initial and published weights; the
+    precision. Not in it: device, workers, memory format, compilation, which change speed and the last bits, and the
+    code, for which see :func:`code_version`.
+    """
+    hashes = store.hashes()
+    rows = samples.sort_values("sample")
+    weights = [*variant.model.pretrained.values(), *([init / "weights.safetensors"] if init else [])]
+    parts = {
+        "variant": variant.model_dump(mode="json", include=TRAINS),
+        "classes": classes,
+        "samples": [
+            [sample, int(label), part, hashes[sample]]
+            for sample, label, part in zip(rows["sample"], rows["label"], rows["part"], strict=True)
+        ],
+        "store": store.meta,
+        "weights": [_digest(path) for path in weights],
+        "precision": precision,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+@cache
+def code_version() -> str:
+    """SHA-256 of the sources that train: after an edit a finished fold is not taken for what they would make."""
+    package = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for path in sorted([*package.glob("training/**/*.py"), *package.glob("models/**/*.py")]):
+        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise TrainingError(f"{path} does not exist: training cannot start from it") from None
+
+
+class Checkpoints:
+    """The resumable state of one fold in ``folder``, valid for one ``key`` (:func:`fingerprint`)."""
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self.folder, self.key = folder, key
+        self._state, self._done = folder / "state.pt", folder / "done"
+
+    def finished(self) -> bool:
+        """Whether the fold was trained to its end with this key by this code."""
+        try:
+            record = json.loads((self._done / "finished.json").read_text())
+        except FileNotFoundError:
+            return False
+        return record == {"key": self.key, "code": code_version()}
+
+    def resume(self, device: torch.device) -> dict[str, Any] | None:
+        """The state of the last whole epoch, or None when there is none with this key.
+
+        Raises:
+            TrainingError: the file is damaged.
+        """
+        if not self._state.exists():
+            return None
+        try:
+            state = torch.load(self._state, map_location=device, weights_only=True)
+        except Exception as error:  # a damaged file raises whatever its bytes happen to spell
+            raise TrainingError(f"{self._state} cannot be read; delete it to start this fold anew: {error}") from None
+        if state["key"] != self.key:
+            log.warning("%s: configuration, split or data changed, training starts anew", self.folder)
+            return None
+        if state["code"] != code_version():
+            log.warning("%s: the code changed after epoch %d, from which training goes on", self.folder, state["epoch"])
+        return state
+
+    def save(self, state: Mapping[str, Any], best: Mapping[str, Tensor] | None) -> None:
+        """Keep the state after an epoch, and the weights ``best`` when that epoch is the best so far."""
+        if best is not None:
+            save_weights(best, self._best(state["epoch"]))
+        with replacing(self.folder / "history.csv") as path:
+            pd.DataFrame(state["history"]).to_csv(path, index=False)
+        with replacing(self._state) as path:
+            torch.save({**state, "key": self.key, "code": code_version()}, path)
+        for path in self.folder.glob("epoch_*.safetensors"):
+            if path != self._best(state["selected"]):
+                path.unlink()
+
+    def finish(self, card: Mapping[str, Any], selected: int) -> None:
+        """Make the finished fold of the epoch ``selected`` and drop the state."""
+        part = self.folder / "done.part"
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(self._done, ignore_errors=True)
+        part.mkdir()
+        shutil.copy2(self._best(selected), part / "weights.safetensors")
+        shutil.copy2(self.folder / "history.csv", part)
+        write_json(part / "card.json", card)
+        write_json(part / "finished.json", {"key": self.key, "code": code_version()})
+        part.replace(self._done)
+        self._state.unlink()
+        self._best(selected).unlink()
+
+    def publish(self, out: Path) -> None:
+        """Put a copy of the finished fold at ``out``, whole or not at all."""
+        out.parent.mkdir(parents=True, exist_ok=True)
+        part = out.with_name(f".{out.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.copytree(self._done, part, ignore=shutil.ignore_patterns("finished.json"), copy_function=_link)
+        shutil.rmtree(out, ignore_errors=True)
+        part.replace(out)
+
+    def _best(self, epoch: int) -> Path:
+        return self.folder / f"epoch_{epoch}.safetensors"
+
+
+def save_weights(weights: Mapping[str, Tensor], path: Path) -> None:
+    """Write a state dict as safetensors, which holds contiguous tensors only (channels-last ones are not)."""
+    with replacing(path) as part:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, part)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        Path(target).hardlink_to(source)
+    except OSError:  # another file system, or one without links
+        shutil.copy2(source, target)

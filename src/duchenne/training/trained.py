@@ -1,0 +1,157 @@
+"""A trained network as a folder: weights and the card that says what they are; reading it, and predicting with it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import timm
+import torch
+from safetensors.torch import load_file
+from timm.data import resolve_model_data_config
+from torch import nn
+from tqdm import tqdm
+
+from duchenne import models
+from duchenne.catalog import Compute, Variant
+from duchenne.faces import FaceStore
+from duchenne.training.augment import transform
+from duchenne.training.checkpoint import code_version
+from duchenne.training.data import FaceImages, loader
+from duchenne.training.device import Precision, autocast, device_of, precision_of
+from duchenne.training.errors import TrainingError
+
+log = logging.getLogger(__name__)
+
+
+def create(architecture: str, options: dict[str, Any], classes: list[str]) -> nn.Module:
+    """A network of the registry with random weights and one output a class."""
+    return timm.create_model(architecture, num_classes=len(classes), **options)
+
+
+def initialise(network: nn.Module, variant: Variant, classes: list[str], init: Path | None) -> None:
+    """Give a fresh network the weights it starts from: another run's fold, published parts, or nothing.
+
+    Raises:
+        TrainingError: the weights of ``init`` do not fit; every entry that does not is listed.
+    """
+    if init is None:
+        if variant.model.pretrained:
+            models.load_pretrained(network, variant.model.pretrained)
+        return
+    weights, card = load_file(init / "weights.safetensors"), read_card(init)
+    own = network.state_dict()
+    if card["classes"] != classes:
+        head = network.default_cfg["classifier"] + "."
+        weights = {name: own.get(name, tensor) if name.startswith(head) else tensor for name, tensor in weights.items()}
+        log.warning("%s: its classes are %s, ours %s: the head starts anew", init, card["classes"], classes)
+    wrong = sorted(own.keys() ^ weights.keys())
+    wrong += sorted(name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape)
+    if wrong:
+        listed = "\n  ".join(wrong)
+        raise TrainingError(f"{init} ({card['architecture']}) does not fit {variant.model.architecture}:\n  {listed}")
+    network.load_state_dict(weights)
+
+
+def make_card(
+    network: nn.Module,
+    variant: Variant,
+    classes: list[str],
+    fold: int,
+    samples: pd.DataFrame,
+    store: FaceStore,
+    precision: Precision,
+    selected: int,
+) -> dict[str, Any]:
+    """All that must be known to use weights and to say where they come from."""
+    data = resolve_model_data_config(network)
+    split = samples.sort_values("sample")[["sample", "part"]].to_csv(index=False)
+    return {
+        "classes": classes,
+        "architecture": variant.model.architecture,
+        "options": variant.model.options,
+        "input_size": data["input_size"],
+        "mean": data["mean"],
+        "std": data["std"],
+        "alignment": store.meta,
+        "fold": fold,
+        "split": hashlib.sha256(split.encode()).hexdigest(),
+        "samples": samples["part"].value_counts().to_dict(),
+        "selection": {"rule": variant.selection, "monitor": variant.monitor, "epoch": selected},
+        "seed": variant.seed,
+        "precision": precision,
+        "variant": variant.model_dump(mode="json"),
+        "code": code_version(),
+        "versions": {
+            "torch": str(torch.__version__),
+            "timm": timm.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """The card of a trained fold.
+
+    Raises:
+        TrainingError: there is none, or it is not one.
+    """
+    try:
+        card = json.loads((folder / "card.json").read_text())
+    except FileNotFoundError:
+        raise TrainingError(f"{folder} holds no trained network: card.json is missing") from None
+    except json.JSONDecodeError as error:
+        raise TrainingError(f"{folder / 'card.json'} is damaged: {error}") from None
+    return card
+
+
+def load_trained(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The network of a trained fold in evaluation mode, on the CPU, and its card.
+
+    Raises:
+        TrainingError: the folder holds no trained network.
+        RuntimeError: the weights do not fit the network that the card names.
+    """
+    card = read_card(folder)
+    network = create(card["architecture"], card["options"], card["classes"])
+    network.load_state_dict(load_file(folder / "weights.safetensors"))
+    return network.eval(), card
+
+
+@torch.inference_mode()
+def predict(
+    model: nn.Module, store: FaceStore, samples: list[str], card: dict[str, Any], compute: Compute
+) -> tuple[np.ndarray, np.ndarray]:
+    """Logits float32 (N, classes) and features float32 (N, F), in the order of ``samples``.
+
+    Features are the input of the last layer.
+
+    Raises:
+        TrainingError: the store holds other faces than the network was trained on, or lacks a sample.
+    """
+    if store.meta != card["alignment"]:
+        raise TrainingError(f"the faces were aligned as {store.meta}, the network knows {card['alignment']}")
+    if missing := [sample for sample in samples if sample not in store]:
+        raise TrainingError(f"{len(missing)} samples have no face in the store, the first is {missing[0]!r}")
+    device = device_of(compute)
+    precision = precision_of(compute, device)
+    layout = torch.channels_last if compute.channels_last else torch.contiguous_format
+    model = model.to(device, memory_format=layout).eval()
+    faces = FaceImages(store, pd.DataFrame({"sample": samples, "label": 0}), transform(card))
+    logits, features = [], []
+    with tqdm(total=len(samples), desc="predict", unit="image") as bar:
+        for images, _, _ in loader(faces, card["variant"]["recipe"]["eval_batch_size"], compute):
+            with autocast(device, precision):
+                last = model.forward_features(images.to(device, memory_format=layout))
+                logits.append(model.forward_head(last).float().cpu())
+                # timm's networks return maps, which their head pools
+                pooled = last if last.ndim == 2 else model.forward_head(last, pre_logits=True)
+            features.append(pooled.float().cpu())
+            bar.update(len(images))
+    return torch.cat(logits).numpy(), torch.cat(features).numpy()

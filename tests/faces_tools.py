@@ -1,0 +1,48 @@
+"""Rendered faces to find, and rows of an index."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from duchenne.catalog import Synth
+from duchenne.faces.images import read_image
+from duchenne.synth import generate
+
+COLUMNS = ("onset", "apex", "offset", "fps", "box")
+
+
+def render(folder: Path) -> pd.DataFrame:
+    """Four people, happy and angry, as a rendered set below ``folder``; returns its truth."""
+    config = Synth(kind="image", classes=["happiness", "anger"], subjects=4, per_class=1, seed=4)
+    generate(config, folder / "set", folder / "work", jobs=1)
+    return pd.read_parquet(folder / "set" / "truth.parquet")
+
+
+def rows(*samples: dict) -> pd.DataFrame:
+    """Rows of an index, sorted, with the columns that face work reads."""
+    table = pd.DataFrame([dict.fromkeys(COLUMNS) | {"kind": "image"} | sample for sample in samples])
+    return table.sort_values("sample", ignore_index=True)
+
+
+def write(path: Path, image: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), image[..., ::-1])
+    return path
+
+
+def moved(image: np.ndarray, x: float, y: float, turn: float = 0.0) -> np.ndarray:
+    """The image shifted by whole and part pixels, and turned by degrees about its middle."""
+    height, width = image.shape[:2]
+    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), turn, 1.0)
+    matrix[:, 2] += x, y
+    return cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+@cache
+def picture(path: Path) -> np.ndarray:
+    return read_image(path)

@@ -1,0 +1,173 @@
+"""Every kind of wrong row is told, all of them at once, with dataset, row and column."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from duchenne.catalog import Dataset
+from duchenne.datasets import IndexProblems, build_index
+
+CLASSES = ["happiness", "anger"]
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    """A dataset's root with good.jpg, other.jpg and a folder of frames."""
+    (tmp_path / "root" / "clip").mkdir(parents=True)
+    for name in ("good.jpg", "other.jpg", "clip/1.jpg"):
+        Image.new("L", (4, 4)).save(tmp_path / "root" / name)
+    return tmp_path / "root"
+
+
+def problems(root: Path, text: str | bytes, **more) -> IndexProblems:
+    (root / "manifest.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(IndexProblems) as caught:
+        build_index("mine", Dataset(layout="manifest", root=root, classes=CLASSES, **more))
+    return caught.value
+
+
+ROWS = {  # header, cells of line 3, column, text of the message
+    "missing file": ("path,label", "gone.jpg,anger", "path", "no such file or folder"),
+    "other case": ("path,label", "Good.JPG,anger", "path", "there is 'good.jpg'"),
+    "missing folder": ("path,label", "no/where/a.jpg,anger", "path", "no such file or folder"),
+    "absolute": ("path,label", "/etc/hostname,anger", "path", "leads out of the dataset's root"),
+    "windows drive": ("path,label", "C:\\faces\\a.jpg,anger", "path", "leads out of the dataset's root"),
+    "parent": ("path,label", "../outside.jpg,anger", "path", "leads out of the dataset's root"),
+    "link out": ("path,label", "link.jpg,anger", "path", "link that leads out"),
+    "folder link out": ("path,label", "linked/secret.jpg,anger", "path", "no such file or folder"),
+    "empty file": ("path,label", "empty.jpg,anger", "path", "the file is empty"),
+    "text as image": ("path,label", "text.jpg,anger", "path", "is no image"),
+    "unknown kind": ("path,label", "notes.txt,anger", "path", "neither an image"),
+    "empty frame folder": ("path,label", "bare,anger", "path", "the folder holds no image"),
+    "empty path": ("path,label,subject", ",anger,s", "path", "is empty"),
+    "empty sample": ("sample,path,label", ",good.jpg,anger", "sample", "is empty"),
+    "unknown label": ("path,label", "good.jpg,hapiness", "label", "did you mean 'happiness'?"),
+    "not a class": ("path,label", "good.jpg,fear", "label", "datasets.mine.ignore"),
+    "empty label": ("path,label,subject", "good.jpg,,s", "label", "is empty"),
+    "apex before onset": ("path,label,onset,apex", "clip,anger,5,4", "onset", "onset 5 lies after apex 4"),
+    "offset before apex": ("path,label,apex,offset", "clip,anger,5,4", "apex", "apex 5 lies after offset 4"),
+    "offset before onset": ("path,label,onset,offset", "clip,anger,5,4", "onset", "onset 5 lies after offset 4"),
+    "onset no number": ("path,label,onset", "clip,anger,/", "onset", "'/' is no number"),
+    "onset no whole number": ("path,label,onset", "clip,anger,1.5", "onset", "'1.5' is no whole number"),
+    "onset negative": ("path,label,onset", "clip,anger,-1", "onset", "'-1' is negative"),
+    "fold zero": ("path,label,fold", "good.jpg,anger,0", "fold", "folds count from 1"),
+    "fps zero": ("path,label,fps", "clip,anger,0", "fps", "must be above 0"),
+    "fps infinite": ("path,label,fps", "clip,anger,inf", "fps", "'inf' is no number"),
+    "flat box": ("path,label,x0,y0,x1,y1", "good.jpg,anger,5,5,5,9", "x0", "has no area"),
+    "half a box": ("path,label,x0,y0,x1,y1", "good.jpg,anger,5,5,,", "x0", "needs all of"),
+    "unknown part": ("path,label,split", "good.jpg,anger,tset", "split", "did you mean 'test'?"),
+    "cells": ("path,label", "good.jpg,anger,1", "", "has 3 cells, the header has 2"),
+}
+
+
+@pytest.mark.parametrize("kind", ROWS)
+def test_each_kind_of_wrong_row(root, kind):
+    header, cells, column, message = ROWS[kind]
+    outside = root.parent / "outside"
+    outside.mkdir()
+    (outside / "secret.jpg").write_bytes((root / "good.jpg").read_bytes())
+    (root / "link.jpg").symlink_to(outside / "secret.jpg")
+    (root / "linked").symlink_to(outside)
+    (root / "empty.jpg").touch()
+    (root / "text.jpg").write_text("<html>404</html>")
+    (root / "notes.txt").write_text("x")
+    (root / "bare").mkdir()
+    fine = {"path": "other.jpg", "label": "anger", "sample": "fine"}
+    second = ",".join(fine.get(name, "") for name in header.split(","))
+    error = problems(root, f"{header}\n{second}\n{cells}\n")
+    assert message in str(error)
+    assert f"{column}: " in str(error)
+    assert "line 3" in str(error)
+    assert "dataset mine" in str(error)
+    assert "manifest.csv" in str(error)
+    assert error.problems[["row", "column"]].to_numpy().tolist() == [[3, column]]
+
+    skipping = Dataset(layout="manifest", root=root, classes=CLASSES, bad_rows="skip")
+    index = build_index("mine", skipping)
+    assert index.rows["path"].tolist() == ["other.jpg"]
+    assert index.problems["row"].tolist() == [3]
+
+
+def test_all_problems_in_one_message(root):
+    text = "sample,path,label,onset\na,gone.jpg,anger,\nb,good.jpg,happpy,x\n\nc,other.jpg,fear,\n"
+    error = problems(root, text)
+    told = set(zip(error.problems["row"], error.problems["column"], strict=True))
+    assert told == {(2, "path"), (3, "label"), (3, "onset"), (5, "label")}
+    assert "4 problems" in str(error)
+
+
+def test_many_equal_problems_are_counted(root):
+    error = problems(root, "path,label\n" + "".join(f"gone{k}.jpg,anger\n" for k in range(500)))
+    assert len(error.problems) == 500
+    assert "... and 490 more" in str(error)
+    assert len(str(error).splitlines()) < 20
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "message"),
+    [
+        ("sample,path,label\na,good.jpg,anger\na,other.jpg,anger\n", "sample", "the same sample as in line 2"),
+        ("sample,path,label\na,good.jpg,anger\nb,./good.jpg,anger\n", "path", "the same path as in line 2"),
+    ],
+)
+def test_twice_the_same(root, text, column, message):
+    error = problems(root, text)
+    assert message in str(error)
+    assert error.problems[["row", "column"]].to_numpy().tolist() == [[3, column]]
+
+
+def test_one_long_video_may_hold_many_expressions(root):
+    text = "sample,path,label,onset,offset\na,clip,anger,1,5\nb,clip,anger,9,12\n"
+    (root / "manifest.csv").write_text(text)
+    assert len(build_index("mine", Dataset(layout="manifest", root=root, classes=CLASSES)).rows) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,label\ngood.jpg,anger\n".encode("utf-16"), "is not UTF-8 text"),
+        ("path,label\ngood.jpg,anger\n".encode("utf-16-le"), "zero bytes"),
+        ("path,label\né.jpg,anger\n".encode("latin-1"), "byte 0xe9 in line 2"),
+        (b"path,lable\ngood.jpg,anger\n", "label: the required column is missing (did you mean 'lable'?)"),
+        (b"file,emotion\ngood.jpg,anger\n", "path: the required column is missing (there are: file, emotion)"),
+        (b"path,label,path\ngood.jpg,anger,x\n", "names 'path' more than once"),
+        (b'path,label\n"good.jpg,anger\n', "is no CSV"),
+        (b"", "required column is missing"),
+        (b"path,label\n", "there is no usable sample"),
+    ],
+)
+@pytest.mark.parametrize("bad_rows", ["stop", "skip"])
+def test_files_that_cannot_be_read(root, text, message, bad_rows):
+    assert message in str(problems(root, text, bad_rows=bad_rows))
+
+
+def test_files_that_are_not_there(root):
+    config = Dataset(layout="manifest", root=root / "nowhere", classes=CLASSES)
+    with pytest.raises(IndexProblems, match=r"no such folder: put the dataset there or set datasets\.mine\.root"):
+        build_index("mine", config)
+    (root / "manifset.csv").touch()
+    with pytest.raises(IndexProblems, match=r"no such manifest \(did you mean 'manifset.csv'\?\)"):
+        build_index("mine", config.model_copy(update={"root": root}))
+    (root / "manifest.parquet").write_text("path,label")
+    with pytest.raises(IndexProblems, match="is no Parquet file"):
+        build_index("mine", config.model_copy(update={"root": root, "manifest": "manifest.parquet"}))
+
+
+def test_folders_that_do_not_fit(tmp_path):
+    for name in ("train/happiness/a.jpg", "train/hapy/b.jpg", "train/c.jpg", "extra/d.jpg"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (4, 4)).save(path)
+    with pytest.raises(IndexProblems) as caught:
+        build_index("mine", Dataset(layout="folder", root=tmp_path, classes=CLASSES))
+    told = dict(zip(caught.value.problems["path"], caught.value.problems["column"], strict=True))
+    assert told == {"train/hapy/b.jpg": "label", "train/c.jpg": "label", "extra/d.jpg": "split"}
+    assert "'hapy' is no emotion name (did you mean 'happy'?)" in str(caught.value)
+
+
+def test_labels_that_lead_to_no_emotion_are_refused():
+    with pytest.raises(ValueError, match=r"labels\.1: 'hapiness' is no emotion name \(did you mean 'happiness'\?\)"):
+        Dataset(layout="folder", root=Path(), classes=CLASSES, labels={"1": "hapiness"})

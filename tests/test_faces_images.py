@@ -1,0 +1,272 @@
+"""Every kind of image and video that people have: right pixels, or one clear reason."""
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from duchenne.faces.clips import numbered_frames, read_frames
+from duchenne.faces.images import ImageError, read_image
+
+RED, BLUE = (200, 30, 30), (30, 30, 200)
+
+
+def halves(mode: str = "RGB", size: tuple[int, int] = (40, 24)) -> Image.Image:
+    """Left half red, right half blue."""
+    pixels = np.zeros((size[1], size[0], 3), np.uint8)
+    pixels[:, : size[0] // 2], pixels[:, size[0] // 2 :] = RED, BLUE
+    image = Image.fromarray(pixels)
+    return image.quantize(4) if mode == "P" else image.convert(mode)
+
+
+def saved(image: Image.Image, path: Path, **options) -> Path:
+    image.save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("mode", "name", "tolerance"),
+    [("RGB", "a.png", 0), ("RGB", "a.JPG", 8), ("CMYK", "a.jpg", 8), ("P", "a.png", 0), ("RGBA", "a.webp", 12)],
+)
+def test_colour_modes_become_rgb(tmp_path, mode, name, tolerance):
+    image = read_image(saved(halves(mode), tmp_path / name))
+    assert image.shape == (24, 40, 3)
+    assert image.dtype == np.uint8
+    for side, colour in ((image[:, :16], RED), (image[:, 32:], BLUE)):
+        assert np.abs(side.astype(int) - colour).max() <= tolerance
+
+
+def test_grey_modes_become_rgb(tmp_path):
+    grey = read_image(saved(halves("L"), tmp_path / "l.png"))
+    assert np.array_equal(grey, read_image(saved(halves("LA"), tmp_path / "la.png")))
+    assert (np.ptp(grey, axis=2) == 0).all()
+    assert set(read_image(saved(halves("1"), tmp_path / "one.png")).ravel().tolist()) <= {0, 255}
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path, name):
+    wide = np.array([[0, 257 * 100], [257 * 200, 65535]], np.uint16)
+    image = read_image(saved(Image.fromarray(wide), tmp_path / name))
+    assert image[..., 0].tolist() == [[0, 100], [200, 255]]
+
+
+def test_transparency_is_laid_on_white(tmp_path):
+    clear = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    assert (read_image(saved(clear, tmp_path / "rgba.png")) == 255).all()
+    palette = Image.new("P", (8, 8), 0)
+    palette.putpalette([10, 20, 30])
+    assert (read_image(saved(palette, tmp_path / "p.png", transparency=0)) == 255).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(tmp_path, orientation):
+    turns = {
+        1: [], 2: [Image.Transpose.FLIP_LEFT_RIGHT], 3: [Image.Transpose.ROTATE_180],
+        4: [Image.Transpose.FLIP_TOP_BOTTOM], 5: [Image.Transpose.TRANSPOSE], 6: [Image.Transpose.ROTATE_90],
+        7: [Image.Transpose.TRANSVERSE], 8: [Image.Transpose.ROTATE_270],
+    }  # fmt: skip
+    upright = np.random.default_rng(0).integers(0, 256, (24, 40, 3), np.uint8)
+    stored = Image.fromarray(upright)
+    for turn in turns[orientation]:  # how a camera stores what EXIF says to undo
+        stored = stored.transpose(turn)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    assert np.array_equal(read_image(saved(stored, tmp_path / "a.png", exif=exif)), upright)
+
+
+def test_bytes_are_read_like_files(tmp_path):
+    path = saved(halves(), tmp_path / "a.png")
+    assert np.array_equal(read_image(io.BytesIO(path.read_bytes())), read_image(path))
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png"])
+def test_a_truncated_file_is_an_error_and_not_half_a_picture(tmp_path, name):
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+    path = saved(noise, tmp_path / name)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ImageError, match=r"cannot be read: .*truncated"):
+        read_image(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [(b"", "is empty"), (b"<html>404</html>", "is no image"), (b"\xff\xd8\xff", "is no image")]
+)
+def test_what_is_no_image_is_named(tmp_path, content, reason):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match=f"^{reason}$"):
+        read_image(path)
+
+
+def test_a_missing_file_is_an_image_error(tmp_path):
+    with pytest.raises(ImageError, match="No such file"):
+        read_image(tmp_path / "gone.png")
+
+
+@pytest.mark.parametrize(("side", "limit"), [(30_000, 100), (4_000, 10)])
+def test_bombs_are_refused_from_their_header(tmp_path, side, limit):
+    def part(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = part(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
+    path = tmp_path / "bomb.png"  # without pixels: decoding it would say "truncated"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + part(b"IDAT", zlib.compress(b"")) + part(b"IEND", b""))
+    with pytest.raises(ImageError, match=f"over the limit of {limit} megapixels"):
+        read_image(path, max_megapixels=limit)
+
+
+def _encoded(kind: str) -> bytes:
+    data = io.BytesIO()
+    halves("P" if kind == "gif" else "RGB").save(data, kind)
+    return data.getvalue()
+
+
+SEEDS = {kind: _encoded(kind) for kind in ("jpeg", "png", "bmp", "tiff", "webp", "gif")}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@settings(max_examples=300, deadline=None)
+@given(
+    kind=st.sampled_from(sorted(SEEDS)),
+    changes=st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 255)), min_size=1, max_size=8),
+    keep=st.floats(0.1, 1),
+)
+def test_damage_gives_pixels_or_an_image_error(kind, changes, keep):
+    data = bytearray(SEEDS[kind])
+    for place, value in changes:
+        data[place % len(data)] = value
+    try:
+        image = read_image(io.BytesIO(bytes(data[: int(keep * len(data))])), max_megapixels=1)
+    except ImageError:
+        return
+    assert image.dtype == np.uint8
+    assert image.ndim == 3
+
+
+def video(path: Path, count: int = 12, codec: str = "mpeg4", times: list[int] | None = None) -> Path:
+    """Frame k is grey of 20 k; ``times`` are presentation times in 1/25 s."""
+    with av.open(path, "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for k in range(count):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 20 * k, np.uint8), format="rgb24")
+            frame.pts = times[k] if times else k
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def levels(path: Path) -> list[tuple[int, int]]:
+    return [(number, round(image.mean() / 20)) for number, image in read_frames(path, "video", 100)]
+
+
+def test_a_video_gives_all_frames_in_order(tmp_path):
+    assert levels(video(tmp_path / "a.mp4")) == [(k, k) for k in range(12)]
+
+
+def test_a_variable_frame_rate_neither_drops_nor_repeats_frames(tmp_path):
+    times = [0, 1, 2, 10, 11, 30, 31, 32, 33, 60, 61, 62]
+    assert levels(video(tmp_path / "a.mkv", times=times)) == [(k, k) for k in range(12)]
+
+
+def test_a_video_is_decoded_one_frame_at_a_time(tmp_path):
+    frames = read_frames(video(tmp_path / "a.mp4"), "video", 100)
+    number, image = next(frames)
+    assert (number, image.shape) == (0, (48, 64, 3))
+    frames.close()
+
+
+@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
+def test_rotation_metadata_is_applied(tmp_path, degrees):
+    upright = np.zeros((48, 64, 3), np.uint8)
+    upright[:24, :32] = 250  # bright top left quarter
+    stored = np.ascontiguousarray(np.rot90(upright, -degrees // 90))
+    path = tmp_path / "a.mp4"
+    with av.open(path, "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.height, stream.width, stream.pix_fmt = *stored.shape[:2], "yuv420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(stored, format="rgb24")))
+        container.mux(stream.encode(None))
+    _set_rotation(path, degrees)
+    (_, image), *_ = read_frames(path, "video", 100)
+    assert image.shape == upright.shape
+    assert np.abs(image.astype(int) - upright).mean() < 12
+
+
+def _set_rotation(path: Path, degrees: int) -> None:
+    """Write the display matrix of an MP4's track header, as a phone does: counter-clockwise turn to show it upright."""
+    data = bytearray(path.read_bytes())
+    at = data.index(b"tkhd") + 4 + 40  # version, flags and ten fields come before the matrix
+    c, s = {0: (1, 0), 90: (0, -1), 180: (-1, 0), 270: (0, 1)}[degrees]
+    data[at : at + 36] = struct.pack(">9i", c << 16, s << 16, 0, -s << 16, c << 16, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+
+
+def test_a_truncated_video_gives_the_frames_before_the_damage_and_a_reason(tmp_path):
+    path = tmp_path / "a.avi"
+    with av.open(path, "w") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuvj420p"
+        noise = np.random.default_rng(0)
+        for _ in range(20):
+            image = noise.integers(0, 256, (64, 64, 3), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+    *frames, (number, last) = read_frames(path, "video", 100)
+    assert 5 < len(frames) < 20
+    assert number == len(frames)
+    assert isinstance(last, ImageError)
+    assert "frames" in str(last)
+
+
+@pytest.mark.parametrize("content", [b"", b"no video at all", b"\x00\x00\x00\x18ftypmp42"])
+def test_what_is_no_video_gives_one_error(tmp_path, content):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(content)
+    [(number, error)] = read_frames(path, "video", 100)
+    assert number == 0
+    assert isinstance(error, ImageError)
+
+
+def test_a_video_without_frames_gives_one_error(tmp_path):
+    [(_, error)] = read_frames(video(tmp_path / "a.avi", count=0), "video", 100)
+    assert isinstance(error, ImageError)
+
+
+def test_a_large_video_is_refused(tmp_path):
+    [(_, error)] = read_frames(video(tmp_path / "a.mp4"), "video", 0.003)
+    assert "64 x 48 px" in str(error)
+
+
+def test_frames_are_sorted_by_the_last_integer_of_their_names(tmp_path):
+    for number in (1, 2, 10, 100):
+        saved(halves(), tmp_path / f"s01_ep2_img{number}.png")
+    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "._img3.png").write_bytes(b"a hidden file of macOS")
+    assert [number for number, _ in numbered_frames(tmp_path)] == [1, 2, 10, 100]
+    assert [number for number, _ in read_frames(tmp_path, "frames", 100)] == [1, 2, 10, 100]
+
+
+def test_frames_without_distinct_integers_count_from_0(tmp_path):
+    for name in ("b.png", "a.png", "c1.png"):
+        saved(halves(), tmp_path / name)
+    assert [(number, file.name) for number, file in numbered_frames(tmp_path)] == [
+        (0, "a.png"), (1, "b.png"), (2, "c1.png"),
+    ]  # fmt: skip
+
+
+def test_one_bad_frame_does_not_take_the_others_with_it(tmp_path):
+    for number in (1, 2, 3):
+        saved(halves(), tmp_path / f"{number}.png")
+    (tmp_path / "2.png").write_bytes(b"")
+    (_, first), (number, bad), (_, third) = read_frames(tmp_path, "frames", 100)
+    assert (number, str(bad)) == (2, "is empty")
+    assert np.array_equal(first, third)

@@ -1,0 +1,217 @@
+"""The whole road, walked by DVC itself in a project of its own: a rendered set, two variants, the report."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+from ruamel.yaml import YAML
+
+from duchenne import catalog, smoke
+from duchenne.predict import Predictor
+from duchenne.tracking import uri
+from duchenne.workspace import Workspace
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[1]
+CLASSES = ["happiness", "surprise"]
+SYNTH = {"kind": "image", "classes": CLASSES, "subjects": 12, "test_share": 0.34, "seed": 4}
+FAST = {"epochs": 2, "batch_size": 4, "lr": 1e-3}
+OFFICIAL = {"kind": "official", "val_share": 0.2}
+PARAMS = {
+    "run": {
+        "synthesize": ["tiny"],
+        "datasets": {"tiny": {"root": "data/raw/tiny"}},
+        "variants": {name: {"dataset": "tiny", "init_from": "scratch"} for name in ("official", "folds")},
+    },
+    "compute": {"jobs": 2},
+    "report": {"bootstrap": 100, "gallery": 4, "tsne_iterations": 250},
+    "datasets": {
+        "tiny": {
+            "layout": "synth",
+            "root": "data/raw/tiny",
+            "classes": CLASSES,
+            "faces": {"size": 224},
+            "synth": SYNTH,
+        }
+    },
+    "variants": {
+        "official": {
+            "dataset": "tiny",
+            "protocol": OFFICIAL,
+            "model": {"architecture": "poster_v2"},
+            "recipe": {**FAST, "epochs": 1, "batch_size": 8},
+        },
+        "folds": {
+            "dataset": "tiny",
+            "protocol": {"kind": "kfold", "folds": 2, "val_share": 0.2},
+            "model": {"architecture": "resnet10t"},
+            "recipe": FAST,
+        },
+    },
+}
+
+
+class Project:
+    """A fresh clone with other parameters, in a folder with a space in its name."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        for name in ("src", "stages", "dvc.yaml", ".dvcignore", "models/scratch", "data/raw/README.md"):
+            source, target = ROOT / name, root / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if source.is_dir():
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+            else:
+                shutil.copy2(source, target)
+        self.env = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
+        self.env.pop("MLFLOW_TRACKING_URI", None)
+        subprocess.run(["git", "init", "--quiet"], cwd=root, check=True)
+        self.dvc("init", "--quiet")
+
+    def params(self, params: dict) -> None:
+        YAML(typ="safe").dump(params, self.root / "params.yaml")
+
+    def dvc(self, *words: str, check: bool = True) -> str:
+        command = [sys.executable, "-m", "dvc", *words]
+        done = subprocess.run(command, cwd=self.root, env=self.env, capture_output=True, text=True, check=False)
+        if check and done.returncode:
+            raise AssertionError(f"dvc {' '.join(words)} failed:\n{done.stdout}\n{done.stderr}")
+        return done.stdout + done.stderr
+
+    def killed(self, *words: str, when: Path) -> None:
+        """Start dvc and kill it with all its children as soon as the file exists."""
+        command = [sys.executable, "-m", "dvc", *words]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        process = subprocess.Popen(command, cwd=self.root, env=self.env, start_new_session=True, **quiet)
+        while process.poll() is None and not list(self.root.glob(str(when))):
+            time.sleep(0.02)
+        assert process.poll() is None, f"ended before {when} appeared"
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def changed(*path_and_value: object) -> dict:
+    """PARAMS with one value changed."""
+    params = json.loads(json.dumps(PARAMS))
+    *path, key, value = path_and_value
+    block = params
+    for part in path:
+        block = block[part]
+    block[key] = value
+    return params
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    project = Project(tmp_path_factory.mktemp("a project"))
+    project.params(PARAMS)
+    project.dvc("repro")
+    return project
+
+
+def test_every_stage_leaves_what_it_promises(project: Project):
+    page = (project.root / "reports" / "index.html").read_text()
+    for variant, folds in (("official", 1), ("folds", 2)):
+        results = project.root / "results" / variant
+        metrics = json.loads((results / "metrics.json").read_text())
+        predictions = pd.read_parquet(results / "predictions.parquet")
+        assert metrics["n"] == len(predictions)
+        assert metrics["war_low"] <= metrics["war"] <= metrics["war_high"]
+        assert metrics["war"] == pytest.approx((predictions.label == predictions.predicted).mean())
+        assert predictions.fold.nunique() == folds
+        assert variant in page
+    split = pd.read_parquet(project.root / "data" / "splits" / "folds.parquet")
+    assert (split[split.part == "test"]["sample"].value_counts() == 1).all()
+
+
+def test_a_second_repro_runs_nothing(project: Project):
+    assert "Running stage" not in project.dvc("repro")
+
+
+def test_one_variants_recipe_makes_that_variant_stale_and_no_other(project: Project):
+    project.params(changed("variants", "folds", "recipe", "lr", 2e-3))
+    try:
+        stale = set(json.loads(project.dvc("status", "--json")))
+    finally:
+        project.params(PARAMS)
+    assert stale == {"train@folds", "report"}  # the page shows every configuration
+
+
+def test_a_misspelt_key_stops_with_a_suggestion(project: Project):
+    project.params(changed("variants", "folds", "selektion", "last"))
+    try:
+        said = project.dvc("repro", check=False)
+    finally:
+        project.params(PARAMS)
+    assert "did you mean 'selection'?" in said
+    assert "Traceback" not in said
+
+
+def test_dvc_shows_metrics_and_plots(project: Project):
+    shown = json.loads(project.dvc("metrics", "show", "--json"))
+    assert set(shown[""]["data"]) == {"results/official/metrics.json", "results/folds/metrics.json"}
+    project.dvc("plots", "show", "--out", "plots")
+    assert "official" in (project.root / "plots" / "index.html").read_text()
+
+
+def test_mlflow_has_a_parent_a_variant_and_a_child_a_fold(project: Project):
+    mlflow.set_tracking_uri(uri(Workspace(project.root)))
+    runs = mlflow.search_runs(search_all_experiments=True)
+    parents = runs[runs["tags.mlflow.parentRunId"].isna()].set_index("tags.variant")
+    assert set(parents.index) == {"official", "folds"}
+    assert runs["tags.mlflow.parentRunId"].value_counts().to_dict() == {
+        parents.loc["official", "run_id"]: 1,
+        parents.loc["folds", "run_id"]: 2,
+    }
+    metrics = json.loads((project.root / "results" / "folds" / "metrics.json").read_text())
+    assert parents.loc["folds", "metrics.uar"] == pytest.approx(metrics["uar"])
+
+
+def test_a_trained_fold_names_the_expression_of_a_picture_as_the_pipeline_did(project: Project):
+    predictions = pd.read_parquet(project.root / "results" / "official" / "predictions.parquet").iloc[0]
+    index = pd.read_parquet(project.root / "data" / "index" / "tiny.parquet").set_index("sample")
+    picture = project.root / "data" / "raw" / "tiny" / index.loc[predictions["sample"], "path"]
+    answer = Predictor(project.root / "models" / "official" / "fold_1")(picture)
+    # the store's JPEG is the only difference
+    for name in CLASSES:
+        assert answer["probabilities"][name] == pytest.approx(predictions[f"p_{name}"], abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("stage", "trace"),
+    [
+        ("synthesize@tiny", "work/synthesize/tiny/*/truth/*.json"),
+        ("align@tiny", "work/align/tiny/*.arrow"),
+        ("train@folds", "work/train/folds/fold_*/state.pt"),
+    ],
+)
+def test_a_kill_changes_nothing(project: Project, stage: str, trace: str):
+    """Results after a SIGKILL in the middle of a stage equal those of the run that nobody interrupted."""
+    before = pd.read_parquet(project.root / "results" / "folds" / "predictions.parquet")
+    lock = YAML(typ="safe").load(project.root / "dvc.lock")["stages"][stage]["outs"]
+    shutil.rmtree(project.root / "work" / stage.partition("@")[0])
+    project.killed("repro", "--force", "--single-item", "--no-run-cache", stage, when=Path(trace))
+    project.dvc("repro", "--force", "--single-item", "--no-run-cache", stage)
+    project.dvc("repro", "evaluate@folds")
+    after = pd.read_parquet(project.root / "results" / "folds" / "predictions.parquet")
+    pd.testing.assert_frame_equal(before, after)
+    if not stage.startswith("train"):  # a history holds seconds
+        assert YAML(typ="safe").load(project.root / "dvc.lock")["stages"][stage]["outs"] == lock
+
+
+def test_smoke_walks_every_stage_in_a_scratch_folder(project: Project, tmp_path: Path):
+    whole = catalog.load(project.root / "params.yaml")
+    page = smoke.run(whole, "folds", 16, tmp_path)
+    assert page.is_relative_to(tmp_path)
+    assert len(pd.read_parquet(tmp_path / "data" / "index" / "tiny.parquet")) <= 24

@@ -1,0 +1,88 @@
+"""MLflow: what is sent, that nothing is sent twice, and that a server that is down costs nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+
+from duchenne import catalog
+from duchenne.tracking import EXPERIMENT, Tracker, uri
+from duchenne.workspace import Workspace
+
+VARIANT = catalog.load(Path(__file__).parents[1] / "params.yaml").variants["poster_v2_rafdb"]
+
+
+def row(epoch: int) -> dict[str, float]:
+    return {"epoch": epoch, "lr": 0.1, "train_loss": 1 / epoch, "val_loss": float("nan")}
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    workspace = Workspace(tmp_path / "a folder")
+    workspace.split("v").parent.mkdir(parents=True)
+    workspace.split("v").write_bytes(b"split")
+    for fold in (1, 2):
+        folder = workspace.model("v") / f"fold_{fold}"
+        folder.mkdir(parents=True)
+        pd.DataFrame([row(1), row(2)]).to_csv(folder / "history.csv", index=False)
+        (folder / "card.json").write_text(json.dumps({"classes": ["anger", "neutral"]}))
+        (folder / "weights.safetensors").write_bytes(b"weights")
+    workspace.results("v").mkdir(parents=True)
+    (workspace.results("v") / "metrics.json").write_text(json.dumps({"war": 0.9, "uar": 0.8, "selection": "test"}))
+    workspace.reports.mkdir()
+    (workspace.reports / "index.html").write_text("<p>report</p>")
+    return workspace
+
+
+def runs(workspace: Workspace) -> pd.DataFrame:
+    mlflow.set_tracking_uri(uri(workspace))
+    return mlflow.search_runs(experiment_names=[EXPERIMENT])
+
+
+@pytest.mark.slow
+def test_epochs_then_everything_else(workspace: Workspace):
+    tracker = Tracker(workspace, "v", VARIANT)
+    tracker.epoch(1, row(1))
+    tracker.publish()
+    Tracker(workspace, "v", VARIANT).publish()  # a second time adds nothing
+
+    table = runs(workspace)
+    parent = table[table["tags.mlflow.parentRunId"].isna()]
+    children = table[table["tags.mlflow.parentRunId"] == parent.run_id.item()]
+    assert len(table) == 3
+    assert parent["metrics.war"].item() == 0.9
+    assert parent["metrics.paper_war"].item() == pytest.approx(0.9221)
+    assert parent["metrics.difference_war"].item() == pytest.approx(0.9 - 0.9221)
+    assert parent["params.recipe.lr"].item() == "3.5e-05"
+    assert parent["tags.selection"].item() == "test"
+    client = mlflow.MlflowClient(uri(workspace))
+    for run in children.run_id:
+        history = client.get_metric_history(run, "train_loss")
+        assert [(point.step, point.value) for point in history] == [(1, 1.0), (2, 0.5)]
+    assert {item.path for item in client.list_artifacts(parent.run_id.item())} >= {"results", "report"}
+    model = client.search_logged_models(parent.experiment_id.tolist())[0]
+    signature = mlflow.models.get_model_info(model.model_uri).signature
+    assert [column.name for column in signature.outputs] == ["emotion", "anger", "neutral"]
+
+
+def test_another_configuration_is_another_run(workspace: Workspace):
+    Tracker(workspace, "v", VARIANT).epoch(1, row(1))
+    Tracker(workspace, "v", VARIANT.model_copy(update={"seed": 7})).epoch(1, row(1))
+    parents = runs(workspace).query("`tags.mlflow.parentRunId`.isna()")
+    assert set(parents["params.seed"]) == {"0", "7"}
+
+
+def test_a_server_that_is_down_loses_nothing(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # the discard port: nobody listens
+    Tracker(workspace, "v", VARIANT).epoch(1, row(1))
+    assert "sent next time" in caplog.text
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    Tracker(workspace, "v", VARIANT).epoch(1, row(2))
+    assert set(runs(workspace)["params.seed"].dropna()) == {"0"}

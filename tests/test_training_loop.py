@@ -1,0 +1,316 @@
+"""The training of a fold: it learns, it can be killed, it says what it did."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from training_tools import CLASSES, COMPUTE, SMALL, parts, variant, write_store
+
+from duchenne.catalog import Augment, Compute
+from duchenne.faces import FaceStore
+from duchenne.training import TrainingError, load_trained, predict, train_fold
+
+PLAIN = {"sam_rho": None, "augment": Augment()}
+TIMES = ["seconds", "images_per_second"]
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("faces") / "drawn"
+    samples = write_store(folder, 36)
+    return FaceStore(folder), parts(samples, 20, 8)
+
+
+@pytest.fixture
+def train(drawn, tmp_path):
+    store, samples = drawn
+
+    def run(config, name="run", **changes) -> Path:
+        arguments = {
+            "classes": CLASSES, "fold": 1, "samples": samples, "store": store,
+            "out": tmp_path / name / "out", "work": tmp_path / name / "work", "compute": COMPUTE,
+        }  # fmt: skip
+        arguments |= changes
+        train_fold(config, **arguments)
+        return arguments["out"]
+
+    return run
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    return load_file(out / "weights.safetensors")
+
+
+def same(a: Path, b: Path) -> bool:
+    one, two = weights(a), weights(b)
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+def history(out: Path) -> pd.DataFrame:
+    return pd.read_csv(out / "history.csv").drop(columns=TIMES)
+
+
+def test_it_learns_what_can_be_seen(train):
+    out = train(variant(epochs=8, selection="val"))
+    last = pd.read_csv(out / "history.csv").iloc[-1]
+    assert last["train_war"] > 0.9
+    assert last["val_war"] > 0.9
+
+
+def test_same_seed_same_weights_other_seed_others(train):
+    config = variant(epochs=2)
+    first, again = train(config, "first"), train(config, "again")
+    assert same(first, again)
+    pd.testing.assert_frame_equal(history(first), history(again))
+    assert not same(first, train(variant(epochs=2, seed=1), "other"))
+
+
+def test_workers_and_memory_format_of_data_change_nothing(train):
+    config = variant(epochs=2, augment=Augment(rotate=10, brightness=0.2))
+    workers = Compute(device="cpu", precision="fp32", loader_workers=2)
+    assert same(train(config, "alone"), train(config, "helped", compute=workers))
+
+
+def python_path() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parent)])}
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from test_training_loop import *
+
+class Killer(FaceStore):
+    left = int(sys.argv[3])
+    def frame(self, sample, i=0):
+        Killer.left -= 1
+        if Killer.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().frame(sample, i)
+
+store = Killer(Path(sys.argv[1]))
+work = Path(sys.argv[2])
+samples = pd.read_parquet(work.parent / "samples.parquet")
+train_fold(resumable(), CLASSES, 1, samples, store, work.parent / "out", work, COMPUTE)
+"""
+
+
+def resumable():
+    """Everything that has a state: SAM over Adam, an average, mixup, balanced draws, a schedule, stochastic depth."""
+    return variant(
+        architecture="test_vit", epochs=3, ema_decay=0.9, mixup=0.4, sampler="balanced", schedule="one_cycle",
+        augment=Augment(rotate=10), lr=1e-3, options=SMALL | {"img_size": 64, "drop_path_rate": 0.3},
+    )  # fmt: skip
+
+
+def test_a_killed_training_ends_bit_for_bit_like_one_that_was_not(train, drawn, tmp_path):
+    store, samples = drawn
+    whole = tmp_path / "whole" / "work"
+    states = {}
+
+    def keep_state(row):
+        states[row["epoch"]] = torch.load(whole / "state.pt", weights_only=True)
+
+    expected = train(resumable(), "whole", on_epoch=keep_state)
+
+    work = tmp_path / "killed" / "work"
+    work.mkdir(parents=True)
+    samples.to_parquet(work.parent / "samples.parquet")
+    one_epoch = 20 + 8  # frames of an epoch: training and validation
+    arguments = [sys.executable, "-c", KILLED, str(store.path), str(work), str(one_epoch + 11)]
+    died = subprocess.run(arguments, env=python_path(), check=False, capture_output=True, text=True)
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    assert torch.load(work / "state.pt", weights_only=True)["epoch"] == 1
+    assert not (work.parent / "out").exists()
+
+    resumed, rows = {}, []
+
+    def note(row):
+        rows.append(row)
+        resumed[row["epoch"]] = torch.load(work / "state.pt", weights_only=True)
+
+    out = train(resumable(), "killed", on_epoch=note)
+    assert [row["epoch"] for row in rows] == [2, 3]
+    assert same(out, expected)
+    pd.testing.assert_frame_equal(history(out), history(expected))
+    for part in ("network", "average", "optimizer"):
+        torch.testing.assert_close(resumed[3][part], states[3][part], rtol=0, atol=0)
+    moments = resumed[3]["optimizer"]["state"][0]
+    assert moments["exp_avg"].abs().max() > 0  # Adam's own state is there under SAM
+    assert json.loads((out / "card.json").read_text()) == json.loads((expected / "card.json").read_text())
+
+
+def test_a_finished_fold_is_not_trained_again(train):
+    config, epochs = variant(epochs=2), []
+    out = train(config, on_epoch=epochs.append)
+    expected = weights(out)
+    shutil.rmtree(out)  # as DVC does before a stage runs
+    noted = config.model_copy(update={"note": "another note"})
+    assert train(noted, on_epoch=epochs.append) == out
+    assert [row["epoch"] for row in epochs] == [1, 2]
+    assert all(torch.equal(expected[name], tensor) for name, tensor in weights(out).items())
+    assert {path.name for path in out.iterdir()} == {"weights.safetensors", "card.json", "history.csv"}
+
+
+def test_what_decides_the_weights_starts_anew(train, drawn, tmp_path):
+    _, samples = drawn
+    config, epochs = variant(epochs=1), []
+    train(config, on_epoch=epochs.append)
+    relabelled = samples.assign(label=(samples["label"] + 1) % 3)
+    moved = samples.assign(part=samples["part"].replace({"test": "train"}))
+    for changes in ({"samples": relabelled}, {"samples": moved}, {"classes": CLASSES[::-1]}):
+        train(config, on_epoch=epochs.append, **changes)
+    train(variant(epochs=1, lr=1e-4), on_epoch=epochs.append)
+    assert len(epochs) == 5
+
+
+def test_edited_code_does_not_pass_for_finished(train, tmp_path):
+    epochs = []
+    train(variant(epochs=1), on_epoch=epochs.append)
+    record = tmp_path / "run" / "work" / "done" / "finished.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"code": "before the edit"}))
+    train(variant(epochs=1), on_epoch=epochs.append)
+    assert len(epochs) == 2
+
+
+def test_a_damaged_state_is_named(train, tmp_path):
+    work = tmp_path / "run" / "work"
+    work.mkdir(parents=True)
+    (work / "state.pt").write_bytes(b"half a file")
+    with pytest.raises(TrainingError, match=r"state\.pt cannot be read; delete it"):
+        train(variant())
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_state(train, tmp_path):
+    with pytest.raises(TrainingError, match=r"not finite in epoch 1, step \d+, lr 1e\+30.* samples s\d{3}, s\d{3}"):
+        train(variant(lr=1e30, optimizer="sgd", **PLAIN))
+    assert not (tmp_path / "run" / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("selection", "monitor", "column", "pick"),
+    [("val", "uar", "val_uar", "max"), ("val", "loss", "val_loss", "min"), ("test", "war", "test_war", "max")],
+)
+def test_the_selected_epoch_is_the_best_by_its_rule(train, selection, monitor, column, pick):
+    out = train(variant(epochs=4, lr=8e-3, selection=selection, monitor=monitor))
+    rows = pd.read_csv(out / "history.csv")
+    best = rows[rows[column] == getattr(rows[column], pick)()]
+    best = best[best[f"{selection}_loss"] == best[f"{selection}_loss"].min()]
+    card = json.loads((out / "card.json").read_text())
+    assert card["selection"] == {"rule": selection, "monitor": monitor, "epoch": int(best["epoch"].iloc[0])}
+    assert ("test_war" in rows) == (selection == "test")
+
+
+def test_last_keeps_the_last_epoch_and_needs_no_validation(train, drawn):
+    _, samples = drawn
+    out = train(variant(selection="last"), samples=samples[samples["part"] != "val"])
+    assert json.loads((out / "card.json").read_text())["selection"]["epoch"] == 3
+    assert pd.read_csv(out / "history.csv")["val_uar"].isna().all()
+
+
+def test_kept_weights_are_those_that_were_measured(train, drawn):
+    store, samples = drawn
+    for name, average in (("plain", None), ("average", 0.8)):
+        out = train(variant(epochs=3, ema_decay=average), name)
+        model, card = load_trained(out)
+        held_out = samples[samples["part"] == "val"]
+        logits, _ = predict(model, store, held_out["sample"].tolist(), card, COMPUTE)
+        row = pd.read_csv(out / "history.csv").set_index("epoch").loc[card["selection"]["epoch"]]
+        loss = torch.nn.functional.cross_entropy(torch.from_numpy(logits), torch.tensor(held_out["label"].to_numpy()))
+        assert loss.item() == pytest.approx(row["val_loss"], rel=1e-4)
+        assert np.mean(logits.argmax(1) == held_out["label"]) == pytest.approx(row["val_war"])
+
+
+def test_history_has_the_learning_rate_of_the_official_schedule(train):
+    out = train(variant(schedule="exponential", gamma=0.5, lr=1e-3))
+    assert pd.read_csv(out / "history.csv")["lr"].tolist() == pytest.approx([1e-3, 5e-4, 2.5e-4])
+
+
+def test_training_starts_from_the_weights_it_is_given(train):
+    start = train(variant(epochs=1), "start")
+    still = variant(epochs=1, lr=1e-30, seed=5, **PLAIN)
+    out = train(still, "still", init=start)
+    learnt = {name for name, tensor in weights(out).items() if not torch.equal(tensor, weights(start)[name])}
+    assert all("running" in name or "num_batches" in name for name in learnt)
+
+
+def test_a_lonely_last_sample_waits_for_another_epoch(train, drawn):
+    _, samples = drawn
+    few = samples[samples["part"] != "train"].assign(part=["val"] * 8 + ["train"] * 5 + ["test"] * 3)
+    rows = pd.read_csv(train(variant(epochs=1, batch_size=4), samples=few) / "history.csv")
+    assert rows["train_war"][0] in (0, 0.25, 0.5, 0.75, 1)  # of four images, not five
+
+
+LAUNCHED = """
+import sys
+from pathlib import Path
+from test_training_loop import *
+
+root = Path(sys.argv[1])
+samples = pd.read_parquet(root / "samples.parquet")
+store = FaceStore(Path(sys.argv[2]))
+train_fold(variant(epochs=2, ema_decay=0.9), CLASSES, 1, samples, store, root / "out", root / "work", COMPUTE)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_share_every_batch(drawn, tmp_path):
+    store, samples = drawn
+    samples.to_parquet(tmp_path / "samples.parquet")
+    script = tmp_path / "script.py"
+    script.write_text(LAUNCHED)
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    launch += ["--num_machines", "1", "--main_process_port", "0", str(script), str(tmp_path), str(store.path)]
+    subprocess.run(launch, env=python_path(), check=True, capture_output=True, text=True, timeout=300)
+    rows = pd.read_csv(tmp_path / "out" / "history.csv")
+    assert rows["epoch"].tolist() == [1, 2]
+    assert set(rows["val_war"] * 8) <= set(range(9))  # eight images, none counted twice
+    assert load_trained(tmp_path / "out")[1]["classes"] == CLASSES
+
+
+def test_another_class_list_gets_a_new_head_and_says_so(train, caplog):
+    start = train(variant(epochs=1), "start")
+    other = [*CLASSES, "fear"]
+    out = train(variant(epochs=1, lr=1e-30, **PLAIN), "other", classes=other, init=start)
+    assert "the head starts anew" in caplog.text
+    assert weights(out)["fc.weight"].shape[0] == 4
+    assert torch.equal(weights(out)["conv1.0.weight"], weights(start)["conv1.0.weight"])
+
+
+def test_initial_weights_that_do_not_fit_are_listed(train):
+    start = train(variant(epochs=1), "start")
+    entries = weights(start)
+    entries["stray.weight"] = entries.pop("conv1.0.weight")
+    save_file(entries, start / "weights.safetensors")
+    with pytest.raises(TrainingError, match=r"does not fit test_resnet:\n  conv1\.0\.weight\n  stray\.weight"):
+        train(variant(epochs=1), "other", init=start)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s[s["part"] != "val"], "selection val needs samples in part val"),
+        (lambda s: s.assign(sample="nobody" + s["sample"]), "36 samples have no face in the store"),
+        (lambda s: s.assign(label=s["label"] + 1), "labels are none of the 3 classes, the first is 3 of 's002'"),
+    ],
+)
+def test_samples_that_cannot_train_stop_at_once(train, drawn, change, message):
+    with pytest.raises(TrainingError, match=message):
+        train(variant(), samples=change(drawn[1]))
+
+
+def test_bf16_and_clipping_and_mixup_learn(train):
+    compute = Compute(device="cpu", precision="bf16")
+    out = train(variant(epochs=3, clip_grad=1.0, mixup=0.2, label_smoothing=0.1), compute=compute)
+    assert json.loads((out / "card.json").read_text())["precision"] == "bf16"
+    losses = pd.read_csv(out / "history.csv")["train_loss"]
+    assert losses.iloc[-1] < losses.iloc[0]

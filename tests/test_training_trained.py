@@ -1,0 +1,112 @@
+"""Reading a trained fold back, and predicting with it."""
+
+import json
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from training_tools import CLASSES, COMPUTE, SMALL, parts, variant, write_store
+
+from duchenne.catalog import Compute
+from duchenne.faces import FaceStore
+from duchenne.training import TrainingError, load_trained, predict, train_fold
+from duchenne.training.device import device_of, precision_of
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    root = tmp_path_factory.mktemp("trained")
+    samples = parts(write_store(root / "faces", 18), 9, 3)
+    store = FaceStore(root / "faces")
+    train_fold(variant(epochs=1), CLASSES, 2, samples, store, root / "fold_2", root / "work", COMPUTE)
+    return root / "fold_2", store, samples
+
+
+def test_the_card_says_how_to_use_the_weights_and_where_they_come_from(trained):
+    folder, store, _ = trained
+    model, card = load_trained(folder)
+    assert card["classes"] == CLASSES
+    assert (card["architecture"], card["options"]) == ("test_resnet", SMALL)
+    assert card["input_size"] == [3, 64, 64]
+    assert card["mean"] == list(model.default_cfg["mean"])
+    assert card["std"] == list(model.default_cfg["std"])
+    assert card["alignment"] == store.meta
+    assert card["fold"] == 2
+    assert card["samples"] == {"train": 9, "val": 3, "test": 6}
+    assert card["versions"]["torch"] == torch.__version__
+    assert card["variant"]["recipe"]["lr"] == 2e-3
+
+
+def test_the_network_comes_back_with_every_entry(trained):
+    model, _ = load_trained(trained[0])
+    assert not model.training
+    assert any(module.running_mean.abs().max() > 0 for module in model.modules() if hasattr(module, "running_mean"))
+
+
+def test_predictions_follow_the_order_asked_for_and_not_the_batch(trained):
+    folder, store, samples = trained
+    model, card = load_trained(folder)
+    names = samples["sample"].tolist()
+    logits, features = predict(model, store, names, card, COMPUTE)
+    assert (logits.shape, logits.dtype) == ((18, 3), np.float32)
+    assert features.shape == (18, model.num_features)
+    backwards, _ = predict(model, store, names[::-1], card, COMPUTE)
+    np.testing.assert_allclose(backwards[::-1], logits, atol=1e-5)
+    alone, _ = predict(model, store, names[4:5], card, COMPUTE)
+    np.testing.assert_allclose(alone[0], logits[4], atol=1e-5)
+
+
+def test_features_are_the_input_of_the_last_layer(trained):
+    folder, store, samples = trained
+    model, card = load_trained(folder)
+    logits, features = predict(model, store, samples["sample"].tolist(), card, COMPUTE)
+    with torch.no_grad():
+        np.testing.assert_allclose(model.get_classifier()(torch.from_numpy(features)), logits, atol=1e-5)
+
+
+def test_faces_aligned_otherwise_are_refused(trained):
+    folder, store, samples = trained
+    model, card = load_trained(folder)
+    with pytest.raises(TrainingError, match="the faces were aligned as"):
+        predict(model, store, samples["sample"].tolist(), card | {"alignment": {"size": 112}}, COMPUTE)
+    with pytest.raises(TrainingError, match="1 samples have no face in the store, the first is 'nobody'"):
+        predict(model, store, ["nobody"], card, COMPUTE)
+
+
+def test_what_is_no_trained_network_is_named(trained, tmp_path):
+    with pytest.raises(TrainingError, match=r"card\.json is missing"):
+        load_trained(tmp_path)
+    (tmp_path / "card.json").write_text("{")
+    with pytest.raises(TrainingError, match=r"card\.json is damaged"):
+        load_trained(tmp_path)
+
+
+def test_weights_of_another_network_are_refused(trained, tmp_path):
+    (tmp_path / "card.json").write_text((trained[0] / "card.json").read_text())
+    other = timm.create_model("test_vit", num_classes=3)
+    save_file(other.state_dict(), tmp_path / "weights.safetensors")
+    with pytest.raises(RuntimeError, match="Missing key"):
+        load_trained(tmp_path)
+
+
+def test_the_card_is_plain_json(trained):
+    json.loads((trained[0] / "card.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+
+
+def test_precision_is_what_the_hardware_does_natively():
+    cpu = torch.device("cpu")
+    features = torch.cpu.get_capabilities()
+    native = features.get("amx_bf16", False) or features.get("avx512_bf16", False)
+    assert precision_of(Compute(precision="auto"), cpu) == ("bf16" if native else "fp32")
+    assert precision_of(Compute(precision="fp32"), cpu) == "fp32"
+    assert precision_of(Compute(precision="bf16"), cpu) == "bf16"
+
+
+def test_a_device_that_is_not_there_is_named():
+    assert device_of(Compute(device="cpu")) == torch.device("cpu")
+    with pytest.raises(TrainingError, match=r"compute\.device 'cuda:77' cannot be used here"):
+        device_of(Compute(device="cuda:77"))
+    with pytest.raises(TrainingError, match=r"compute\.device 'toaster' cannot be used here"):
+        device_of(Compute(device="toaster"))
