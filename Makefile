@@ -24,15 +24,15 @@ lint: .venv/test.stamp
 	python -m ruff check --fix .
 	python -m ruff format .
 
-.venv/run.stamp: pyproject.toml requirements.txt
+.venv/run.stamp: pyproject.toml requirements.txt constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is %s" % sys.version) if sys.version_info < (3, 11) else 0'
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+	python -m pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt
 	python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	touch $@
 
 .venv/test.stamp: .venv/run.stamp requirements-test.txt
-	python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
+	python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt -c constraints.txt
 	touch $@
 
 clean:

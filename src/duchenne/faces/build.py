@@ -22,6 +22,9 @@ from duchenne.faces.sample import align_sample
 from duchenne.faces.store import SCHEMA
 from duchenne.files import source_digest, write_json
 
+SHARD = 500_000_000
+"""Bytes of a file of the store, about."""
+
 
 def align_dataset(
     rows: pd.DataFrame, root: Path, config: Faces, out: Path, work: Path, jobs: int = -1, backend: str = "loky"
@@ -89,7 +92,7 @@ def _assemble(files: list[Path], config: Faces, out: Path) -> None:
 
     part = out.with_name(f".{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    table.save_to_disk(str(part), max_shard_size="500MB")
+    table.save_to_disk(str(part), num_shards=1 + table.data.nbytes // SHARD)  # one even where no face was found
     columns = {"sample": "string", "frame": "Int64", "reason": "string"}
     failures = pd.DataFrame(chunks.failures(files), columns=list(columns)).astype(columns)
     failures.to_parquet(part / "failures.parquet", index=False)

@@ -22,6 +22,8 @@ COLUMNS = 6
 COLOURS = dict(zip(REGIONS, ("#56b4e9", "#e69f00", "#009e73", "#f0e442", "#d55e00", "#cc79a7"), strict=True))
 TILE = 224
 CAPTION = 34
+MEGAPIXELS = 100.0
+"""Larger images are not decoded for a sheet."""
 
 
 def alignment_sheet(store: FaceStore, landmarks: Path, out: Path) -> None:
@@ -37,7 +39,7 @@ def alignment_sheet(store: FaceStore, landmarks: Path, out: Path) -> None:
     for sample in shown:
         row = points.loc[sample]
         tiles.append(_tile(_annotated(store.frame(sample), row["points"], row["au_centers"]), sample))
-    _save(tiles, out, "regions: " + ", ".join(REGIONS))
+    _save(tiles, out, "action-unit regions:", COLOURS)
 
 
 def failure_sheet(store: FaceStore, rows: pd.DataFrame, root: Path, out: Path) -> None:
@@ -54,14 +56,13 @@ def failure_sheet(store: FaceStore, rows: pd.DataFrame, root: Path, out: Path) -
     tiles = []
     for failure in failures.head(SHOWN + 1).itertuples():
         row = paths.loc[failure.sample]
-        megapixels = 100.0
-        _, image = next(read_frames(root / row["path"], row["kind"], megapixels), (0, ImageError("")))
+        _, image = next(read_frames(root / row["path"], row["kind"], MEGAPIXELS), (0, ImageError("")))
         if isinstance(image, ImageError):
             picture = Image.new("RGB", (TILE, TILE), "#888888")
         else:
             picture = Image.fromarray(warp(image, whole(image, TILE), TILE))
         tiles.append(_tile(picture, f"{failure.sample}: {failure.reason}"))
-    _save(tiles, out, f"{len(failures)} samples without a face")
+    _save(tiles, out, f"{len(failures)} samples without a face", {})
 
 
 def _mean_face(store: FaceStore, samples: list[str]) -> np.ndarray:
@@ -76,7 +77,7 @@ def _annotated(face: np.ndarray, points: np.ndarray, centres: np.ndarray) -> Ima
     half = BOX / 2
     names = [name for name, count in REGIONS.items() for _ in range(count)]
     for name, (x, y) in zip(names, np.reshape(centres, (-1, 2)) * scale, strict=True):
-        draw.rectangle((x - half, y - half, x + half, y + half), outline=COLOURS[name], width=1)
+        draw.rectangle((x - half, y - half, x + half, y + half), outline=COLOURS[name], width=2)
     for x, y in np.reshape(points, (-1, 2)) * scale:
         draw.ellipse((x - 1.5, y - 1.5, x + 1.5, y + 1.5), fill="white", outline="black")
     return picture
@@ -85,16 +86,22 @@ def _annotated(face: np.ndarray, points: np.ndarray, centres: np.ndarray) -> Ima
 def _tile(picture: Image.Image, caption: str) -> Image.Image:
     tile = Image.new("RGB", (TILE, TILE + CAPTION), "white")
     tile.paste(picture.resize((TILE, TILE)), (0, 0))
-    lines = textwrap.wrap(caption, 36, max_lines=2, placeholder=" …")
+    lines = textwrap.wrap(caption, 33, max_lines=2, placeholder=" …")
     ImageDraw.Draw(tile).text((4, TILE + 3), "\n".join(lines), "black", ImageFont.load_default(12))
     return tile
 
 
-def _save(tiles: list[Image.Image], out: Path, title: str) -> None:
+def _save(tiles: list[Image.Image], out: Path, title: str, legend: dict[str, str]) -> None:
     lines = -(-len(tiles) // COLUMNS)
     width, height = TILE + 6, TILE + CAPTION
     sheet = Image.new("RGB", (min(len(tiles), COLUMNS) * width, lines * height + 24), "white")
-    ImageDraw.Draw(sheet).text((4, 4), title, "black", ImageFont.load_default(14))
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
+    draw.text((4, 4), title, "black", font)
+    x = 4 + draw.textlength(title, font) + 12
+    for name, colour in legend.items():
+        draw.rectangle((x, 7, x + 12, 19), outline=colour, width=3)
+        draw.text((x + 18, 4), name, "black", font)
+        x += draw.textlength(name, font) + 36
     for i, tile in enumerate(tiles):
         sheet.paste(tile, (i % COLUMNS * width, 24 + i // COLUMNS * height))
     with replacing(out) as part:

@@ -34,8 +34,8 @@ VARIABLES = {
     BLUE: "var(--accent)",
     ORANGE: "var(--mark)",
 }
-# Okabe and Ito 2008 without its black and yellow, which vanish on a dark or a light page; grey and wine instead.
-PALETTE = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#8a8f98", "#9c3a63")
+# After Okabe and Ito 2008, with grey and wine for its black and yellow, which vanish on a dark or a light page.
+PALETTE = ("#2f8bd0", "#e69f00", "#17a67c", "#d55e00", "#56b4e9", "#cc79a7", "#8a8f98", "#9c3a63")
 MARKERS = "osD^vPX*<>p"
 PARTS = {"train": ("#8a8f98", ""), "val": ("#56b4e9", "//"), "test": (BLUE, "")}
 VECTOR_POINTS = 3000
@@ -182,12 +182,12 @@ def reliability(figure: Figure, bins: pd.DataFrame, ece: float) -> None:
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     middle, wide = (bins["low"] + bins["high"]) / 2, 0.92 / BINS
     above.bar(middle, bins["accuracy"], wide, color=BLUE, alpha=0.75, label="accuracy")
-    above.plot(bins["confidence"], bins["confidence"], "_", color=ORANGE, markersize=13, markeredgewidth=2.2, label="confidence")
+    marks = {"color": ORANGE, "markersize": 13, "markeredgewidth": 2.2}
+    above.plot(bins["confidence"], bins["confidence"], "_", label="confidence", **marks)
     above.plot([0, 1], [0, 1], color=SOFT, linestyle=":", linewidth=1)
-    above.set(ylabel="accuracy", ylim=(0, 1.02), title=f"ECE {100 * ece:.1f} %")
-    above.title.set_size(9)
+    above.set(ylabel="accuracy", ylim=(0, 1.02))
     above.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
-    above.legend(fontsize=8, loc="upper left")
+    figure.legend(loc="outside upper center", ncols=2, fontsize=8, title=f"ECE {100 * ece:.1f} %", title_fontsize=9)
     below.bar(middle, bins["n"], wide, color=SOFT)
     below.set(xlabel="confidence", ylabel="samples", xlim=(0, 1))
     below.yaxis.set_major_locator(MaxNLocator(3, integer=True))

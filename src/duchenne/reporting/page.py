@@ -28,6 +28,10 @@ from duchenne.reporting.summary import METRICS, summary
 from duchenne.workspace import Workspace
 
 SHEETS = {
+    "faces": "Rendered people and expressions",
+    "landmarks": "Rendered faces with their true landmarks",
+    "strips": "Rendered clips; the underlined frames show the expression",
+    "displacement": "Rendered micro-expressions: onset, apex and the true displacement between them",
     "aligned": "Aligned faces with their 68 landmarks and the six action-unit regions",
     "failures": "Samples in which no face was found, with the reason",
 }
@@ -148,7 +152,9 @@ def _parts(run: Run, found: set[str]) -> list[dict[str, str]]:
                 "missed": _span(folds["missed"].sum()),
                 "subjects": _span(folds["subject"].nunique()) if len(each) else "unknown",
                 "each": f"{each.min()} / {each.median():g} / {each.max()}" if len(each) else "–",
-                "classes": [_span(folds["label"].agg(lambda x, i=i: int((x == i).sum()))) for i in range(len(run.classes))],
+                "classes": [
+                    _span(folds["label"].agg(lambda x, i=i: int((x == i).sum()))) for i in range(len(run.classes))
+                ],
             }
         )
     return rows
@@ -182,7 +188,7 @@ def _dataset_section(name: str, workspace: Workspace, catalog: Catalog) -> dict[
     section: dict[str, Any] = {"name": name, "config": config, "index": None, "sheets": []}
     if name in catalog.run.datasets:
         index, store = read_index(workspace.index(name)), FaceStore(workspace.faces(name))
-        failures = store.failures
+        failures = store.failures[store.failures["frame"].isna()]  # the others are single frames of a clip
         section |= {
             "index": index,
             "counts": index.rows["label"].value_counts().to_dict(),

@@ -71,15 +71,20 @@ def selection(run: Run) -> str:
 def verdict(run: Run) -> str:
     """One or two plain sentences: on whom, how often right, how sure, and against guessing."""
     m = run.metrics
-    people = f" of {m['subjects']:,} people" if m["subjects"] else ""
-    unseen = " never seen in training" if m["folds"] == 1 else ", each tested by a network that never saw the person"
-    if not m["subjects"]:
+    if m["subjects"]:
+        whom = f"{m['n']:,} {run.noun} of {m['subjects']:,} people"
+        unseen = (
+            " never seen in training" if m["folds"] == 1 else ", each tested by a network that never saw the person"
+        )
+    else:
+        whom = f"{m['n']:,} {run.noun}"
         unseen = " not used in training" if m["folds"] == 1 else ", each tested by a network not trained on it"
     sentence = (
-        f"On {m['n']:,} {run.noun}{people}{unseen}, {network(run)} names the expression right in {percent(m['war'])} "
-        f"({percent(0.95, 0)} interval {interval(m, 'war')}). Always guessing the commonest class gives {percent(m['majority'])}; "
-        f"averaged over the {len(run.present)} classes it is right in {percent(m['uar'])}, where guessing gives "
-        f"{percent(1 / len(run.present))}. "
+        f"On {whom}{unseen[m['folds'] > 1]}, {network(run)} names the expression right in {percent(m['war'])} "
+        f"({percent(0.95, 0)} interval {interval(m, 'war')}). "
+        f"Always guessing the commonest class gives {percent(m['majority'])}; "
+        f"averaged over the {len(run.present)} classes it is right in {percent(m['uar'])}, "
+        f"where guessing gives {percent(1 / len(run.present))}. "
     )
     if m["war_low"] > m["majority"]:
         return sentence + "That is better than guessing."

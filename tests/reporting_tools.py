@@ -1,0 +1,155 @@
+"""A small finished project: real index, face store and splits, with predictions drawn at random."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from duchenne.catalog import (
+    Catalog,
+    Dataset,
+    Faces,
+    Model,
+    Printed,
+    Protocol,
+    Recipe,
+    Report,
+    Run,
+    RunDataset,
+    RunVariant,
+    Variant,
+)
+from duchenne.datasets import build_index, read_index, write_index
+from duchenne.evaluation import evaluate
+from duchenne.faces import FaceStore, align_dataset
+from duchenne.files import write_json
+from duchenne.splits import make_splits
+from duchenne.workspace import Workspace
+
+CLASSES = ["happiness", "surprise", "anger", "disgust"]
+NEVER = "disgust"  # the class that no run predicts
+PEOPLE = 12
+
+
+def finished_project(root: Path, **report: object) -> tuple[Workspace, Catalog]:
+    """A held-out run whose epoch was picked on the test part, and two runs of a three-fold cross-validation."""
+    workspace, raw = Workspace(root), root / "data" / "raw" / "drawn"
+    _draw_faces(raw)
+    dataset = Dataset(layout="manifest", root=raw, classes=CLASSES, faces=Faces(mode="aligned", size=64))
+    index = build_index("drawn", dataset)
+    write_index(index, workspace.index("drawn"))
+    store = workspace.faces("drawn")
+    align_dataset(index.rows, raw, dataset.faces, store, workspace.work("align", "drawn"), jobs=1)
+
+    common = {
+        "dataset": "drawn",
+        "model": Model(architecture="poster_v2"),
+        "recipe": Recipe(epochs=3, batch_size=8, lr=1e-3),
+    }
+    folds = Protocol(kind="kfold", folds=3, val_share=0.2)
+    variants = {
+        "picked_on_test": Variant(
+            protocol=Protocol(kind="holdout", test_share=0.3, val_share=0),
+            selection="test",
+            printed=Printed(paper="A Paper", table="Table 1", row="a row", values={"war": 92.21}),
+            note="Numbers < chance & similar are escaped.",
+            **common,
+        ),
+        "folds": Variant(protocol=folds, selection="val", **common),
+        "folds_again": Variant(protocol=folds, selection="last", seed=1, **common),
+    }
+    catalog = Catalog(
+        datasets={"drawn": dataset},
+        variants=variants,
+        run=Run(
+            datasets={"drawn": RunDataset(root=raw)},
+            variants={name: RunVariant(dataset="drawn") for name in variants},
+        ),
+        report=Report(tsne_iterations=250, bootstrap=200, **report),
+    )
+    for name in variants:
+        _finish(workspace, catalog, name)
+    sheets = workspace.reports / "drawn"
+    sheets.mkdir(parents=True)
+    Image.effect_noise((300, 200), 60).convert("RGB").save(sheets / "aligned.jpg")
+    return workspace, catalog
+
+
+def _draw_faces(root: Path) -> None:
+    random = np.random.default_rng(0)
+    rows = []
+    for person in range(PEOPLE):
+        for emotion in CLASSES:
+            name = f"p{person:02d}_{emotion}"
+            coarse = random.integers(0, 255, (6, 6, 3), dtype=np.uint8)
+            path = root / f"{name}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(coarse).resize((96, 96), Image.Resampling.BICUBIC).save(path)
+            rows.append({"path": path.name, "label": emotion, "sample": name, "subject": f"p{person:02d}"})
+    broken = root / "p03_anger.jpg"
+    broken.write_bytes(broken.read_bytes()[:-400])  # the header is whole, the picture is not
+    pd.DataFrame(rows).to_csv(root / "manifest.csv", index=False)
+
+
+def _finish(workspace: Workspace, catalog: Catalog, name: str) -> None:
+    config, random = catalog.variants[name], np.random.default_rng(catalog.variants[name].seed)
+    index, store = read_index(workspace.index("drawn")), FaceStore(workspace.faces("drawn"))
+    parts = make_splits(index.rows, config.protocol)
+    workspace.split(name).parent.mkdir(parents=True, exist_ok=True)
+    parts.to_parquet(workspace.split(name), index=False)
+
+    tested = parts[parts["part"] == "test"].merge(index.rows[["sample", "label", "subject"]], on="sample")
+    frame = tested[tested["sample"].isin(store.samples)].sort_values("fold").reset_index(drop=True)
+    logits = random.normal(size=(len(frame), len(CLASSES))) + 2 * np.eye(len(CLASSES))[frame["label"].to_numpy(int)]
+    logits[:, CLASSES.index(NEVER)] = -9
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    frame["predicted"], frame["confidence"] = probabilities.argmax(axis=1), probabilities.max(axis=1)
+
+    results = workspace.results(name)
+    results.mkdir(parents=True)
+    frame.to_parquet(results / "predictions.parquet", index=False)
+    np.savez(
+        results / "features.npz",
+        sample=frame["sample"].to_numpy(str),
+        fold=frame["fold"].to_numpy(),
+        features=np.hstack([logits, random.normal(size=(len(frame), 8))]).astype(np.float16),
+    )
+    metrics = evaluate(frame, CLASSES, catalog.report.bootstrap, seed=0)
+    write_json(
+        results / "metrics.json",
+        metrics | {"missed": len(tested) - len(frame), "selection": config.selection},
+    )
+    measured = {"val", config.selection} & set(parts["part"]) - {"train"}
+    for fold in sorted(frame["fold"].unique()):
+        _train(workspace.model(name) / f"fold_{fold}", config, int(fold), measured, store, random)
+
+
+def _train(
+    folder: Path, config: Variant, fold: int, measured: set[str], store: FaceStore, random: np.random.Generator
+) -> None:
+    folder.mkdir(parents=True)
+    epochs = np.arange(1, config.recipe.epochs + 1)
+    history = {"epoch": epochs, "lr": 1e-3, "train_loss": 1 / epochs, "train_war": 1 - 0.5 / epochs}
+    for part in sorted(measured):
+        history |= {
+            f"{part}_{metric}": random.uniform(0.4, 0.9, len(epochs)) for metric in ("loss", "war", "uar", "uf1")
+        }
+    pd.DataFrame(history | {"seconds": 2.0, "images_per_second": 20.0}).to_csv(folder / "history.csv", index=False)
+    write_json(
+        folder / "card.json",
+        {
+            "classes": CLASSES,
+            "input_size": [3, 64, 64],
+            "mean": [0.5, 0.5, 0.5],
+            "std": [0.25, 0.25, 0.25],
+            "alignment": store.meta,
+            "split": f"{fold:064x}",
+            "selection": {"rule": config.selection, "monitor": config.monitor, "epoch": 2},
+            "seed": config.seed,
+            "precision": "fp32",
+            "versions": {"duchenne": "0.1.0", "torch": "2.14.1"},
+        },
+    )

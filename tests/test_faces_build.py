@@ -1,0 +1,330 @@
+"""The align and landmarks stages: nothing lost, nothing half done, the same bytes every time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from faces_tools import moved, picture, render, rows, write
+
+from duchenne.catalog import Faces
+from duchenne.errors import UserError
+from duchenne.faces import FaceStore, align_dataset, chunks, landmark_dataset
+from duchenne.faces.align import apply, similarity, template
+from duchenne.faces.find import find_face
+from duchenne.faces.hashing import face_hash
+from duchenne.faces.landmarks import key_points
+from duchenne.faces.regions import REGIONS
+
+PNG = Faces(encoding="png")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    """Eight rendered portraits, 0.jpg to 7.jpg."""
+    folder = tmp_path_factory.mktemp("rendered")
+    files = render(folder)["path"]
+    for i, path in enumerate(files):
+        (folder / "set" / path).rename(folder / f"{i}.jpg")
+    return folder
+
+
+def align(table: pd.DataFrame, root: Path, folder: Path, config: Faces = PNG, jobs: int = 1) -> FaceStore:
+    align_dataset(table, root, config, folder / "faces", folder / "work", jobs, "loky")
+    return FaceStore(folder / "faces")
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+
+
+@pytest.fixture(scope="module")
+def stills(root) -> pd.DataFrame:
+    return rows(*({"sample": f"s{i}", "path": f"{i}.jpg"} for i in range(8)))
+
+
+@pytest.fixture(scope="module")
+def store(stills, root, tmp_path_factory) -> FaceStore:
+    return align(stills, root, tmp_path_factory.mktemp("store"))
+
+
+def test_a_store_holds_aligned_faces_with_their_transforms(store, root):
+    assert store.samples == [f"s{i}" for i in range(8)]
+    assert len(store) == 8
+    assert "s3" in store
+    assert "s8" not in store
+    assert store.failures.empty
+    row = store.row("s3")
+    assert row["frame_numbers"] == [0]
+    image = picture(root / "3.jpg")
+    face = find_face(image, PNG)
+    expected = similarity(key_points(face.points), template(224, PNG.eye_distance))
+    np.testing.assert_allclose(np.reshape(row["transforms"][0], (2, 3)), expected)
+    np.testing.assert_allclose(row["boxes"][0], face.box)
+    assert row["confidence"] == [face.score]
+    assert row["phash"] == face_hash(store.frame("s3")) == store.hashes()["s3"]
+    assert store.frame("s3").shape == (224, 224, 3)
+    assert store.frames("s3").shape == (1, 224, 224, 3)
+
+
+def test_a_store_is_a_hugging_face_dataset(store):
+    table = datasets.load_from_disk(str(store.path))
+    assert table["sample"][:] == store.samples
+    assert set(table.column_names) == {
+        "sample", "frame_numbers", "frames", "transforms", "boxes", "confidence", "phash",
+    }  # fmt: skip
+
+
+def test_a_store_goes_to_another_process(store):
+    store.frame("s0")
+    copy = pickle.loads(pickle.dumps(store))
+    assert np.array_equal(copy.frame("s5"), store.frame("s5"))
+    assert len(pickle.dumps(store)) < 2000
+
+
+def test_no_store_is_one_clear_error(tmp_path):
+    with pytest.raises(UserError, match="holds no aligned faces"):
+        FaceStore(tmp_path)
+
+
+def test_jpeg_is_smaller_and_nearly_the_same(stills, root, store, tmp_path):
+    jpeg = align(stills, root, tmp_path, Faces())
+    assert len(jpeg.row("s0")["frames"][0]) < len(store.row("s0")["frames"][0]) / 2
+    assert np.abs(jpeg.frame("s0").astype(int) - store.frame("s0")).mean() < 2
+
+
+@pytest.mark.slow
+def test_the_number_of_processes_does_not_change_a_byte(root, tmp_path):
+    table = rows(*({"sample": f"s{i:03d}", "path": f"{i % 8}.jpg"} for i in range(40)))
+    stores = [align(table, root, tmp_path / str(jobs), jobs=jobs) for jobs in (1, 2)]
+    assert digests(stores[0].path) == digests(stores[1].path)
+
+
+KILLED = """
+import sys
+from pathlib import Path
+import pandas as pd
+from duchenne.catalog import Faces
+from duchenne.faces import align_dataset
+
+if __name__ == "__main__":
+    folder, root = Path(sys.argv[1]), Path(sys.argv[2])
+    table = pd.read_pickle(folder / "rows.pkl")
+    align_dataset(table, root, Faces(encoding="png"), folder / "faces", folder / "work", 1)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumes_and_gives_the_same_bytes(root, tmp_path):
+    table = rows(*({"sample": f"s{i:03d}", "path": f"{i % 8}.jpg"} for i in range(120)))
+    table.to_pickle(tmp_path / "rows.pkl")
+    (tmp_path / "run.py").write_text(KILLED)
+    process = subprocess.Popen([sys.executable, tmp_path / "run.py", tmp_path, root], stderr=subprocess.DEVNULL)
+    work = tmp_path / "work"
+    until = time.monotonic() + 60
+    while not list(work.glob("0*.arrow")) and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert 0 < len(list(work.glob("0*.arrow"))) < 4
+    assert not (tmp_path / "faces").exists()
+
+    align_dataset(table, root, PNG, tmp_path / "faces", work, 1)
+    fresh = align(table, root, tmp_path / "fresh")
+    assert digests(tmp_path / "faces") == digests(fresh.path)
+    assert not work.exists()
+
+
+def _never(*_) -> chunks.Result:
+    raise AssertionError("a finished chunk is done again")
+
+
+def _one(name: str) -> chunks.Result:
+    return chunks.Result([{"name": name}], [{"sample": name, "frame": 1, "reason": "why"}])
+
+
+def test_a_finished_chunk_is_not_done_again(tmp_path):
+    schema = pa.schema([("name", pa.string())])
+    file = tmp_path / "work" / "a.arrow"
+    chunks.run([chunks.Chunk(file, 1, _one, ("a",))], schema, "test", 1, "loky")
+    chunks.run([chunks.Chunk(file, 1, _never, ())], schema, "test", 1, "loky")
+    assert list(chunks.failures([file])) == [{"sample": "a", "frame": 1, "reason": "why"}]
+    with pytest.raises(AssertionError, match="done again"):
+        chunks.run([chunks.Chunk(tmp_path / "b.arrow", 1, _never, ())], schema, "test", 1, "loky")
+    assert not list(tmp_path.glob("*.arrow"))  # nothing half done
+
+
+def test_a_picture_replaced_between_two_runs_is_done_again(root, tmp_path):
+    write(tmp_path / "a.png", picture(root / "0.jpg"))
+    table = rows({"sample": "a", "path": "a.png"})
+    before = align(table, tmp_path, tmp_path).frame("a")
+    write(tmp_path / "a.png", picture(root / "1.jpg"))
+    assert not np.array_equal(before, align(table, tmp_path, tmp_path).frame("a"))
+
+
+def test_what_fails_is_listed_with_its_reason(root, tmp_path):
+    write(tmp_path / "good.png", picture(root / "0.jpg"))
+    write(tmp_path / "wall.png", np.full((200, 200, 3), 128, np.uint8))
+    (tmp_path / "text.jpg").write_text("no image")
+    (tmp_path / "zero.jpg").write_bytes(b"")
+    (tmp_path / "video.mp4").write_bytes(b"no video")
+    (tmp_path / "clip").mkdir()
+    names = {"good": "good.png", "wall": "wall.png", "text": "text.jpg", "zero": "zero.jpg", "gone": "gone.jpg"}
+    store = align(
+        rows(
+            *({"sample": sample, "path": path} for sample, path in names.items()),
+            {"sample": "video", "path": "video.mp4", "kind": "video"},
+            {"sample": "clip", "path": "clip", "kind": "frames"},
+        ),
+        tmp_path,
+        tmp_path,
+    )
+    assert store.samples == ["good"]
+    failures = store.failures.set_index("sample")
+    assert failures["frame"].isna().all()
+    reasons = failures["reason"].to_dict()
+    assert reasons.pop("gone").startswith("cannot be read")
+    assert reasons.pop("video").startswith("cannot be decoded")
+    assert reasons == {
+        "wall": "no face found",
+        "text": "is no image",
+        "zero": "is empty",
+        "clip": "holds no frame",
+    }
+
+
+def test_a_missed_face_may_be_the_whole_frame(root, tmp_path):
+    wall = np.random.default_rng(0).integers(100, 120, (224, 224, 3), np.uint8)
+    write(tmp_path / "wall.png", wall)
+    table = rows({"sample": "wall", "path": "wall.png"})
+    store = align(table, tmp_path, tmp_path, Faces(encoding="png", misses="whole"))
+    assert np.array_equal(store.frame("wall"), wall)
+    assert np.isnan(store.row("wall")["confidence"]).all()
+    assert store.failures["reason"].tolist() == ["no face found"]
+
+
+def test_aligned_frames_are_only_resized(root, tmp_path):
+    image = np.ascontiguousarray(picture(root / "0.jpg"))
+    write(tmp_path / "a.png", image)
+    store = align(rows({"sample": "a", "path": "a.png"}), tmp_path, tmp_path, Faces(mode="aligned", encoding="png"))
+    assert np.array_equal(store.frame("a"), image)
+    assert "template" not in store.meta
+
+
+def test_given_boxes_are_used_and_their_lack_is_named(root, tmp_path):
+    config = Faces(mode="boxes", encoding="png")
+    box = find_face(picture(root / "0.jpg"), PNG).box
+    with_box = {"sample": "a", "path": "0.jpg", "box": box.tolist()}
+    store = align(rows(with_box), root, tmp_path, config)
+    np.testing.assert_allclose(store.row("a")["boxes"][0], box)
+    with pytest.raises(UserError, match="1 rows have none, the first is 'b'"):
+        align(rows(with_box, {"sample": "b", "path": "1.jpg"}), root, tmp_path, config)
+
+
+def clip(folder: Path, image: np.ndarray, shifts: list[float], start: int = 1) -> None:
+    for k, shift in enumerate(shifts, start):
+        write(folder / f"img{k}.png", moved(image, shift, 0))
+
+
+def test_a_micro_expression_has_one_transform_from_its_onset(root, tmp_path):
+    clip(tmp_path / "m", picture(root / "0.jpg"), [0, 1.5, 3.0, 2.0, 0.5], start=9)
+    row = {"sample": "m", "path": "m", "kind": "frames", "onset": 10, "apex": 11, "offset": 13, "fps": 200.0}
+    store = align(rows(row), tmp_path, tmp_path)
+    stored = store.row("m")
+    assert stored["frame_numbers"] == [9, 10, 11, 12, 13]
+    assert len({tuple(matrix) for matrix in stored["transforms"]}) == 1
+    onset = find_face(picture(tmp_path / "m" / "img10.png"), PNG)
+    expected = similarity(key_points(onset.points), template(224, PNG.eye_distance))
+    np.testing.assert_allclose(np.reshape(stored["transforms"][0], (2, 3)), expected)
+
+
+@pytest.mark.parametrize(
+    ("onset", "reason"),
+    [(99, "the onset frame 99 is not among frames 1 to 3"), (2, "the onset frame 2 is empty"),
+     (3, "no face found in the onset frame")],
+)  # fmt: skip
+def test_a_micro_expression_without_its_onset_face_fails(root, tmp_path, onset, reason):
+    clip(tmp_path / "m", picture(root / "0.jpg"), [0, 0])
+    (tmp_path / "m" / "img2.png").write_bytes(b"")
+    write(tmp_path / "m" / "img3.png", np.zeros((224, 224, 3), np.uint8))
+    row = {"sample": "m", "path": "m", "kind": "frames", "onset": onset, "apex": onset + 1}
+    store = align(rows(row), tmp_path, tmp_path)
+    assert store.samples == []
+    assert store.failures["reason"].tolist() == [reason]
+
+
+def test_a_clip_has_a_smooth_trajectory(root, tmp_path):
+    image = picture(root / "0.jpg")
+    rng = np.random.default_rng(0)
+    for k in range(16):
+        frame = moved(image, 0.8 * k, 0) + rng.normal(0, 12, image.shape)
+        write(tmp_path / "v" / f"{k}.png", frame.clip(0, 255).astype(np.uint8))
+    write(tmp_path / "v" / "10.png", np.zeros_like(image))  # a frame without a face
+    row = {"sample": "v", "path": "v", "kind": "frames", "fps": 25.0}
+    jitters = []
+    for smoothing in (0.0, 0.08):
+        store = align(rows(row), tmp_path, tmp_path / str(smoothing), Faces(smoothing=smoothing))
+        stored = store.row("v")
+        assert np.isnan(stored["confidence"][10])
+        assert not np.isnan(np.delete(stored["confidence"], 10)).any()
+        matrices = np.reshape(stored["transforms"], (-1, 2, 3))
+        seen = np.stack([apply(m, np.array([112 + 0.8 * k, 112])) for k, m in enumerate(matrices)])
+        assert np.abs(seen - seen.mean(axis=0)).max() < 6  # the point that moves with the face stays in its place
+        jitters.append(np.abs(np.diff(seen, axis=0)).mean())
+    assert jitters[1] < 0.6 * jitters[0]
+
+
+def test_a_clip_with_a_bad_frame_keeps_the_others_and_says_so(root, tmp_path):
+    clip(tmp_path / "v", picture(root / "0.jpg"), [0, 0, 0])
+    (tmp_path / "v" / "img2.png").write_bytes(b"")
+    store = align(rows({"sample": "v", "path": "v", "kind": "frames"}), tmp_path, tmp_path)
+    assert store.row("v")["frame_numbers"] == [1, 3]
+    assert store.failures.to_dict("records") == [{"sample": "v", "frame": 2, "reason": "is empty"}]
+
+
+def test_landmarks_of_every_frame_and_the_mean_centres(store, tmp_path):
+    out, centres = tmp_path / "points.parquet", tmp_path / "au_centers.json"
+    landmark_dataset(store, PNG, out, centres, 1)
+    table = pd.read_parquet(out)
+    assert table["sample"].tolist() == store.samples
+    assert table["points"].map(len).eq(136).all()
+    keys = np.stack(table["key_points"]).reshape(-1, 5, 2)
+    away = np.linalg.norm(keys - template(224, PNG.eye_distance), axis=-1)
+    assert away[:, [0, 1, 3, 4]].mean() < 6  # a turned head's nose is elsewhere
+    np.testing.assert_allclose(keys, key_points(np.stack(table["points"]).reshape(-1, 68, 2)), atol=1e-4)
+    mean = json.loads(centres.read_text())
+    assert (mean["size"], mean["n"], list(mean["mean"])) == (224, 8, list(REGIONS))
+    flat = [value for boxes in mean["mean"].values() for point in boxes for value in point]
+    np.testing.assert_allclose(flat, np.stack(table["au_centers"]).mean(axis=0), atol=1e-3)
+
+
+def test_every_sample_counts_once_in_the_mean_centres(root, tmp_path):
+    clip(tmp_path / "v", picture(root / "0.jpg"), [0, 0, 0])
+    write(tmp_path / "i.png", picture(root / "1.jpg"))
+    table = rows({"sample": "v", "path": "v", "kind": "frames"}, {"sample": "i", "path": "i.png"})
+    store = align(table, tmp_path, tmp_path)
+    landmark_dataset(store, PNG, tmp_path / "p.parquet", tmp_path / "c.json", 1, work=tmp_path / "lm")
+    frames = pd.read_parquet(tmp_path / "p.parquet")
+    assert frames["frame"].tolist() == [0, 1, 2, 3]
+    by_sample = [np.stack(part).mean(axis=0) for _, part in frames.groupby("sample")["au_centers"]]
+    mean = json.loads((tmp_path / "c.json").read_text())
+    np.testing.assert_allclose(np.concatenate(mean["mean"]["chin"]), np.mean(by_sample, axis=0)[-2:], atol=1e-3)
+    assert mean["n"] == 2
+    assert not (tmp_path / "lm").exists()
+
+
+def test_landmarks_of_an_empty_store_are_one_clear_error(tmp_path):
+    store = align(rows({"sample": "a", "path": "gone.png"}), tmp_path, tmp_path)
+    with pytest.raises(UserError, match="holds no face at all"):
+        landmark_dataset(store, PNG, tmp_path / "p.parquet", tmp_path / "c.json", 1)
