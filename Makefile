@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 PYTHON ?= python3
+# --no-compile: Python compiles what it imports; compiling all of it ahead takes minutes.
 # A relative path: the folder's own may hold spaces, which make cannot.
 BIN := .venv/bin
 # Stages call `python`; anny's cache and MLflow's file belong to this folder.
@@ -13,7 +14,7 @@ demo: .venv/run.stamp
 	python -m dvc repro
 	@echo
 	@echo "The report:   $(CURDIR)/reports/index.html"
-	@echo "Compare runs: $(CURDIR)/.venv/bin/mlflow ui --backend-store-uri 'sqlite:///$(CURDIR)/mlflow.db'"
+	@echo "Compare runs: cd '$(CURDIR)' && .venv/bin/mlflow ui --backend-store-uri sqlite:///mlflow.db"
 
 test: .venv/test.stamp
 	python -m ruff check .
@@ -27,12 +28,12 @@ lint: .venv/test.stamp
 .venv/run.stamp: pyproject.toml requirements.txt constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is %s" % sys.version) if sys.version_info < (3, 11) else 0'
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
-	python -m pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt
+	python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements.txt -c constraints.txt
 	python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	touch $@
 
 .venv/test.stamp: .venv/run.stamp requirements-test.txt
-	python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt -c constraints.txt
+	python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements-test.txt -c constraints.txt
 	touch $@
 
 clean:

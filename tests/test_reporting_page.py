@@ -12,6 +12,7 @@ import pytest
 from reporting_tools import NEVER, finished_project
 
 from duchenne.catalog import Catalog, Report
+from duchenne.errors import UserError
 from duchenne.reporting import wording, write_report
 from duchenne.reporting.runs import load_run
 from duchenne.workspace import Workspace
@@ -162,5 +163,5 @@ def test_an_unfinished_run_is_named(project: tuple[Workspace, Catalog], tmp_path
     copy = Workspace(tmp_path / "copy")
     shutil.copytree(workspace.root, copy.root)
     (copy.results("folds") / "metrics.json").unlink()
-    with pytest.raises(FileNotFoundError, match=r"metrics\.json is missing.*'folds'"):
+    with pytest.raises(UserError, match=r"metrics\.json is missing.*'folds'"):
         write_report(copy, catalog, tmp_path / "out")

@@ -120,7 +120,7 @@ class Faces(Strict):
     )
     detector: Literal["dlib", "yunet"] = "dlib"
     detector_model: Path | None = Field(None, description="ONNX file of YuNet")
-    upsample: int = Field(1, ge=0, le=3, description="times the image is doubled in dlib's second look")
+    upsample: int = Field(1, ge=0, le=3, description="times the image is doubled in dlib's last look")
     landmarks: Literal["dlib68"] = "dlib68"
     landmark_model: Path | None = Field(None, description="a 68-point dlib predictor other than the packaged one")
     size: int = Field(224, ge=32, le=1024, description="height and width of an aligned face, px")

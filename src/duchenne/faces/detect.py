@@ -30,16 +30,18 @@ class Detector(Protocol):
 class DlibDetector:
     """dlib's frontal detector: HOG features, five poses, faces of 80 px and more (King 2009, built into dlib).
 
-    The image is first brought to a longest side of 200 to 640 px. Where that finds nothing, a second look takes in
-    fainter faces and faces that fill the frame: lower threshold, the border repeated outwards by a quarter of the frame
-    (a mirrored one holds mirrored faces), and ``upsample`` doublings. On 936 tight 350 px portraits of Labeled Faces in
-    the Wild the first look misses 31, both together none; of the same at 48 px 94 in 100 are found.
+    Up to three looks, until one finds a face: at a longest side of 320 px, where portraits cost half of what they cost
+    at 640 px and their landmarks come out the same; at 640 px, for faces that are a small part of the picture; and for
+    faint faces and faces that fill the frame at a lower threshold, with the border repeated outwards by a quarter of
+    the frame (a mirrored one holds mirrored faces) and ``upsample`` doublings. On 936 tight 350 px portraits of
+    Labeled Faces in the Wild one look at full size misses 31, all looks miss none; of the same at 48 px 94 in 100 are
+    found.
 
     Scores are the detector's margin: 0 its own threshold, 1 and more a clear frontal face.
     """
 
-    SHORTEST, LONGEST = 200, 640
-    SECOND_LOOK = -0.5
+    SHORTEST, LONGEST = 200, (320, 640)
+    LAST_LOOK = -0.5
 
     def __init__(self, config: Faces) -> None:
         self.upsample = config.upsample
@@ -48,13 +50,15 @@ class DlibDetector:
     def __call__(self, image: np.ndarray) -> Found:
         grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         side = max(grey.shape)
-        scale = min(max(side, self.SHORTEST), self.LONGEST) / side
-        if scale != 1:
+        for size in dict.fromkeys(min(max(side, self.SHORTEST), longest) for longest in self.LONGEST):
+            scale = size / side
             way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-            grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=way)
-        boxes, scores = self._run(grey, 0, 0.0, 0.0)
-        if not len(boxes):
-            boxes, scores = self._run(grey, self.upsample, self.SECOND_LOOK, 0.25)
+            scaled = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=way) if scale != 1 else grey
+            boxes, scores = self._run(scaled, 0, 0.0, 0.0)
+            if len(boxes):
+                break
+        else:
+            boxes, scores = self._run(scaled, self.upsample, self.LAST_LOOK, 0.25)
         return boxes / scale, scores
 
     def _run(self, grey: np.ndarray, upsample: int, threshold: float, border: float) -> Found:

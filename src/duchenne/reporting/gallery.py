@@ -14,7 +14,7 @@ from PIL import Image
 from duchenne.faces import FaceStore
 
 THUMBNAIL = 160  # px; shown at half of that, sharp on dense screens
-SHEET = (1280, 1600)  # px
+SHEET = (1280, 2400)  # px
 
 
 class Mistake(NamedTuple):

@@ -44,7 +44,7 @@ def write_report(workspace: Workspace, catalog: Catalog, out: Path) -> Path:
     Shows the variants of ``catalog.run`` and, from ``workspace.reports``, the contact sheets of its datasets.
 
     Raises:
-        FileNotFoundError: a run is not finished.
+        UserError: a run is not finished.
     """
     runs = [load_run(workspace, catalog, name) for name in catalog.run.variants]
     sections = []

@@ -12,6 +12,7 @@ import pandas as pd
 
 from duchenne.catalog import Catalog, Variant
 from duchenne.datasets import read_index
+from duchenne.errors import UserError
 from duchenne.workspace import Workspace
 
 
@@ -67,7 +68,7 @@ def load_run(workspace: Workspace, catalog: Catalog, name: str) -> Run:
     """Read the files of one variant.
 
     Raises:
-        FileNotFoundError: the run is not finished; names the missing file and what to do.
+        UserError: the run is not finished; names the missing file and what to do.
     """
     config = catalog.variants[name]
     try:
@@ -79,7 +80,7 @@ def load_run(workspace: Workspace, catalog: Catalog, name: str) -> Run:
         metrics = json.loads((workspace.results(name) / "metrics.json").read_text())
         predictions = pd.read_parquet(workspace.results(name) / "predictions.parquet")
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{error.filename} is missing: `dvc repro` finishes the run {name!r} first") from None
+        raise UserError(f"{error.filename} is missing: `dvc repro` finishes the run {name!r} first") from None
     return Run(
         name=name,
         config=config,

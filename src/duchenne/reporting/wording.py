@@ -73,12 +73,10 @@ def verdict(run: Run) -> str:
     m = run.metrics
     if m["subjects"]:
         whom = f"{m['n']:,} {run.noun} of {m['subjects']:,} people"
-        unseen = (
-            " never seen in training" if m["folds"] == 1 else ", each tested by a network that never saw the person"
-        )
+        unseen = (" never seen in training", ", each tested by a network that never saw the person")
     else:
         whom = f"{m['n']:,} {run.noun}"
-        unseen = " not used in training" if m["folds"] == 1 else ", each tested by a network not trained on it"
+        unseen = (" not used in training", ", each tested by a network not trained on it")
     sentence = (
         f"On {whom}{unseen[m['folds'] > 1]}, {network(run)} names the expression right in {percent(m['war'])} "
         f"({percent(0.95, 0)} interval {interval(m, 'war')}). "

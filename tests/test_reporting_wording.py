@@ -1,0 +1,57 @@
+"""Results in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from duchenne.catalog import Model, Protocol, Recipe, Variant
+from duchenne.reporting.runs import Run
+from duchenne.reporting.wording import percent, points, verdict
+
+NARROW = "\N{NARROW NO-BREAK SPACE}"
+
+
+def run(protocol: Protocol | None = None, **metrics: float) -> Run:
+    """A run on 240 faces of 20 people in three classes with these metrics."""
+    measured = {"n": 240, "subjects": 20, "folds": 1, "classes": 3, "war": 0.7125, "uar": 0.7, "majority": 1 / 3}
+    measured |= {"war_low": 0.642, "war_high": 0.78, "recall_anger": 0.7, "recall_fear": 0.7, "recall_sadness": 0.7}
+    config = Variant(
+        dataset="d",
+        protocol=protocol or Protocol(kind="official"),
+        model=Model(architecture="poster_v2"),
+        recipe=Recipe(epochs=1, batch_size=1, lr=1),
+    )
+    nothing = pd.DataFrame()
+    classes = ["anger", "fear", "sadness"]
+    return Run("r", config, classes, measured | metrics, nothing, nothing, {}, nothing, 240, "faces", Path())
+
+
+def test_the_whole_sentence():
+    assert verdict(run()).replace(NARROW, " ") == (
+        "On 240 faces of 20 people never seen in training, POSTER++ names the expression right in 71.2 % "
+        "(95 % interval 64.2–78.0 %). Always guessing the commonest class gives 33.3 %; averaged over the 3 classes "
+        "it is right in 70.0 %, where guessing gives 33.3 %. That is better than guessing."
+    )
+
+
+@pytest.mark.parametrize(
+    ("metrics", "words"),
+    [
+        ({"war_low": 0.3, "war_high": 0.5}, "does not show that anything was learned"),
+        ({"war_low": 0.1, "war_high": 0.2}, "worse than guessing the commonest class"),
+        ({"folds": 5}, "240 faces of 20 people, each tested by a network that never saw the person, POSTER++"),
+        ({"subjects": 0}, "On 240 faces not used in training, POSTER++"),
+        ({"subjects": 0, "folds": 5}, "240 faces, each tested by a network not trained on it, POSTER++"),
+    ],
+)
+def test_what_differs(metrics: dict[str, float], words: str):
+    assert words in verdict(run(**metrics))
+
+
+def test_numbers():
+    assert percent(0.71249) == f"71.2{NARROW}%"
+    assert percent(1, 0) == f"100{NARROW}%"
+    assert (points(0.0125), points(-0.1159), points(0)) == ("+1.25", "−11.59", "+0.00")
