@@ -10,13 +10,13 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .PHONY: demo test lint clean
 
-demo: .venv/run.stamp
+demo: .venv/faces.stamp
 	python -m dvc repro
 	@echo
 	@echo "The report:   $(CURDIR)/reports/index.html"
 	@echo "Compare runs: cd '$(CURDIR)' && .venv/bin/mlflow ui --backend-store-uri sqlite:///mlflow.db"
 
-test: .venv/test.stamp
+test: .venv/test.stamp .venv/faces.stamp
 	python -m ruff check .
 	python -m ruff format --check .
 	python -m pytest
@@ -30,6 +30,11 @@ lint: .venv/test.stamp
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements.txt -c constraints.txt
 	python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	touch $@
+
+# The head model behind the rendered faces takes some minutes to build, once a machine.
+.venv/faces.stamp: .venv/run.stamp
+	python -c 'from duchenne.synth.render import renderer; renderer()'
 	touch $@
 
 .venv/test.stamp: .venv/run.stamp requirements-test.txt

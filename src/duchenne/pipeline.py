@@ -53,7 +53,8 @@ def landmarks(catalog: Catalog, workspace: Workspace, dataset: str) -> None:
     compute = catalog.compute
     store = FaceStore(workspace.faces(dataset))
     points, centres = workspace.landmarks(dataset), workspace.au_centers(dataset)
-    landmark_dataset(store, catalog.datasets[dataset].faces, points, centres, compute.jobs, compute.backend)
+    work = workspace.work("landmarks", dataset)
+    landmark_dataset(store, catalog.datasets[dataset].faces, points, centres, compute.jobs, compute.backend, work)
 
 
 def split(catalog: Catalog, workspace: Workspace, variant: str) -> None:

@@ -10,8 +10,8 @@ import torch
 
 from duchenne.catalog import Compute, Faces
 from duchenne.errors import UserError
-from duchenne.faces.align import similarity, template, warp
-from duchenne.faces.build import find_face, whole
+from duchenne.faces.align import similarity, template, warp, whole
+from duchenne.faces.find import find_face
 from duchenne.faces.images import read_image
 from duchenne.faces.landmarks import key_points, model_digest
 from duchenne.training import load_trained

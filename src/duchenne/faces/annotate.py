@@ -84,8 +84,9 @@ def landmark_dataset(
 def _chunks(store: FaceStore, config: Faces, work: Path) -> Iterator[chunks.Chunk]:
     made = (store.path / "state.json").read_text()  # its fingerprint changes with any face
     setting = config.model_dump_json() + source_digest("faces") + model_digest(config) + made
-    for start in range(0, len(store), chunks.CHUNK):
-        samples = store.samples[start : start + chunks.CHUNK]
+    names = store.samples
+    for start in range(0, len(names), chunks.CHUNK):
+        samples = names[start : start + chunks.CHUNK]
         key = hashlib.sha256(f"{setting}{samples}".encode()).hexdigest()[:16]
         yield chunks.Chunk(work / f"{start:08d}_{key}.arrow", len(samples), _landmark, (store, config, samples))
 

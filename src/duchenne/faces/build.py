@@ -14,9 +14,7 @@ from duchenne.catalog import Faces
 from duchenne.errors import UserError
 from duchenne.faces import chunks
 from duchenne.faces.align import template
-from duchenne.faces.align import whole as whole
 from duchenne.faces.detect import detector
-from duchenne.faces.find import find_face as find_face
 from duchenne.faces.landmarks import landmarker, model_digest
 from duchenne.faces.sample import align_sample
 from duchenne.faces.store import SCHEMA

@@ -64,7 +64,7 @@ def render_clip(config: Synth, task: Task, folder: Path) -> tuple[dict[str, Any]
     units = {name: apex[name] for name in apex if name.startswith("au")}
     return geometry | units | describe(task, subject, factors) | {
         "kind": "frames", "path": path, "files": files, "aus": expression.facs(full, least=0.02),
-        "onset": course.onset, "apex": course.apex, "offset": course.offset,
+        "onset": course.onset, "apex": course.apex if micro else None, "offset": course.offset,
         "n_frames": len(frames), "fps": config.rate,
     }, frames  # fmt: skip
 
