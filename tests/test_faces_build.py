@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +24,7 @@ from duchenne.catalog import Faces
 from duchenne.errors import UserError
 from duchenne.faces import FaceStore, align_dataset, chunks, landmark_dataset
 from duchenne.faces.align import apply, similarity, template
+from duchenne.faces.build import _changes_of
 from duchenne.faces.find import find_face
 from duchenne.faces.hashing import face_hash
 from duchenne.faces.landmarks import key_points
@@ -173,6 +176,32 @@ def test_a_picture_replaced_between_two_runs_is_done_again(root, tmp_path):
     assert not np.array_equal(before, align(table, tmp_path, tmp_path).frame("a"))
 
 
+def test_a_frame_overwritten_in_its_folder_is_noticed(root, tmp_path):
+    clip(tmp_path / "v", picture(root / "0.jpg"), [0, 0])
+    before = _changes_of(tmp_path / "v")
+    assert before == _changes_of(tmp_path / "v")
+    with (tmp_path / "v" / "img1.png").open("ab") as file:
+        file.write(b"more")
+    assert before != _changes_of(tmp_path / "v")
+
+
+def test_a_copy_of_the_pictures_gives_the_same_bytes(stills, root, store, tmp_path):
+    for path in stills["path"]:
+        shutil.copy(root / path, tmp_path / path)  # of another time, in another folder
+    assert digests(align(stills, tmp_path, tmp_path).path) == digests(store.path)
+
+
+def test_nothing_is_written_to_the_home_folder(stills, root, tmp_path):
+    stills.to_pickle(tmp_path / "rows.pkl")
+    (tmp_path / "run.py").write_text(KILLED)
+    (tmp_path / "home").mkdir()
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "XDG_"))}
+    home = {"HOME": str(tmp_path / "home"), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    subprocess.run([sys.executable, tmp_path / "run.py", tmp_path, root], env=kept | home, check=True)
+    assert len(FaceStore(tmp_path / "faces")) == 8
+    assert not list((tmp_path / "home").iterdir())
+
+
 def test_what_fails_is_listed_with_its_reason(root, tmp_path):
     write(tmp_path / "good.png", picture(root / "0.jpg"))
     write(tmp_path / "wall.png", np.full((200, 200, 3), 128, np.uint8))
@@ -181,11 +210,13 @@ def test_what_fails_is_listed_with_its_reason(root, tmp_path):
     (tmp_path / "video.mp4").write_bytes(b"no video")
     (tmp_path / "clip").mkdir()
     names = {"good": "good.png", "wall": "wall.png", "text": "text.jpg", "zero": "zero.jpg", "gone": "gone.jpg"}
+    gone = {"sample": "gone clip", "path": "gone clip", "kind": "frames"}
     store = align(
         rows(
             *({"sample": sample, "path": path} for sample, path in names.items()),
             {"sample": "video", "path": "video.mp4", "kind": "video"},
             {"sample": "clip", "path": "clip", "kind": "frames"},
+            gone,
         ),
         tmp_path,
         tmp_path,
@@ -194,9 +225,10 @@ def test_what_fails_is_listed_with_its_reason(root, tmp_path):
     failures = store.failures.set_index("sample")
     assert failures["frame"].isna().all()
     reasons = failures["reason"].to_dict()
-    assert reasons.pop("gone").startswith("cannot be read")
-    assert reasons.pop("video").startswith("cannot be decoded")
+    assert reasons.pop("video").startswith("cannot be decoded after 0 frames")
     assert reasons == {
+        "gone": "cannot be read: No such file or directory",
+        "gone clip": "cannot be read: No such file or directory",
         "wall": "no face found",
         "text": "is no image",
         "zero": "is empty",
@@ -324,7 +356,38 @@ def test_every_sample_counts_once_in_the_mean_centres(root, tmp_path):
     assert not (tmp_path / "lm").exists()
 
 
-def test_landmarks_of_an_empty_store_are_one_clear_error(tmp_path):
-    store = align(rows({"sample": "a", "path": "gone.png"}), tmp_path, tmp_path)
+def test_a_whole_frame_without_a_face_has_no_landmarks(root, tmp_path):
+    write(tmp_path / "wall" / "1.png", np.full((200, 200, 3), 128, np.uint8))
+    (tmp_path / "wall" / "2.png").write_bytes(b"")
+    write(tmp_path / "face.png", picture(root / "0.jpg"))
+    config = Faces(misses="whole")
+    wall = {"sample": "wall", "path": "wall", "kind": "frames"}
+    store = align(rows({"sample": "face", "path": "face.png"}, wall), tmp_path, tmp_path, config)
+    assert store.samples == ["face", "wall"]
+    assert store.failures["reason"].tolist() == ["is empty", "no face found"]
+    landmark_dataset(store, config, tmp_path / "p.parquet", tmp_path / "c.json", 1)
+    table = pd.read_parquet(tmp_path / "p.parquet")
+    assert table["sample"].tolist() == ["face"]
+    centres = json.loads((tmp_path / "c.json").read_text())
+    assert centres["n"] == 1
+    np.testing.assert_allclose(centres["mean"]["chin"][0], table["au_centers"][0][-2:], atol=1e-3)
+
+
+def test_faces_that_others_aligned_are_looked_for(stills, root, tmp_path):
+    config = Faces(mode="aligned")
+    store = align(stills, root, tmp_path, config)
+    landmark_dataset(store, config, tmp_path / "p.parquet", tmp_path / "c.json", 1)
+    for row in pd.read_parquet(tmp_path / "p.parquet").itertuples():
+        face = find_face(store.frame(row.sample), PNG)
+        assert row.confidence == face.score
+        np.testing.assert_allclose(row.points, face.points.ravel(), atol=1e-3)
+
+
+@pytest.mark.parametrize("misses", ["drop", "whole"])
+def test_landmarks_of_a_store_without_a_face_are_one_clear_error(tmp_path, misses):
+    write(tmp_path / "wall.png", np.full((200, 200, 3), 128, np.uint8))
+    config = Faces(misses=misses)
+    store = align(rows({"sample": "a", "path": "wall.png"}), tmp_path, tmp_path, config)
     with pytest.raises(UserError, match="holds no face at all"):
-        landmark_dataset(store, PNG, tmp_path / "p.parquet", tmp_path / "c.json", 1)
+        landmark_dataset(store, config, tmp_path / "p.parquet", tmp_path / "c.json", 1)
+    assert not list(tmp_path.glob("*p.parquet*"))

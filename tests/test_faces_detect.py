@@ -16,7 +16,7 @@ from duchenne.catalog import Faces
 from duchenne.errors import UserError
 from duchenne.faces.align import apply, similarity, template, template_box, warp
 from duchenne.faces.detect import DETECTORS, choose, detector
-from duchenne.faces.find import find_face
+from duchenne.faces.find import Face, find_face
 from duchenne.faces.images import read_image
 from duchenne.faces.landmarks import LANDMARKERS, key_points, landmarker
 
@@ -55,7 +55,7 @@ class TestEveryDetector:
             assert boxes.shape == (0, 4)
             assert scores.shape == (0,)
 
-    @pytest.mark.parametrize("shape", [(1, 1), (3, 500), (500, 3), (40, 40)])
+    @pytest.mark.parametrize("shape", [(1, 1), (3, 500), (500, 3), (1, 5000), (5000, 1), (40, 40)])
     def test_takes_any_shape(self, config, shape):
         boxes, _ = detector(config)(np.zeros((*shape, 3), np.uint8))
         assert boxes.shape[1] == 4
@@ -120,6 +120,14 @@ def test_a_face_that_left_is_looked_for_everywhere(truth):
     moved_on = np.roll(scene, 600, axis=1)
     face = find_face(moved_on, FACES, last=gone)
     np.testing.assert_allclose(face.box - [600, 0, 600, 0], gone.box, atol=12)
+
+
+@pytest.mark.parametrize("box", [(600, 600, 700, 700), (-300, -300, -200, -200)])
+def test_frames_of_a_folder_may_differ_in_size(truth, box):
+    """The last face may have been where this frame has nothing."""
+    image = picture(truth["file"].iloc[0])
+    last = Face(np.zeros((68, 2)), np.array(box, float), 1.0)
+    np.testing.assert_array_equal(find_face(image, FACES, last=last).box, find_face(image, FACES).box)
 
 
 def test_given_boxes_need_no_detector(truth):

@@ -110,6 +110,30 @@ def test_a_missing_file_is_an_image_error(tmp_path):
         read_image(tmp_path / "gone.png")
 
 
+def test_the_reason_names_no_path_of_this_machine(tmp_path):
+    errors = [next(read_frames(tmp_path / f"gone.{kind}", kind, 100))[1] for kind in ("image", "frames", "video")]
+    assert all(isinstance(error, ImageError) and "No such file or directory" in str(error) for error in errors)
+    assert not any(str(tmp_path) in str(error) for error in errors)
+
+
+def test_fractions_are_refused_for_their_white_is_unknown(tmp_path):
+    with pytest.raises(ImageError, match="fractions"):
+        read_image(saved(Image.fromarray(np.ones((4, 4), np.float32)), tmp_path / "a.tif"))
+
+
+@pytest.mark.parametrize(("place", "value"), [(29, 0), (31, 1)])
+def test_damaged_exif_is_an_image_error(place, value):
+    """Pillow raises a struct.error and a TypeError for these."""
+    exif = Image.Exif()
+    exif[0x0112], exif[0x011A] = 6, 72.0
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "jpeg", exif=exif)
+    data = bytearray(file.getvalue())
+    data[data.index(b"Exif") + place] = value
+    with pytest.raises(ImageError, match="cannot be read"):
+        read_image(io.BytesIO(bytes(data)))
+
+
 @pytest.mark.parametrize(("side", "limit"), [(30_000, 100), (4_000, 10)])
 def test_bombs_are_refused_from_their_header(tmp_path, side, limit):
     def part(kind: bytes, data: bytes) -> bytes:
@@ -209,11 +233,13 @@ def _set_rotation(path: Path, degrees: int) -> None:
     path.write_bytes(data)
 
 
-def test_a_truncated_video_gives_the_frames_before_the_damage_and_a_reason(tmp_path):
+@pytest.mark.parametrize(("codec", "pixels"), [("mjpeg", "yuvj420p"), ("mpeg4", "yuv420p")])
+def test_a_truncated_video_gives_the_frames_before_the_damage_and_a_reason(tmp_path, codec, pixels):
+    """Of the first the decoder says that it ends amid a frame; of the second it says nothing."""
     path = tmp_path / "a.avi"
     with av.open(path, "w") as container:
-        stream = container.add_stream("mjpeg", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuvj420p"
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, pixels
         noise = np.random.default_rng(0)
         for _ in range(20):
             image = noise.integers(0, 256, (64, 64, 3), np.uint8)

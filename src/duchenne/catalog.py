@@ -138,7 +138,9 @@ class Faces(Strict):
     misses: Literal["drop", "whole"] = Field(
         "drop", description="a sample without a face: leave it out and count it, or use the whole frame"
     )
-    max_megapixels: float = Field(100.0, gt=0, description="larger images are reported, not decoded")
+    max_megapixels: float = Field(
+        100.0, gt=0, le=178, description="larger images are reported, not decoded; over 178 Pillow refuses by itself"
+    )
 
     @model_validator(mode="after")
     def _yunet_needs_its_file(self) -> Self:

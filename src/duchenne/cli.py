@@ -58,18 +58,15 @@ def variants(params: Params = DEFAULT) -> None:
 
     from duchenne.models import require
 
-    table = Table("variant", "network", "dataset", "protocol", "epochs", "reports", "data", "runs now")
+    table = Table("what runs", "data", title="* what `dvc repro` runs now", title_justify="left", show_lines=True)
     for name, variant in catalog.variants.items():
         require(variant.model.architecture)
+        optimistic = ", picked on the test part (optimistic)" if variant.selection == "test" else ""
         table.add_row(
-            name,
-            variant.model.architecture,
-            variant.dataset,
-            variant.protocol.kind,
-            str(variant.recipe.epochs),
-            f"{variant.selection} epoch" + (" (optimistic)" if variant.selection == "test" else ""),
+            f"[bold]{name}[/bold]{' *' if name in catalog.run.variants else ''}\n"
+            f"{variant.model.architecture} on {variant.dataset}, {variant.protocol.kind} split, "
+            f"{variant.recipe.epochs} epochs{optimistic}",
             _availability(catalog, variant.dataset),
-            "yes" if name in catalog.run.variants else "",
         )
     Console().print(table)
 

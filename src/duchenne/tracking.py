@@ -99,7 +99,8 @@ class Tracker:
             if found is None:
                 local = uri(self.workspace).startswith("sqlite:")
                 place = (self.workspace.root.resolve() / "mlartifacts").as_uri() if local else None
-                experiment = client.create_experiment(EXPERIMENT, artifact_location=place)
+                kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on runs, not on prompts
+                experiment = client.create_experiment(EXPERIMENT, artifact_location=place, tags=kind)
             else:
                 experiment = found.experiment_id
             run = client.create_run(experiment, run_name=self.name, tags=self._tags())

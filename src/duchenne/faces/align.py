@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
+from duchenne.faces.images import resized
+
 # Key points in units of the distance between the eye centres, from the midpoint between the eyes, y down: the mean of
 # 65 upright frontal adults (Face Research Lab London Set, dlib's points). Chin tip at (0, 1.82), jaw at x = +-1.14.
 MEAN_FACE = np.array([(-0.5, 0.0), (0.5, 0.0), (0.0, 0.48), (-0.40, 1.085), (0.40, 1.085)])
@@ -65,9 +67,9 @@ def warp(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     """
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
     if scale < 1:
-        height, width = (max(1, round(scale * side)) for side in image.shape[:2])
-        factors = np.array([width / image.shape[1], height / image.shape[0]])
-        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+        small = resized(image, scale)
+        factors = np.array([small.shape[1] / image.shape[1], small.shape[0] / image.shape[0]])
+        image = small
         # pixel centres are at whole numbers: x_small = (x + 0.5) * factor - 0.5
         matrix = np.column_stack([matrix[:, :2] / factors, matrix[:, 2] + matrix[:, :2] @ (0.5 / factors - 0.5)])
     return cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

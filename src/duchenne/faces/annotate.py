@@ -47,7 +47,8 @@ def landmark_dataset(
 
     ``out`` has one row a frame: sample, frame, points (136 numbers), key_points (10), confidence (the detector's) and
     au_centers (18, in the order of ``regions.REGIONS``), all in px of the aligned face. ``au_centers`` is JSON with
-    the mean of each region's one or two centres, over the frames of a sample and then over the ``n`` samples.
+    the mean of each region's one or two centres, over the frames of a sample and then over the ``n`` samples. A sample
+    whose face was missed, and whose whole frame is stored instead, has no row.
 
     Args:
         jobs: processes; -1: one a core.
@@ -55,10 +56,8 @@ def landmark_dataset(
         work: folder of finished chunks, which an interruption leaves for the next run; None: a temporary one.
 
     Raises:
-        UserError: the store is empty.
+        UserError: the store holds no face.
     """
-    if not len(store):
-        raise UserError(f"{store.path} holds no face at all: see its failures.parquet for the reasons")
     if work is None:
         with tempfile.TemporaryDirectory() as folder:
             landmark_dataset(store, config, out, au_centers, jobs, backend, Path(folder) / "chunks")
@@ -66,38 +65,44 @@ def landmark_dataset(
     todo = list(_chunks(store, config, work))
     chunks.run(todo, SCHEMA, "landmarks", jobs, backend)
 
-    total = np.zeros(2 * sum(regions.REGIONS.values()))
+    total, n = np.zeros(2 * sum(regions.REGIONS.values())), 0
     with replacing(out) as part, pq.ParquetWriter(part, SCHEMA) as writer:
         for chunk in todo:
             with pa.ipc.open_stream(chunk.file) as reader:
                 table = reader.read_all().replace_schema_metadata()
             writer.write_table(table)
             frame = table.select(["sample", "au_centers"]).to_pandas()
-            total += sum(np.stack(centres).mean(axis=0) for _, centres in frame.groupby("sample")["au_centers"])
-    mean = (total / len(store)).reshape(-1, 2).round(3)
+            means = [np.stack(centres).mean(axis=0) for _, centres in frame.groupby("sample")["au_centers"]]
+            total, n = total + sum(means), n + len(means)
+        if not n:
+            raise UserError(f"{store.path} holds no face at all: see its failures.parquet for the reasons")
+    mean = (total / n).reshape(-1, 2).round(3)
     ends = np.cumsum(list(regions.REGIONS.values()))
     parts = dict(zip(regions.REGIONS, (p.tolist() for p in np.split(mean, ends[:-1])), strict=True))
-    write_json(au_centers, {"size": config.size, "n": len(store), "mean": parts})
+    write_json(au_centers, {"size": config.size, "n": n, "mean": parts})
     shutil.rmtree(work)
 
 
 def _chunks(store: FaceStore, config: Faces, work: Path) -> Iterator[chunks.Chunk]:
     made = (store.path / "state.json").read_text()  # its fingerprint changes with any face
     setting = config.model_dump_json() + source_digest("faces") + model_digest(config) + made
-    names = store.samples
-    for start in range(0, len(names), chunks.CHUNK):
-        samples = names[start : start + chunks.CHUNK]
+    names, size = store.samples, chunks.CHUNK["image"]  # points take little room, whatever the kind
+    for start in range(0, len(names), size):
+        samples = names[start : start + size]
         key = hashlib.sha256(f"{setting}{samples}".encode()).hexdigest()[:16]
         yield chunks.Chunk(work / f"{start:08d}_{key}.arrow", len(samples), _landmark, (store, config, samples))
 
 
 def _landmark(store: FaceStore, config: Faces, samples: list[str]) -> chunks.Result:
-    rows = []
+    rows, template = [], template_box(config.size, config.eye_distance)
     for sample in samples:
         row = store.row(sample)
+        if config.mode != "aligned" and np.isnan(row["boxes"]).all():
+            continue
         for number, data, score in zip(row["frame_numbers"], row["frames"], row["confidence"], strict=True):
             image = decode(data)
-            points = landmarker(config)(image, _box(image, config))
+            box, score = _look(image, template, config) if config.mode == "aligned" else (template, score)
+            points = landmarker(config)(image, box)
             rows.append(
                 {
                     "sample": sample,
@@ -111,10 +116,10 @@ def _landmark(store: FaceStore, config: Faces, samples: list[str]) -> chunks.Res
     return chunks.Result(rows, [])
 
 
-def _box(image: np.ndarray, config: Faces) -> np.ndarray:
-    """Where the face is in an aligned frame: known by the template, or, in faces that others aligned, looked for."""
-    box = template_box(config.size, config.eye_distance)
-    if config.mode == "aligned":
-        boxes, _ = detector(config)(image)
-        return boxes[choose(boxes, image.shape)] if len(boxes) else box
-    return box
+def _look(image: np.ndarray, template: np.ndarray, config: Faces) -> tuple[np.ndarray, float]:
+    """Box and score of the face in a frame that others aligned; the template's box where none is found."""
+    boxes, scores = detector(config)(image)
+    if not len(boxes):
+        return template, float("nan")
+    best = choose(boxes, image.shape)
+    return boxes[best], float(scores[best])

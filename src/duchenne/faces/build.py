@@ -58,19 +58,18 @@ def align_dataset(
 
 def _chunks(rows: pd.DataFrame, root: Path, config: Faces, work: Path) -> Iterator[chunks.Chunk]:
     setting = config.model_dump_json() + source_digest("faces") + model_digest(config)
-    for start in range(0, len(rows), chunks.CHUNK):
-        part = rows.iloc[start : start + chunks.CHUNK]
+    size = min(chunks.CHUNK[kind] for kind in rows["kind"].unique())
+    for start in range(0, len(rows), size):
+        part = rows.iloc[start : start + size]
         seen = [_changes_of(root / path) for path in part["path"]]
         key = hashlib.sha256(f"{setting}{part.to_json(orient='records')}{seen}".encode()).hexdigest()[:16]
         yield chunks.Chunk(work / f"{start:08d}_{key}.arrow", len(part), _align, (part, root, config))
 
 
-def _changes_of(path: Path) -> tuple[str, int, int] | None:
+def _changes_of(path: Path) -> list[tuple[str, int, int]]:
     """What changes when somebody replaces a file, or a file of a folder."""
-    if not path.exists():
-        return None
-    stat = path.stat()
-    return str(path), stat.st_size, stat.st_mtime_ns
+    files = sorted(path.iterdir()) if path.is_dir() else [path] if path.exists() else []
+    return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
 
 
 def _align(rows: pd.DataFrame, root: Path, config: Faces) -> chunks.Result:
@@ -84,9 +83,8 @@ def _assemble(files: list[Path], config: Faces, out: Path) -> None:
 
     datasets.disable_progress_bars()
     tables = [datasets.table.MemoryMappedTable.from_file(str(path)) for path in files]
-    digest = hashlib.sha256("".join(path.name for path in files).encode()).hexdigest()[:16]
     info = datasets.DatasetInfo(features=datasets.Features.from_arrow_schema(SCHEMA))
-    table = datasets.Dataset(datasets.table.concat_tables(tables), info=info, fingerprint=digest)
+    table = datasets.Dataset(datasets.table.concat_tables(tables), info=info, fingerprint=_fingerprint(files))
 
     part = out.with_name(f".{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -97,6 +95,15 @@ def _assemble(files: list[Path], config: Faces, out: Path) -> None:
     write_json(part / "store.json", _meta(config))
     shutil.rmtree(out, ignore_errors=True)
     part.replace(out)
+
+
+def _fingerprint(files: list[Path]) -> str:
+    """Of what the chunks hold: their names also tell when the pictures were copied to this machine."""
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
 
 
 def _meta(config: Faces) -> dict[str, Any]:

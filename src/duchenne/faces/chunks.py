@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from duchenne.files import replacing
 
-CHUNK = 32
-"""Samples that a worker does at a time, and that an interruption can cost."""
+CHUNK = {"image": 32, "video": 4, "frames": 4}
+"""Samples that a worker does and holds at a time, and that an interruption can cost, by kind."""
 
 
 class Result(NamedTuple):

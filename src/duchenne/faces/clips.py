@@ -10,10 +10,14 @@ import av
 import numpy as np
 
 from duchenne.datasets.files import is_image
-from duchenne.faces.images import ImageError, read_image
+from duchenne.faces.images import ImageError, read_image, words
 
 Frame = tuple[int, np.ndarray | ImageError]
 """A frame's number, and its image, uint8 (H, W, 3) RGB, or why there is none."""
+
+WHOLE = 0.9
+"""Share of the frames that a video's header promises with which it counts as whole (ours): headers are often a frame
+or two off, while an interrupted download ends anywhere and most decoders say nothing."""
 
 
 def read_frames(path: Path, kind: str, max_megapixels: float) -> Iterator[Frame]:
@@ -29,7 +33,12 @@ def read_frames(path: Path, kind: str, max_megapixels: float) -> Iterator[Frame]
         case "image":
             yield _read(0, path, max_megapixels)
         case "frames":
-            for number, file in numbered_frames(path):
+            try:
+                files = numbered_frames(path)
+            except OSError as error:
+                yield 0, ImageError(f"cannot be read: {words(error)}")
+                return
+            for number, file in files:
                 yield _read(number, file, max_megapixels)
         case "video":
             yield from _decode(path, max_megapixels)
@@ -73,5 +82,7 @@ def _decode(path: Path, max_megapixels: float) -> Iterator[Frame]:
                 number += 1
         if number == 0:
             yield 0, ImageError("holds no frame")
+        elif number < WHOLE * stream.frames:
+            yield number, ImageError(f"ends after {number} of {stream.frames} frames")
     except (av.FFmpegError, ValueError) as error:
-        yield number, ImageError(f"cannot be decoded after {number} frames: {error}")
+        yield number, ImageError(f"cannot be decoded after {number} frames: {words(error)}")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
 from duchenne.catalog import Faces
 from duchenne.faces.detect import Found, choose, detector
+from duchenne.faces.images import resized
 from duchenne.faces.landmarks import landmarker
 
 AROUND = 1.0
@@ -50,14 +50,14 @@ def find_face(image: np.ndarray, config: Faces, box: np.ndarray | None = None, l
 
 
 def _near(image: np.ndarray, config: Faces, box: np.ndarray) -> Found:
-    """The most likely face around a box."""
+    """The most likely face around a box, which may lie outside: frames in a folder need not be of one size."""
     width = box[2] - box[0]
-    x0, y0 = np.maximum(box[:2] - AROUND * width, 0).astype(int)
-    x1, y1 = (box[2:] + AROUND * width).astype(int)
-    window = image[y0:y1, x0:x1]
+    around = box + AROUND * width * np.array([-1, -1, 1, 1])
+    x0, y0, x1, y1 = np.clip(around, 0, np.tile(image.shape[1::-1], 2)).astype(int)
+    if x0 == x1 or y0 == y1:
+        return np.zeros((0, 4)), np.zeros(0)
     scale = min(1.0, FACE / width)
-    if scale < 1:
-        window = cv2.resize(window, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    window = resized(image[y0:y1, x0:x1], scale)
     boxes, scores = detector(config)(window)
     best = [choose(boxes, window.shape)] if len(boxes) else []
     return boxes[best] / scale + np.tile([x0, y0], 2), scores[best]

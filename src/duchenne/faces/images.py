@@ -6,13 +6,14 @@ import io
 import warnings
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
 from duchenne.errors import UserError
 
-WIDE = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
-"""Pillow's modes of more than eight bits a channel; they are scaled, for converting would clip them."""
+WIDE = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+"""Pillow's modes of whole numbers beyond eight bits; they are scaled, for converting would clip them."""
 
 
 class ImageError(UserError):
@@ -26,7 +27,7 @@ def read_image(source: Path | io.BytesIO, max_megapixels: float = 100.0) -> np.n
     header, so an image over ``max_megapixels`` costs nothing.
 
     Raises:
-        ImageError: empty, no image, truncated, damaged, or too large.
+        ImageError: empty, no image, truncated, damaged, too large, or of fractions (whose white could be 1 or 255).
     """
     try:
         with warnings.catch_warnings():
@@ -34,6 +35,8 @@ def read_image(source: Path | io.BytesIO, max_megapixels: float = 100.0) -> np.n
             image = Image.open(source)
         if image.width * image.height > max_megapixels * 1e6:
             raise ImageError(f"is {image.width} x {image.height} px, over the limit of {max_megapixels:g} megapixels")
+        if image.mode == "F":
+            raise ImageError("has fractions for pixels: save it with 8 or 16 bits a channel")
         image = ImageOps.exif_transpose(image)
         if image.mode in WIDE:
             return _narrow(np.asarray(image, dtype=np.float64))
@@ -41,19 +44,32 @@ def read_image(source: Path | io.BytesIO, max_megapixels: float = 100.0) -> np.n
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         return np.asarray(image.convert("RGB"))
+    except ImageError:
+        raise
     except Image.DecompressionBombError:
         raise ImageError(f"is over the limit of {max_megapixels:g} megapixels") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow's decoders raise on damage
-        if isinstance(error, ImageError):
-            raise
-        reason = "is no image" if isinstance(error, Image.UnidentifiedImageError) else f"cannot be read: {error}"
-        if isinstance(source, Path) and source.is_file() and source.stat().st_size == 0:
-            reason = "is empty"
-        raise ImageError(reason) from None
+    except Image.UnidentifiedImageError:
+        empty = isinstance(source, Path) and source.stat().st_size == 0
+        raise ImageError("is empty" if empty else "is no image") from None
+    except Exception as error:  # of a damaged file Pillow raises whatever its parsers trip over, struct.error included
+        raise ImageError(f"cannot be read: {words(error)}") from None
+
+
+def words(error: Exception) -> str:
+    """What an error says, without the number and the path that one of the operating system carries."""
+    return getattr(error, "strerror", None) or str(error)
+
+
+def resized(image: np.ndarray, scale: float) -> np.ndarray:
+    """The image (H, W) or (H, W, 3) times ``scale``, at least one pixel a side; pixels are averaged when it shrinks."""
+    if scale == 1:
+        return image
+    height, width = (max(1, round(scale * side)) for side in image.shape[:2])
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
 
 
 def _narrow(values: np.ndarray) -> np.ndarray:
-    """Grey of 16 bits, or of as many as its largest value needs, as RGB."""
+    """Grey of 16 bits as RGB; what has no value above 255 is taken for 8 bits in a wider file."""
     full = 65535.0 if values.max() > 255 else 255.0
     grey = np.clip(values * (255.0 / full), 0, 255).round().astype(np.uint8)
     return np.repeat(grey[..., None], 3, axis=2)

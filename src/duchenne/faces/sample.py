@@ -57,9 +57,10 @@ def align_sample(row: dict[str, Any], root: Path, config: Faces) -> tuple[dict[s
 
     failures = [{"sample": row["sample"], "frame": number, "reason": reason} for number, reason in damaged.items()]
     if reason := _missing(row, config, micro, numbers, faces, damaged):
-        failures = [{"sample": row["sample"], "frame": None, "reason": reason}]
+        lost = {"sample": row["sample"], "frame": None, "reason": reason}
         if not numbers or config.misses == "drop":
-            return None, failures
+            return None, [lost]
+        failures.append(lost)
 
     pictures, transforms, phash = [], [], ""
     usable = (image for _, image in read() if not isinstance(image, ImageError))

@@ -32,9 +32,9 @@ def alignment_sheet(store: FaceStore, landmarks: Path, out: Path) -> None:
     Args:
         landmarks: the Parquet file that ``landmark_dataset`` wrote for this store.
     """
-    samples = store.samples
-    shown = [samples[i] for i in np.unique(np.linspace(0, len(samples) - 1, SHOWN).astype(int))]
     points = pd.read_parquet(landmarks).drop_duplicates("sample").set_index("sample")
+    samples = list(points.index)
+    shown = [samples[i] for i in np.unique(np.linspace(0, len(samples) - 1, SHOWN).astype(int))]
     tiles = [_tile(Image.fromarray(_mean_face(store, samples)), f"mean of {min(len(samples), 500)} faces")]
     for sample in shown:
         row = points.loc[sample]
