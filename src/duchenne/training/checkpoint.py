@@ -29,7 +29,7 @@ from torch import Tensor
 
 from duchenne.catalog import Variant
 from duchenne.faces import FaceStore
-from duchenne.files import replacing, write_json
+from duchenne.files import replacing, source_digest, write_json
 from duchenne.training.device import Precision
 from duchenne.training.errors import TrainingError
 
@@ -74,11 +74,7 @@ def fingerprint(
 @cache
 def code_version() -> str:
     """SHA-256 of the sources that train: after an edit a finished fold is not taken for what they would make."""
-    package = Path(__file__).parents[1]
-    digest = hashlib.sha256()
-    for path in sorted([*package.glob("training/**/*.py"), *package.glob("models/**/*.py")]):
-        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
+    return source_digest("training", "models")
 
 
 def _digest(path: Path) -> str:
