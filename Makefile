@@ -2,7 +2,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 PYTHON ?= python3
-# --no-compile: Python compiles what it imports; compiling all of it ahead takes minutes.
+# --no-compile: Python compiles what it imports, once; compiling all of it ahead takes minutes.
+unexport PYTHONDONTWRITEBYTECODE
 # A relative path: the folder's own may hold spaces, which make cannot.
 BIN := .venv/bin
 # Stages call `python`; anny's cache and MLflow's file belong to this folder.
@@ -19,7 +20,7 @@ demo: .venv/faces.stamp
 test: .venv/test.stamp .venv/faces.stamp
 	python -m ruff check .
 	python -m ruff format --check .
-	python -m pytest
+	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile
 
 lint: .venv/test.stamp
 	python -m ruff check --fix .

@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from duchenne.catalog import Synth
-from duchenne.files import write_json
+from duchenne.files import source_digest, write_json
 from duchenne.synth.clips import render_clip
 from duchenne.synth.expression import PROTOTYPES
 from duchenne.synth.plan import Task, plan
@@ -87,10 +87,8 @@ def _truth_file(done: Path, task: Task) -> Path:
 
 def _fingerprint(config: Synth) -> str:
     """Names the folder of finished samples: anything that changes a sample changes it."""
-    digest = hashlib.sha256(config.model_dump_json(exclude=set(SHAPING)).encode())
-    for source in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(source.read_bytes())
-    return digest.hexdigest()[:16]
+    named = config.model_dump_json(exclude=set(SHAPING)) + source_digest("synth")
+    return hashlib.sha256(named.encode()).hexdigest()[:16]
 
 
 def split_of(subject: int, test_share: float) -> str:
