@@ -13,7 +13,6 @@ from duchenne.catalog import (
     Dataset,
     Faces,
     Model,
-    Printed,
     Protocol,
     Recipe,
     Report,
@@ -54,7 +53,7 @@ def finished_project(root: Path, **report: object) -> tuple[Workspace, Catalog]:
         "picked_on_test": Variant(
             protocol=Protocol(kind="holdout", test_share=0.3, val_share=0),
             selection="test",
-            printed=Printed(paper="A Paper", table="Table 1", row="a row", values={"war": 92.21}),
+            reproduces="poster_v2_caer_s",
             note="Numbers < chance & similar are escaped.",
             **common,
         ),

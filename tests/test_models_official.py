@@ -19,6 +19,16 @@ from duchenne.models.backbones.ir50 import IR50, STAGES, split_body
 from duchenne.models.backbones.mobilefacenet import MobileFaceNet
 
 
+def network(name: str, **options) -> nn.Module:
+    """One of the registry with zeros for weights, which is faster than random ones."""
+    with torch.device("meta"):
+        model = timm.create_model(name, **options)
+    model.to_empty(device="cpu")
+    for entry in model.state_dict().values():
+        entry.zero_()
+    return model
+
+
 def filled(model: nn.Module, value: float = 0.5) -> dict[str, Tensor]:
     """A state dict unlike the model's own: every float entry has one value."""
     return {
@@ -108,14 +118,15 @@ def test_a_file_cannot_run_anything(tmp_path: Path, zip_format: bool) -> None:
     assert not (tmp_path / "sprung").exists()
 
 
-def test_ir50_under_its_first_names() -> None:
-    state = filled(IR50())
-    first = unsplit(state)
-    assert "body.20.res_layer.4.weight" in first
-    assert "body.3.shortcut_layer.0.weight" in first
-    model = IR50()
-    report = load_official(model, first)
-    assert same(model, state)
+@pytest.mark.parametrize("file_split", [False, True])
+@pytest.mark.parametrize("split", [False, True])
+def test_ir50_takes_either_spelling(split: bool, file_split: bool) -> None:
+    by_stage = filled(IR50(split_stages=True))
+    in_a_row = unsplit(by_stage)
+    assert in_a_row.keys() == IR50(split_stages=False).state_dict().keys()
+    model = IR50(split)
+    report = load_official(model, by_stage if file_split else in_a_row)
+    assert same(model, by_stage if split else in_a_row)
     assert report.unused == report.missing == ()
 
 
@@ -160,22 +171,21 @@ def test_batch_counters_may_be_missing_and_are_reported() -> None:
 
 
 def test_a_head_for_other_classes_only_on_request() -> None:
-    state = filled(timm.create_model("poster_v2", num_classes=8))
-    model = timm.create_model("poster_v2", num_classes=7)
-    head = model.VIT.head.linear.weight.clone()
+    state = filled(network("poster_v2", num_classes=8))
+    model = network("poster_v2", num_classes=7)
     with pytest.raises(OfficialWeightsError, match=r"VIT\.head\.linear\.weight: \(8, 768\) in the file, \(7, 768\)"):
         load_official(model, parallel(state))
     report = load_official(model, parallel(state), skip=["VIT.head.*"])
     assert report.unused == report.missing == ("VIT.head.linear.weight", "VIT.head.linear.bias")
-    assert torch.equal(model.VIT.head.linear.weight, head)
+    assert not model.VIT.head.linear.weight.any()
     assert (model.VIT.norm.weight == 0.5).all()
 
 
 def test_parts_of_poster_v2_from_their_files(tmp_path: Path) -> None:
-    images, points = filled(IR50(), 0.25), filled(MobileFaceNet(), 0.75)
+    images, points = filled(IR50(split_stages=True), 0.25), filled(MobileFaceNet(), 0.75)
     torch.save(unsplit(images), tmp_path / "ir50.pth")
     torch.save({"state_dict": parallel(points)}, tmp_path / "mobilefacenet.pth.tar")
-    model = timm.create_model("poster_v2")
+    model = network("poster_v2")
     reports = load_pretrained(
         model, {"ir50": tmp_path / "ir50.pth", "mobilefacenet": tmp_path / "mobilefacenet.pth.tar"}
     )
@@ -191,6 +201,36 @@ def test_parts_of_poster_v2_from_their_files(tmp_path: Path) -> None:
         load_pretrained(model, {"ir101": tmp_path / "ir50.pth"})
     with pytest.raises(OfficialWeightsError, match="only in the file"):
         load_pretrained(model, {"mobilefacenet": tmp_path / "ir50.pth"})
+
+
+def test_parts_and_checkpoint_of_poster(tmp_path: Path) -> None:
+    images = filled(IR50(split_stages=True), 0.25)
+    torch.save(images, tmp_path / "ir50.pth")  # in POSTER++'s spelling
+    model = network("poster_t", depth=1)
+    load_pretrained(model, {"ir50": tmp_path / "ir50.pth"})
+    assert same(model.ir_back, unsplit(images))
+    whole = filled(model, 0.125)
+    torch.save({"iter": 300, "model_state_dict": parallel(whole)}, tmp_path / "rafdb_best.pth")
+    report = load_pretrained(model, {"checkpoint": tmp_path / "rafdb_best.pth"})["checkpoint"]
+    assert same(model, whole)
+    assert set(report.used) == set(whole)
+    other_form = network("poster_t", depth=1, token_conv=False)
+    with pytest.raises(OfficialWeightsError, match=r"only in the file: pyramid_fuse\.blocks\.0\.block_l\.conv\.weight"):
+        load_pretrained(other_form, {"checkpoint": tmp_path / "rafdb_best.pth"})
+
+
+def test_first_blocks_of_a_vision_transformer(tmp_path: Path) -> None:
+    transformer = filled(network("vit_base_patch16_224", num_classes=3, depth=3))
+    torch.save(transformer, tmp_path / "vit.pth")
+    model = network("poster_v2")
+    report = load_pretrained(model, {"vit": tmp_path / "vit.pth"})["vit"]
+    assert {name.split(".")[0] for name in report.used} == {"cls_token", "blocks", "norm"}
+    for name in report.used:
+        assert torch.equal(model.VIT.state_dict()[name], transformer[name]), name
+    assert len([name for name in report.used if name.startswith("blocks.1.")]) == 12
+    assert not model.VIT.pos_embed.any()
+    with pytest.raises(OfficialWeightsError, match=r"only in the network: blocks\.3\.norm1\.weight"):
+        load_pretrained(network("poster_v2", vit_depth=4), {"vit": tmp_path / "vit.pth"})
 
 
 def test_files_that_hold_no_weights(tmp_path: Path) -> None:

@@ -8,6 +8,21 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from poster_tools import (
+    LABELS,
+    build,
+    check_batch,
+    check_bfloat16,
+    check_export,
+    check_fusion_trains,
+    check_gradients,
+    check_onnx,
+    counts,
+    images,
+    lively,
+    maps,
+    on_meta,
+)
 from torch import Tensor, nn
 
 import duchenne.models
@@ -16,34 +31,9 @@ from duchenne.models.backbones.ir50 import IR50
 from duchenne.models.backbones.mobilefacenet import MobileFaceNet
 
 
-def build(**options) -> nn.Module:
-    torch.manual_seed(0)
-    return timm.create_model("poster_v2", num_classes=7, **options)
-
-
-def lively(**options) -> nn.Module:
-    """With weights under which every part is felt in the logits; fresh ones hide attention behind factors of 1e-5."""
-    model = build(**options)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.ndim > 1:
-                parameter.normal_(0, parameter[0].numel() ** -0.5)
-            elif "gamma" in name:
-                parameter.fill_(1)
-    return model
-
-
-def images(count: int = 2, seed: int = 0) -> Tensor:
-    return torch.randn(count, 3, 224, 224, generator=torch.Generator().manual_seed(seed))
-
-
-def is_ballast(model: nn.Module, name: str) -> bool:
-    return name.startswith(tuple(f"{module}." for module in model.ballast))
-
-
 @pytest.fixture(scope="module")
 def model() -> nn.Module:
-    return lively().eval()
+    return lively("poster_v2").eval()
 
 
 def test_registered_with_its_input(model: nn.Module) -> None:
@@ -62,22 +52,15 @@ def test_a_misspelt_network_is_named_with_the_nearest_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("network", "total", "trainable", "used"),
-    [
-        (lambda: build(), 58_316_594, 57_309_346, 43_753_941),
-        (lambda: timm.create_model("poster_v2", num_classes=8), 58_317_363, 57_310_115, 43_754_710),
-    ],
+    ("classes", "total", "trainable", "used"),
+    [(7, 58_316_594, 57_309_346, 43_753_941), (8, 58_317_363, 57_310_115, 43_754_710)],
 )
-def test_parameter_counts_are_the_measured_ones_of_the_official_code(network, total, trainable, used) -> None:
-    model = network()
-    parameters = dict(model.named_parameters())
-    assert sum(p.numel() for p in parameters.values()) == total
-    assert sum(p.numel() for p in parameters.values() if p.requires_grad) == trainable
-    assert sum(p.numel() for name, p in parameters.items() if not is_ballast(model, name)) == used
+def test_parameter_counts_are_the_measured_ones_of_the_official_code(classes, total, trainable, used) -> None:
+    assert counts(on_meta("poster_v2", num_classes=classes)) == (total, trainable, used)
 
 
 def test_parameter_counts_of_the_backbones() -> None:
-    assert sum(p.numel() for p in IR50().parameters()) == 30_459_584
+    assert sum(p.numel() for p in IR50(split_stages=True).parameters()) == 30_459_584
     assert sum(p.numel() for p in MobileFaceNet().parameters()) == 1_007_248
 
 
@@ -91,28 +74,107 @@ def test_norm_epsilons(model: nn.Module) -> None:
 
 
 def test_drop_path_rates_are_the_first_three_of_five_even_steps() -> None:
-    rates = [module.drop_prob for module in build().modules() if isinstance(module, timm.layers.DropPath)]
+    rates = [module.drop_prob for module in on_meta("poster_v2").modules() if isinstance(module, timm.layers.DropPath)]
     assert rates == [0.0, 0.125, 0.25]
 
 
 def test_gradient_reaches_every_trainable_parameter_but_the_ballast() -> None:
-    model = build(drop_path_rate=0.0).train()
-    F.cross_entropy(model(images()), torch.tensor([0, 3])).backward()
-    for name, parameter in model.named_parameters():
-        if name.startswith("face_landback") or is_ballast(model, name):
-            assert parameter.grad is None, name
-        else:
-            assert parameter.grad is not None, name
-            assert parameter.grad.isfinite().all(), name
-            assert parameter.grad.any(), name
+    model = build("poster_v2", drop_path_rate=0.0).train()
+    F.cross_entropy(model(images()), LABELS).backward()
+    check_gradients(model)
+
+
+# option and value -> entries that the parent lacks, and that it alone has, each by a part of their names
+ABLATIONS = {
+    ("vit_depth", 4): (("VIT.blocks.2.", "VIT.blocks.3."), ()),
+    ("vit_depth", 0): (
+        (),
+        ("cls_token", "pos_embed", "VIT.blocks.", "patch_embed", "CON1", "IRLinear1", "IRLinear2", "eca_block"),
+    ),
+    ("multi_scale", False): (
+        (),
+        ("embed_q.", "embed_k.", *(f"{part}{i}." for part in ("conv", "window", "attn", "ffn") for i in (1, 2))),
+    ),
+    ("fusion", "vanilla"): ((), ("relative_position_bias_table", "relative_position_index")),
+    ("fusion", "none"): ((), ("window", "attn1", "attn2", "attn3", "ffn")),
+}
+TOKENS = {("multi_scale", False): 49, ("fusion", "none"): 6 * 49}
+
+
+@pytest.mark.parametrize(("option", "value"), ABLATIONS)
+def test_ablation_trains_and_changes_what_it_claims(model: nn.Module, option: str, value: object) -> None:
+    ablated = build("poster_v2", drop_path_rate=0.0, **{option: value})
+    check_fusion_trains(ablated)
+
+    entries, parent = ablated.state_dict(), model.state_dict()
+    for names, parts in zip((entries.keys() - parent, parent.keys() - entries), ABLATIONS[option, value], strict=True):
+        assert all(any(part in name for part in parts) for name in names)
+        assert all(any(part in name for name in names) for part in parts)
+    resized = {name for name in entries.keys() & parent if entries[name].shape != parent[name].shape}
+    count = TOKENS.get((option, value), 147)
+    if count == 147:
+        assert not resized
+    else:  # what is sized by the number of tokens, of which all but one come from maps
+        assert resized == {"VIT.pos_embed", *(f"VIT.blocks.{i}.conv.{w}" for i in (0, 1) for w in ("weight", "bias"))}
+        assert entries["VIT.pos_embed"].shape == (1, 1 + count, 768)
+
+    ablated.load_state_dict({name: parent[name] for name in (entries.keys() & parent) - resized}, strict=False)
+    with torch.no_grad():
+        assert (ablated.fuse(*maps()) - model.fuse(*maps())).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("options", "felt"), [({}, {1, 2, 3}), ({"multi_scale": False}, {3}), ({"fusion": "none"}, {1, 2, 3})]
+)
+def test_which_scales_are_read(options: dict, felt: set[int]) -> None:
+    model = lively("poster_v2", **options).eval()
+    (image_maps, landmark_maps), (other_images, other_landmarks) = maps(0), maps(1)
+    with torch.no_grad():
+        before = model.fuse(image_maps, landmark_maps)
+        for scale in (1, 2, 3):
+            for replaced in (
+                model.fuse((*image_maps[: scale - 1], other_images[scale - 1], *image_maps[scale:]), landmark_maps),
+                model.fuse(
+                    image_maps, (*landmark_maps[: scale - 1], other_landmarks[scale - 1], *landmark_maps[scale:])
+                ),
+            ):
+                assert torch.equal(replaced, before) == (scale not in felt)
+
+
+def test_without_a_transformer_the_scales_are_summed() -> None:
+    model = build("poster_v2", vit_depth=0).eval()
+    x = torch.randn(1, 147, 768)
+    swapped = torch.cat((x[:, 98:], x[:, 49:98], x[:, :49]), dim=1)
+    with torch.no_grad():
+        expected = model.VIT.norm((x[:, :49] + x[:, 49:98] + x[:, 98:]).mean(1))
+        torch.testing.assert_close(model.VIT(x), model.VIT.se_block(expected))
+        torch.testing.assert_close(model.VIT(swapped), model.VIT(x))
+
+
+def test_an_impossible_option_is_named() -> None:
+    with pytest.raises(UserError, match="fusion: 'windows' is not one of window, vanilla, none"):
+        on_meta("poster_v2", fusion="windows")
+
+
+def test_explanation_is_the_attention_to_image_cells(model: nn.Module) -> None:
+    seen: list[Tensor] = []
+    handle = model.attn2.register_forward_pre_hook(lambda layer, args: seen.append(layer.weights(*args)))
+    with torch.no_grad():
+        model(images())
+    handle.remove()
+    shown = model.explain(images())
+    assert {name: tuple(share.shape) for name, share in shown.items()} == {
+        "scale1": (2, 28, 28),
+        "scale2": (2, 14, 14),
+        "scale3": (2, 7, 7),
+    }
+    for share in shown.values():
+        torch.testing.assert_close(share.sum((1, 2)), torch.ones(2))
+    torch.testing.assert_close(shown["scale2"][:, 5, 3], seen[0][..., 5 * 14 + 3].mean((1, 2)))
 
 
 def test_a_sample_alone_gives_what_it_gives_in_a_batch(model: nn.Module) -> None:
-    with torch.no_grad():
-        together = model(images(3))
-        alone = torch.cat([model(image) for image in images(3).split(1)])
-    assert together.std() > 0.1
-    torch.testing.assert_close(alone, together, rtol=0, atol=1e-5)
+    check_batch(model)
 
 
 def test_logits_are_the_head_of_the_features(model: nn.Module) -> None:
@@ -134,11 +196,13 @@ def test_only_every_second_pixel_is_read(model: nn.Module) -> None:
 
 
 def test_the_last_block_on_one_row_has_the_gradients_of_the_full_one() -> None:
+    model = lively("poster_v2", drop_path_rate=0.0)
     gradients, logits = [], []
     for full in (False, True):
-        model = lively(full_last_block=full, drop_path_rate=0.0).train()
-        output = model(images())
-        F.cross_entropy(output, torch.tensor([0, 3])).backward()
+        model.VIT.full_last_block = full
+        model.zero_grad()
+        output = model.forward_head(model.fuse(*maps()))
+        F.cross_entropy(output, LABELS).backward()
         logits.append(output.detach())
         gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
     torch.testing.assert_close(*logits, rtol=0, atol=1e-5)
@@ -156,7 +220,7 @@ def changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> bool:
 
 
 def test_landmark_statistics_move_in_training_as_in_the_official_code() -> None:
-    model = build().train()
+    model = build("poster_v2").train()
     before = landmark_buffers(model)
     model(images())
     assert changed(before, landmark_buffers(model))
@@ -165,7 +229,7 @@ def test_landmark_statistics_move_in_training_as_in_the_official_code() -> None:
 
 
 def test_frozen_landmark_statistics_stay_and_maps_can_be_reused() -> None:
-    model = build(landmark_bn_frozen=True, drop_path_rate=0.0).train()
+    model = build("poster_v2", landmark_bn_frozen=True, drop_path_rate=0.0).train()
     assert model.training
     assert model.ir_back.training
     before = landmark_buffers(model)
@@ -177,29 +241,14 @@ def test_frozen_landmark_statistics_stay_and_maps_can_be_reused() -> None:
 
 
 def test_bfloat16_autocast_gives_finite_logits_and_gradients() -> None:
-    model = build(drop_path_rate=0.0).train()
-    with torch.autocast("cpu", torch.bfloat16):
-        loss = F.cross_entropy(model(images()), torch.tensor([0, 3]))
-    loss.backward()
-    assert loss.isfinite()
-    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+    check_bfloat16(build("poster_v2", drop_path_rate=0.0).train())
 
 
 @pytest.mark.slow
 def test_exported_graph_gives_the_same_logits_for_another_batch_size(model: nn.Module) -> None:
-    program = torch.export.export(model, (images(2),), dynamic_shapes=({0: torch.export.Dim("batch")},))
-    with torch.no_grad():
-        torch.testing.assert_close(program.module()(images(3)), model(images(3)), rtol=0, atol=1e-5)
+    check_export(model)
 
 
 @pytest.mark.slow
 def test_onnx_runtime_gives_the_same_logits(model: nn.Module, tmp_path: Path) -> None:
-    runtime = pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript")
-    path = tmp_path / "poster_v2.onnx"
-    shapes = ({0: torch.export.Dim("batch")},)
-    torch.onnx.export(model, (images(2),), path, dynamo=True, dynamic_shapes=shapes, input_names=["images"])
-    session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    (logits,) = session.run(None, {"images": images(3).numpy()})
-    with torch.no_grad():
-        torch.testing.assert_close(torch.from_numpy(logits), model(images(3)), rtol=0, atol=1e-4)
+    check_onnx(model, tmp_path / "poster_v2.onnx")

@@ -14,6 +14,7 @@ from duchenne.tracking import EXPERIMENT, Tracker, uri
 from duchenne.workspace import Workspace
 
 VARIANT = catalog.load(Path(__file__).parents[1] / "params.yaml").variants["poster_v2_rafdb"]
+VARIANT = VARIANT.model_copy(update={"reproduces": "poster_v2_rafdb"})  # whatever a test calls it
 
 
 def row(epoch: int) -> dict[str, float]:
@@ -60,6 +61,7 @@ def test_epochs_then_everything_else(workspace: Workspace):
     assert parent["metrics.difference_war"].item() == pytest.approx(0.9 - 0.9221)
     assert parent["params.recipe.lr"].item() == "3.5e-05"
     assert parent["tags.selection"].item() == "test"
+    assert parent["tags.paper"].item().startswith("POSTER++, Table 3")
     client = mlflow.MlflowClient(uri(workspace))
     for run in children.run_id:
         history = client.get_metric_history(run, "train_loss")

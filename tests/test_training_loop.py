@@ -75,7 +75,7 @@ def test_same_seed_same_weights_other_seed_others(train):
 
 
 def test_workers_and_memory_format_of_data_change_nothing(train):
-    config = variant(epochs=2, augment=Augment(rotate=10, brightness=0.2))
+    config = variant(epochs=2, augment=Augment(rotate=10, jitter={"brightness": 0.2}))
     workers = Compute(device="cpu", precision="fp32", loader_workers=2)
     assert same(train(config, "alone"), train(config, "helped", compute=workers))
 
@@ -107,8 +107,9 @@ train_fold(resumable(), CLASSES, 1, samples, store, work.parent / "out", work, C
 def resumable():
     """Everything that has a state: SAM over Adam, an average, mixup, balanced draws, a schedule, stochastic depth."""
     return variant(
-        architecture="test_vit", epochs=3, ema_decay=0.9, mixup=0.4, sampler="balanced", schedule="one_cycle",
-        augment=Augment(rotate=10), lr=1e-3, options=SMALL | {"img_size": 64, "drop_path_rate": 0.3},
+        architecture="test_vit", epochs=3, ema_decay=0.9, mix={"mixup": 0.4, "cutmix": 1.0}, sampler="balanced",
+        schedule="one_cycle", augment=Augment(rotate=10), lr=1e-3,
+        options=SMALL | {"img_size": 64, "drop_path_rate": 0.3},
     )  # fmt: skip
 
 
@@ -223,7 +224,7 @@ def test_kept_weights_are_those_that_were_measured(train, drawn):
         out = train(variant(epochs=3, ema_decay=average), name)
         model, card = load_trained(out)
         held_out = samples[samples["part"] == "val"]
-        logits, _ = predict(model, store, held_out["sample"].tolist(), card, COMPUTE)
+        logits, _ = predict(model, store, held_out, card, COMPUTE)
         row = pd.read_csv(out / "history.csv").set_index("epoch").loc[card["selection"]["epoch"]]
         loss = torch.nn.functional.cross_entropy(torch.from_numpy(logits), torch.tensor(held_out["label"].to_numpy()))
         assert loss.item() == pytest.approx(row["val_loss"], rel=1e-4)
@@ -310,7 +311,7 @@ def test_samples_that_cannot_train_stop_at_once(train, drawn, change, message):
 
 def test_bf16_and_clipping_and_mixup_learn(train):
     compute = Compute(device="cpu", precision="bf16")
-    out = train(variant(epochs=3, clip_grad=1.0, mixup=0.2, label_smoothing=0.1), compute=compute)
+    out = train(variant(epochs=3, clip_grad=1.0, mix={"mixup": 0.2}, label_smoothing=0.1), compute=compute)
     assert json.loads((out / "card.json").read_text())["precision"] == "bf16"
     losses = pd.read_csv(out / "history.csv")["train_loss"]
     assert losses.iloc[-1] < losses.iloc[0]

@@ -28,6 +28,12 @@ def torch_rates(make, per_epoch: bool) -> list[float]:
     return rates
 
 
+def warmup_cosine(optimizer) -> lr_scheduler.LRScheduler:
+    warm = lr_scheduler.LinearLR(optimizer, 0.01, total_iters=2 * PER_EPOCH)
+    rest = lr_scheduler.CosineAnnealingLR(optimizer, (EPOCHS - 2) * PER_EPOCH)
+    return lr_scheduler.SequentialLR(optimizer, [warm, rest], [2 * PER_EPOCH])
+
+
 @pytest.mark.parametrize(
     ("name", "make", "per_epoch"),
     [
@@ -35,16 +41,46 @@ def torch_rates(make, per_epoch: bool) -> list[float]:
         ("cosine", lambda o: lr_scheduler.CosineAnnealingLR(o, EPOCHS * PER_EPOCH), False),
         ("one_cycle", lambda o: lr_scheduler.OneCycleLR(o, 0.2, EPOCHS * PER_EPOCH, cycle_momentum=False), False),
         ("constant", lambda o: lr_scheduler.ConstantLR(o, 1.0), True),
+        ("warmup_cosine", warmup_cosine, False),
     ],
 )
 def test_schedules_are_those_of_torch(name, make, per_epoch):
-    ours = [learning_rate(recipe(schedule=name, gamma=0.9), step, PER_EPOCH) for step in range(EPOCHS * PER_EPOCH)]
+    warmup = {"warmup_epochs": 2} if name == "warmup_cosine" else {}
+    config = recipe(schedule=name, gamma=0.9, **warmup)
+    ours = [learning_rate(config, step, PER_EPOCH) for step in range(EPOCHS * PER_EPOCH)]
     assert ours == pytest.approx(torch_rates(make, per_epoch), rel=1e-9)
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("name", ["exponential", "cosine", "one_cycle", "constant"])
 def test_schedules_work_for_a_single_step(name):
     assert 0 < learning_rate(recipe(schedule=name, epochs=1), 0, 1) <= 0.2
+
+
+def test_ifdd_has_the_rates_of_its_official_code():
+    config = recipe(schedule="ifdd", epochs=100, warmup_epochs=10, lr=5e-5)
+    rates = [learning_rate(config, 7 * epoch, 7) for epoch in range(100)]
+    assert learning_rate(config, 7 * 3 + 6, 7) == rates[3]  # set once an epoch
+    assert rates[0] == pytest.approx(1e-6)
+    assert rates[1] - rates[0] == pytest.approx(9.699e-6, rel=1e-4)
+    assert rates[9] == pytest.approx(8.83e-5, rel=1e-3)
+    assert rates[10] == pytest.approx(5e-5)
+    assert rates[55] == pytest.approx((5e-5 + 5e-7) / 2)  # half way from 10 to 100
+    assert rates[99] == pytest.approx(5e-7, rel=0.04)
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"schedule": "ifdd"}, "needs warmup_epochs above 0"),
+        ({"schedule": "warmup_cosine", "warmup_epochs": EPOCHS}, "needs warmup_epochs above 0 and below epochs"),
+        ({"schedule": "cosine", "warmup_epochs": 1}, "schedule cosine has no warm-up"),
+        ({"mix": {"switch": 0.5}}, "mixup and cutmix are both 0"),
+    ],
+)
+def test_fields_that_do_not_go_together_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        recipe(**fields)
 
 
 def test_tables_hold_what_a_recipe_may_name():

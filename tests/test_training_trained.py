@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import timm
 import torch
@@ -48,20 +49,19 @@ def test_the_network_comes_back_with_every_entry(trained):
 def test_predictions_follow_the_order_asked_for_and_not_the_batch(trained):
     folder, store, samples = trained
     model, card = load_trained(folder)
-    names = samples["sample"].tolist()
-    logits, features = predict(model, store, names, card, COMPUTE)
+    logits, features = predict(model, store, samples, card, COMPUTE)
     assert (logits.shape, logits.dtype) == ((18, 3), np.float32)
     assert features.shape == (18, model.num_features)
-    backwards, _ = predict(model, store, names[::-1], card, COMPUTE)
+    backwards, _ = predict(model, store, samples[::-1], card, COMPUTE)
     np.testing.assert_allclose(backwards[::-1], logits, atol=1e-5)
-    alone, _ = predict(model, store, names[4:5], card, COMPUTE)
+    alone, _ = predict(model, store, samples[4:5], card, COMPUTE)
     np.testing.assert_allclose(alone[0], logits[4], atol=1e-5)
 
 
 def test_features_are_the_input_of_the_last_layer(trained):
     folder, store, samples = trained
     model, card = load_trained(folder)
-    logits, features = predict(model, store, samples["sample"].tolist(), card, COMPUTE)
+    logits, features = predict(model, store, samples, card, COMPUTE)
     with torch.no_grad():
         np.testing.assert_allclose(model.get_classifier()(torch.from_numpy(features)), logits, atol=1e-5)
 
@@ -70,9 +70,9 @@ def test_faces_aligned_otherwise_are_refused(trained):
     folder, store, samples = trained
     model, card = load_trained(folder)
     with pytest.raises(TrainingError, match="the faces were aligned as"):
-        predict(model, store, samples["sample"].tolist(), card | {"alignment": {"size": 112}}, COMPUTE)
+        predict(model, store, samples, card | {"alignment": {"size": 112}}, COMPUTE)
     with pytest.raises(TrainingError, match="1 samples have no face in the store, the first is 'nobody'"):
-        predict(model, store, ["nobody"], card, COMPUTE)
+        predict(model, store, pd.DataFrame({"sample": ["nobody"]}), card, COMPUTE)
 
 
 def test_what_is_no_trained_network_is_named(trained, tmp_path):

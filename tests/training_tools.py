@@ -15,22 +15,30 @@ COMPUTE = Compute(device="cpu", precision="fp32")
 SMALL = {"pretrained_cfg_overlay": {"input_size": [3, 64, 64]}}
 
 
-def write_store(folder: Path, count: int, size: int = 64, classes: int = len(CLASSES)) -> pd.DataFrame:
-    """``count`` noisy pictures, each with a bright bar at the height of its class; returns sample, label, subject."""
+def write_store(
+    folder: Path, count: int, size: int = 64, classes: int = len(CLASSES), lengths: list[int] | None = None
+) -> pd.DataFrame:
+    """``count`` noisy pictures, each with a bright bar at the height of its class; returns sample, label, subject.
+
+    With ``lengths`` videos of so many frames, numbered from 1.
+    """
     rng = np.random.default_rng(count)
     rows = []
-    for i in range(count):
-        image = rng.integers(40, 120, (size, size, 3), dtype=np.uint8)
+    for i, length in enumerate(lengths or [1] * count):
+        images = rng.integers(40, 120, (length, size, size, 3), dtype=np.uint8)
         top = (i % classes) * size // classes
-        image[top : top + size // classes] += 100
-        rows.append({"sample": f"s{i:03d}", "frames": [cv2.imencode(".png", image)[1].tobytes()], "phash": f"{i:016x}"})
-    still = {
-        "frame_numbers": [0],
-        "transforms": [[1.0, 0, 0, 0, 1, 0]],
-        "boxes": [[0.0, 0, size, size]],
-        "confidence": [1.0],
-    }
-    datasets.Dataset.from_list([row | still for row in rows]).save_to_disk(str(folder))
+        images[:, top : top + size // classes] += 100
+        row = {
+            "sample": f"s{i:03d}",
+            "frame_numbers": list(range(1, length + 1)) if lengths else [0],
+            "frames": [cv2.imencode(".png", image)[1].tobytes() for image in images],
+            "transforms": [[1.0, 0, 0, 0, 1, 0]] * length,
+            "boxes": [[0.0, 0, size, size]] * length,
+            "confidence": [1.0] * length,
+            "phash": f"{i:016x}",
+        }
+        rows.append(row)
+    datasets.Dataset.from_list(rows).save_to_disk(str(folder))
     meta = {"size": size, "encoding": "png", "detector": "none"}
     (folder / "store.json").write_text(json.dumps(meta))
     pd.DataFrame(columns=["sample", "frame", "reason"]).to_parquet(folder / "failures.parquet")

@@ -149,19 +149,71 @@ class Faces(Strict):
         return self
 
 
+class LabelSet(Strict):
+    """Official classes of a dataset: one entry of ``datasets/label_sets.yaml``."""
+
+    layout: str
+    source: str = Field(description="who says so")
+    classes: list[str]
+    labels: dict[str, str] = {}
+    ignore: list[str] = []
+    relabel: dict[str, str] = Field({}, description="sample -> label that replaces the annotated one")
+    needs_apex: bool = Field(False, description="leave out clips whose apex is missing or the onset itself")
+
+
+LABEL_SETS = {
+    name: LabelSet.model_validate(block)
+    for name, block in YAML(typ="safe", pure=True).load(Path(__file__).parent / "datasets" / "label_sets.yaml").items()
+}
+"""Name -> classes, what the labels of the files mean, and which of them are left out."""
+
+
 class Dataset(Strict):
     """Where the samples are, which emotions they show and how their faces are aligned."""
 
-    layout: Literal["synth", "folder", "manifest"]
+    layout: Literal[
+        "synth", "folder", "manifest",
+        "raf_db", "affectnet", "caer_s", "dfew", "ferv39k", "mafw", "casme2", "samm", "smic", "megc2019",
+    ]  # fmt: skip
     root: Path
-    classes: list[str] = Field(min_length=2, description="emotion names; their order is the class order")
+    label_set: str | None = Field(None, description="official classes and labels; default: the layout's, if it has one")
+    classes: list[str] = Field(min_length=2, description="emotion names in class order; default: of the label set")
     labels: dict[str, str] = Field({}, description="label as the files spell it -> emotion name")
     ignore: list[str] = Field([], description="labels left out on purpose (after renaming)")
     manifest: str = Field("manifest.csv", description="CSV or Parquet file below root (layout manifest)")
+    annotations: Path | None = Field(None, description="file or folder of the annotation lists, if not below root")
+    media: str | None = Field(None, description="which of several forms to use, by folder name; default: see layout")
+    apex: Literal["middle", "difference", "none"] = Field(
+        "middle",
+        description="where a micro-expression's apex is missing or outside the clip: the middle frame; the frame that "
+        "differs most from the onset; or leave it missing",
+    )
     limit: int | None = Field(None, ge=1, description="use about this many samples: whole subjects, stratified")
     bad_rows: Literal["stop", "skip"] = "stop"
     faces: Faces = Faces()
     synth: Synth | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_the_label_set(cls, block: Any) -> Any:
+        if not isinstance(block, dict):
+            return block
+        sets = [name for name, labels in LABEL_SETS.items() if labels.layout == block.get("layout")]
+        name = block.get("label_set") or (sets[0] if len(sets) == 1 else None)
+        if name is None and not sets:
+            return block
+        if name not in sets:
+            given = "is missing" if name is None else f"{name!r} does not go with layout {block.get('layout')}"
+            known = f" (choose from {', '.join(sets)})" if sets else ": leave it out"
+            raise ValueError(f"label_set {given}{known}")
+        preset = LABEL_SETS[name]
+        return {
+            "classes": preset.classes,
+            **block,
+            "label_set": name,
+            "labels": preset.labels | (block.get("labels") or {}),
+            "ignore": [*preset.ignore, *(word for word in block.get("ignore") or [] if word not in preset.ignore)],
+        }
 
     @field_validator("classes")
     @classmethod
@@ -217,45 +269,99 @@ class Erase(Strict):
     ratio: Range = (0.3, 3.3)
 
 
-class Augment(Strict):
-    """Augmentation of training images; the official recipes use ``hflip`` and ``erase`` alone."""
+class Crop(Strict):
+    """A random part of the picture, resized to the network's input (torchvision's RandomResizedCrop)."""
 
+    scale: Range = Field((0.08, 1.0), description="share of the picture's area")
+    ratio: Range = Field((3 / 4, 4 / 3), description="width to height")
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+
+
+class Jitter(Strict):
+    """Random recolouring, in random order (torchvision's ColorJitter)."""
+
+    brightness: float = Field(0.0, ge=0)
+    contrast: float = Field(0.0, ge=0)
+    saturation: float = Field(0.0, ge=0)
+    hue: float = Field(0.0, ge=0, le=0.5)
+
+
+class Augment(Strict):
+    """Augmentation of training images and clips; all frames of a clip are treated alike."""
+
+    noise: Probability = Field(0.0, description="how often POSTER's code first mirrors or adds noise, at even odds")
     hflip: Probability = 0.5
+    resized_crop: Crop | None = None
     rotate: float = Field(0.0, ge=0, le=90, description="degrees, uniform in +-")
     translate: Share = Field(0.0, description="share of the size, uniform in +-")
     scale: Range = (1.0, 1.0)
-    brightness: float = Field(0.0, ge=0, lt=1)
-    contrast: float = Field(0.0, ge=0, lt=1)
+    jitter: Jitter | None = None
     erase: Erase | None = None
+    apex_random: Share = Field(0.0, description="r of FRL-DGT: how far from the apex its stand-in may lie (pairs)")
+
+
+class Mix(Strict):
+    """Mixup and CutMix of a batch with itself in reverse order (timm's Mixup)."""
+
+    mixup: float = Field(0.0, ge=0, description="alpha of mixup's Beta distribution; 0: never")
+    cutmix: float = Field(0.0, ge=0, description="alpha of CutMix's Beta distribution; 0: never")
+    switch: Probability = Field(0.5, description="share of CutMix where both are on")
+    probability: Probability = Field(1.0, description="share of the batches that are mixed")
+
+    @model_validator(mode="after")
+    def _something_to_do(self) -> Self:
+        if not self.mixup and not self.cutmix:
+            raise ValueError("mixup and cutmix are both 0: give one of them, or leave mix out")
+        return self
+
+
+class Clip(Strict):
+    """Which frames a network for clips sees."""
+
+    frames: int = Field(16, ge=1)
+    stride: int = Field(1, ge=1, description="of a window")
+    train: Literal["random_window", "uniform"] = "random_window"
+    test: Literal["windows", "random_window", "uniform"] = "windows"
+    repeat: Literal["first", "last"] = Field(
+        "first", description="which frames of a clip shorter than a window come once more than the others"
+    )
 
 
 class Recipe(Strict):
     """How a network is trained."""
 
     epochs: int = Field(ge=1)
+    pretrain_epochs: int = Field(0, ge=0, description="before the epochs, on the network's loss without labels")
+    early_stop_above: Share | None = Field(None, description="stop after an epoch with a higher WAR in validation")
     batch_size: int = Field(ge=1)
+    drop_last: bool = Field(False, description="leave out the samples of an epoch that fill no batch")
     eval_batch_size: int = Field(32, ge=1)
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     lr: float = Field(gt=0)
     weight_decay: float = Field(0.0, ge=0)
     sam_rho: float | None = Field(None, gt=0, description="radius of sharpness-aware minimisation; null: plain")
-    schedule: Literal["exponential", "cosine", "one_cycle", "constant"] = "constant"
+    schedule: Literal["exponential", "cosine", "one_cycle", "constant", "warmup_cosine", "ifdd"] = "constant"
+    warmup_epochs: int = Field(0, ge=0, description="of warmup_cosine and ifdd")
     gamma: float = Field(0.98, gt=0, le=1, description="factor per epoch (exponential)")
-    label_smoothing: Share = 0.0
+    loss: Literal["ce", "ce_plus_2ls"] = Field("ce", description="cross-entropy; POSTER's: plus twice the smoothed one")
+    label_smoothing: Share = Field(0.0, description="of ce")
     clip_grad: float | None = Field(None, gt=0, description="largest gradient norm")
     sampler: Literal["shuffle", "balanced"] = "shuffle"
     ema_decay: float | None = Field(None, gt=0, lt=1)
-    mixup: float = Field(0.0, ge=0, description="alpha of the Beta distribution; 0: off")
+    mix: Mix | None = None
+    clip: Clip = Clip()
     augment: Augment = Augment()
 
-
-class Printed(Strict):
-    """What the paper prints for this variant."""
-
-    paper: str
-    table: str
-    row: str = ""
-    values: dict[Literal["war", "uar", "uf1"], float] = Field({}, description="metric -> printed value, per cent")
+    @model_validator(mode="after")
+    def _fields_agree(self) -> Self:
+        warms_up = self.schedule in ("warmup_cosine", "ifdd")
+        if warms_up and not 0 < self.warmup_epochs < self.epochs:
+            raise ValueError(f"schedule {self.schedule} needs warmup_epochs above 0 and below epochs")
+        if self.warmup_epochs and not warms_up:
+            raise ValueError(f"schedule {self.schedule} has no warm-up: leave warmup_epochs out")
+        if self.loss != "ce" and self.label_smoothing:
+            raise ValueError(f"loss {self.loss} has a smoothing of its own: leave label_smoothing out")
+        return self
 
 
 class Variant(Strict):
@@ -269,7 +375,9 @@ class Variant(Strict):
     monitor: Literal["war", "uar", "uf1", "loss"] = Field("uar", description="by what the epoch is picked")
     seed: int = 0
     init_from: str = Field("scratch", description="variant whose weights training starts from")
-    printed: Printed | None = None
+    reproduces: str | None = Field(
+        None, description="the variant whose printed values these results are compared with; null: this one"
+    )
     note: str = Field("", description="shown with the results")
 
     @model_validator(mode="after")

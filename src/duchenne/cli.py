@@ -79,24 +79,73 @@ def _availability(catalog: Catalog, dataset: str) -> str:
 
 
 @app.command()
-def check(dataset: str, params: Params = DEFAULT, as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
-    """Index a dataset and summarise it, without training; exit status 1 when rows are wrong."""
-    from duchenne.datasets import build_index, summarise
+def check(
+    dataset: str,
+    root: Annotated[Path | None, typer.Option(help="where the dataset is, if not where params.yaml says")] = None,
+    params: Params = DEFAULT,
+    deep: Annotated[bool, typer.Option("--deep", help="decode every image and frame too")] = False,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Compare a dataset on the disk with what its owners publish; exit status 1 when it is not complete."""
+    from duchenne.datasets import build_index
+    from duchenne.datasets.audit import audit
+    from duchenne.datasets.printing import print_audit
+    from duchenne.datasets.problems import lines
 
-    config = _lookup(catalogs.load(params).datasets, dataset, "dataset")
-    index = build_index(dataset, config.model_copy(update={"bad_rows": "skip"}))
-    summary = summarise(index)
+    catalog = catalogs.load(params)
+    like = {name.replace("_", ""): name for name in catalog.datasets}
+    name = like.get(dataset.replace("_", "").replace("-", "").lower(), dataset)
+    config = _lookup(catalog.datasets, name, "dataset")
+    config = config.model_copy(update={"root": root or config.root, "bad_rows": "skip", "limit": None})
+    index = build_index(name, config)
+    if deep:
+        from duchenne.datasets.deep import decode_all
+
+        compute = catalog.compute
+        index = decode_all(index, config.root, config.faces.max_megapixels, compute.jobs, compute.backend)
+    result = audit(index, config)
     if as_json:
-        typer.echo(json.dumps(summary, indent=2, ensure_ascii=False))
+        result["problem rows"] = json.loads(index.problems.to_json(orient="records"))
+        typer.echo(json.dumps(result, indent=2, ensure_ascii=False))
     else:
-        console = Console()
-        table = Table("what", "value", show_header=False)
-        for key, value in summary.items():
-            table.add_row(key, json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value))
-        console.print(table)
-        for problem in index.problems.itertuples():
-            console.print(f"{problem.row}  {problem.column}  {problem.path}: {problem.problem}", highlight=False)
-    raise typer.Exit(1 if len(index.problems) else 0)
+        print_audit(result, lines(index.problems), Console())
+    raise typer.Exit(0 if result["complete"] else 1)
+
+
+@app.command()
+def complexity(
+    names: Annotated[list[str] | None, typer.Argument(help="variants; default: one for each network")] = None,
+    params: Params = DEFAULT,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Parameters, operations and time of networks, beside what their papers print."""
+    from duchenne.reporting.complexity import complexity_table, markdown, representatives
+
+    catalog = catalogs.load(params)
+    for name in names or []:
+        _lookup(catalog.variants, name, "variant")
+    table = complexity_table(catalog, names or representatives(catalog))
+    typer.echo(table.to_json(orient="records", indent=2) if as_json else markdown(table))
+
+
+@app.command()
+def evaluate(
+    checkpoint: Annotated[Path, typer.Option(help="weights as their owners publish them")],
+    variant: Annotated[str, typer.Option(help="whose network, dataset and protocol they are measured with")],
+    fold: Annotated[int, typer.Option(help="whose test part, where there are several")] = 1,
+    order: Annotated[str, typer.Option(help="classes in the order of its outputs, with commas between")] = "",
+    out: Annotated[Path | None, typer.Option(help="default: results/published/VARIANT")] = None,
+    params: Params = DEFAULT,
+) -> None:
+    """Measure a published checkpoint on a test part, without training."""
+    from duchenne.published import evaluate_checkpoint
+
+    catalog, workspace = catalogs.load(params), Workspace()
+    _lookup(catalog.variants, variant, "variant")
+    out = out or workspace.results("published") / variant
+    classes = [name.strip() for name in order.split(",")] if order else None
+    metrics = evaluate_checkpoint(catalog, workspace, variant, checkpoint, fold, out, classes)
+    typer.echo(json.dumps(metrics, indent=2, ensure_ascii=False))
 
 
 @app.command()

@@ -6,15 +6,26 @@ walked in the project folder (``dvc repro``) and in a scratch folder (``duchenne
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from duchenne import splits as protocols
 from duchenne.catalog import Catalog
+from duchenne.errors import UserError
 from duchenne.files import replacing, write_json
 from duchenne.workspace import Workspace
+
+if TYPE_CHECKING:  # slow to import: a stage loads what it uses
+    from torch import nn
+
+    from duchenne.faces import FaceStore
+
+log = logging.getLogger(__name__)
 
 
 def synthesize(catalog: Catalog, workspace: Workspace, dataset: str) -> None:
@@ -87,8 +98,10 @@ def train(catalog: Catalog, workspace: Workspace, variant: str) -> None:
     config = catalog.variants[variant]
     store = FaceStore(workspace.faces(config.dataset))
     table = read_index(workspace.index(config.dataset))
-    parts = _parts(workspace, variant, table.rows, store)
+    parts = _parts(pd.read_parquet(workspace.split(variant)), table.rows, store)
     tracker = tracking.Tracker(workspace, variant, config)
+    if config.init_from == "scratch" and not config.model.pretrained:
+        log.warning("%s starts from random weights: model.pretrained names no published ones", variant)
     for fold, samples in parts.groupby("fold"):
         train_fold(
             config,
@@ -100,37 +113,58 @@ def train(catalog: Catalog, workspace: Workspace, variant: str) -> None:
             work=workspace.work("train", variant) / f"fold_{fold}",
             compute=catalog.compute,
             init=_initial(workspace, config.init_from, int(fold)),
+            landmarks=workspace.landmarks(config.dataset),
             on_epoch=lambda row, fold=int(fold): tracker.epoch(fold, row),
         )
 
 
 def evaluate(catalog: Catalog, workspace: Workspace, variant: str) -> None:
     """Predict every test sample with the network that never saw it, and measure."""
+    from duchenne.training import load_trained
+
+    out = workspace.results(variant)
+    folders = {int(path.name.removeprefix("fold_")): path for path in workspace.model(variant).glob("fold_*")}
+    measure_folds(catalog, workspace, variant, lambda fold, samples, store: load_trained(folders[fold]), out)
+    histories = [pd.read_csv(folders[fold] / "history.csv").assign(fold=fold) for fold in sorted(folders)]
+    with replacing(out / "history.csv") as path:
+        pd.concat(histories, ignore_index=True).to_csv(path, index=False)
+
+
+def measure_folds(
+    catalog: Catalog,
+    workspace: Workspace,
+    variant: str,
+    network: Callable[[int, pd.DataFrame, FaceStore], tuple[nn.Module, dict[str, Any]]],
+    out: Path,
+    only: int | None = None,
+) -> dict[str, Any]:
+    """Predictions, features, confusion and metrics of each fold's network and card on that fold's test part."""
     from duchenne.datasets import read_index
     from duchenne.evaluation import evaluate as measure
     from duchenne.faces import FaceStore
-    from duchenne.training import load_trained, predict
+    from duchenne.training import predict
 
     config = catalog.variants[variant]
     store = FaceStore(workspace.faces(config.dataset))
     table = read_index(workspace.index(config.dataset))
-    parts = _parts(workspace, variant, table.rows, store)
-    predictions, features, histories = [], [], []
-    for fold, samples in parts[parts.part == "test"].groupby("fold"):
-        folder = workspace.model(variant) / f"fold_{fold}"
-        model, card = load_trained(folder)
-        logits, vectors = predict(model, store, samples["sample"].tolist(), card, catalog.compute)
+    every = pd.read_parquet(workspace.split(variant))
+    every = every[every.part == "test"]
+    if only is not None:
+        if only not in set(every.fold):
+            raise UserError(f"{variant} has no fold {only}: it has {', '.join(map(str, sorted(set(every.fold))))}")
+        every = every[every.fold == only]
+    parts = _parts(every, table.rows, store)
+    predictions, features = [], []
+    for fold, samples in parts.groupby("fold"):
+        model, card = network(int(fold), samples, store)
+        logits, vectors = predict(model, store, samples, card, catalog.compute)
         predictions.append(_predictions(samples, logits, table.classes))
         features.append(vectors)
-        histories.append(pd.read_csv(folder / "history.csv").assign(fold=fold))
     frame = pd.concat(predictions, ignore_index=True)
 
-    every = pd.read_parquet(workspace.split(variant))
-    missed = int((~every[every.part == "test"]["sample"].isin(set(store.samples))).sum())
     metrics = measure(frame, table.classes, catalog.report.bootstrap, seed=config.seed)
-    metrics |= {"missed": missed, "selection": config.selection}
+    metrics |= {"missed": len(every) - len(parts), "selection": config.selection}
 
-    out = workspace.results(variant)
     with replacing(out / "predictions.parquet") as path:
         frame.to_parquet(path, index=False)
     with replacing(out / "features.npz") as path, path.open("wb") as file:
@@ -140,9 +174,15 @@ def evaluate(catalog: Catalog, workspace: Workspace, variant: str) -> None:
     with replacing(out / "confusion.csv") as path:
         pairs = {"actual": frame.label.map(names), "predicted": frame.predicted.map(names)}
         pd.DataFrame(pairs).to_csv(path, index=False)
-    with replacing(out / "history.csv") as path:
-        pd.concat(histories, ignore_index=True).to_csv(path, index=False)
     write_json(out / "metrics.json", metrics)
+    return metrics
+
+
+def complexity(catalog: Catalog, workspace: Workspace, variant: str) -> None:
+    """Count the parameters and operations of a variant's network, beside what its paper prints."""
+    from duchenne.reporting.complexity import complexity_row
+
+    write_json(workspace.results(variant) / "complexity.json", complexity_row(catalog, variant))
 
 
 def report(catalog: Catalog, workspace: Workspace) -> Path:
@@ -169,11 +209,11 @@ def report(catalog: Catalog, workspace: Workspace) -> Path:
     return page
 
 
-def _parts(workspace: Workspace, variant: str, rows: pd.DataFrame, store) -> pd.DataFrame:
-    """The split of a variant with label and subject, of the samples whose face was found."""
-    parts = pd.read_parquet(workspace.split(variant))
+def _parts(parts: pd.DataFrame, rows: pd.DataFrame, store: FaceStore) -> pd.DataFrame:
+    """Rows of a split with what the index says of their samples, of those whose face was found."""
     parts = parts[parts["sample"].isin(set(store.samples))]
-    return parts.merge(rows[["sample", "label", "subject"]], on="sample", validate="many_to_one")
+    known = rows[["sample", "label", "subject", "onset", "apex", "n_frames"]]
+    return parts.merge(known, on="sample", validate="many_to_one")
 
 
 def _initial(workspace: Workspace, init_from: str, fold: int) -> Path | None:

@@ -27,7 +27,9 @@ def shrink(catalog: Catalog, variant: str, samples: int, scratch: Path) -> Catal
         synth = dataset.synth.model_copy(update={"subjects": min(subjects, dataset.synth.subjects)})
         root = scratch / "data" / "raw" / config.dataset
         dataset = dataset.model_copy(update={"root": root, "limit": samples, "synth": synth})
-    recipe = config.recipe.model_copy(update={"epochs": 1, "batch_size": min(8, config.recipe.batch_size)})
+    quick = {"epochs": 1, "pretrain_epochs": min(1, config.recipe.pretrain_epochs), "schedule": "constant"}
+    quick |= {"warmup_epochs": 0, "batch_size": min(8, config.recipe.batch_size)}
+    recipe = config.recipe.model_copy(update=quick)
     config = config.model_copy(update={"recipe": recipe, "init_from": "scratch"})
     run = Run(
         synthesize=[config.dataset] if dataset.synth else [],

@@ -132,7 +132,9 @@ class Tracker:
         sent["epochs"] = int(fresh.epoch.max())
 
     def _tags(self) -> dict[str, str]:
-        printed = self.config.printed
+        from duchenne.reporting.papers import printed_for, sources
+
+        found = printed_for(self.name, self.config)
         return {
             "variant": self.name,
             "dataset": self.config.dataset,
@@ -142,15 +144,17 @@ class Tracker:
             "code": _revision(self.workspace.root),
             "data": hashlib.sha256(self.workspace.split(self.name).read_bytes()).hexdigest()[:16],
             "mlflow.note.content": self.config.note,
-            **({"paper": printed.paper, "table": printed.table} if printed else {}),
+            **({"paper": sources(found)} if found else {}),
         }
 
     def _against_paper(self, metrics: dict[str, Any]) -> dict[str, float]:
         """The printed values (as shares, like ours) and how far ours are from them."""
-        values = self.config.printed.values if self.config.printed else {}
-        rows = {name: value / 100 for name, value in values.items()}
-        return {f"paper_{name}": value for name, value in rows.items()} | {
-            f"difference_{name}": metrics[name] - value for name, value in rows.items()
+        from duchenne.reporting.papers import printed_for
+
+        found = printed_for(self.name, self.config)
+        rows = {name: (cell.value, metrics[name]) for name, cell in found.items() if name in metrics}
+        return {f"paper_{name}": paper for name, (paper, _) in rows.items()} | {
+            f"difference_{name}": ours - paper for name, (paper, ours) in rows.items()
         }
 
     def _log_model(self, parent: str, folder: Path) -> None:

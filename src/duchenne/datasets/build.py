@@ -3,13 +3,42 @@
 from __future__ import annotations
 
 from duchenne.catalog import Dataset
-from duchenne.datasets import folder, manifest, problems, synth
+from duchenne.datasets import (
+    affectnet,
+    caer_s,
+    casme2,
+    dfew,
+    ferv39k,
+    folder,
+    mafw,
+    manifest,
+    megc2019,
+    problems,
+    raf_db,
+    samm,
+    smic,
+    synth,
+)
 from duchenne.datasets.checks import check
 from duchenne.datasets.index import Index
 from duchenne.datasets.problems import IndexProblems, UnreadableError
 from duchenne.datasets.subset import limit_rows
 
-LAYOUTS = {"folder": folder.read, "manifest": manifest.read, "synth": synth.read}
+LAYOUTS = {
+    "synth": synth.read,
+    "folder": folder.read,
+    "manifest": manifest.read,
+    "raf_db": raf_db.read,
+    "affectnet": affectnet.read,
+    "caer_s": caer_s.read,
+    "dfew": dfew.read,
+    "ferv39k": ferv39k.read,
+    "mafw": mafw.read,
+    "casme2": casme2.read,
+    "samm": samm.read,
+    "smic": smic.read,
+    "megc2019": megc2019.read,
+}
 """Name in params.yaml -> reader."""
 
 
@@ -44,4 +73,4 @@ def build_index(name: str, config: Dataset) -> Index:
         raise IndexProblems(name, listing.source, none, listing.unit)
     if config.limit is not None and len(rows) > config.limit:
         rows = limit_rows(rows, config.limit)
-    return Index(rows, wrong, list(config.classes), name, listing.left_out)
+    return Index(rows, wrong, list(config.classes), name, listing.left_out, listing.findings)

@@ -42,16 +42,17 @@ def check(listing: Listing, dataset: str, config: Dataset) -> tuple[pd.DataFrame
     book.note(text["fps"] <= 0, "fps", "must be above 0")
     for first, second in (("onset", "apex"), ("apex", "offset"), ("onset", "offset")):
         late = text[first] > text[second]
-        book.each(
-            late, first, f"{first} " + text[first].astype("str") + f" lies after {second} " + text[second].astype("str")
-        )
+        pairs = text.loc[late.fillna(False), [first, second]].astype("str")
+        book.each(late, first, f"{first} " + pairs[first] + f" lies after {second} " + pairs[second])
     _boxes(text, book)
     _twice(text, ["sample"], listing.unit, book)
     _twice(text, ["path", "onset", "offset"], listing.unit, book)  # one long video may hold many expressions
 
     there = text.index[text["path"].notna()]
     found = pd.DataFrame(
-        files.look(config.root, text.loc[there, "path"].tolist()), there, ["kind", "n_frames", "problem"]
+        files.look(config.root, text.loc[there, "path"].tolist(), listing.trusted),
+        there,
+        ["kind", "n_frames", "problem"],
     )
     book.each(found["problem"].notna(), "path", found["problem"])
 
@@ -85,7 +86,8 @@ class _Book:
 
     def records(self) -> list[tuple[int | None, str, str, str]]:
         """(row, column, path, problem) in the order of the rows."""
-        place = self.text.astype(object).where(self.text.notna(), None)
+        text = self.text.loc[sorted(self.rows)]
+        place = text.astype(object).where(text.notna(), None)
         rows, paths = place["row"].to_dict(), place["path"].fillna("").to_dict()
         return [(rows[i], column, paths[i], problem) for i, column, problem in sorted(self.notes, key=lambda n: n[0])]
 
@@ -123,15 +125,15 @@ def _parts(words: pd.Series, book: _Book) -> pd.Series:
 def _number(words: pd.Series, column: str, book: _Book) -> pd.Series:
     numbers = pd.to_numeric(words, errors="coerce").astype(float)
     wrong = words.notna() & ~np.isfinite(numbers)
-    book.each(wrong, column, words.map(repr) + " is no number")
+    book.each(wrong, column, words[wrong].map(repr) + " is no number")
     return numbers
 
 
 def _whole(words: pd.Series, column: str, book: _Book) -> pd.Series:
     numbers = _number(words, column, book)
     broken = np.isfinite(numbers) & (numbers % 1 != 0)
-    book.each(broken, column, words.map(repr) + " is no whole number")
-    book.each(numbers < 0, column, words.map(repr) + " is negative")
+    book.each(broken, column, words[broken].map(repr) + " is no whole number")
+    book.each(numbers < 0, column, words[numbers < 0].map(repr) + " is negative")
     return numbers.where(np.isfinite(numbers) & ~broken & (numbers >= 0)).astype("Int64")
 
 

@@ -36,7 +36,7 @@ def is_video(name: str) -> bool:
     return not name.startswith(".") and name.lower().endswith(VIDEOS)
 
 
-def look(root: Path, paths: Sequence[str]) -> list[Found]:
+def look(root: Path, paths: Sequence[str], trusted: Sequence[str] = ()) -> list[Found]:
     """What lies at each path.
 
     Folders are listed once each instead of asking for every file, and of an image only the first bytes are read
@@ -45,15 +45,16 @@ def look(root: Path, paths: Sequence[str]) -> list[Found]:
     Args:
         root: the dataset's root.
         paths: relative to ``root``, normalised, with forward slashes.
+        trusted: folders below ``root`` that may be links to a place outside.
     """
-    looker = _Looker(root)
+    looker = _Looker(root, trusted)
     return [looker.look(path) for path in tqdm(paths, desc="files", unit="file", delay=3, leave=False)]
 
 
 class _Looker:
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, trusted: Sequence[str]) -> None:
         self.root = root
-        self.real = os.path.realpath(root)
+        self.real = [os.path.realpath(place) for place in (root, *(root / folder for folder in trusted))]
         self.folders: dict[str, dict[str, os.DirEntry[str]] | None] = {}
         self.plain: dict[str, dict[str, str]] = {}
 
@@ -90,7 +91,7 @@ class _Looker:
 
     def _inside(self, place: str | Path) -> bool:
         real = os.path.realpath(place)
-        return real == self.real or real.startswith(self.real + os.sep)
+        return any(real == inside or real.startswith(inside + os.sep) for inside in self.real)
 
     def _frames(self, path: str) -> Found:
         with os.scandir(self.root / path) as entries:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from duchenne.catalog import Dataset
 from duchenne.datasets.files import is_image, is_video
+from duchenne.datasets.find import wanted
 from duchenne.datasets.listing import Listing
 
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -22,8 +23,11 @@ def read(config: Dataset) -> Listing:
     Archives are often unpacked one level too deep: while a folder holds one folder alone and that is no part, the
     samples are looked for inside it.
     """
-    root = config.root
-    top = _unwrap(root)
+    return list_tree(config.root, _unwrap(config.root))
+
+
+def list_tree(root: Path, top: Path) -> Listing:
+    """The images and videos below ``top``, a folder somewhere below ``root`` that holds the parts or classes."""
     parts = {folder.name for folder in _folders(top) if folder.name.lower() in SPLITS}
     listing = Listing(pd.DataFrame(), str(root))
     rows: list[tuple[str, str, str | None]] = []
@@ -58,21 +62,17 @@ def _unwrap(folder: Path) -> Path:
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(item for item in folder.iterdir() if item.is_dir() and _wanted(item.name))
+    return sorted(item for item in folder.iterdir() if item.is_dir() and wanted(item.name))
 
 
 def _files(top: Path) -> Iterator[Path]:
     """All files below ``top`` in order; a link back to a folder that was seen is not followed again."""
     seen: set[str] = set()
     for folder, names, files in os.walk(top, followlinks=True):
-        names[:] = sorted(name for name in names if _wanted(name))
+        names[:] = sorted(name for name in names if wanted(name))
         real = os.path.realpath(folder)
         if real in seen:
             names.clear()
             continue
         seen.add(real)
         yield from (Path(folder, name) for name in sorted(files))
-
-
-def _wanted(name: str) -> bool:
-    return not name.startswith(".") and name != "__MACOSX"

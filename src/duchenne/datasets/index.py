@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from duchenne.datasets import problems as problem_table
+from duchenne.datasets.listing import Findings
 from duchenne.files import replacing
 
 SCHEMA = pa.schema(
@@ -47,6 +48,7 @@ class Index:
         classes: emotion names; ``label`` is the position.
         dataset: name.
         left_out: what was left out on purpose, and how often.
+        findings: which distribution was read, and its oddities; ``extra`` is not written.
     """
 
     rows: pd.DataFrame
@@ -54,6 +56,7 @@ class Index:
     classes: list[str]
     dataset: str = ""
     left_out: dict[str, int] = field(default_factory=dict)
+    findings: Findings = field(default_factory=Findings)
 
 
 def as_schema(rows: pd.DataFrame) -> pd.DataFrame:
@@ -69,6 +72,7 @@ def write_index(index: Index, path: Path) -> None:
         "classes": json.dumps(index.classes),
         "dataset": index.dataset,
         "left_out": json.dumps(index.left_out, ensure_ascii=False),
+        "findings": json.dumps(asdict(replace(index.findings, extra=[])), ensure_ascii=False),
     }
     with replacing(_problems_file(path)) as part:
         index.problems.to_csv(part, index=False)
@@ -87,6 +91,7 @@ def read_index(path: Path) -> Index:
         json.loads(notes["classes"]),
         notes["dataset"],
         json.loads(notes["left_out"]),
+        _findings(notes["findings"]),
     )
 
 
@@ -116,6 +121,11 @@ def summarise(index: Index) -> dict[str, object]:
 def _counts(values: pd.Series, order: list[str] | None = None) -> dict[str, int]:
     counts = values.value_counts()
     return {str(key): int(counts.get(key, 0)) for key in (order or sorted(counts.index))}
+
+
+def _findings(text: str) -> Findings:
+    findings = Findings(**json.loads(text))
+    return replace(findings, notes=[tuple(note) for note in findings.notes])  # JSON has lists alone
 
 
 def _problems_file(path: Path) -> Path:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,6 +17,37 @@ COLUMNS = (
 """The columns a listing may have; ``path`` and ``label`` are required."""
 
 
+Note = tuple[int | None, str, str, str, str]
+"""(row, column, path, oddity, what was done about it)."""
+
+
+@dataclass
+class Findings:
+    """What a reader saw besides the samples.
+
+    Attributes:
+        recognised: which of a dataset's distributions lies on the disk, one sentence each.
+        notes: oddities of rows that are used.
+        extra: samples on the disk that no list names.
+        missing: frames that annotations name and the disk lacks.
+        edition: of the dataset, where editions hold different numbers.
+        digests: list -> digest of its lines, to compare with the published list.
+    """
+
+    recognised: list[str] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+    extra: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    edition: str = ""
+    digests: dict[str, str] = field(default_factory=dict)
+
+
+def digest(lines: Iterable[str]) -> str:
+    """First 16 hex digits of SHA-256 over the sorted lines, each ended by a newline."""
+    text = "".join(f"{line}\n" for line in sorted(lines))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 @dataclass
 class Listing:
     """The samples of a dataset before any check.
@@ -25,6 +58,8 @@ class Listing:
         unit: what ``row`` counts: ``line`` of a CSV file, ``row`` of a Parquet file.
         problems: (row, column, path, problem) of what could not even be listed.
         left_out: what was passed over on purpose, and how often.
+        findings: what else there is to tell.
+        trusted: folders below the root that may be links to other disks.
     """
 
     rows: pd.DataFrame
@@ -32,6 +67,12 @@ class Listing:
     unit: str = "row"
     problems: list[tuple[int | None, str, str, str]] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
+    findings: Findings = field(default_factory=Findings)
+    trusted: list[str] = field(default_factory=list)
+
+    def leave_out(self, why: str, n: int = 1) -> None:
+        """Count ``n`` more samples as passed over."""
+        self.left_out[why] = self.left_out.get(why, 0) + n
 
 
 def as_text(table: pd.DataFrame) -> pd.DataFrame:

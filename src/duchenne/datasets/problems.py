@@ -22,15 +22,8 @@ class IndexProblems(UserError):  # noqa: N818 (it carries many errors)
 
     def __init__(self, dataset: str, source: str, problems: pd.DataFrame, unit: str = "row", advice: str = "") -> None:
         self.problems = problems
-        lines = [f"dataset {dataset}: {len(problems)} problem{'s' * (len(problems) != 1)} in {source}{advice}"]
-        for (column, problem), group in problems.groupby(["column", "problem"], sort=False):
-            lines.append(f"  {column}: {problem}" if column else f"  {problem}")
-            places = [_place(unit, row, path) for row, path in zip(group["row"], group["path"], strict=True)]
-            places = [place for place in places if place]
-            lines += [f"      {place}" for place in places[:_PLACES]]
-            if len(places) > _PLACES:
-                lines.append(f"      ... and {len(places) - _PLACES} more")
-        super().__init__("\n".join(lines))
+        head = f"dataset {dataset}: {len(problems)} problem{'s' * (len(problems) != 1)} in {source}{advice}"
+        super().__init__("\n".join([head, *lines(problems, unit)]))
 
 
 class UnreadableError(Exception):
@@ -45,6 +38,19 @@ def frame(records: list[tuple[int | None, str, str, str]]) -> pd.DataFrame:
     """A table of problems from (row, column, path, problem)."""
     table = pd.DataFrame(records, columns=COLUMNS)
     return table.astype({"row": "Int64", "column": "str", "path": "str", "problem": "str"})
+
+
+def lines(problems: pd.DataFrame, unit: str = "row") -> list[str]:
+    """The problems as a person reads them: each kind once, with the first places where it is."""
+    told = []
+    for (column, problem), group in problems.groupby(["column", "problem"], sort=False):
+        told.append(f"  {column}: {problem}" if column else f"  {problem}")
+        places = [_place(unit, row, path) for row, path in zip(group["row"], group["path"], strict=True)]
+        places = [place for place in places if place]
+        told += [f"      {place}" for place in places[:_PLACES]]
+        if len(places) > _PLACES:
+            told.append(f"      ... and {len(places) - _PLACES} more")
+    return told
 
 
 def count(problems: pd.DataFrame) -> dict[str, int]:

@@ -73,6 +73,10 @@ class FaceStore:
         """All columns of one sample."""
         return self._table[self._positions[sample]]
 
+    def frame_numbers(self, sample: str) -> list[int]:
+        """The numbers of the stored frames, as in the index, in the order in which they are stored."""
+        return self._table.data.column("frame_numbers")[self._positions[sample]].as_py()
+
     def frame(self, sample: str, i: int = 0) -> np.ndarray:
         """The ``i``-th stored frame, uint8 (S, S, 3) RGB."""
         cell = self._table.data.column("frames")[self._positions[sample]]

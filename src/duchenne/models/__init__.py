@@ -4,7 +4,7 @@ import timm
 
 from duchenne.catalog import nearest
 from duchenne.errors import UserError
-from duchenne.models import poster_v2 as _poster_v2  # noqa: F401  (registers the network)
+from duchenne.models import frl_dgt, ifdd, poster, poster_v2  # noqa: F401  (registers the networks)
 from duchenne.models.official import LoadReport, OfficialWeightsError, load_official, load_pretrained
 
 __all__ = ["LoadReport", "OfficialWeightsError", "load_official", "load_pretrained", "require"]

@@ -5,7 +5,7 @@ Files are read without running anything they contain: ``torch.load(weights_only=
 """
 
 import pickletools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -44,10 +44,9 @@ class _Placeholder:
 
 
 def read_official(path: str | Path) -> dict[str, Tensor]:
-    """The state dict inside a published file, under our names.
+    """The state dict inside a published file.
 
-    Takes it out of its container (``model_state_dict`` or ``state_dict``), strips the ``module.`` of DataParallel
-    and renames the ``body.N`` of IR50 to the split form of POSTER++.
+    Takes it out of its container (``model_state_dict`` or ``state_dict``) and strips the ``module.`` of DataParallel.
 
     Raises:
         OfficialWeightsError: the file is not one of weights, or its state dict holds something else than tensors.
@@ -65,13 +64,21 @@ def read_official(path: str | Path) -> dict[str, Tensor]:
     return _state_dict(content, str(path))
 
 
-def load_official(model: nn.Module, source: str | Path | Mapping[str, object], skip: Sequence[str] = ()) -> LoadReport:
+def load_official(
+    model: nn.Module,
+    source: str | Path | Mapping[str, object],
+    skip: Sequence[str] = (),
+    only: Sequence[str] = ("*",),
+) -> LoadReport:
     """Load published weights into ``model``; on an error the model is left as it was.
+
+    POSTER and POSTER++ name the units of IR50 differently: entries of the source get the name that the model has.
 
     Args:
         source: a file, or what such a file holds.
         skip: patterns (as in file names) of entries that keep the values they have in ``model``, whether the source
             holds them or not. For another number of classes: ``("VIT.head.*",)``.
+        only: patterns of the entries to load; all others are skipped.
 
     Raises:
         OfficialWeightsError: lists entries that the source has and the model has not, the reverse, and those of
@@ -83,8 +90,13 @@ def load_official(model: nn.Module, source: str | Path | Mapping[str, object], s
     else:
         state, origin = read_official(source), str(source)
     own = model.state_dict()
+    ours = {split_body(name): name for name in own}
+    state = {ours.get(split_body(name), name): value for name, value in state.items()}
 
-    skipped = {name for name in {*state, *own} if any(fnmatchcase(name, pattern) for pattern in skip)}
+    def matches(name: str, patterns: Sequence[str]) -> bool:
+        return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+    skipped = {name for name in {*state, *own} if matches(name, skip) or not matches(name, only)}
     used = tuple(name for name in own if name in state and name not in skipped)
     unused = tuple(name for name in state if name not in own or name in skipped)
     missing = tuple(name for name in own if name not in state or name in skipped)
@@ -110,7 +122,10 @@ def load_official(model: nn.Module, source: str | Path | Mapping[str, object], s
 
 
 def load_pretrained(model: nn.Module, files: Mapping[str, str | Path]) -> dict[str, LoadReport]:
-    """Load published files into the parts of ``model`` that ``model.pretrained_parts`` names.
+    """Load published files into the parts of ``model`` that ``model.pretrained_parts`` names (part -> module).
+
+    Where ``model.pretrained_entries`` has patterns for a part, only these entries are taken; where
+    ``model.pretrained_converters`` has a function for it, that makes the network's state dict of the file's.
 
     >>> load_pretrained(poster, {"ir50": "ir50.pth", "mobilefacenet": "mobilefacenet.pth"})  # doctest: +SKIP
 
@@ -122,7 +137,17 @@ def load_pretrained(model: nn.Module, files: Mapping[str, str | Path]) -> dict[s
         raise OfficialWeightsError(
             f"{type(model).__name__} has no part {', '.join(unknown)}; its parts: {', '.join(parts) or 'none'}"
         )
-    return {part: load_official(model.get_submodule(parts[part]), path) for part, path in files.items()}
+    only: Mapping[str, Sequence[str]] = getattr(model, "pretrained_entries", {})
+    converters: Mapping[str, Callable[[dict[str, Tensor]], dict[str, Tensor]]]
+    converters = getattr(model, "pretrained_converters", {})
+    return {
+        part: load_official(
+            model.get_submodule(parts[part]),
+            converters[part](read_official(path)) if part in converters else path,
+            only=only.get(part, ("*",)),
+        )
+        for part, path in files.items()
+    }
 
 
 def _legacy_globals(path: str | Path) -> set[str]:
@@ -140,4 +165,4 @@ def _state_dict(content: object, origin: str) -> dict[str, Tensor]:
         raise OfficialWeightsError(f"{origin}: expected a state dict, found {type(content).__name__}")
     if strange := [str(name) for name, value in content.items() if not isinstance(value, Tensor)]:
         raise OfficialWeightsError(f"{origin}: entries that are no tensors: {', '.join(strange)}")
-    return {split_body(name.removeprefix("module.")): value for name, value in content.items()}
+    return {name.removeprefix("module."): value for name, value in content.items()}

@@ -11,54 +11,67 @@ with :func:`duchenne.models.load_pretrained`.
 """
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from functools import partial
 
 import torch
 import torch.nn.functional as F
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.layers import DropPath, Mlp, trunc_normal_
+from timm.layers import DropPath, Mlp, calculate_drop_path_rates, trunc_normal_
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from duchenne.models.backbones.ir50 import IR50
-from duchenne.models.backbones.mobilefacenet import MobileFaceNet
+from duchenne.models.landmark_guided import (
+    Gate,
+    LandmarkGuided,
+    Maps,
+    attend,
+    attention_weights,
+    require_option,
+    tokens,
+)
 
-Maps = tuple[Tensor, Tensor, Tensor]
-
-
-def tokens(x: Tensor) -> Tensor:
-    """Map (B, C, H, W) -> tokens (B, H * W, C), row by row; a view in either memory format."""
-    return x.flatten(2).transpose(1, 2)
+DIM = 768  # of a token
+SCALES = {1: (64, 28), 2: (128, 14), 3: (256, 7)}  # scale: channels of its map, cells a side
 
 
 class CrossAttention(nn.Module):
-    """Image tokens attended to by landmark tokens in one window, with a relative position bias per head.
+    """Image tokens (B, N, C) attended to by landmark tokens (B, N, C) in one window -> (B, N, C).
 
     ``qkv`` makes keys and values only (the name is the official one): landmark tokens are the query as they are.
+
+    Args:
+        window: cells a side, for a relative position bias per head; None: no bias.
     """
 
-    def __init__(self, dim: int, heads: int, window: int) -> None:
+    def __init__(self, dim: int, window: int | None) -> None:
         super().__init__()
-        self.heads = heads
-        self.relative_position_bias_table = nn.Parameter(torch.empty((2 * window - 1) ** 2, heads))
+        self.heads = dim // 32
         self.qkv = nn.Linear(dim, 2 * dim)
         self.proj = nn.Linear(dim, dim)
-        trunc_normal_(self.relative_position_bias_table, std=0.02)
+        self.relative_position_bias_table = None
+        if window:
+            self.relative_position_bias_table = nn.Parameter(torch.empty((2 * window - 1) ** 2, self.heads))
+            trunc_normal_(self.relative_position_bias_table, std=0.02)
+            cells = torch.cartesian_prod(torch.arange(window), torch.arange(window))
+            shift = cells[:, None] - cells[None, :] + window - 1
+            self.register_buffer("relative_position_index", shift[..., 0] * (2 * window - 1) + shift[..., 1])
 
-        cells = torch.cartesian_prod(torch.arange(window), torch.arange(window))
-        shift = cells[:, None] - cells[None, :] + window - 1
-        self.register_buffer("relative_position_index", shift[..., 0] * (2 * window - 1) + shift[..., 1])
-
-    def forward(self, image: Tensor, landmarks: Tensor) -> Tensor:
-        """Normalised image tokens (B, N, C) and landmark tokens (B, N, C) -> (B, N, C)."""
-        query = landmarks.unflatten(2, (self.heads, -1)).transpose(1, 2)
-        key, value = self.qkv(image).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
+    def bias(self) -> Tensor | None:
+        """What is added to the scores, (heads, N, N)."""
+        if self.relative_position_bias_table is None:
+            return None
         # index_select: its backward is four times faster on a CPU than that of indexing
         bias = self.relative_position_bias_table.index_select(0, self.relative_position_index.flatten())
-        bias = bias.unflatten(0, self.relative_position_index.shape).permute(2, 0, 1)
-        fused = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        return self.proj(fused.transpose(1, 2).flatten(2))
+        return bias.unflatten(0, self.relative_position_index.shape).permute(2, 0, 1)
+
+    def forward(self, image: Tensor, landmarks: Tensor) -> Tensor:
+        return self.proj(attend(landmarks, self.qkv(image), self.heads, self.bias()))
+
+    def weights(self, image: Tensor, landmarks: Tensor) -> Tensor:
+        """Softmax weights (B, heads, N landmark cells, N image cells)."""
+        return attention_weights(landmarks, self.qkv(image), self.heads, self.bias())
 
 
 class FeedForward(nn.Module):
@@ -77,82 +90,77 @@ class FeedForward(nn.Module):
         return x + self.drop_path(self.gamma2 * self.mlp(self.norm(x)))
 
 
-class Gate(nn.Module):
-    """Squeeze-and-excitation on a vector: (B, C) -> (B, C), each feature scaled by a factor in (0, 1)."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.linear1 = nn.Linear(dim, dim)
-        self.linear2 = nn.Linear(dim, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * torch.sigmoid(self.linear2(F.relu(self.linear1(x))))
-
-
 def class_row(block: Block, x: Tensor) -> Tensor:
     """``block(x)[:, :1]`` of tokens (B, N, C), without the work for the other rows: queries and MLP run on one."""
     dim, attn, normed = x.shape[2], block.attn, block.norm1(x)
     query = F.linear(normed[:, :1], attn.qkv.weight[:dim], attn.qkv.bias[:dim])
-    query = query.unflatten(2, (attn.num_heads, -1)).transpose(1, 2)
     key_value = F.linear(normed, attn.qkv.weight[dim:], attn.qkv.bias[dim:])
-    key, value = key_value.unflatten(2, (2, attn.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind()
-    x = x[:, :1] + attn.proj(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
+    x = x[:, :1] + attn.proj(attend(query, key_value, attn.num_heads))
     return x + block.mlp(block.norm2(x))
 
 
-class TokenTransformer(nn.Module):
-    """Two transformer blocks over 147 tokens and a class token; the official ``VIT``."""
+class Integration(nn.Module):
+    """The official ``VIT`` without its blocks: tokens (B, N, 768), 49 a map -> gated features (B, 768) -> logits.
 
-    def __init__(self, num_classes: int, full_last_block: bool, dim: int = 768, count: int = 148) -> None:
+    The maps are summed ("We directly sum several different scale features", section 4.5); ours: the mean of the 49
+    sums takes the place of the class token.
+    """
+
+    def __init__(self, num_classes: int) -> None:
         super().__init__()
+        self.norm = nn.LayerNorm(DIM, eps=1e-6)
+        self.se_block = Gate(DIM)
+        self.head = nn.Sequential(OrderedDict(linear=nn.Linear(DIM, num_classes)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        summed = x.unflatten(1, (-1, 49)).sum(1)
+        return self.se_block(self.norm(summed.mean(1)))
+
+
+class TokenTransformer(Integration):
+    """Transformer blocks over all tokens and a class token; the official ``VIT``."""
+
+    def __init__(self, num_classes: int, count: int, depth: int, full_last_block: bool) -> None:
+        super().__init__(num_classes)
         self.full_last_block = full_last_block
-        self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
-        self.pos_embed = nn.Parameter(torch.empty(1, count, dim))
-        norm = partial(nn.LayerNorm, eps=1e-6)
-        self.blocks = nn.Sequential(*(Block(dim, 8, qkv_bias=True, norm_layer=norm) for _ in range(2)))
-        self.norm = norm(dim)
-        self.se_block = Gate(dim)
-        self.head = nn.Sequential(OrderedDict(linear=nn.Linear(dim, num_classes)))
+        self.cls_token = nn.Parameter(torch.empty(1, 1, DIM))
+        self.pos_embed = nn.Parameter(torch.empty(1, 1 + count, DIM))
+        self.blocks = nn.Sequential(
+            *(Block(DIM, 8, qkv_bias=True, norm_layer=partial(nn.LayerNorm, eps=1e-6)) for _ in range(depth))
+        )
 
         # ballast: see PosterV2
-        self.patch_embed = nn.Sequential(OrderedDict(proj=nn.Conv2d(256, dim, 1)))
-        self.CON1 = nn.Conv2d(256, dim, 1, bias=False)
-        self.IRLinear1 = nn.Linear(1024, dim)
-        self.IRLinear2 = nn.Linear(dim, 512)
+        self.patch_embed = nn.Sequential(OrderedDict(proj=nn.Conv2d(256, DIM, 1)))
+        self.CON1 = nn.Conv2d(256, DIM, 1, bias=False)
+        self.IRLinear1 = nn.Linear(1024, DIM)
+        self.IRLinear2 = nn.Linear(DIM, 512)
         self.eca_block = nn.Sequential(OrderedDict(conv=nn.Conv1d(1, 1, 5, padding=2, bias=False)))
         for block in self.blocks:
-            block.conv = nn.Conv1d(count, count, 1)
+            block.conv = nn.Conv1d(1 + count, 1 + count, 1)
 
         trunc_normal_(self.cls_token, std=0.02)
         trunc_normal_(self.pos_embed, std=0.02)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                trunc_normal_(module.weight, std=0.01)
-                nn.init.zeros_(module.bias)
-            elif isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out")
 
     def forward(self, x: Tensor) -> Tensor:
-        """Tokens (B, 147, 768) -> gated class token (B, 768)."""
         x = torch.cat((self.cls_token.expand(x.shape[0], -1, -1), x), dim=1) + self.pos_embed
-        first, last = self.blocks
-        x = first(x)
-        x = last(x) if self.full_last_block else class_row(last, x)
+        x = self.blocks[:-1](x)
+        x = self.blocks[-1](x) if self.full_last_block else class_row(self.blocks[-1], x)
         return self.se_block(self.norm(x)[:, 0])
 
 
-class PosterV2(nn.Module):
+class PosterV2(LandmarkGuided):
     """POSTER++: normalised images (B, 3, 224, 224) -> logits (B, num_classes).
 
-    Both branches see the image at 112 x 112, every second pixel; other sizes are reduced to it likewise.
-
-    The weights of the landmark branch are frozen. Its BatchNorms are not in the official code: in ``train()`` they
-    normalise by the batch and their statistics move (``landmark_bn_frozen=False``). With ``landmark_bn_frozen=True``
-    the branch stays in evaluation mode, so that it gives the same maps whenever it sees the same images.
-
     State-dict names and shapes are the official ones (747 entries), so official checkpoints load one to one. That
-    includes *ballast* (``ballast``: names of modules), 14,562,653 parameters that never touch the logits. The
-    official code runs the head of the landmark branch and discards its result; here it does not run at all.
+    includes *ballast*, 14,562,653 parameters that never touch the logits.
+
+    The options after ``full_last_block`` are what the paper ablates. Their code is not published: the rows follow the
+    description, and what it leaves open is said here.
+
+    Published weights of a vision transformer (``pretrained_parts["vit"]``; Table 7) are those of a ViT-B/16 trained
+    on ImageNet-21k with biases in ``qkv``, such as timm's ``vit_base_patch16_224.augreg_in21k``. Ours: its first
+    blocks, class token and norm are taken; its 12 heads of 64 become 8 of 96, and the positions of its 196 patches
+    have no place here.
 
     Args:
         num_classes: length of the logits; 7 or 8 in the paper.
@@ -161,20 +169,18 @@ class PosterV2(nn.Module):
         full_last_block: run the last transformer block on all 148 tokens as the official code does, although only
             the class token is read after it. Logits and gradients are the same, with about 0.9 GMACs more; for
             counting the operations of the published network.
+        vit_depth: transformer blocks (Figure 6: 2, 4, 6, 8); 0 sums the scales instead (Table 8, "w/o ViT").
+        multi_scale: ``False`` takes the last map of each branch alone (Table 8).
+        fusion: Table 8. "window": as published. "vanilla" (w/o W-MCSA): without the relative position bias, for at
+            this input size the window is the whole map and nothing else of it is left to remove. "none" (w/o
+            cross-fusion): image and landmark maps become tokens of their own, by the same embedding, which the
+            transformer integrates.
+
+    Raises:
+        UserError: an option has a value that it cannot have.
     """
 
-    ballast = (
-        "face_landback.output_layer",
-        "ir_back.output_layer",
-        "VIT.patch_embed",
-        "VIT.CON1",
-        "VIT.IRLinear1",
-        "VIT.IRLinear2",
-        "VIT.eca_block",
-        "VIT.blocks.0.conv",
-        "VIT.blocks.1.conv",
-    )
-    pretrained_parts = {"ir50": "ir_back", "mobilefacenet": "face_landback", "checkpoint": ""}  # noqa: RUF012
+    pretrained_parts: Mapping[str, str] = {**LandmarkGuided.pretrained_parts, "vit": "VIT"}
 
     def __init__(
         self,
@@ -182,69 +188,68 @@ class PosterV2(nn.Module):
         drop_path_rate: float = 0.5,
         landmark_bn_frozen: bool = False,
         full_last_block: bool = False,
+        vit_depth: int = 2,
+        multi_scale: bool = True,
+        fusion: str = "window",
     ) -> None:
-        super().__init__()
-        self.num_classes = num_classes
-        self.num_features = 768
-        self.landmark_bn_frozen = landmark_bn_frozen
-
-        self.face_landback = MobileFaceNet().requires_grad_(False)
-        self.ir_back = IR50()
+        require_option("fusion", fusion, ("window", "vanilla", "none"))
+        super().__init__(num_classes, DIM, landmark_bn_frozen, split_stages=True)
+        self.cross = fusion != "none"
+        self.scales = tuple(SCALES) if multi_scale else (3,)
         self.last_face_conv = nn.Conv2d(512, 256, 3, padding=1)
-        rates = torch.linspace(0, drop_path_rate, 5).tolist()
-        for level, (dim, window) in enumerate(((64, 28), (128, 14), (256, 7)), 1):
-            self.add_module(f"conv{level}", nn.Conv2d(dim, dim, 3, 2, 1))
-            self.add_module(f"window{level}", nn.Sequential(OrderedDict(norm=nn.LayerNorm(dim))))
-            self.add_module(f"attn{level}", CrossAttention(dim, dim // 32, window))
-            self.add_module(f"ffn{level}", FeedForward(dim, rates[level - 1]))
-        # three embeddings to 7 x 7 x 768; "q", "k" and "v" have no attention meaning
-        self.embed_q = nn.Sequential(nn.Conv2d(64, 768, 3, 2, 1), nn.Conv2d(768, 768, 3, 2, 1))
-        self.embed_k = nn.Sequential(nn.Conv2d(128, 768, 3, 2, 1))
-        self.embed_v = nn.Sequential(OrderedDict(proj=nn.Conv2d(256, 768, 1)))
-        self.VIT = TokenTransformer(num_classes, full_last_block)
+        rates = calculate_drop_path_rates(drop_path_rate, 5)
+        for scale in self.scales:
+            dim, side = SCALES[scale]
+            self.add_module(f"conv{scale}", nn.Conv2d(dim, dim, 3, 2, 1))
+            if self.cross:
+                self.add_module(f"window{scale}", nn.Sequential(OrderedDict(norm=nn.LayerNorm(dim))))
+                self.add_module(f"attn{scale}", CrossAttention(dim, side if fusion == "window" else None))
+                self.add_module(f"ffn{scale}", FeedForward(dim, rates[scale - 1]))
+        # embeddings to 7 x 7 x 768; "q", "k" and "v" have no attention meaning
+        if multi_scale:
+            self.embed_q = nn.Sequential(nn.Conv2d(64, DIM, 3, 2, 1), nn.Conv2d(DIM, DIM, 3, 2, 1))
+            self.embed_k = nn.Sequential(nn.Conv2d(128, DIM, 3, 2, 1))
+        self.embed_v = nn.Sequential(OrderedDict(proj=nn.Conv2d(256, DIM, 1)))
+        count = 49 * len(self.scales) * (1 if self.cross else 2)
+        blocks = [f"blocks.{number}" for number in range(vit_depth)]
+        if vit_depth:
+            self.VIT = TokenTransformer(num_classes, count, vit_depth, full_last_block)
+            unused = ("patch_embed", "CON1", "IRLinear1", "IRLinear2", "eca_block", *(f"{b}.conv" for b in blocks))
+            self.ballast = (*LandmarkGuided.ballast, *(f"VIT.{module}" for module in unused))
+        else:
+            self.VIT = Integration(num_classes)
+        for module in self.VIT.modules():
+            if isinstance(module, nn.Linear):
+                trunc_normal_(module.weight, std=0.01)
+                nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out")
+        parts = ("norm1", "attn", "norm2", "mlp")
+        self.pretrained_entries = {"vit": ("cls_token", "norm.*", *(f"{b}.{p}.*" for b in blocks for p in parts))}
 
-    def train(self, mode: bool = True) -> "PosterV2":
-        super().train(mode)
-        if self.landmark_bn_frozen:
-            self.face_landback.eval()
-        return self
-
-    @torch.no_grad()
-    def landmark_maps(self, x: Tensor) -> Maps:
-        """Images (B, 3, 224, 224) -> maps (B, 64, 28, 28), (B, 128, 14, 14), (B, 512, 7, 7), without gradient."""
-        return self.face_landback.forward_features(F.interpolate(x, 112))
-
-    def forward_features(self, x: Tensor, landmarks: Maps | None = None) -> Tensor:
-        """Images (B, 3, 224, 224) -> features (B, 768).
-
-        Args:
-            landmarks: ``landmark_maps(x)``, to spare its second computation when the same images come again.
-
-        Raises:
-            ValueError: maps are given while the landmark branch must see the images to update its statistics.
-        """
-        if landmarks is None:
-            landmarks = self.landmark_maps(x)
-        elif self.face_landback.training:
-            raise ValueError("landmark maps can be reused in train() only with landmark_bn_frozen=True")
+    def fuse(self, images: Maps, landmarks: Maps) -> Tensor:
         landmarks = (*landmarks[:2], self.last_face_conv(landmarks[2]))
-        embeddings = (self.embed_q, self.embed_k, self.embed_v)
-        images = self.ir_back(F.interpolate(x, 112))
-        levels = []
-        for level, (image, landmark, embed) in enumerate(zip(images, landmarks, embeddings, strict=True), 1):
-            image = getattr(self, f"conv{level}")(image)
-            shortcut = getattr(self, f"window{level}")(tokens(image))
-            attended = getattr(self, f"attn{level}")(shortcut, tokens(landmark))
-            fused = getattr(self, f"ffn{level}")(attended, shortcut)
-            levels.append(tokens(embed(fused.transpose(1, 2).unflatten(2, image.shape[2:]))))
-        return self.VIT(torch.cat(levels, dim=1))
+        embed = {1: "embed_q", 2: "embed_k", 3: "embed_v"}
+        embedded = []
+        for scale in self.scales:
+            image, landmark = getattr(self, f"conv{scale}")(images[scale - 1]), landmarks[scale - 1]
+            maps = [self._cross_fused(scale, image, landmark)] if self.cross else [image, landmark]
+            embedded += [tokens(getattr(self, embed[scale])(x)) for x in maps]
+        return self.VIT(torch.cat(embedded, dim=1))
+
+    def _cross_fused(self, scale: int, image: Tensor, landmark: Tensor) -> Tensor:
+        """The image map (B, C, S, S) of a scale, guided by its landmark map of the same shape."""
+        shortcut = getattr(self, f"window{scale}")(tokens(image))
+        attended = getattr(self, f"attn{scale}")(shortcut, tokens(landmark))
+        fused = getattr(self, f"ffn{scale}")(attended, shortcut)
+        return fused.transpose(1, 2).unflatten(2, image.shape[2:])
 
     def forward_head(self, features: Tensor) -> Tensor:
-        """Features (B, 768) -> logits (B, num_classes)."""
         return self.VIT.head(features)
 
-    def forward(self, x: Tensor, landmarks: Maps | None = None) -> Tensor:
-        return self.forward_head(self.forward_features(x, landmarks))
+    def attentions(self) -> dict[str, nn.Module]:
+        """``scale1`` (28 x 28), ``scale2`` (14 x 14) and ``scale3`` (7 x 7): that of landmarks to the image."""
+        return {f"scale{scale}": getattr(self, f"attn{scale}") for scale in self.scales} if self.cross else {}
 
 
 default_cfgs = generate_default_cfgs(

@@ -23,6 +23,7 @@ from duchenne.evaluation import calibration, embed, mcnemar
 from duchenne.faces import FaceStore
 from duchenne.files import replacing
 from duchenne.reporting import figures, gallery, wording
+from duchenne.reporting.papers import sources
 from duchenne.reporting.runs import Run, load_run
 from duchenne.reporting.summary import METRICS, summary
 from duchenne.workspace import Workspace
@@ -64,7 +65,7 @@ def write_report(workspace: Workspace, catalog: Catalog, out: Path) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": wording.percent, "interval": wording.interval}
+    environment.filters |= {"percent": wording.percent, "interval": wording.interval, "sources": sources}
     environment.globals |= {"words": wording, "METRICS": METRICS}
     style = environment.loader.get_source(environment, "style.css")[0]
     datasets = dict.fromkeys([*catalog.run.synthesize, *catalog.run.datasets])

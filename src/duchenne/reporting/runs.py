@@ -13,7 +13,11 @@ import pandas as pd
 from duchenne.catalog import Catalog, Variant
 from duchenne.datasets import read_index
 from duchenne.errors import UserError
+from duchenne.reporting.papers import Cell, printed_for
 from duchenne.workspace import Workspace
+
+COMPARED = ("war", "uar", "uf1")
+"""Metrics of ours that papers print."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,11 @@ class Run:
     def optimistic(self) -> bool:
         """Whether the reported epoch was picked on the test part."""
         return self.config.selection == "test"
+
+    @property
+    def printed(self) -> dict[str, Cell]:
+        """Metric -> the value that the paper prints, of those that the overview shows."""
+        return {name: cell for name, cell in printed_for(self.name, self.config).items() if name in COMPARED}
 
     @property
     def present(self) -> list[str]:

@@ -30,8 +30,6 @@ def _row(run: Run) -> dict[str, object]:
         row |= {name + end: run.metrics[name + end] for end in ("", "_low", "_high")}
     for name in ("war", "uar"):
         row |= {f"{name}_fold_{kind}": run.metrics.get(f"{name}_fold_{kind}") for kind in ("mean", "std")}
-    for name in METRICS[:3]:
-        printed = run.config.printed.values.get(name) if run.config.printed else None
-        row[f"paper_{name}"] = None if printed is None else printed / 100
-        row[f"difference_{name}"] = None if printed is None else run.metrics[name] - printed / 100
+    for name, cell in run.printed.items():
+        row |= {f"paper_{name}": cell.value, f"difference_{name}": run.metrics[name] - cell.value}
     return row

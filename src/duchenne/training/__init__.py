@@ -2,6 +2,6 @@
 
 from duchenne.training.errors import TrainingError
 from duchenne.training.loop import train_fold
-from duchenne.training.trained import load_trained, predict
+from duchenne.training.trained import create, load_trained, make_card, predict
 
-__all__ = ["TrainingError", "load_trained", "predict", "train_fold"]
+__all__ = ["TrainingError", "create", "load_trained", "make_card", "predict", "train_fold"]

@@ -1,42 +1,68 @@
-"""From an aligned face to what a network takes, with and without augmentation."""
+"""From an aligned face, or the faces of a clip, to what a network takes, with and without augmentation."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
+from timm.data import Mixup
+from timm.data.mixup import mixup_target
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
-from duchenne.catalog import Augment
+from duchenne.catalog import Augment, Mix
+
+NOISE = 30**0.5
+"""Standard deviation of the noise in POSTER's official code, on pixels of 0 to 255."""
 
 
-def transform(data: dict, augment: Augment | None = None) -> v2.Compose:
-    """uint8 RGB image (3, H, W) -> normalised float image (3, S, S).
+class PixelNoise(v2.Transform):
+    """Gaussian noise on each channel of each pixel of a uint8 image, clipped and rounded down."""
 
-    The order is that of the official POSTER recipes: resize, mirror, (ours: move, recolour,) normalise, erase. Random
-    numbers come from torch's global generator.
+    def transform(self, inpt: Tensor, params: dict[str, Any]) -> Tensor:
+        return (inpt + NOISE * torch.randn(inpt.shape)).clamp(0, 255).to(torch.uint8)
+
+
+def transform(data: dict[str, Any], augment: Augment | None = None) -> v2.Compose:
+    """uint8 RGB images (..., 3, H, W) -> normalised float images (..., 3, S, S), all with the same random draws.
+
+    The order is that of the official recipes of POSTER (noise, mirror, resize, normalise, erase), POSTER++ (mirror,
+    resize, normalise, erase) and IFDD (mirror, crop, recolour); moving the face is ours. Pixels stay bytes until they
+    are normalised. Of the official recipes that of IFDD on FERV39k alone differs: there floats are cropped, and what
+    bicubic interpolation adds outside [0, 1] stays. Random numbers come from torch's global generator.
 
     Args:
         data: ``input_size``, ``mean`` and ``std`` of the network (``timm.data.resolve_model_data_config``).
         augment: None for validation and test.
     """
-    steps: list[v2.Transform] = [v2.Resize(data["input_size"][1:], antialias=True)]
-    steps.append(v2.ToDtype(torch.float32, scale=True))
+    size = data["input_size"][-2:]
     augment = augment or Augment(hflip=0)
+    steps: list[v2.Transform] = []
+    if augment.noise:
+        either = v2.RandomChoice([v2.RandomHorizontalFlip(1), PixelNoise()])
+        steps.append(v2.RandomApply([either], augment.noise))
     if augment.hflip:
         steps.append(v2.RandomHorizontalFlip(augment.hflip))
+    if crop := augment.resized_crop:
+        mode = InterpolationMode(crop.interpolation)
+        steps.append(v2.RandomResizedCrop(size, crop.scale, crop.ratio, mode, antialias=True))
+    else:
+        steps.append(v2.Resize(size, antialias=True))
     if augment.rotate or augment.translate or augment.scale != (1, 1):
         shift = (augment.translate, augment.translate)
-        fill = list(data["mean"])  # outside the frame: zero once normalised, like an erased patch
+        fill = [255 * mean for mean in data["mean"]]  # outside the frame: zero once normalised, like an erased patch
         steps.append(v2.RandomAffine(augment.rotate, shift, augment.scale, None, InterpolationMode.BILINEAR, fill))
-    if augment.brightness or augment.contrast:
-        steps.append(v2.ColorJitter(augment.brightness, augment.contrast))
+    if jitter := augment.jitter:
+        steps.append(v2.ColorJitter(**jitter.model_dump()))
+    steps.append(v2.ToDtype(torch.float32, scale=True))
     steps.append(v2.Normalize(data["mean"], data["std"], inplace=True))
     if erase := augment.erase:
         steps.append(v2.RandomErasing(erase.probability, erase.scale, erase.ratio, value=0, inplace=True))
     return v2.Compose(steps)
 
 
-def seeded(transform: v2.Transform, image: Tensor, seed: int) -> Tensor:
+def seeded(transform: Callable[[Tensor], Tensor], image: Tensor, seed: int) -> Tensor:
     """``transform(image)`` with random numbers that follow from ``seed`` alone; the global generator is left as it was.
 
     So the same draw looks the same whichever worker makes it, and however many there are.
@@ -47,3 +73,21 @@ def seeded(transform: v2.Transform, image: Tensor, seed: int) -> Tensor:
         return transform(image)
     finally:
         torch.set_rng_state(before)
+
+
+class Mixing(Mixup):
+    """timm's Mixup of whole batches, for clips too, whose frames share one box, and for odd batches.
+
+    ``(x (B, ..., H, W), labels (B,))`` -> x, mixed in place with the batch in reverse order, and the labels' shares
+    (B, classes). Random numbers come from NumPy's global generator. Zhang et al., https://arxiv.org/abs/1710.09412;
+    Yun et al., https://arxiv.org/abs/1905.04899.
+    """
+
+    def __init__(self, mix: Mix, classes: int) -> None:
+        super().__init__(
+            mix.mixup, mix.cutmix, None, mix.probability, mix.switch, label_smoothing=0.0, num_classes=classes
+        )
+
+    def __call__(self, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        share = self._mix_batch(x.view(len(x), -1, *x.shape[-2:]))  # of a clip, timm's own call would cut time
+        return x, mixup_target(target, self.num_classes, share)

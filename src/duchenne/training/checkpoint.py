@@ -5,6 +5,7 @@ The folder of a fold::
     state.pt                  the last whole epoch: weights, optimiser, average, history (torch, read with weights_only)
     epoch_<n>.safetensors     weights of the best epoch so far
     history.csv               for people; the state has its own
+    pretraining.csv           the same of the epochs without labels, where there are any
     done/                     the finished fold, and finished.json, by which it is recognised
 
 There is no random state: every random number is a function of seed and epoch (see ``loop``). Each file is written
@@ -46,27 +47,32 @@ def fingerprint(
     store: FaceStore,
     init: Path | None,
     precision: Precision,
+    centres: Tensor | None = None,
 ) -> str:
     """SHA-256 of everything that decides what a fold learns.
 
-    In it: the variant's network, recipe, selection and seed; the classes; every sample with its label, part and the
-    perceptual hash of its face; the settings of the face store; the contents of initial and published weights; the
-    precision. Not in it: device, workers, memory format, compilation, which change speed and the last bits, and the
-    code, for which see :func:`code_version`.
+    In it: the variant's network, recipe, selection and seed; the classes; every sample with its label, part, onset and
+    apex and the perceptual hash of its face; the settings of the face store; the contents of initial and published
+    weights; the precision; the centres of the action-unit regions, where the network has such. Not in it: device,
+    workers, memory format, compilation, which change speed and the last bits, and the code, for which see
+    :func:`code_version`.
     """
     hashes = store.hashes()
     rows = samples.sort_values("sample")
+    marks = rows.reindex(columns=["onset", "apex"]).astype(object)
+    marks = marks.where(marks.notna(), None).values.tolist()
     weights = [*variant.model.pretrained.values(), *([init / "weights.safetensors"] if init else [])]
     parts = {
         "variant": variant.model_dump(mode="json", include=TRAINS),
         "classes": classes,
         "samples": [
-            [sample, int(label), part, hashes[sample]]
-            for sample, label, part in zip(rows["sample"], rows["label"], rows["part"], strict=True)
+            [sample, int(label), part, hashes[sample], *frames]
+            for sample, label, part, frames in zip(rows["sample"], rows["label"], rows["part"], marks, strict=True)
         ],
         "store": store.meta,
         "weights": [_digest(path) for path in weights],
         "precision": precision,
+        "centres": None if centres is None else centres.tolist(),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -82,7 +88,10 @@ def _digest(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
-        raise TrainingError(f"{path} does not exist: training cannot start from it") from None
+        raise TrainingError(
+            f"{path} does not exist: put the file there (README, Published weights), or start from random weights by "
+            "leaving model.pretrained out"
+        ) from None
 
 
 class Checkpoints:
@@ -123,8 +132,12 @@ class Checkpoints:
         """Keep the state after an epoch, and the weights ``best`` when that epoch is the best so far."""
         if best is not None:
             save_weights(best, self._best(state["epoch"]))
-        with replacing(self.folder / "history.csv") as path:
-            pd.DataFrame(state["history"]).to_csv(path, index=False)
+        for name in ("history", "pretraining"):
+            table = self.folder / f"{name}.csv"
+            table.unlink(missing_ok=True)
+            if state[name]:
+                with replacing(table) as path:
+                    pd.DataFrame(state[name]).to_csv(path, index=False)
         with replacing(self._state) as path:
             torch.save({**state, "key": self.key, "code": code_version()}, path)
         for path in self.folder.glob("epoch_*.safetensors"):
@@ -138,7 +151,8 @@ class Checkpoints:
         shutil.rmtree(self._done, ignore_errors=True)
         part.mkdir()
         shutil.copy2(self._best(selected), part / "weights.safetensors")
-        shutil.copy2(self.folder / "history.csv", part)
+        for path in self.folder.glob("*.csv"):
+            shutil.copy2(path, part)
         write_json(part / "card.json", card)
         write_json(part / "finished.json", {"key": self.key, "code": code_version()})
         part.replace(self._done)

@@ -30,8 +30,13 @@ class FaceImages(Dataset):
         self.store, self.transform = store, transform
         self.samples, self.labels = rows["sample"].tolist(), rows["label"].tolist()
 
+    @property
+    def items(self) -> list[Item]:
+        """What an evaluation looks at, in order."""
+        return [(row, 0) for row in range(len(self.samples))]
+
     def __len__(self) -> int:
-        return len(self.samples)
+        return len(self.items)
 
     def __getitem__(self, item: Item) -> tuple[Tensor, int, int]:
         row, seed = item
@@ -44,13 +49,16 @@ class Draws(Sampler[Item]):
 
     ``balanced`` draws with replacement, each sample with weight 1 / size of its class, as many as there are samples
     (the official AffectNet recipe); else every sample comes once. A last batch of one sample is left out: BatchNorm
-    cannot train on it.
+    cannot train on it. With ``drop_last`` any last batch that is not full is left out, unless it is the only one.
     """
 
-    def __init__(self, labels: Sequence[int], batch_size: int, balanced: bool, seed: int) -> None:
+    def __init__(
+        self, labels: Sequence[int], batch_size: int, balanced: bool, seed: int, drop_last: bool = False
+    ) -> None:
         self.labels, self.balanced, self.seed, self.epoch = np.asarray(labels), balanced, seed, 0
-        lonely = batch_size > 1 and len(labels) % batch_size == 1
-        self._count = len(labels) - lonely
+        whole, rest = divmod(len(labels), batch_size)
+        drop = (drop_last and whole > 0) or (rest == 1 and batch_size > 1)
+        self._count = len(labels) - rest * drop
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -70,13 +78,20 @@ class Draws(Sampler[Item]):
 
 
 def loader(faces: FaceImages, batch_size: int, compute: Compute, draws: Draws | None = None) -> DataLoader:
-    """Batches of (images (B, 3, S, S), labels (B,), rows (B,)): those of ``draws``, or each sample once in order."""
+    """Batches of (inputs (B, ...), labels (B,), rows (B,)): those of ``draws``, or each of ``faces.items`` in order."""
     return DataLoader(
         faces,
         batch_size,
-        sampler=[(row, 0) for row in range(len(faces))] if draws is None else draws,
+        sampler=faces.items if draws is None else draws,
         num_workers=compute.loader_workers,
         persistent_workers=compute.loader_workers > 0,
         pin_memory=torch.accelerator.is_available(),
         generator=torch.Generator(),  # its own, so that starting workers draws nothing from the global one
     )
+
+
+def over_views(values: Tensor, rows: Tensor) -> Tensor:
+    """The mean of the values (N, ...) that have the same row (N,), by rising row: (samples, ...)."""
+    samples, places = rows.unique(return_inverse=True)
+    total = values.new_zeros(len(samples), *values.shape[1:]).index_add_(0, places, values)
+    return total / places.bincount().view(-1, *[1] * (values.ndim - 1))

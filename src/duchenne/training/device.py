@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+from torch import nn
 
 from duchenne.catalog import Compute
 from duchenne.training.errors import TrainingError
@@ -51,3 +52,9 @@ def precision_of(compute: Compute, device: torch.device) -> Precision:
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     """The context in which a forward pass runs."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def layout_of(compute: Compute, network: nn.Module) -> torch.memory_format:
+    """How a network's weights and inputs lie in memory: channels-last is for images, clips have a dimension more."""
+    images = getattr(network, "takes", "image") != "clip"
+    return torch.channels_last if compute.channels_last and images else torch.contiguous_format

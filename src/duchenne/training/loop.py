@@ -8,40 +8,34 @@ from its last whole epoch ends with the same weights, bit for bit, as one that w
 from __future__ import annotations
 
 import logging
-import math
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs, set_seed
-from sklearn.metrics import accuracy_score, f1_score, recall_score
-from timm.data import resolve_model_data_config
 from timm.utils import ModelEmaV3
-from torch import Tensor, nn
-from torch.utils.data import DataLoader
-from torchvision.transforms import v2
 from tqdm import tqdm
 
-from duchenne.catalog import Compute, Variant
+from duchenne.catalog import Compute, Recipe, Variant
 from duchenne.faces import FaceStore
-from duchenne.training.augment import transform
 from duchenne.training.checkpoint import Checkpoints, fingerprint
-from duchenne.training.data import Draws, FaceImages, loader
-from duchenne.training.device import Precision, autocast, device_of, precision_of
+from duchenne.training.data import Draws, loader
+from duchenne.training.device import device_of, layout_of, precision_of
 from duchenne.training.errors import TrainingError
-from duchenne.training.optim import create_optimizer, learning_rate
-from duchenne.training.sam import ascended
+from duchenne.training.inputs import au_centres, inputs
+from duchenne.training.measure import METRICS, measure, score
+from duchenne.training.optim import create_optimizer
+from duchenne.training.steps import Pretext, Steps
 from duchenne.training.trained import create, initialise, make_card
 
 log = logging.getLogger(__name__)
-
-METRICS = ("loss", "war", "uar", "uf1")
 
 
 def train_fold(
@@ -54,6 +48,7 @@ def train_fold(
     work: Path,
     compute: Compute,
     init: Path | None = None,
+    landmarks: Path | None = None,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
 ) -> None:
     """Train one network and leave ``weights.safetensors``, ``card.json`` and ``history.csv`` in ``out``.
@@ -65,19 +60,25 @@ def train_fold(
     part, among equals the one with the lower loss, then the earlier. ``test`` is what the official scripts do; its
     figures are optimistic. With EMA the averaged weights are measured and kept.
 
-    Columns of the history: ``lr`` of the epoch's last step; ``train_loss`` and ``train_war`` over the augmented images
-    as they came, before the step each took part in (under SAM the first pass; with mixup against the heavier label);
-    ``val_*`` and, with selection ``test``, ``test_*``: plain cross-entropy, WAR, UAR and UF1 after the epoch;
-    ``seconds`` of the whole epoch; ``images_per_second`` of its training.
+    ``pretrain_epochs`` come first, with an optimiser of their own at a constant lr: what the network's
+    ``pretraining_loss`` teaches it about the training part without labels. Their history is ``pretraining.csv``.
+
+    Columns of the history: ``lr`` of the epoch's last step; ``train_loss``, ``train_war`` and ``train_<name>`` of the
+    further losses that the network adds to the first, over the augmented samples as they came, before the step each
+    took part in (under SAM the first pass; with mixup against the heavier label); ``val_*`` and, with selection
+    ``test``, ``test_*``: plain cross-entropy, WAR, UAR and UF1 after the epoch; ``seconds`` of the whole epoch;
+    ``images_per_second`` of its training (clips or pairs, where the network takes such).
 
     Args:
         variant: what to train; its dataset and protocol are not looked at.
         classes: class names in the order of the labels.
         fold: number of the fold, from 1; for the card and the progress bar.
-        samples: columns sample, label and part (train, val or test) of this fold alone; ``store`` has a face of each.
+        samples: columns sample, label and part (train, val or test) of this fold alone, for pairs also onset and apex;
+            ``store`` has a face of each.
         out: folder of the result; replaced.
         work: folder of this fold's resumable state.
         init: folder of a trained fold to start from, instead of ``variant.model.pretrained``.
+        landmarks: of the dataset, from which a network with regions at mean places (``set_au_centers``) is told them.
         on_epoch: called with each row of the history that is trained now.
 
     Raises:
@@ -87,192 +88,134 @@ def train_fold(
     parts = _parts(samples, store, len(classes), variant.selection)
     device = device_of(compute)
     precision = precision_of(compute, device)
-    keep = Checkpoints(work, fingerprint(variant, classes, samples, store, init, precision))
-    if compute.device != "auto":
-        os.environ["ACCELERATE_TORCH_DEVICE"] = compute.device  # accelerate has no argument for it
-    accelerator = Accelerator(
-        cpu=device.type == "cpu",
-        mixed_precision="no",  # ours to choose, as in predict; accelerate would fix it for the whole process
-        dataloader_config=DataLoaderConfiguration(split_batches=True),
-        rng_types=[],  # ours are functions of the seed: there is nothing to synchronise
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],  # ballast gets no gradient
-    )
+    accelerator = _accelerator(compute, device)
     main = accelerator.is_main_process
+
+    torch.backends.cudnn.deterministic = True
+    set_seed(variant.seed)
+    network = create(variant.model.architecture, variant.model.options, classes)
+    if recipe.pretrain_epochs and not hasattr(network, "pretraining_loss"):
+        raise TrainingError(f"{variant.model.architecture} learns nothing without labels: leave pretrain_epochs out")
+    names = parts["train"]["sample"].tolist()
+    centres = au_centres(landmarks, store, names) if hasattr(network, "set_au_centers") else None
+    keep = Checkpoints(work, fingerprint(variant, classes, samples, store, init, precision, centres))
     if keep.finished():
         log.info("fold %d is finished, its result is taken from %s", fold, work)
         if main:
             keep.publish(out)
         return
 
-    torch.backends.cudnn.deterministic = True
-    set_seed(variant.seed)
-    network = create(variant.model.architecture, variant.model.options, classes)
     initialise(network, variant, classes, init)
-    layout = torch.channels_last if compute.channels_last else torch.contiguous_format
+    if centres is not None:
+        network.set_au_centers(centres)
+    layout = layout_of(compute, network)
     network.to(accelerator.device, memory_format=layout)
     average = ModelEmaV3(network, recipe.ema_decay, use_warmup=True) if recipe.ema_decay else None
     reported = average.module if average else network
-    optimizer = create_optimizer(recipe, network.parameters())
-    criterion = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
-    mix = v2.MixUp(alpha=recipe.mixup, num_classes=len(classes)) if recipe.mixup else None
-    # In SAM's second pass a landmark branch that normalises by fixed statistics would give the same maps again.
-    reuse = recipe.sam_rho is not None and getattr(network, "landmark_bn_frozen", False)
-
-    data = resolve_model_data_config(network)
-    faces = {
-        part: FaceImages(store, rows, transform(data, recipe.augment if part == "train" else None))
-        for part, rows in parts.items()
-    }
-    draws = Draws(parts["train"]["label"], recipe.batch_size, recipe.sampler == "balanced", variant.seed)
     if compute.compile:
         network.compile()
-    model = accelerator.prepare(network)
-    batches = accelerator.prepare(loader(faces["train"], recipe.batch_size, compute, draws))
+
+    labels = parts["train"]["label"]
+    draws = Draws(labels, recipe.batch_size, recipe.sampler == "balanced", variant.seed, recipe.drop_last)
+    faces = inputs(network, store, parts["train"], recipe, train=True)
+    batches = accelerator.prepare(loader(faces, recipe.batch_size, compute, draws))
     measured = ["val", "test"] if variant.selection == "test" else ["val"]
     held_out = {
-        part: accelerator.prepare(loader(faces[part], recipe.eval_batch_size, compute))
+        part: accelerator.prepare(loader(inputs(network, store, parts[part], recipe), recipe.eval_batch_size, compute))
         for part in measured
-        if part in faces
+        if part in parts
     }
+    steps = partial(Steps, accelerator, recipe, network, batches, names, len(classes), layout, precision)
 
-    epoch, selected, best, history = 0, 0, None, []
-    if state := keep.resume(accelerator.device):
-        epoch, selected, best, history = (state[name] for name in ("epoch", "selected", "best", "history"))
-        network.load_state_dict(state["network"])
-        optimizer.load_state_dict(state["optimizer"])
+    state: dict[str, Any] = {"epoch": 0, "selected": 0, "best": None, "history": [], "pretraining": []}
+    if saved := keep.resume(accelerator.device):
+        state = {name: saved[name] for name in state}
+        network.load_state_dict(saved["network"])
         if average:
-            average.module.load_state_dict(state["average"])
-        log.info("fold %d goes on after epoch %d", fold, epoch)
+            average.module.load_state_dict(saved["average"])
+        log.info("fold %d goes on after %d epochs", fold, len(state["pretraining"]) + state["epoch"])
 
-    def backward(images: Tensor, target: Tensor, maps: tuple) -> tuple[Tensor, Tensor]:
-        with autocast(device, precision):
-            logits = model(images, *maps)
-            loss = criterion(logits, target)
-        accelerator.backward(loss)
-        return loss.detach(), logits.detach()
+    def progress(what: str, epochs: int, done: int) -> tqdm:
+        total, initial = epochs * len(draws), done * len(draws)
+        # without smoothing the remaining time counts the measuring between epochs in
+        return tqdm(desc=what, total=total, initial=initial, unit="sample", smoothing=0, disable=not main)
 
-    bar = tqdm(
-        desc=f"fold {fold}",
-        total=recipe.epochs * len(draws),
-        initial=epoch * len(draws),
-        unit="image",
-        smoothing=0,  # the remaining time counts the measuring between epochs in
-        disable=not main,
-    )
-    while epoch < recipe.epochs:
-        began = time.perf_counter()
+    def begin(epoch: int) -> None:
         set_seed(_epoch_seed(variant.seed, epoch), device_specific=True)
         batches.set_epoch(epoch)
-        model.train()
-        losses, hits = [], []
-        for step, (images, target, rows) in enumerate(batches, epoch * len(batches)):
-            lr = learning_rate(recipe, step, len(batches))
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            if mix:
-                images, target = mix(images, target)
-            images = images.to(memory_format=layout)
-            with autocast(device, precision):
-                maps = (network.landmark_maps(images),) if reuse else ()
 
-            loss, logits = backward(images, target, maps)
-            finite = loss.isfinite()
-            if recipe.sam_rho:
-                with ascended(network.parameters(), recipe.sam_rho):
-                    finite &= backward(images, target, maps)[0].isfinite()
-            if not finite:
-                names = ", ".join(parts["train"]["sample"].iloc[rows.tolist()])
-                raise TrainingError(
-                    f"the loss is not finite in epoch {epoch + 1}, step {step + 1}, lr {lr:g}: lower the lr or look "
-                    f"at the samples {names}. What the epochs before learnt is kept in {work}."
-                )
-            if recipe.clip_grad:
-                nn.utils.clip_grad_norm_(network.parameters(), recipe.clip_grad)
-            optimizer.step()
-            optimizer.zero_grad()
-            if average:
-                average.update(network, step)
+    def save(optimizer: torch.optim.Optimizer, chosen: bool) -> None:
+        weights = {"network": network.state_dict(), "average": average.module.state_dict() if average else None}
+        keep.save(state | weights | {"optimizer": optimizer.state_dict()}, reported.state_dict() if chosen else None)
 
-            labels = target if target.ndim == 1 else target.argmax(1)
-            losses.append(accelerator.gather(loss.expand(len(images))))
-            hits.append(accelerator.gather(logits.argmax(1) == labels))
-            bar.update(len(hits[-1]))
+    done = len(state["pretraining"])
+    if done < recipe.pretrain_epochs:
+        optimizer = create_optimizer(recipe, network.parameters())
+        if saved:
+            optimizer.load_state_dict(saved["optimizer"])
+        pretext = steps(accelerator.prepare(Pretext(network)), optimizer)
+        with progress(f"fold {fold} without labels", recipe.pretrain_epochs, done) as bar:
+            for epoch in range(done, recipe.pretrain_epochs):
+                began = time.perf_counter()
+                begin(recipe.epochs + epoch)  # other draws than those of the epochs with labels
+                row = {"epoch": epoch + 1, **pretext.epoch_without_labels(epoch, bar)}
+                state["pretraining"].append(row | {"seconds": time.perf_counter() - began})
+                if main:
+                    save(optimizer, chosen=False)
 
-        epoch += 1
-        row = {"epoch": epoch, "lr": lr}
-        row |= {"train_loss": torch.cat(losses).mean().item(), "train_war": torch.cat(hits).float().mean().item()}
-        speed = len(draws) / (time.perf_counter() - began)
-        for part in measured:
-            scores = _measure(accelerator, reported, held_out[part], layout, precision) if part in held_out else {}
-            row |= {f"{part}_{name}": scores.get(name, float("nan")) for name in METRICS}
-        row |= {"seconds": time.perf_counter() - began, "images_per_second": speed}
-        history.append(row)
+    optimizer = create_optimizer(recipe, network.parameters())
+    if state["epoch"]:
+        optimizer.load_state_dict(saved["optimizer"])
+    training = steps(accelerator.prepare(network), optimizer, average)
+    history = state["history"]
+    with progress(f"fold {fold}", recipe.epochs, state["epoch"]) as bar:
+        while not _ended(history, recipe):
+            began = time.perf_counter()
+            begin(state["epoch"])
+            row = {"epoch": state["epoch"] + 1, **training.epoch(state["epoch"], bar)}
+            speed = len(draws) / (time.perf_counter() - began)
+            for part in measured:
+                if part in held_out:
+                    scores = measure(accelerator, reported, held_out[part], layout, precision)
+                else:
+                    scores = dict.fromkeys(METRICS, float("nan"))
+                row |= {f"{part}_{name}": value for name, value in scores.items()}
+            row |= {"seconds": time.perf_counter() - began, "images_per_second": speed}
+            history.append(row)
+            state["epoch"] += 1
 
-        score = _score(row, variant)
-        chosen = epoch == recipe.epochs if score is None else best is None or score > best
-        if chosen:
-            selected, best = epoch, score
-        if main:
-            state = {
-                "epoch": epoch,
-                "selected": selected,
-                "best": best,
-                "history": history,
-                "network": network.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "average": average.module.state_dict() if average else None,
-            }
-            keep.save(state, reported.state_dict() if chosen else None)
-            if on_epoch:
-                on_epoch(row)
-    bar.close()
+            reached = score(row, variant)
+            chosen = _ended(history, recipe) if reached is None else state["best"] is None or reached > state["best"]
+            if chosen:
+                state |= {"selected": state["epoch"], "best": reached}
+            if main:
+                save(optimizer, chosen)
+                if on_epoch:
+                    on_epoch(row)
 
     if main:
-        keep.finish(make_card(network, variant, classes, fold, samples, store, precision, selected), selected)
+        card = make_card(network, variant, classes, fold, samples, store, precision, state["selected"])
+        keep.finish(card, state["selected"])
         keep.publish(out)
     accelerator.wait_for_everyone()
 
 
-@torch.no_grad()
-def _measure(
-    accelerator: Accelerator,
-    network: nn.Module,
-    batches: DataLoader,
-    layout: torch.memory_format,
-    precision: Precision,
-) -> dict[str, float]:
-    """Cross-entropy, WAR, UAR and UF1 of a network over a part."""
-    network.eval()
-    logits, labels = [], []
-    for images, target, _ in batches:
-        with autocast(accelerator.device, precision):
-            output = network(images.to(memory_format=layout))
-        output, target = accelerator.gather_for_metrics((output, target))
-        logits.append(output.float().cpu())
-        labels.append(target.cpu())
-    logits, labels = torch.cat(logits), torch.cat(labels)
-    predicted, present = logits.argmax(1), labels.unique().tolist()
-    return {
-        "loss": F.cross_entropy(logits, labels).item(),
-        "war": accuracy_score(labels, predicted),
-        "uar": recall_score(labels, predicted, labels=present, average="macro"),
-        "uf1": f1_score(labels, predicted, labels=present, average="macro"),
-    }
+def _accelerator(compute: Compute, device: torch.device) -> Accelerator:
+    if compute.device != "auto":
+        os.environ["ACCELERATE_TORCH_DEVICE"] = compute.device  # accelerate has no argument for it
+    return Accelerator(
+        cpu=device.type == "cpu",
+        mixed_precision="no",  # ours to choose, as in predict; accelerate would fix it for the whole process
+        dataloader_config=DataLoaderConfiguration(split_batches=True),
+        rng_types=[],  # ours are functions of the seed: there is nothing to synchronise
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],  # ballast gets no gradient
+    )
 
 
-def _score(row: dict[str, float], variant: Variant) -> list[float] | None:
-    """What the best epoch has most of: the monitored figure, then a low loss; None when the last epoch is kept.
-
-    Raises:
-        TrainingError: the loss is not finite, so that epochs cannot be compared.
-    """
-    if variant.selection == "last":
-        return None
-    loss = row[f"{variant.selection}_loss"]
-    if not math.isfinite(loss):
-        raise TrainingError(f"the {variant.selection} loss is {loss} after epoch {row['epoch']}: lower the lr")
-    figure = row[f"{variant.selection}_{variant.monitor}"]
-    return [-loss if variant.monitor == "loss" else figure, -loss]
+def _ended(history: list[dict[str, float]], recipe: Recipe) -> bool:
+    """Whether the last epoch is over, or the one before was good enough in validation."""
+    enough = recipe.early_stop_above
+    return len(history) == recipe.epochs or bool(history and enough and history[-1]["val_war"] > enough)
 
 
 def _epoch_seed(seed: int, epoch: int) -> int:

@@ -47,7 +47,32 @@ def _constant(recipe: Recipe, step: int, per_epoch: int) -> float:
     return 1.0
 
 
-SCHEDULES = {"exponential": _exponential, "cosine": _cosine, "one_cycle": _one_cycle, "constant": _constant}
+def _warmup_cosine(recipe: Recipe, step: int, per_epoch: int) -> float:
+    warm = recipe.warmup_epochs * per_epoch
+    if step < warm:
+        return 0.01 + 0.99 * step / warm
+    return (1 + math.cos(math.pi * (step - warm) / (recipe.epochs * per_epoch - warm))) / 2
+
+
+def _ifdd(recipe: Recipe, step: int, per_epoch: int) -> float:
+    def half_cosine(epoch: int, begin: int, high: float, low: float) -> float:
+        return low + (high - low) * (1 + math.cos(math.pi * (epoch - begin) / (recipe.epochs - begin))) / 2
+
+    epoch, warm = step // per_epoch, recipe.warmup_epochs
+    if epoch < warm:
+        target = half_cosine(warm, 1, 1e-4, 1e-6)  # by that function's own defaults, whatever the recipe says
+        return (1e-6 + epoch * (target - 1e-6) / warm) / recipe.lr
+    return half_cosine(epoch, warm, 1.0, 0.01)
+
+
+SCHEDULES = {
+    "exponential": _exponential,
+    "cosine": _cosine,
+    "one_cycle": _one_cycle,
+    "constant": _constant,
+    "warmup_cosine": _warmup_cosine,
+    "ifdd": _ifdd,
+}
 
 
 def learning_rate(recipe: Recipe, step: int, per_epoch: int) -> float:
@@ -57,7 +82,14 @@ def learning_rate(recipe: Recipe, step: int, per_epoch: int) -> float:
     - ``cosine``: from ``lr`` towards 0 by half a cosine over all steps (CosineAnnealingLR, stepped per batch);
     - ``one_cycle``: up from ``lr`` / 25 during the first 30 % of the steps, then down to ``lr`` / 250,000, both along
       a cosine: OneCycleLR with its default shape. Smith, Topin: https://arxiv.org/abs/1708.07120;
-    - ``constant``.
+    - ``constant``;
+    - ``warmup_cosine``: up from ``lr`` / 100 in a straight line during ``warmup_epochs``, then from ``lr`` towards 0 by
+      half a cosine (LinearLR, then CosineAnnealingLR, stepped per batch). With an ``lr`` of 1e-4 and 10 epochs this is
+      IFDD as the paper has it;
+    - ``ifdd``: IFDD as its official code has it (core/utils/cos_lr.py), set once an epoch. ``lr`` is what is left of
+      the code's 1e-4 after its scaling by batch size / 32: 5e-5 for 16. It falls to ``lr`` / 100 by half a cosine after
+      ``warmup_epochs``, in which the rate rises from 1e-6 in a straight line not towards ``lr`` but towards 9.8e-5
+      (at 10 of 100 epochs): there the code calls its function without the scaled rate.
 
     A function of the step and nothing else, so a resumed training has no scheduler state to restore.
     """

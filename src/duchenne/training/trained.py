@@ -19,13 +19,13 @@ from torch import nn
 from tqdm import tqdm
 
 from duchenne import models
-from duchenne.catalog import Compute, Variant
+from duchenne.catalog import Compute, Recipe, Variant
 from duchenne.faces import FaceStore
-from duchenne.training.augment import transform
 from duchenne.training.checkpoint import code_version
-from duchenne.training.data import FaceImages, loader
-from duchenne.training.device import Precision, autocast, device_of, precision_of
+from duchenne.training.data import loader, over_views
+from duchenne.training.device import Precision, autocast, device_of, layout_of, precision_of
 from duchenne.training.errors import TrainingError
+from duchenne.training.inputs import inputs
 
 log = logging.getLogger(__name__)
 
@@ -67,9 +67,13 @@ def make_card(
     samples: pd.DataFrame,
     store: FaceStore,
     precision: Precision,
-    selected: int,
+    selected: int | None,
 ) -> dict[str, Any]:
-    """All that must be known to use weights and to say where they come from."""
+    """All that must be known to use weights and to say where they come from.
+
+    Args:
+        selected: the epoch whose weights these are; None for published ones.
+    """
     data = resolve_model_data_config(network)
     split = samples.sort_values("sample")[["sample", "part"]].to_csv(index=False)
     return {
@@ -126,32 +130,38 @@ def load_trained(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
 
 @torch.inference_mode()
 def predict(
-    model: nn.Module, store: FaceStore, samples: list[str], card: dict[str, Any], compute: Compute
+    model: nn.Module, store: FaceStore, samples: pd.DataFrame, card: dict[str, Any], compute: Compute
 ) -> tuple[np.ndarray, np.ndarray]:
     """Logits float32 (N, classes) and features float32 (N, F), in the order of ``samples``.
 
-    Features are the input of the last layer.
+    Features are the input of the last layer. Both are the mean over the views of a clip, where it has several.
+
+    Args:
+        samples: column sample; for pairs also onset and apex.
 
     Raises:
         TrainingError: the store holds other faces than the network was trained on, or lacks a sample.
     """
     if store.meta != card["alignment"]:
         raise TrainingError(f"the faces were aligned as {store.meta}, the network knows {card['alignment']}")
-    if missing := [sample for sample in samples if sample not in store]:
+    if missing := [sample for sample in samples["sample"] if sample not in store]:
         raise TrainingError(f"{len(missing)} samples have no face in the store, the first is {missing[0]!r}")
     device = device_of(compute)
     precision = precision_of(compute, device)
-    layout = torch.channels_last if compute.channels_last else torch.contiguous_format
+    layout = layout_of(compute, model)
     model = model.to(device, memory_format=layout).eval()
-    faces = FaceImages(store, pd.DataFrame({"sample": samples, "label": 0}), transform(card))
-    logits, features = [], []
-    with tqdm(total=len(samples), desc="predict", unit="image") as bar:
-        for images, _, _ in loader(faces, card["variant"]["recipe"]["eval_batch_size"], compute):
+    recipe = Recipe.model_validate(card["variant"]["recipe"])
+    faces = inputs(model, store, samples.assign(label=0), recipe)
+    logits, features, places = [], [], []
+    with tqdm(total=len(faces), desc="predict", unit="view") as bar:
+        for x, _, rows in loader(faces, recipe.eval_batch_size, compute):
             with autocast(device, precision):
-                last = model.forward_features(images.to(device, memory_format=layout))
+                last = model.forward_features(x.to(device, memory_format=layout))
                 logits.append(model.forward_head(last).float().cpu())
                 # timm's networks return maps, which their head pools
                 pooled = last if last.ndim == 2 else model.forward_head(last, pre_logits=True)
             features.append(pooled.float().cpu())
-            bar.update(len(images))
-    return torch.cat(logits).numpy(), torch.cat(features).numpy()
+            places.append(rows)
+            bar.update(len(x))
+    rows = torch.cat(places)
+    return over_views(torch.cat(logits), rows).numpy(), over_views(torch.cat(features), rows).numpy()

@@ -6,6 +6,7 @@ https://arxiv.org/abs/2301.12149) use it.
 """
 
 import re
+from itertools import accumulate, chain
 
 from torch import Tensor, nn
 
@@ -48,33 +49,47 @@ class Unit(nn.Module):
 
 
 class IR50(nn.Module):
-    """Three stages of residual units; the official state dict of POSTER++ (304 entries).
+    """Three stages of residual units; the official state dict (304 entries).
 
     Ballast: ``output_layer`` (12,847,616 parameters) is the embedding head of the face recogniser. It expects a
     fourth stage that does not exist here, so it never runs; it is kept because official files hold it.
+
+    Args:
+        split_stages: name the units by stage, ``body1.0`` to ``body3.13``, as POSTER++ does, else in a row,
+            ``body.0`` to ``body.20``, as POSTER and the published ``ir50.pth`` do.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, split_stages: bool) -> None:
         super().__init__()
         self.input_layer = nn.Sequential(nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.PReLU(64))
         in_channels = 64
-        for number, (units, channels) in enumerate(STAGES, 1):
-            stage = [Unit(in_channels, channels, 2), *(Unit(channels, channels, 1) for _ in range(units - 1))]
-            self.add_module(f"body{number}", nn.Sequential(*stage))
+        stages = []
+        for units, channels in STAGES:
+            stages.append([Unit(in_channels, channels, 2), *(Unit(channels, channels, 1) for _ in range(units - 1))])
             in_channels = channels
+        self.split_stages = split_stages
+        if split_stages:
+            self.body1, self.body2, self.body3 = (nn.Sequential(*stage) for stage in stages)
+        else:
+            self.body = nn.Sequential(*chain(*stages))
         self.output_layer = nn.Sequential(
             nn.BatchNorm2d(512), nn.Dropout(0.0), nn.Flatten(), nn.Linear(512 * 7 * 7, 512), nn.BatchNorm1d(512)
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Normalised images (B, 3, 112, 112) -> maps (B, 64, 56, 56), (B, 128, 28, 28), (B, 256, 14, 14)."""
-        first = self.body1(self.input_layer(x))
-        second = self.body2(first)
-        return first, second, self.body3(second)
+        if self.split_stages:
+            stage1, stage2, stage3 = self.body1, self.body2, self.body3
+        else:
+            end1, end2, _ = accumulate(units for units, _ in STAGES)
+            stage1, stage2, stage3 = self.body[:end1], self.body[end1:end2], self.body[end2:]
+        first = stage1(self.input_layer(x))
+        second = stage2(first)
+        return first, second, stage3(second)
 
 
 def split_body(name: str) -> str:
-    """The POSTER++ name of a state-dict entry: ``body.N`` of POSTER and of ``ir50.pth`` becomes ``bodyS.n``.
+    """The name of a state-dict entry by stage: ``body.N`` of POSTER and of ``ir50.pth`` becomes POSTER++'s ``bodyS.n``.
 
     >>> split_body("ir_back.body.7.res_layer.0.weight")
     'ir_back.body3.0.res_layer.0.weight'

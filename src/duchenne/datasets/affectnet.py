@@ -1,0 +1,199 @@
+"""AffectNet (Mollahosseini, Hasani and Mahoor, 2017), manually annotated images: four ways in which it is handed on.
+
+- ``train_set/{images,annotations}``, ``val_set/...``: faces cropped to 224 x 224, one ``<id>_exp.npy`` an image;
+- ``Manually_Annotated_file_lists/{training,validation}.csv``: whole pictures with face boxes (``faces.mode: boxes``);
+- ``train_set/train_annotations_7class.txt`` (or 8), ``valid_set/valid_...``: the lists that POSTER's code reads;
+- ``train/<class>``, ``valid/<class>``: the tree that POSTER++'s code reads.
+
+The labels of the test images are not public: the owners' validation part is what papers test on, and our ``test``.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import os
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from duchenne.catalog import Dataset
+from duchenne.datasets.evaluation_tree import find_parts, read_parts
+from duchenne.datasets.find import find_file, find_folder, join, lists_of, media_names
+from duchenne.datasets.listing import Listing
+from duchenne.datasets.problems import UnreadableError
+from duchenne.datasets.tables import read_list
+
+PARTS = {"train": ("trainset",), "test": ("valset", "validset", "validationset")}
+CSV = {"train": "training", "test": "validation"}
+COLUMNS = ("subDirectory_filePath", "face_x", "face_y", "face_width", "face_height", "expression")
+AFFECT = ("valence", "arousal")
+_LARGEST = 4096  # bytes read of an annotation file, which has about 140
+NO_VALUE = -2
+"""Of valence and arousal."""
+
+
+def read(config: Dataset) -> Listing:
+    """List the images of whichever release is there.
+
+    Raises:
+        UnreadableError: none is; or one of its files is missing or cannot be read.
+    """
+    if find_file(lists_of(config), "training", (".csv",)):
+        return _csv_release(config)
+    if _part(config.root, "train"):
+        return _cropped_release(config)
+    if top := find_parts(config.root):
+        listing = read_parts(config.root, top)
+        listing.rows["sample"] = "affectnet/" + listing.rows["path"].str.rpartition(".")[0]
+        return listing
+    expected = "train_set/images, Manually_Annotated_file_lists/training.csv or train/<class>"
+    raise UnreadableError(config.root, f"there is none of {expected}: unpack AffectNet here")
+
+
+def _part(root: Path, part: str) -> str | None:
+    return next(filter(None, (find_folder(root, name, "images") for name in PARTS[part])), None)
+
+
+def _cropped_release(config: Dataset) -> Listing:
+    listing = Listing(pd.DataFrame(), str(config.root), unit="line")
+    tables = []
+    for part in PARTS:
+        images = _part(config.root, part)
+        if images is None:
+            raise UnreadableError(config.root, "there is train_set/images, but no val_set/images or valid_set/images")
+        annotations = config.root / Path(images).parent / "annotations"
+        there = {name.rpartition(".")[0]: name for name in media_names(config.root / images)}
+        codes = _npy_codes(annotations) if annotations.is_dir() else _listed_codes(config, images, part)
+        table = pd.DataFrame(codes, columns=["row", "id", "label"])
+        table["path"] = [join(images, there.pop(name, f"{name}.jpg")) for name in table["id"]]
+        tables.append(table.assign(split=part, sample=f"affectnet/{part}/" + table["id"]).drop(columns="id"))
+        how = "annotations of one .npy file an image" if annotations.is_dir() else "POSTER's text list"
+        listing.findings.recognised.append(f"{part} part in {Path(images).parent}: cropped faces, {how}")
+        listing.findings.extra += sorted(join(images, name) for name in there.values())
+    listing.rows = pd.concat(tables, ignore_index=True).astype({"row": "Int64"})
+    return listing
+
+
+def _npy_codes(folder: Path) -> Iterator[tuple[None, str, str]]:
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if entry.name.endswith("_exp.npy"))
+    for name in tqdm(names, desc=f"annotations of {folder.parent.name}", unit="file", delay=3, leave=False):
+        yield None, name.removesuffix("_exp.npy"), str(read_code(f"{folder}/{name}"))
+
+
+def read_code(path: str) -> int:
+    """The whole number in an ``_exp.npy`` file: one value, a number or its text.
+
+    ``numpy.load`` parses every header anew, and would unpickle objects if it were let. The files of a class are alike,
+    byte for byte, so that nearly all of them are only read.
+
+    Raises:
+        UnreadableError: the file holds anything else.
+    """
+    with io.FileIO(path) as file:
+        data = file.read(_LARGEST)
+    try:
+        return _code(data)
+    except (ValueError, IndexError, SyntaxError) as error:
+        raise UnreadableError(path, f"holds no expression code: {error}") from None
+
+
+@lru_cache(maxsize=64)
+def _code(data: bytes) -> int:
+    if data[:6] != b"\x93NUMPY":
+        raise ValueError("no .npy file")
+    length, start = (2, 10) if data[6] == 1 else (4, 12)
+    start += int.from_bytes(data[8 : 8 + length], "little")
+    header = data[data.index(b"{") : start].decode("latin-1").strip()
+    kind = np.dtype(ast.literal_eval(header)["descr"])
+    if kind.hasobject:
+        raise ValueError("a pickled object, which is not opened")
+    if len(data) != start + kind.itemsize:
+        raise ValueError(f"{len(data) - start} bytes of values, expected one of {kind.itemsize}")
+    value = float(np.frombuffer(data, kind, offset=start)[0])
+    if value % 1:
+        raise ValueError(f"{value} is no whole number")
+    return int(value)
+
+
+def _listed_codes(config: Dataset, images: str, part: str) -> Iterator[tuple[int, str, str]]:
+    """POSTER's own lists name one part for one number of classes: ``<id>.jpg <code>``."""
+    ending = f"annotations{len(config.classes)}class"
+    folder = config.root / Path(images).parent
+    stem = ("train", "valid", "val")[0 if part == "train" else 1 :]
+    path = next(filter(None, (find_file(folder, name + ending, (".txt",)) for name in stem)), None)
+    if path is None:
+        name = f"{'train' if part == 'train' else 'valid'}_annotations_{len(config.classes)}class.txt"
+        raise UnreadableError(folder, f"there is neither a folder annotations nor {name}")
+    for row, name, code in read_list(path, ["name", "label"]).itertuples(index=False):
+        yield row, name.rpartition(".")[0], code
+
+
+def _csv_release(config: Dataset) -> Listing:
+    media = find_folder(config.root, "manuallyannotatedimages")
+    if media is None:
+        raise UnreadableError(config.root, "there is no folder Manually_Annotated_Images: unpack all its parts here")
+    lists, tables = lists_of(config), []
+    for part, stem in CSV.items():
+        path = find_file(lists, stem, (".csv",))
+        if path is None:
+            raise UnreadableError(lists, f"there is no {stem}.csv")
+        tables.append(_csv_part(path, media).assign(split=part))
+    listing = Listing(pd.concat(tables, ignore_index=True), str(lists), unit="line")
+    listing.findings.edition = "csv"
+    listing.findings.recognised += [
+        "lists training.csv and validation.csv: whole pictures with face boxes (set faces.mode: boxes)",
+        f"pictures in {media}",
+    ]
+    return listing
+
+
+def _csv_part(path: Path, media: str) -> pd.DataFrame:
+    """Pandas' own parser: the 136 landmarks of each row make files of hundreds of megabytes."""
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            header = file.readline()
+        delimiter = max(",;\t", key=header.count)
+        names = {name.strip().strip('"'): i for i, name in enumerate(header.split(delimiter))}
+        if missing := [name for name in COLUMNS if name not in names]:
+            problem = f"the column {missing[0]!r} is missing (there are: {', '.join(names).strip()})"
+            raise UnreadableError(path, problem, missing[0])
+        known = [name for name in (*COLUMNS, *AFFECT) if name in names]
+        table = pd.read_csv(
+            path, usecols=[names[name] for name in known], dtype="str", encoding="utf-8-sig", sep=delimiter,
+            skipinitialspace=True, skip_blank_lines=False,
+        )  # fmt: skip
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise UnreadableError(path, f"is no comma-separated table: {error}") from None
+    table.columns = table.columns.str.strip()
+    table["row"] = range(2, len(table) + 2)
+    table = table[table["subDirectory_filePath"].notna()]
+    x, y, width, height = (pd.to_numeric(table[name], errors="coerce") for name in COLUMNS[1:5])
+    name = table["subDirectory_filePath"].str.strip().str.replace("\\", "/")
+    rows = pd.DataFrame(
+        {
+            "row": table["row"],
+            "sample": "affectnet/" + name,
+            "path": media + "/" + name,
+            "label": table["expression"],
+            "factors": _factors(table),
+        }
+    )
+    box = {"x0": x, "y0": y, "x1": x + width, "y1": y + height}
+    return rows.assign(**{name: values.astype("str").where(values.notna()) for name, values in box.items()})
+
+
+def _factors(table: pd.DataFrame) -> pd.Series:
+    """Valence and arousal as JSON, without the mark of no value."""
+    texts = []
+    for name in AFFECT:
+        values = pd.to_numeric(table.get(name, pd.Series(np.nan, table.index)), errors="coerce")
+        known = values.notna() & (values != NO_VALUE)
+        texts.append((f'"{name}": ' + values.astype("str")).where(known, ""))
+    joined = (texts[0] + "," + texts[1]).str.strip(",")
+    return ("{" + joined + "}").where(joined != "", None)

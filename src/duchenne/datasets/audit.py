@@ -1,0 +1,103 @@
+"""Is a dataset complete? What was found beside what its owners' lists hold (``expected.yaml``)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+from ruamel.yaml import YAML
+
+from duchenne.catalog import Dataset
+from duchenne.datasets.index import Index, summarise
+
+
+class Comparison(NamedTuple):
+    """One number or digest: what there is, and what there should be."""
+
+    what: str
+    found: int | str
+    expected: int | str
+    verdict: str
+    """``ok``; ``differs``; ``about`` (nobody knows exactly); ``other list`` (a digest, the counts decide)."""
+
+
+def expectation(config: Dataset, edition: str = "") -> dict[str, Any]:
+    """The block of ``expected.yaml`` for a dataset's label set and edition; empty where there is none."""
+    known = YAML(typ="safe", pure=True).load(Path(__file__).with_name("expected.yaml"))
+    return known.get(f"{config.label_set}/{edition}") or known.get(config.label_set) or {}
+
+
+def compare(index: Index, config: Dataset) -> list[Comparison]:
+    """Every published number beside the one found."""
+    expected = expectation(config, index.findings.edition)
+    differs = "about" if expected.get("about") else "differs"
+    return [
+        Comparison(what, found, should, "ok" if found == should else differs)
+        for what, found, should in _counts(index.rows, expected)
+    ] + [
+        Comparison(f"digest of {name}", found, should, "ok" if found == should else "other list")
+        for name, should in expected.get("digests", {}).items()
+        if (found := index.findings.digests.get(name, "none"))
+    ]
+
+
+def audit(index: Index, config: Dataset) -> dict[str, object]:
+    """The summary of an index and whether the dataset is complete; JSON can hold all of it.
+
+    A dataset is complete when no row is wrong, no file is missing and no published count differs.
+    """
+    comparisons = compare(index, config)
+    findings = index.findings
+    lost = index.problems[(index.problems["column"] == "path") & index.problems["path"].ne("")]
+    return {
+        "root": str(config.root),
+        **summarise(index),
+        "label set": config.label_set,
+        "recognised": findings.recognised,
+        "source of the counts": expectation(config, findings.edition).get("source"),
+        "comparisons": [item._asdict() for item in comparisons],
+        "missing or damaged files": lost["path"].tolist() + findings.missing,
+        "files no list names": findings.extra,
+        "oddities": [dict(zip(("row", "column", "path", "oddity", "done"), n, strict=True)) for n in findings.notes],
+        "complete": index.problems.empty
+        and not findings.missing
+        and all(item.verdict != "differs" for item in comparisons),
+    }
+
+
+def _counts(rows: pd.DataFrame, expected: dict[str, Any]) -> Iterator[tuple[str, int, int]]:
+    """(what, found, expected) of every count that ``expected`` has."""
+    emotions = rows["emotion"]
+    if classes := expected.get("classes"):
+        yield "samples", len(rows), sum(classes.values())
+        yield from _each("", emotions, classes)
+    if parts := expected.get("parts"):
+        yield "samples", len(rows), sum(sum(classes.values()) for classes in parts.values())
+    for part, classes in expected.get("parts", {}).items():
+        here = emotions[rows["split"] == part]
+        yield part, len(here), sum(classes.values())
+        yield from _each(f"{part} ", here, classes)
+    folds = rows["folds"].explode()
+    if of_fold := expected.get("folds"):
+        yield "samples", len(rows), sum(sum(of.values()) - of["train"] for of in of_fold.values())
+    for fold, of in expected.get("folds", {}).items():
+        tests = emotions[folds == fold]
+        classes = {name: n for name, n in of.items() if name != "train"}
+        yield f"fold {fold} train", len(rows) - len(tests), of["train"]
+        yield f"fold {fold} test", len(tests), sum(classes.values())
+        yield from _each(f"fold {fold} test ", tests, classes)
+    if subjects := expected.get("subjects"):
+        yield "subjects", rows["subject"].nunique(), subjects
+    yield from _each("", rows["subject"], expected.get("per_subject", {}))
+    factors = rows["factors"].fillna("{}").map(json.loads) if expected.get("factors") else None
+    for factor, values in expected.get("factors", {}).items():
+        yield from _each(f"{factor} ", factors.map(lambda item, factor=factor: item.get(factor)), values)
+
+
+def _each(prefix: str, values: pd.Series, expected: dict[str, int]) -> Iterator[tuple[str, int, int]]:
+    found = values.value_counts()
+    for name, n in expected.items():
+        yield f"{prefix}{name}", int(found.get(name, 0)), n

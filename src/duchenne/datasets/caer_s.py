@@ -1,0 +1,55 @@
+"""CAER-S (Lee et al., ICCV 2019): the folder is the label; whole frames of TV series, 712 x 400.
+
+``annotations``: optionally a third party's lists of face boxes (comma, no header: path, label, x0, y0, x1, y1; one file
+a part, named after it), for ``faces.mode: boxes``. Images that they do not name are then left out and counted.
+"""
+
+from __future__ import annotations
+
+import posixpath
+
+import pandas as pd
+
+from duchenne.catalog import Dataset
+from duchenne.datasets.evaluation_tree import find_parts, read_parts
+from duchenne.datasets.find import find_file, lists_of
+from duchenne.datasets.listing import Listing
+from duchenne.datasets.problems import UnreadableError
+from duchenne.datasets.tables import read_list
+
+BOX = ["x0", "y0", "x1", "y1"]
+
+
+def read(config: Dataset) -> Listing:
+    """List the images of ``train/<Emotion>`` and ``test/<Emotion>`` (or ``valid``, as POSTER++'s code has it).
+
+    Raises:
+        UnreadableError: there is no such tree; or ``annotations`` holds no list of boxes.
+    """
+    top = find_parts(config.root)
+    if top is None:
+        raise UnreadableError(config.root, "there are no folders train/<Emotion>, test/<Emotion>: unpack CAER-S here")
+    listing = read_parts(config.root, top)
+    place = listing.rows["path"].str.removeprefix("" if top == "." else f"{top}/")
+    listing.rows["sample"] = "caer_s/" + place.str.rpartition(".")[0]
+    return _boxed(listing, config, place) if config.annotations else listing
+
+
+def _boxed(listing: Listing, config: Dataset, place: pd.Series) -> Listing:
+    lists = lists_of(config)
+    boxes: dict[str, list[str]] = {}
+    for part in ("train", "test"):
+        path = find_file(lists, part, (".txt", ".csv"))
+        if path is None or lists.is_file():
+            raise UnreadableError(lists, f"is no folder with a list of face boxes {part}.txt or {part}.csv")
+        for _, name, _, *box in read_list(path, ["path", "label", *BOX]).itertuples(index=False):
+            name = posixpath.normpath(name.replace("\\", "/"))
+            boxes[name if name.split("/")[0].lower() == part else f"{part}/{name}"] = box
+        listing.findings.recognised.append(f"face boxes of {path.name}")
+    known = place.isin(boxes)
+    if n := int((~known).sum()):
+        listing.left_out["images without a face box in the lists"] = n
+    listing.rows = listing.rows[known].reset_index(drop=True)
+    listing.rows[BOX] = [boxes[name] for name in place[known]]
+    listing.findings.edition = "boxes"
+    return listing

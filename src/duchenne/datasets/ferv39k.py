@@ -1,0 +1,74 @@
+"""FERV39k (Wang et al., CVPR 2022): clips of 22 scenes as folders of face frames, with one official test part.
+
+The lists end in ``.csv`` but have blanks and no header: ``Action/Happy/0267 Happy``. Clip numbers count anew in each
+scene and emotion.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pandas as pd
+
+from duchenne.catalog import Dataset
+from duchenne.datasets.find import find_file, join, lists_of, plain, walk
+from duchenne.datasets.listing import Listing, digest
+from duchenne.datasets.problems import UnreadableError
+from duchenne.datasets.tables import read_list
+
+
+def read(config: Dataset) -> Listing:
+    """List the clips of ``4_setups/All_scenes/train_All.csv`` and ``test_All.csv``.
+
+    Raises:
+        UnreadableError: a list, or the folder of scenes, is not there.
+    """
+    lists, tables = lists_of(config), []
+    top = next((f.path for f in walk(config.root) if "dailylife" in map(plain, f.folders)), None)
+    if top is None:
+        raise UnreadableError(config.root, "there is no folder of scenes (2_ClipsforFaceCrop/DailyLife ...)")
+    listing = Listing(pd.DataFrame(), str(lists), unit="line")
+    for part in ("train", "test"):
+        path = find_file(lists, f"{part}all", (".csv", ".txt"))
+        if path is None:
+            expected = f"4_setups/All_scenes/{part}_All.csv"
+            raise UnreadableError(lists, f"there is no {expected}: unpack it here or set datasets.*.annotations")
+        table = read_list(path, ["clip", "label"])
+        table["clip"] = table["clip"].str.replace("\\", "/").str.strip("/")
+        listing.findings.digests[part] = digest(table["clip"] + "\t" + table["label"])
+        listing.findings.recognised.append(f"list {path}")
+        tables.append(table.assign(split=part))
+    table = pd.concat(tables, ignore_index=True)
+    scene_emotion = table["clip"].str.split("/", expand=True).reindex(columns=range(3))
+    wrong = scene_emotion[1].ne(table["label"]) | scene_emotion[2].isna()
+    for row, clip, label in table.loc[wrong, ["row", "clip", "label"]].itertuples(index=False):
+        listing.problems.append(
+            (row, "label", clip, f"is {label}, but lies in another folder of <Scene>/<Emotion>/<NNNN>")
+        )
+    listing.rows = pd.DataFrame(
+        {
+            "row": table["row"],
+            "sample": "ferv39k/" + table["clip"],
+            "path": [join(top, clip) for clip in table["clip"]],
+            "label": table["label"],
+            "split": table["split"],
+            "factors": '{"scene": "' + scene_emotion[0] + '"}',
+        }
+    )[~wrong]
+    listing.findings.recognised.append(f"face frames in {top}")
+    listing.findings.extra += _unlisted(config, top, set(table["clip"]))
+    return listing
+
+
+def _unlisted(config: Dataset, top: str, listed: set[str]) -> list[str]:
+    folders = {clip.rpartition("/")[0] for clip in listed}
+    there = (f"{folder}/{name}" for folder in sorted(folders) for name in _subfolders(config.root / top / folder))
+    return [join(top, clip) for clip in there if clip not in listed]
+
+
+def _subfolders(place: Path) -> list[str]:
+    if not place.is_dir():
+        return []
+    with os.scandir(place) as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir())

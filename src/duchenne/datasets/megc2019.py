@@ -1,0 +1,110 @@
+"""The composite of MEGC 2019 (See et al., FG 2019): CASME II, SAMM and SMIC-HS as one set of three classes.
+
+``root`` holds the folders ``casme2``, ``samm`` and ``smic`` (or links to them), each unpacked as for that set alone.
+Who takes part follows from the three sets' tables by rule; with the challenge's own list (``combined_3class_gt.csv``,
+below root or in ``annotations``) the list decides.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from duchenne.catalog import Dataset
+from duchenne.datasets import casme2, samm, smic
+from duchenne.datasets.find import find_file, lists_of, plain, walk
+from duchenne.datasets.labels import Labels
+from duchenne.datasets.listing import Listing, digest
+from duchenne.datasets.problems import UnreadableError
+from duchenne.datasets.tables import read_list
+
+PARTS = {"casme2": (casme2.read, "casme2_3"), "samm": (samm.read, "samm_3"), "smic": (smic.read, "smic")}
+"""Name -> reader and label set."""
+
+
+def read(config: Dataset) -> Listing:
+    """List the samples of the three sets that take part.
+
+    Raises:
+        UnreadableError: a set, or its table, is not there.
+    """
+    listing = Listing(pd.DataFrame(), str(config.root), trusted=next(walk(config.root)).folders)
+    tables = [_part(name, config, listing) for name in PARTS]
+    rows = pd.concat(tables, ignore_index=True)
+    path = find_file(lists_of(config) if config.annotations else config.root, "combined3classgt", (".csv", ".txt"))
+    if path is not None:
+        rows = _as_listed(rows, path, listing, config)
+    lines = [
+        "\t".join([*sample.split("/"), label]) for sample, label in zip(rows["sample"], rows["label"], strict=True)
+    ]
+    listing.findings.digests["list"] = digest(lines)
+    listing.rows = rows
+    return listing
+
+
+def _part(name: str, config: Dataset, listing: Listing) -> pd.DataFrame:
+    """The rows of one set, labelled with the composite's classes; what its reader tells is passed on."""
+    reader, label_set = PARTS[name]
+    part = Dataset(
+        layout=name,
+        label_set=label_set,
+        root=config.root,
+        annotations=config.annotations,
+        media=config.media,
+        apex=config.apex,
+    )
+    try:
+        found = reader(part)
+    except UnreadableError as error:
+        raise UnreadableError(error.source, f"{name}: {error}", error.column) from None
+    listing.problems += found.problems
+    listing.findings.notes += found.findings.notes
+    listing.findings.missing += found.findings.missing
+    listing.findings.recognised += [f"{name}: {what}" for what in found.findings.recognised]
+    for what, n in found.left_out.items():
+        listing.leave_out(f"{name}: {what}", n)
+
+    labels, rows = Labels(name, part), found.rows
+    emotions = []
+    for row, path, word in rows[["row", "path", "label"]].itertuples(index=False):
+        try:
+            emotions.append(labels.emotion(word))
+        except ValueError as error:
+            emotions.append(None)
+            listing.problems.append((row, "label", path, str(error)))
+            continue
+        if emotions[-1] is None:
+            listing.leave_out(f"{name}: label {word.lower()!r} (ignore)")
+    rows = rows.assign(label=emotions)[[emotion is not None for emotion in emotions]]
+    factors = [{"part": name} | json.loads(text) for text in rows["factors"].fillna("{}")]
+    return rows.assign(factors=[json.dumps(item) for item in factors])
+
+
+def _as_listed(rows: pd.DataFrame, path: Path, listing: Listing, config: Dataset) -> pd.DataFrame:
+    """Keep what the challenge's list names, with its labels."""
+    listed = {}
+    for row, part, subject, clip, code in read_list(path, ["part", "subject", "clip", "code"]).itertuples(index=False):
+        if code not in config.labels:
+            listing.problems.append((row, "code", clip, f"{code!r} in {path.name} is none of {list(config.labels)}"))
+            continue
+        listed[_sample(part, subject, clip)] = row, config.labels[code]
+    known = rows["sample"].isin(listed)
+    if n := int((~known).sum()):
+        listing.left_out[f"clips that {path.name} does not name"] = n
+    for sample in sorted(set(listed) - set(rows["sample"])):
+        listing.problems.append((listed[sample][0], "clip", sample, f"is in {path.name}, but not in the sets' tables"))
+    rows = rows[known].reset_index(drop=True)
+    for i, sample, label in rows[["sample", "label"]].itertuples():
+        row, other = listed[sample]
+        if other != label:
+            listing.findings.notes.append((row, "label", sample, f"is {label} by rule, {other} in the list", other))
+            rows.at[i, "label"] = other
+    listing.findings.recognised.append(f"the challenge's list {path.name}")
+    return rows
+
+
+def _sample(part: str, subject: str, clip: str) -> str:
+    """The list writes SAMM's subjects without zeros."""
+    return f"{plain(part)}/{subject.zfill(3) if plain(part) == 'samm' else subject.lower()}/{clip}"

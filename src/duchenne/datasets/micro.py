@@ -1,0 +1,169 @@
+"""What the micro-expression sets share: forms of the clips on the disk, and the apex where the tables have none."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from duchenne.catalog import LABEL_SETS, Dataset
+from duchenne.datasets.files import is_image
+from duchenne.datasets.find import choose, frame_numbers, steps, walk
+from duchenne.datasets.listing import Listing
+from duchenne.datasets.problems import UnreadableError
+
+MISSING = ("", "/", "-", "nan", "none", "n/a", "?")
+"""What stands in a cell without a frame number, in lower case."""
+
+
+def clip_folder(config: Dataset, subject: str, forms: tuple[str, ...], expected: str) -> tuple[str, str]:
+    """(form, folder) of the clips: ``raw``, ``cropped`` or ``extended`` (SMIC-E).
+
+    Args:
+        config: of the dataset.
+        subject: pattern of a subject's folder.
+        forms: what the set is handed on as, the default first.
+        expected: for the message where there is none.
+    """
+    there: dict[str, str | None] = dict.fromkeys(forms)
+    for folder in walk(config.root):
+        if any(re.fullmatch(subject, name, re.IGNORECASE) for name in folder.folders):
+            way = steps(config.root, folder.path)
+            form = _form(way[1:] or way)
+            if form in there and there[form] is None:
+                there[form] = folder.path
+    return choose(config, there, expected)
+
+
+def _form(way: list[str]) -> str | None:
+    """Which form the folders on the way to the subjects say it is; slower cameras and videos are none."""
+    if any(step in ("vis", "nir") or "compressed" in step for step in way):
+        return None
+    if any(step.startswith(("smice", "smichse")) for step in way):
+        return "extended"
+    return "cropped" if any("crop" in step for step in way) else "raw"
+
+
+def settle(listing: Listing, config: Dataset, apex_given: bool = True) -> Listing:
+    """Fill or mend what cannot be used as annotated, and note every oddity with what was done about it.
+
+    - ``relabel`` and ``needs_apex`` of the label set are applied.
+    - A missing apex, or one outside onset..offset, is replaced as ``config.apex`` says; ``factors`` then has
+      ``apex_rule`` and ``apex_annotated``.
+    - Frames of the three that are not on the disk are noted; onset and apex count as missing files, for nothing can be
+      learnt from the clip without them, while a clip may well end early.
+
+    Args:
+        listing: rows with onset, apex and offset as text.
+        config: of the dataset.
+        apex_given: whether the owners give any; otherwise one sentence says so, and not a note a clip.
+    """
+    preset = LABEL_SETS[config.label_set]
+    if not apex_given:
+        listing.findings.recognised.append(f"no apex is given by the owners: rule {config.apex}")
+    kept = []
+    for record in listing.rows.to_dict("records"):
+        sample, path = record["sample"], record["path"]
+        row = None if pd.isna(record["row"]) else record["row"]
+
+        def note(column: str, oddity: str, done: str, row: int | None = row, path: str = path) -> None:
+            listing.findings.notes.append((row, column, path, oddity, done))
+
+        if sample in preset.relabel and record["label"].lower() != preset.relabel[sample]:
+            note("label", f"is {record['label']} in this edition", f"{preset.relabel[sample]}, as in the 2014 table")
+            record["label"] = preset.relabel[sample]
+        if str(record["apex"]).lower() in MISSING:
+            record["apex"] = None
+        if preset.needs_apex and record["label"].lower() not in preset.ignore:
+            why = {None: "no apex", record["onset"]: "apex is the onset"}.get(record["apex"])
+            if why:
+                listing.leave_out(f"clips left out by the protocol: {why}")
+                note("apex", why, "left out, as the protocol demands")
+                continue
+        place = config.root / path
+        numbers = frame_numbers(place) if place.is_dir() else []
+        frames = [_number(record[name]) for name in ("onset", "apex", "offset")]
+        if frames[0] is not None and frames[2] is not None:
+            _mend(record, frames, numbers, place, config.apex, apex_given, note)
+            _compare(record, numbers, listing, note)
+        kept.append(record)
+    listing.rows = pd.DataFrame(kept, columns=[*listing.rows.columns, "factors"]).astype({"factors": "str"})
+    return listing
+
+
+def _number(text: object) -> int | None:
+    match = re.fullmatch(r"\d+", str(text))
+    return int(match[0]) if match else None
+
+
+def _mend(
+    record: dict,
+    frames: list[int | None],
+    numbers: list[int],
+    place: Path,
+    rule: str,
+    apex_given: bool,
+    note: Callable[[str, str, str], None],
+) -> None:
+    """Replace an apex that is missing or outside the clip; note one on its edge."""
+    onset, apex, offset = frames
+    if record["apex"] is not None and apex is None:
+        return  # some other text: the checks of all datasets tell
+    if apex is not None and onset <= apex <= offset:
+        if apex in (onset, offset):
+            note("apex", f"is the {'onset' if apex == onset else 'offset'} ({apex})", "kept")
+        elif apex == onset + 1:
+            note("apex", f"lies one frame after the onset {onset}", "kept")
+        return
+    oddity = "is missing" if apex is None else f"{apex} lies outside onset..offset {onset}..{offset}"
+    if onset > offset:
+        return  # likewise
+    new = None if rule == "none" else _replacement(rule, onset, offset, numbers, place)
+    record["apex"] = None if new is None else str(new)
+    record["factors"] = json.dumps({"apex_rule": rule, "apex_annotated": apex})
+    if apex_given or apex is not None:
+        note("apex", oddity, "left missing" if new is None else f"{new}, by rule {rule}")
+
+
+def _replacement(rule: str, onset: int, offset: int, numbers: list[int], place: Path) -> int:
+    inside = [number for number in numbers if onset < number < offset]
+    middle = (onset + offset) // 2
+    if not inside:
+        return middle
+    if rule == "middle":
+        return min(inside, key=lambda number: (abs(number - middle), number))
+    files = {}
+    for file in sorted(place.iterdir()):
+        if is_image(file.name) and (digits := re.findall(r"\d+", file.stem)):
+            files[int(digits[-1])] = file
+    if onset not in files:
+        return middle
+    first = _grey(files[onset])
+    return max(inside, key=lambda number: np.abs(_grey(files[number]) - first).mean())
+
+
+def _grey(file: Path) -> np.ndarray:
+    try:
+        with Image.open(file) as image:
+            return np.asarray(image.convert("L"), dtype=np.float32)
+    except OSError as error:
+        raise UnreadableError(
+            file, f"is needed to find the apex (rule difference), and cannot be read: {error}"
+        ) from None
+
+
+def _compare(record: dict, numbers: list[int], listing: Listing, note: Callable[[str, str, str], None]) -> None:
+    """Which of the three frames are on the disk."""
+    if not numbers:
+        return  # the folder is missing or empty, which the checks of all datasets tell
+    for name in ("onset", "apex", "offset"):
+        number = _number(record[name])
+        if number is not None and number not in numbers:
+            note(name, f"frame {number} is not in the folder (there are {numbers[0]} to {numbers[-1]})", "kept")
+            if name != "offset":
+                listing.findings.missing.append(f"{record['path']} (frame {number})")

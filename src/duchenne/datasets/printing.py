@@ -1,0 +1,77 @@
+"""The result of ``duchenne check`` on a terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+_NAMES = 10  # file names shown of each kind; --json has all
+_SIGNS = {"ok": "", "differs": "[red]differs[/red]", "about": "about", "other list": "[yellow]other list[/yellow]"}
+
+
+def print_audit(result: dict[str, Any], problems: list[str], console: Console) -> None:
+    """Print what :func:`duchenne.datasets.audit.audit` found.
+
+    Args:
+        problems: the wrong rows, as :func:`duchenne.datasets.problems.lines` words them.
+    """
+    _line(console, f"{result['dataset']} in {result['root']}")
+    for sentence in result["recognised"]:
+        _line(console, f"  recognised: {sentence}")
+    console.print(_comparisons(result) if result["comparisons"] else _counts(result))
+    for what, n in result["left out"].items():
+        _line(console, f"left out: {n} x {what}")
+    for title in ("missing or damaged files", "files no list names"):
+        _names(console, title, result[title])
+    for oddity in result["oddities"]:
+        row = "" if oddity["row"] is None else f"row {oddity['row']}: "
+        _line(console, f"oddity: {row}{oddity['path']}: {oddity['column']} {oddity['oddity']} -> {oddity['done']}")
+    if problems:
+        _line(console, f"problems: {sum(result['problems'].values())}")
+        for line in problems:
+            _line(console, line)
+    word = "complete" if result["complete"] else "NOT COMPLETE"
+    if not result["comparisons"] and result["complete"]:
+        word = "no problems (nothing is published to compare with)"
+    _line(console, f"{result['dataset']}: {word}")
+
+
+def _comparisons(result: dict[str, Any]) -> Table:
+    """Totals, and of the counts below them (class, subject, scene) those that differ."""
+    table = Table("what", "found", "expected", "", title=f"expected: {result['source of the counts']}")
+    for item in result["comparisons"]:
+        if _total(item["what"], result["classes"]) or item["verdict"] != "ok":
+            sign = _SIGNS[item["verdict"]]
+            table.add_row(escape(item["what"]), str(item["found"]), str(item["expected"]), sign)
+    return table
+
+
+def _total(what: str, classes: dict[str, int]) -> bool:
+    return what in classes or not (what.split()[-1] in classes or "/" in what or what.startswith("scene "))
+
+
+def _counts(result: dict[str, Any]) -> Table:
+    table = Table("what", "found")
+    table.add_row("samples", str(result["samples"]))
+    for name, n in result["classes"].items():
+        table.add_row(name, str(n))
+    for part, classes in result["parts"].items():
+        table.add_row(part, str(sum(classes.values())))
+    for fold, n in result["folds"].items():
+        table.add_row(f"fold {fold} test", str(n))
+    table.add_row("subjects", str(result["subjects"]))
+    return table
+
+
+def _names(console: Console, title: str, names: list[str]) -> None:
+    if names:
+        more = f" ... and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
+        _line(console, f"{title}: {len(names)}: {', '.join(names[:_NAMES])}{more}")
+
+
+def _line(console: Console, text: str) -> None:
+    """Names of files may hold what the console takes for markup, and are not to be broken."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,214 @@
+"""Size and arithmetic of a network: one convention for all, and the ones behind the printed numbers.
+
+Papers print "Params" and "FLOPs" that cannot be compared. POSTER prints all parameters and twice the
+multiply-accumulates (MACs) of the profiler ``ptflops``; POSTER++ and IFDD print what the profiler ``thop`` gives, one
+operation a MAC and only the parameters of layers that it knows. Neither profiler sees the products of attention. Here
+all of it is counted, so that a printed number can be met under its own convention and networks compared under one.
+
+Nothing is computed for it: the network runs on PyTorch's ``meta`` device, on shapes alone.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import statistics
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import timm
+import torch
+from accelerate import init_empty_weights
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+from duchenne.models import require
+
+aten = torch.ops.aten
+ATTENTION = (aten.bmm, aten.baddbmm)
+"""Products of two activations; those with a weight are convolutions, ``mm`` and ``addmm``."""
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """Counts for one sample."""
+
+    total: int
+    """Parameters."""
+    trainable: int
+    """Parameters that training may change."""
+    used: int
+    """Parameters that the logits depend on."""
+    thop_params: int
+    """Parameters of the layers that ran and that ``thop`` has a rule for."""
+    macs: int
+    """Multiply-accumulates of every product: convolutions, linear layers, attention."""
+    attention_macs: int
+    """Those of ``macs`` that multiply two activations."""
+    thop_macs: int
+    """What ``thop`` gives as MACs."""
+    ptflops_macs: int
+    """What ``ptflops`` gives as MACs."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """What the official code of a network runs and ours does not."""
+
+    options: Mapping[str, Any]
+    """Options that bring it back."""
+    discarded: tuple[str, ...] = ()
+    """Modules that run and whose result is thrown away; their parameters belong to ``thop_params``."""
+
+
+_POSTER = Published({}, ("face_landback.output_layer",))
+PUBLISHED = {
+    "poster_t": _POSTER,
+    "poster_s": _POSTER,
+    "poster_l": _POSTER,
+    "poster_v2": Published({"full_last_block": True}, _POSTER.discarded),
+}
+"""By registered name; a network that is not listed runs what its official code runs."""
+
+
+def count_published(architecture: str, num_classes: int, options: Mapping[str, Any] | None = None) -> Complexity:
+    """Count a registered network as its paper measured it, without giving it weights.
+
+    Args:
+        options: of the network; they go before those of :data:`PUBLISHED`.
+
+    Raises:
+        UserError: there is no network of this name.
+    """
+    require(architecture)
+    form = PUBLISHED.get(architecture, Published({}))
+    with init_empty_weights():
+        model = timm.create_model(architecture, num_classes=num_classes, **{**form.options, **(options or {})})
+    return count(model, model.pretrained_cfg["input_size"], form.discarded)
+
+
+def count(model: nn.Module, size: tuple[int, ...], discarded: tuple[str, ...] = ()) -> Complexity:
+    """Count one evaluation forward of one sample; ``model`` is left as it was.
+
+    Args:
+        size: shape of a sample, such as (3, 224, 224).
+        discarded: see :class:`Published`.
+    """
+    shadow = copy.deepcopy(model).to("meta").eval()
+    sample = torch.empty(1, *size, device="meta")
+    sizes = {name: parameter.numel() for name, parameter in shadow.named_parameters()}
+    layers = _Layers(shadow)
+    # fused attention is one operation without a rule; the plain form is two products and a softmax
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), layers:
+        logits = shadow(sample)
+    layered = layers.run.union(*({name for name in sizes if name.startswith(f"{part}.")} for part in discarded))
+    return Complexity(
+        total=sum(sizes.values()),
+        trainable=sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
+        used=sum(sizes[name] for name in layers.behind(logits)),
+        thop_params=sum(sizes[name] for name in layered),
+        macs=sum(layers.macs.values()),
+        attention_macs=sum(layers.macs[operation] for operation in ATTENTION),
+        thop_macs=layers.thop,
+        ptflops_macs=layers.ptflops,
+    )
+
+
+def seconds(model: nn.Module, size: tuple[int, ...], repeats: int = 5) -> float:
+    """Median wall time of one evaluation forward of one sample, after one that warms up, where the model is."""
+    device = next(model.parameters()).device
+    sample = torch.rand(1, *size, device=device)
+    training, times = model.training, []
+    model.eval()
+    with torch.inference_mode():
+        for _ in range(repeats + 1):
+            start = time.perf_counter()
+            model(sample).cpu()  # the copy waits for a GPU
+            times.append(time.perf_counter() - start)
+    model.train(training)
+    return statistics.median(times[1:])
+
+
+class _Layers(TorchDispatchMode):
+    """Counts as the profilers do, and follows parameters through a forward also where no gradient is kept.
+
+    Tensors are known by their storage, so that a view carries what its base carries.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.macs: Counter[Any] = Counter()
+        self.thop = self.ptflops = 0
+        self.run: set[str] = set()
+        self._parameters = {_address(parameter): name for name, parameter in model.named_parameters()}
+        self._behind = defaultdict(set, {address: {name} for address, name in self._parameters.items()})
+        self._alive: list[torch.UntypedStorage] = []  # the address of a freed storage may be given again
+
+    def behind(self, tensor: Tensor) -> set[str]:
+        """Names of the parameters that ``tensor`` was made from."""
+        return self._behind[_address(tensor)]
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        outputs = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
+        if formula := flop_registry.get(func.overloadpacket):
+            self.macs[func.overloadpacket] += formula(*args, out_val=out) // 2
+        if rule := PTFLOPS.get(func.overloadpacket):
+            self.ptflops += rule(outputs[0], *args)
+        if rule := THOP.get(func.overloadpacket):
+            self.thop += rule(outputs[0], *args)
+            addresses = {_address(tensor) for tensor in inputs}
+            self.run |= {self._parameters[address] for address in addresses & self._parameters.keys()}
+        sources = set().union(*map(self.behind, inputs))
+        for tensor in outputs:
+            self._alive.append(tensor.untyped_storage())
+            self.behind(tensor).update(sources)
+        return out
+
+
+def _address(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata
+
+
+def _convolution(out: Tensor, x: Tensor, weight: Tensor, *rest: Any) -> int:
+    # also for a transposed one, whose products are fewer by its strides
+    return out.numel() * (x.shape[1] // rest[-1]) * math.prod(weight.shape[2:])
+
+
+def _each(operations: int) -> Callable[..., int]:
+    """So many operations an element of the output."""
+    return lambda out, *_: operations * out.numel()
+
+
+# Operation -> what a profiler counts for it, from its output and its arguments. The profilers watch modules; here the
+# operations below them, so that a layer called as a function counts alike. What is not listed counts nothing here:
+# products of activations, softmax (thop: a module's, 0.05 % of POSTER++), interpolation, pooling.
+_SHARED: dict[Any, Callable[..., int]] = {
+    aten.mm: lambda out, x, weight: out.numel() * x.shape[1],
+    aten.addmm: lambda out, bias, x, weight: out.numel() * x.shape[1],
+    aten._prelu_kernel: _each(1),
+}
+THOP = {
+    **_SHARED,
+    aten.convolution: _convolution,
+    aten.native_batch_norm: _each(4),  # two, doubled for scale and shift
+    aten.native_layer_norm: _each(4),
+}
+"""thop 0.1.1.post2209072238 (https://github.com/Lyken17/pytorch-OpCounter, thop/vision), no longer maintained."""
+PTFLOPS = {
+    **_SHARED,
+    aten.convolution: lambda out, x, weight, bias, *rest: (
+        _convolution(out, x, weight, *rest) + (0 if bias is None else out.numel())
+    ),
+    aten.native_batch_norm: _each(2),
+    aten.relu: _each(1),
+    aten.gelu: _each(1),
+}
+"""ptflops 0.6.9 (https://github.com/sovrasov/flops-counter.pytorch), which POSTER's requirements pin."""

@@ -1,0 +1,36 @@
+"""The first five groups of MobileNetV2 on every frame: the trunk of IFDD-2DCNN and of its baseline.
+
+Sandler et al., "MobileNetV2", CVPR 2018 (https://arxiv.org/abs/1801.04381). IFDD's paper gives the number of groups and
+the widths 56, 28 and 14 of the maps of the last three; its code for this network is not published, and these strides
+are the only ones that give those widths. The blocks are torchvision's.
+
+Weights for ImageNet: torchvision's ``mobilenet_v2`` (``MobileNet_V2_Weights.IMAGENET1K_V1``).
+"""
+
+from torch import Tensor, nn
+from torchvision.models import MobileNetV2
+
+# of each group: expansion, channels, blocks, stride of its first block
+GROUPS = ([1, 16, 1, 1], [6, 24, 2, 1], [6, 32, 3, 1], [6, 64, 4, 2], [6, 96, 3, 2])
+LEVELS = {6: (32, 56), 10: (64, 28), 13: (96, 14)}  # last block of groups 3, 4 and 5: channels and side of its map
+
+
+class FrameMobileNet(nn.Module):
+    """Thirteen inverted residuals with BatchNorm and ReLU6; torchvision's ``features.1`` to ``features.13``."""
+
+    torchvision_entries = ("features.[1-9].*", "features.1[0-3].*")
+
+    def __init__(self) -> None:
+        super().__init__()
+        # without MobileNetV2's own stem and its last, 1280 wide, layer
+        self.features = MobileNetV2(inverted_residual_setting=GROUPS).features[1:-1]  # keeps their numbers
+
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """Maps (B, 32, T, 56, 56) -> of every frame (T B, 32, 56, 56), (T B, 64, 28, 28) and (T B, 96, 14, 14)."""
+        x = x.transpose(1, 2).flatten(0, 1)
+        maps = []
+        for number, block in enumerate(self.features, 1):
+            x = block(x)
+            if number in LEVELS:
+                maps.append(x)
+        return maps

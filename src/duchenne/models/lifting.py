@@ -1,0 +1,215 @@
+"""The lifting scheme of IFDD: a clip is split, what both halves share moves to the static one, the dynamic one is kept.
+
+Wang, Chai (IFDD, https://arxiv.org/abs/2412.13168), Eq. 1 to 9, Tables 1 to 4 and 8 to 10; official code:
+https://github.com/CyberPegasus/IFDD. The split (ISSM) is in :mod:`duchenne.models.splitting`; here are the updater and
+predictor (LADM), what the official code adds behind them, and the loss that holds the static half to the clip.
+"""
+
+from dataclasses import dataclass, fields
+
+import torch
+import torch.nn.functional as F
+from timm.layers import DropPath, trunc_normal_
+from torch import Tensor, nn
+from torchvision.ops import MLP
+
+from duchenne.catalog import nearest
+from duchenne.errors import UserError
+from duchenne.models.splitting import (
+    CodeTokens,
+    CorrelationInterp,
+    CorrelationWeight,
+    EntireInterp,
+    EvenOdd,
+    Pair,
+    PaperTokens,
+)
+
+CHOICES = {
+    "split": ("correlation_interp", "even_odd", "entire_interp", "correlation_weight"),
+    "issm": ("code", "paper"),
+    "init_index": ("even_odd", "midpoint"),
+    "ladm": ("code", "paper", "none"),
+    "order": ("update_predict", "predict_update"),
+    "relation": ("mutual_transformer", "self_transformer", "self_cnn"),
+    "context_loss": ("TC", "THWC", "none"),
+}
+OTHER = {"a": "d", "d": "a"}  # static (approximation) and dynamic (detail) half
+
+
+@dataclass(frozen=True)
+class LiftingOptions:
+    """What the paper ablates, and where its text and its code differ; the defaults are the official code.
+
+    Attributes:
+        split: how a clip is halved (Table 2): see :mod:`duchenne.models.splitting`. ``even_odd`` is "without ISSM".
+        issm: tokens of a frame and reading of an index as in the ``code`` or as in the ``paper`` (Eq. 1 to 4).
+        offset_range: L of Eq. 3, in frames of the eight behind the stem; 2 is T/4 (Table 9).
+        init_index: where the indices start (Table 9); ``midpoint`` is T/2 for all.
+        compression: quotient of channels in Eq. 1 (``issm="paper"``); 4 for IFDD-3DViT, 1 for IFDD-2DCNN.
+        ladm: ``code``: halves are normalised, 8 heads, the values are added to what attention gives, one linear layer
+            follows. ``paper`` (Eq. 5 to 7): no norm, one head, no added values, an MLP with GELU, no bias before it
+            (its scale is unreadable, here 1 / sqrt(C)). ``none``: the dynamic half as it was split (Table 1).
+        order: which of updater and predictor comes first (Table 10).
+        relation: what updater and predictor see (Table 3): both halves; the other half alone, by attention to itself;
+            or the other half alone, by two convolutions. The paper feeds the predictor of the last two with the
+            half as split, the official code with the updated one; here with the updated one.
+        context_loss: axes over which the static half may differ from the clip without a loss (Table 4).
+        lifting_weight: of the context loss; 0.1 in the code, 1 in the paper.
+
+    Raises:
+        UserError: a value is not one of :data:`CHOICES`.
+    """
+
+    split: str = "correlation_interp"
+    issm: str = "code"
+    offset_range: float = 2.0
+    init_index: str = "even_odd"
+    compression: int = 4
+    ladm: str = "code"
+    order: str = "update_predict"
+    relation: str = "mutual_transformer"
+    context_loss: str = "TC"
+    lifting_weight: float = 0.1
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in CHOICES and value not in CHOICES[field.name]:
+                known = CHOICES[field.name]
+                raise UserError(f"{field.name}: {value!r} is not one of {', '.join(known)}{nearest(str(value), known)}")
+
+
+def splitter(channels: int, frames: int, options: LiftingOptions) -> nn.Module:
+    """The module of ``options.split``."""
+    start = (frames, options.issm, options.offset_range, options.init_index)
+    if options.split == "even_odd":
+        return EvenOdd(frames)
+    if options.split == "entire_interp":
+        return EntireInterp(channels, *start)
+    tokens = CodeTokens(channels) if options.issm == "code" else PaperTokens(channels, frames, options.compression)
+    if options.split == "correlation_weight":
+        return CorrelationWeight(tokens, frames)
+    return CorrelationInterp(tokens, *start)
+
+
+def convolutions(channels: int) -> nn.Sequential:
+    """Updater or predictor without the mutual relation: maps (B, C, T, H, W), over space and then over time."""
+    layers = []
+    for kernel in ((1, 3, 3), (3, 1, 1)):
+        padding = tuple(size // 2 for size in kernel)
+        layers += [nn.Conv3d(channels, channels, kernel, padding=padding, bias=False), nn.BatchNorm3d(channels)]
+        layers += [nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+class WaveletLifting(nn.Module):
+    """Clips of features (B, T, C, 7, 7) -> the dynamic half as one vector (B, C); names as in the official code.
+
+    Args:
+        channels: C.
+        frames: T, even.
+        heads: of the attention; ``ladm="paper"`` has one in updater and predictor.
+        drop_path_rate: of the two refining steps. The second has no skip connection, as in the official code, so that
+            while training this share of the samples has a feature of zeros.
+    """
+
+    side = 7
+
+    def __init__(self, channels: int, frames: int, heads: int, drop_path_rate: float, options: LiftingOptions) -> None:
+        super().__init__()
+        self.options = options
+        self.heads = heads
+        count = frames // 2 * self.side**2
+        self.adapt_split = splitter(channels, frames, options)
+        for module in self.adapt_split.modules():
+            if isinstance(module, nn.Linear):
+                trunc_normal_(module.weight, std=0.03)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+        self.project_compress = nn.Linear(count, 1, bias=options.ladm == "none")
+        if options.ladm == "none":
+            return
+        as_code = options.ladm == "code"
+        self.xa_norm = nn.LayerNorm(channels) if as_code else nn.Identity()
+        self.xd_norm = nn.LayerNorm(channels) if as_code else nn.Identity()
+        for half, other in OTHER.items():
+            if options.relation == "self_cnn":
+                self.add_module(f"cnn_{half}", convolutions(channels))
+                continue
+            self.add_module(f"q_{half}", nn.Linear(channels, channels, bias=as_code))
+            self.add_module(f"kv_{other}", nn.Linear(channels, 2 * channels, bias=as_code))
+            hidden = [] if as_code else [nn.Linear(channels, channels), nn.GELU()]
+            self.add_module(f"project_{half}", nn.Sequential(*hidden, nn.Linear(channels, channels)))
+        self.drop_path = DropPath(drop_path_rate)
+        self.out_norm1 = nn.LayerNorm(channels)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.project = nn.Sequential(nn.Linear(channels, channels))
+        self.out_norm2 = nn.LayerNorm(channels)
+        self.mlp = MLP(channels, [4 * channels, channels], activation_layer=nn.GELU, inplace=None)
+
+    def halves(self, clip: Tensor, matrices: Pair) -> Pair:
+        """Clips (B, T, C, 7, 7) read with matrices (B, T/2, T) -> tokens of X_S and X_D (B, T/2 * 49, C)."""
+        read = (torch.cat(matrices, dim=1) @ clip.flatten(2)).unflatten(2, (-1, self.side**2))
+        static, dynamic = (half.transpose(2, 3).flatten(1, 2) for half in read.chunk(2, dim=1))
+        return static, dynamic
+
+    def lift(self, static: Tensor, dynamic: Tensor) -> Pair:
+        """Tokens of X_S and X_D -> of Y_S and Y_D (Eq. 5)."""
+        if self.options.ladm == "none":
+            return static, dynamic
+        static, dynamic = self.xa_norm(static), self.xd_norm(dynamic)
+        if self.options.order == "update_predict":
+            static = static + self._estimate("a", dynamic, static)
+            return static, dynamic - self._estimate("d", static, dynamic)
+        dynamic = dynamic - self._estimate("d", static, dynamic)
+        return static + self._estimate("a", dynamic, static), dynamic
+
+    def _estimate(self, half: str, source: Tensor, target: Tensor) -> Tensor:
+        """What ``source`` tells of ``target``: the updater for half ``a``, the predictor for half ``d``."""
+        if self.options.relation == "self_cnn":
+            maps = source.unflatten(1, (-1, self.side, self.side)).permute(0, 4, 1, 2, 3)
+            return self.get_submodule(f"cnn_{half}")(maps).flatten(2).transpose(1, 2)
+        if self.options.relation == "self_transformer":
+            target = source
+        heads, as_code = (self.heads, True) if self.options.ladm == "code" else (1, False)
+        query = self.get_submodule(f"q_{half}")(target).unflatten(2, (heads, -1)).transpose(1, 2)
+        key_value = self.get_submodule(f"kv_{OTHER[half]}")(source).unflatten(2, (2, heads, -1))
+        key, value = key_value.permute(2, 0, 3, 1, 4).unbind()
+        found = F.scaled_dot_product_attention(query, key, value)
+        if as_code:
+            found = found + value
+        return self.get_submodule(f"project_{half}")(found.transpose(1, 2).flatten(2))
+
+    def summary(self, dynamic: Tensor) -> Tensor:
+        """Tokens (B, N, C) of Y_D, refined by attention and an MLP -> their learnt sum (B, C)."""
+        if self.options.ladm != "none":
+            query, key, value = (
+                self.qkv(self.out_norm1(dynamic)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
+            )
+            attended = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+            dynamic = dynamic + self.drop_path(self.project(attended))
+            dynamic = self.drop_path(self.mlp(self.out_norm2(dynamic)))
+        return self.project_compress(dynamic.transpose(1, 2)).squeeze(2)
+
+    def context_loss(self, clip: Tensor, static: Tensor) -> Tensor:
+        """Smooth L1 of the difference between X, averaged over pairs of frames, and Y_S (Eq. 9), summed over the batch.
+
+        ``TC``: of its mean over frames and channels, averaged over the cells of the map; ``THWC``: of itself, averaged
+        over all elements.
+        """
+        pairs = clip.float().unflatten(1, (-1, 2)).mean(2).flatten(3).transpose(2, 3)
+        difference = pairs - static.float().unflatten(1, (-1, self.side**2))
+        if self.options.context_loss == "TC":
+            difference = difference.mean((1, 3))
+        huber = F.smooth_l1_loss(difference, torch.zeros_like(difference), reduction="none")
+        return huber.flatten(1).mean(1).sum()
+
+    def forward(self, clip: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Clips (B, T, C, 7, 7) -> features (B, C) and, while training, the weighted losses by name."""
+        static, dynamic = self.lift(*self.halves(clip, self.adapt_split(clip)))
+        losses = {}
+        if self.training and "none" not in (self.options.ladm, self.options.context_loss):
+            losses["lifting"] = self.options.lifting_weight * self.context_loss(clip, static)
+        return self.summary(dynamic), losses

@@ -1,0 +1,78 @@
+"""Published weights on our data: measured as our own are, without training."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from scipy.optimize import linear_sum_assignment
+from sklearn.metrics import confusion_matrix
+from torch import nn
+
+from duchenne.catalog import Catalog
+from duchenne.datasets import read_index
+from duchenne.errors import UserError
+from duchenne.faces import FaceStore
+from duchenne.models import load_official
+from duchenne.pipeline import measure_folds
+from duchenne.training import create, make_card
+from duchenne.training.device import device_of, precision_of
+from duchenne.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+
+def evaluate_checkpoint(
+    catalog: Catalog,
+    workspace: Workspace,
+    variant: str,
+    checkpoint: Path,
+    fold: int,
+    out: Path,
+    order: list[str] | None = None,
+) -> dict[str, Any]:
+    """Measure published weights on the test part of a variant, without training; returns the metrics.
+
+    Warns when the outputs look like the right classes in another order: whoever trained on a folder tree has them in
+    the alphabetical order of its folder names, which no checkpoint says.
+
+    Args:
+        checkpoint: a file as its owners publish it, of the variant's network.
+        fold: whose test part; 1 where there are no folds.
+        out: folder of predictions, features and metrics.
+        order: classes in the order of the checkpoint's outputs; None: the dataset's.
+
+    Raises:
+        UserError: the faces or the split are not there yet, there is no such fold, ``order`` has other classes than
+            the dataset, or an entry does not fit.
+    """
+    config = catalog.variants[variant]
+    for path in (workspace.faces(config.dataset), workspace.split(variant)):
+        if not path.exists():
+            raise UserError(f"{path} is missing: name {variant} under `run`, then `dvc repro split@{variant}`")
+    classes = read_index(workspace.index(config.dataset)).classes
+    order = order or classes
+    if sorted(order) != sorted(classes):
+        raise UserError(f"--order names {', '.join(order)}; the classes of {config.dataset} are {', '.join(classes)}")
+
+    def published(fold: int, samples: pd.DataFrame, store: FaceStore) -> tuple[nn.Module, dict[str, Any]]:
+        model = create(config.model.architecture, config.model.options, classes)
+        load_official(model, checkpoint)
+        last = model.get_submodule(model.default_cfg["classifier"])
+        for entry in last.parameters():
+            entry.data = entry.data[[order.index(name) for name in classes]]
+        precision = precision_of(catalog.compute, device_of(catalog.compute))
+        return model, make_card(model, config, classes, fold, samples, store, precision, selected=None)
+
+    metrics = measure_folds(catalog, workspace, variant, published, out, only=fold)
+    frame = pd.read_parquet(out / "predictions.parquet")
+    counts = confusion_matrix(frame["predicted"], frame["label"], labels=range(len(classes)))
+    outputs, meant = linear_sum_assignment(counts, maximize=True)
+    if counts[outputs, meant].sum() / len(frame) > metrics["war"] + 0.2:
+        by_class = dict(zip((classes[i] for i in outputs), (classes[i] for i in meant), strict=True))
+        log.warning(
+            "the outputs seem to be in another order: try --order %s", ",".join(by_class[name] for name in order)
+        )
+    return metrics

@@ -1,0 +1,92 @@
+"""The sizes of networks in one table: all under one convention, and each beside what its paper prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pandas as pd
+import timm
+from tqdm import tqdm
+
+from duchenne.catalog import Catalog
+from duchenne.evaluation.complexity import Complexity, count_published, seconds
+from duchenne.reporting.papers import SIZES, Counting, printed_for, sources
+
+COUNTS = {
+    ("params", "total"): lambda size: size.total / 1e6,
+    ("params", "thop"): lambda size: size.thop_params / 1e6,
+    ("flops", "thop"): lambda size: size.thop_macs / 1e9,
+    ("flops", "twice ptflops"): lambda size: 2 * size.ptflops_macs / 1e9,
+}
+"""Metric and how it is counted -> millions of parameters, thousands of millions of operations."""
+
+
+def as_counted(size: Complexity, metric: str, counting: Counting) -> float:
+    """A size as a paper counts it, before rounding."""
+    return COUNTS[metric, counting.count](size)
+
+
+def representatives(catalog: Catalog) -> list[str]:
+    """One variant for each network of the catalog: the first whose size a paper prints, else the first."""
+    chosen: dict[str, str] = {}
+    for name, variant in catalog.variants.items():
+        known = chosen.setdefault(variant.model.architecture, name)
+        if "params" in printed_for(name, variant) and "params" not in printed_for(known, catalog.variants[known]):
+            chosen[variant.model.architecture] = name
+    return list(chosen.values())
+
+
+def complexity_row(catalog: Catalog, name: str) -> dict[str, object]:
+    """Parameters in millions, operations in thousands of millions, seconds a sample on this machine's CPU.
+
+    Networks are counted as published, timed as this package runs them. A printed size has the same size of ours under
+    the paper's convention beside it.
+    """
+    variant = catalog.variants[name]
+    architecture, classes = variant.model.architecture, len(catalog.datasets[variant.dataset].classes)
+    size = count_published(architecture, classes, variant.model.options)
+    model = timm.create_model(architecture, num_classes=classes, **variant.model.options)
+    shape = model.pretrained_cfg["input_size"]
+    row: dict[str, object] = {
+        "variant": name,
+        "network": architecture,
+        "classes": classes,
+        "input": "x".join(map(str, shape)),
+        "params": size.total / 1e6,
+        "params_trainable": size.trainable / 1e6,
+        "params_used": size.used / 1e6,
+        "params_thop": size.thop_params / 1e6,
+        "macs": size.macs / 1e9,
+        "macs_attention": size.attention_macs / 1e9,
+        "macs_thop": size.thop_macs / 1e9,
+        "macs_ptflops": size.ptflops_macs / 1e9,
+        "seconds": seconds(model, shape),
+    }
+    theirs = {metric: cell for metric, cell in printed_for(name, variant).items() if metric in SIZES}
+    for metric, cell in theirs.items():
+        row[f"paper_{metric}"] = cell.value
+        row[f"{metric}_so_counted"] = as_counted(size, metric, cell.table.counting[metric])
+    return row | {"paper": sources(theirs)}
+
+
+def complexity_table(catalog: Catalog, variants: Iterable[str]) -> pd.DataFrame:
+    """A row a variant: :func:`complexity_row`."""
+    bar = tqdm(list(variants), desc="complexity", unit="network")
+    return pd.DataFrame([complexity_row(catalog, name) for name in bar])
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """The table as Markdown, for a README."""
+    head = [
+        "Network", "Parameters, M", "used, M", "MACs, G", "of attention, G", "s/sample",
+        "Paper: Params, M", "ours, counted so", "Paper: FLOPs, G", "ours, counted so",
+    ]  # fmt: skip
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1)]
+    for row in table.to_dict("records"):
+        line = [f"`{row['network']}`", *(f"{row[key]:.2f}" for key in ("params", "params_used", "macs"))]
+        line += [f"{row['macs_attention']:.3f}", f"{row['seconds']:.2f}"]
+        for metric in SIZES:
+            there = pd.notna(row.get(f"paper_{metric}"))
+            line += [f"{row[f'paper_{metric}']:g}", f"{row[f'{metric}_so_counted']:.3f}"] if there else ["", ""]
+        lines.append(line)
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -1,0 +1,133 @@
+"""What the papers print (``papers.yaml``), by the variant that reproduces it."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from importlib.resources import files
+from typing import Annotated, Literal, NamedTuple, Self
+
+from pydantic import Field, model_validator
+from ruamel.yaml import YAML
+
+from duchenne.catalog import Strict, Variant, nearest
+from duchenne.errors import UserError
+
+SIZES = ("params", "flops")
+"""Metrics of the network: millions of parameters, thousands of millions of operations."""
+
+Metric = Annotated[str, Field(pattern=r"^((war|uar|uf1)(_fold_\d+)?|recall_[a-z]+|params|flops)$")]
+
+
+class Counting(Strict):
+    """How a printed size came about."""
+
+    count: Literal["total", "thop", "twice ptflops"] = Field(
+        description="all parameters; what the profiler thop gives; two operations a MAC of the profiler ptflops"
+    )
+    digits: Literal["rounded", "truncated"]
+
+
+class Column(Strict):
+    name: str
+    metric: Metric | None = Field(None, description="the name that our results have for it; null: context")
+    data: str = Field("", description="the part of a variant's name that it stands for")
+
+
+class Row(Strict, allow_inf_nan=True):
+    method: str
+    run: str = Field("", description="the variant, with {data} where the columns have it; empty: context")
+    reconstruction: bool = Field(False, description="the paper does not say enough to build the same network")
+    values: list[float] = Field(description="one a column; NaN: not printed, or unreadable")
+
+
+class Table(Strict):
+    table: str
+    about: str
+    note: str = ""
+    unit: Literal["per cent", "share"] = "per cent"
+    counting: dict[Literal["params", "flops"], Counting] = Field({})
+    columns: list[Column] = Field(min_length=1)
+    rows: list[Row] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        for row in self.rows:
+            if len(row.values) != len(self.columns):
+                raise ValueError(f"row {row.method!r} has {len(row.values)} values for {len(self.columns)} columns")
+            if ("{data}" in row.run) != any(row.run and column.data for column in self.columns):
+                raise ValueError(f"row {row.method!r}: columns with data and a run with {{data}} go together")
+        for column in self.columns:
+            if column.metric in SIZES and column.metric not in self.counting:
+                raise ValueError(f"column {column.name!r} needs counting.{column.metric}")
+        return self
+
+
+class Paper(Strict):
+    paper: str
+    title: str
+    link: str
+    text: str = Field("", description="file of its text, by which the values are checked")
+    tables: list[Table]
+
+
+class Cell(NamedTuple):
+    """One printed value: a share for accuracies and F1, millions or thousands of millions for sizes."""
+
+    paper: Paper
+    table: Table
+    row: Row
+    column: Column
+    value: float
+
+
+@cache
+def papers() -> list[Paper]:
+    """All papers, in the order of ``papers.yaml``."""
+    tree = YAML(typ="safe", pure=True).load(files("duchenne.reporting").joinpath("papers.yaml").read_text("utf-8"))
+    return [Paper.model_validate(item) for item in tree]
+
+
+@cache
+def cells() -> dict[str, list[Cell]]:
+    """Variant -> every value that a paper prints for it, in the order of ``papers.yaml``."""
+    found: dict[str, list[Cell]] = {}
+    for paper in papers():
+        for table in paper.tables:
+            for row in filter(lambda row: row.run, table.rows):
+                for column, value in zip(table.columns, row.values, strict=True):
+                    if column.metric is None or math.isnan(value):
+                        continue
+                    if column.metric not in SIZES and table.unit == "per cent":
+                        value /= 100
+                    cell = Cell(paper, table, row, column, value)
+                    found.setdefault(row.run.format(data=column.data), []).append(cell)
+    return found
+
+
+def printed(variant: str) -> dict[str, Cell]:
+    """Metric -> what a paper prints for ``variant``; where tables differ, the first of ``papers.yaml``.
+
+    Raises:
+        UserError: no paper prints anything for a variant of this name.
+    """
+    if variant not in cells():
+        raise UserError(f"no paper prints a value for {variant!r}{nearest(variant, cells())}")
+    return {cell.column.metric: cell for cell in reversed(cells()[variant])}
+
+
+def printed_for(name: str, config: Variant) -> dict[str, Cell]:
+    """Metric -> what a paper prints for a variant of ``params.yaml``; empty for one that reproduces nothing printed.
+
+    Raises:
+        UserError: ``config.reproduces`` names a variant that no paper prints anything for.
+    """
+    if config.reproduces is not None:
+        return printed(config.reproduces)
+    return printed(name) if name in cells() else {}
+
+
+def sources(found: dict[str, Cell]) -> str:
+    """Where values stand, such as ``POSTER++, Table 3, Table 4``."""
+    places = dict.fromkeys(place for cell in found.values() for place in (cell.paper.paper, cell.table.table))
+    return ", ".join(places)

@@ -1,0 +1,79 @@
+"""What each kind of network is shown: a picture, a clip, or the two frames of a micro-expression."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import torch
+from timm.data import resolve_model_data_config
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from duchenne.catalog import Recipe
+from duchenne.faces import FaceStore
+from duchenne.training.augment import transform
+from duchenne.training.clips import FaceClips
+from duchenne.training.data import FaceImages
+from duchenne.training.errors import TrainingError
+from duchenne.training.pairs import PairImages
+
+REFERENCE = 224
+"""Side of the face, px, in which a network is told the centres of the action-unit regions."""
+
+
+def _images(network: nn.Module, store: FaceStore, rows: pd.DataFrame, recipe: Recipe, train: bool) -> Dataset:
+    return FaceImages(store, rows, transform(resolve_model_data_config(network), recipe.augment if train else None))
+
+
+def _clips(network: nn.Module, store: FaceStore, rows: pd.DataFrame, recipe: Recipe, train: bool) -> Dataset:
+    data = resolve_model_data_config(network)
+    if (frames := data["input_size"][1]) != recipe.clip.frames:
+        raise TrainingError(f"the network takes clips of {frames} frames, recipe.clip.frames is {recipe.clip.frames}")
+    return FaceClips(store, rows, transform(data, recipe.augment if train else None), recipe.clip, train)
+
+
+def _pairs(network: nn.Module, store: FaceStore, rows: pd.DataFrame, recipe: Recipe, train: bool) -> Dataset:
+    return PairImages(store, rows, recipe.augment, flow=getattr(network, "flow", None), train=train)
+
+
+INPUTS: dict[str, Callable[[nn.Module, FaceStore, pd.DataFrame, Recipe, bool], Dataset]] = {
+    "image": _images,
+    "clip": _clips,
+    "pair": _pairs,
+}
+
+
+def inputs(network: nn.Module, store: FaceStore, rows: pd.DataFrame, recipe: Recipe, train: bool = False) -> Dataset:
+    """The samples as the network takes them (its attribute ``takes``): ``[(row, seed)]`` -> (input, label, row).
+
+    Args:
+        rows: columns sample and label; for pairs also onset and apex.
+        train: with the recipe's augmentation.
+
+    Raises:
+        TrainingError: clips of another length than the recipe's are asked for, or a sample lacks its onset or apex.
+    """
+    return INPUTS[getattr(network, "takes", "image")](network, store, rows, recipe, train)
+
+
+def au_centres(landmarks: Path | None, store: FaceStore, samples: list[str]) -> Tensor:
+    """Mean centres of the action-unit regions (9, 2) in px of a face of 224: over frames, then over ``samples``.
+
+    FRL-DGT's supplement takes the mean over all samples of a dataset; here it is given the training part alone, so
+    that nothing of a test subject's face is in the network.
+
+    Raises:
+        TrainingError: there are no landmarks, or none of these samples.
+    """
+    if landmarks is None or not landmarks.exists():
+        raise TrainingError(f"the network needs the centres of the AU regions: run the landmarks stage ({landmarks})")
+    table = pq.read_table(landmarks, columns=["sample", "au_centers"], filters=[("sample", "in", samples)]).to_pandas()
+    if table.empty:
+        raise TrainingError(f"{landmarks} has no face of the {len(samples)} training samples: run the landmarks stage")
+    means = [np.stack(frames).mean(axis=0) for _, frames in table.groupby("sample")["au_centers"]]
+    scale = REFERENCE / store.frame(samples[0]).shape[0]
+    return torch.from_numpy(np.mean(means, axis=0).reshape(-1, 2) * scale).float()

@@ -1,0 +1,63 @@
+"""What a network scores after an epoch, and which epoch is the best."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from sklearn.metrics import accuracy_score, f1_score, recall_score
+from torch import nn
+from torch.utils.data import DataLoader
+
+from duchenne.catalog import Variant
+from duchenne.training.data import over_views
+from duchenne.training.device import Precision, autocast
+from duchenne.training.errors import TrainingError
+
+METRICS = ("loss", "war", "uar", "uf1")
+
+
+@torch.no_grad()
+def measure(
+    accelerator: Accelerator,
+    network: nn.Module,
+    batches: DataLoader,
+    layout: torch.memory_format,
+    precision: Precision,
+) -> dict[str, float]:
+    """Cross-entropy, WAR, UAR and UF1 of a network over a part; the logits of a sample's views are averaged."""
+    network.eval()
+    outputs, targets, places = [], [], []
+    for inputs, target, rows in batches:
+        with autocast(accelerator.device, precision):
+            output = network(inputs.to(memory_format=layout))
+        output, target, rows = accelerator.gather_for_metrics((output, target, rows))
+        outputs.append(output.float().cpu())
+        targets.append(target.cpu())
+        places.append(rows.cpu())
+    rows = torch.cat(places)
+    logits, labels = over_views(torch.cat(outputs), rows), over_views(torch.cat(targets), rows).long()
+    predicted, present = logits.argmax(1), labels.unique().tolist()
+    return {
+        "loss": F.cross_entropy(logits, labels).item(),
+        "war": accuracy_score(labels, predicted),
+        "uar": recall_score(labels, predicted, labels=present, average="macro"),
+        "uf1": f1_score(labels, predicted, labels=present, average="macro"),
+    }
+
+
+def score(row: dict[str, float], variant: Variant) -> list[float] | None:
+    """What the best epoch has most of: the monitored figure, then a low loss; None when the last epoch is kept.
+
+    Raises:
+        TrainingError: the loss is not finite, so that epochs cannot be compared.
+    """
+    if variant.selection == "last":
+        return None
+    loss = row[f"{variant.selection}_loss"]
+    if not math.isfinite(loss):
+        raise TrainingError(f"the {variant.selection} loss is {loss} after epoch {row['epoch']}: lower the lr")
+    figure = row[f"{variant.selection}_{variant.monitor}"]
+    return [-loss if variant.monitor == "loss" else figure, -loss]

@@ -1,0 +1,134 @@
+"""Small trees in the owners' layouts: tiny pictures, and annotation files to the letter of their formats."""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import openpyxl
+from PIL import Image
+
+from duchenne.catalog import Dataset
+from duchenne.datasets import Index, build_index
+
+
+@functools.cache
+def encoded(kind: str = "JPEG", grey: int = 128) -> bytes:
+    """A picture of 8 x 8 pixels as a file's bytes."""
+    file = io.BytesIO()
+    Image.new("L", (8, 8), grey).save(file, format=kind)
+    return file.getvalue()
+
+
+def picture(path: Path, grey: int = 128) -> Path:
+    """A picture in the format that its ending names, whatever its case."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encoded({".png": "PNG", ".bmp": "BMP"}.get(path.suffix.lower(), "JPEG"), grey))
+    return path
+
+
+def pictures(root: Path, names: Iterable[str]) -> None:
+    for name in names:
+        picture(root / name)
+
+
+def frames(folder: Path, numbers: Iterable[int], pattern: str = "img{}.jpg") -> None:
+    for number in numbers:
+        picture(folder / pattern.format(number))
+
+
+def text(path: Path, content: str | Iterable[str], encoding: str = "utf-8", newline: str = "\n") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [content] if isinstance(content, str) else content
+    path.write_bytes(newline.join(lines).encode(encoding))
+    return path
+
+
+def sheet(path: Path, rows: Sequence[Sequence[object]], merge: Sequence[str] = (), empty_first: bool = False) -> Path:
+    """An Excel file; ``merge`` names ranges to merge, as A1:C1."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    book = openpyxl.Workbook()
+    page = book.active
+    if empty_first:
+        page = book.create_sheet("MICRO_ONLY")
+    for row in rows:
+        page.append(list(row))
+    for cells in merge:
+        page.merge_cells(cells)
+    book.create_sheet("Sheet9")
+    book.save(path)
+    return path
+
+
+def dataset(layout: str, root: Path, **more) -> Dataset:
+    return Dataset(layout=layout, root=root, **more)
+
+
+def index(layout: str, root: Path, **more) -> Index:
+    return build_index(layout, dataset(layout, root, **more))
+
+
+def by_sample(found: Index) -> dict[str, dict]:
+    """Rows of an index by sample."""
+    return {row["sample"]: row for row in found.rows.to_dict("records")}
+
+
+def code_file(path: Path, value: object) -> Path:
+    """An ``_exp.npy`` with one value."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.save(path, np.array(value))
+    return path
+
+
+CASME2_2019 = (
+    "Subject", "Filename", None, "OnsetFrame", "ApexFrame", "OffsetFrame", None, "Action Units", "Estimated Emotion",
+    "Objective Classes",
+)  # fmt: skip
+"""The two columns without a name are the owners'."""
+
+SAMM_HEADER = (
+    "Subject", "Filename", "Inducement Code", "Onset Frame", "Apex Frame", "Offset Frame", "Duration", "Micro",
+    "Action Units", "Estimated Emotion", "Objective Classes", "Notes",
+)  # fmt: skip
+
+
+def casme2(root: Path, rows: Sequence[Sequence[object]], edition: int = 2019, clips: bool = True) -> Path:
+    """A coding table (Subject, Filename, onset, apex, offset, AUs, emotion) and the clips' three frames."""
+    header = CASME2_2019 if edition == 2019 else CASME2_2019[:-1]
+    last = (1,) if edition == 2019 else ()
+    cells = [(s, f, None, on, apex, off, None, aus, emotion, *last) for s, f, on, apex, off, aus, emotion in rows]
+    name = {2019: "CASME2-coding-20190701.xlsx", 2014: "CASME2-coding-20140508.xlsx"}[edition]
+    sheet(root / name, [header, *cells])
+    for subject, clip, on, apex, off, *_ in rows if clips else ():
+        frames(root / f"CASME2_RAW_selected/sub{int(subject):02d}/{clip}", {on, (on + off) // 2, off} | {apex} - {"/"})
+    return root
+
+
+def samm(root: Path, rows: Sequence[Sequence[object]]) -> Path:
+    """A FACS table (Subject, Filename, onset, apex, offset, AUs, emotion), 13 lines of notes first, and the clips."""
+    notes = [(f"Note {i}",) for i in range(13)]
+    cells = [
+        (s, f, 1, on, apex, off, f"=SUM(F{i}-D{i})+1", "Micro - 1/2", aus, emotion, 3, None)
+        for i, (s, f, on, apex, off, aus, emotion) in enumerate(rows, 15)
+    ]
+    sheet(root / "SAMM_Micro_FACS_Codes_v2.xlsx", [*notes, SAMM_HEADER, *cells], empty_first=True)
+    for subject, clip, on, apex, off, *_ in rows:
+        frames(
+            root / f"SAMM/{subject}/{clip}",
+            {on, (on + off) // 2, off} | ({apex} & {*range(on, off)}),
+            subject + "_{:05d}.jpg",
+        )
+    return root
+
+
+def smic(root: Path, clips: Sequence[str], first: int = 99_000, n: int = 5) -> Path:
+    """Clips of the high-speed camera; frame numbers run over a power of ten, so that text order is wrong."""
+    words = {"ne": "negative", "po": "positive", "sur": "surprise"}
+    for clip in clips:
+        subject, word, _ = clip.split("_")
+        folder = root / "SMIC_all_raw/HS" / subject / "micro" / words[word] / clip
+        frames(folder, range(first, first + n), "image{:06d}.bmp")
+    return root

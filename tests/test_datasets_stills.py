@@ -1,0 +1,300 @@
+"""RAF-DB, AffectNet and CAER-S, in every form in which they are handed on."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from datasets_tools import by_sample, code_file, dataset, index, picture, pictures, text
+
+from duchenne.catalog import LABEL_SETS
+from duchenne.datasets import IndexProblems, build_index
+from duchenne.datasets.affectnet import read_code
+from duchenne.datasets.listing import digest
+from duchenne.datasets.problems import UnreadableError
+
+RAF = ["train_00001.jpg 5", "train_00003.jpg 4", "test_0001.jpg 7", "test_3068.jpg 1"]
+
+
+def raf(root, lines=RAF, form="aligned", name="list_patition_label.txt", **more):
+    text(root / "basic/EmoLabel" / name, lines, **more)
+    suffix = "_aligned.jpg" if form == "aligned" else ".jpg"
+    pictures(root / "basic/Image" / form, [line.split()[0][:-4] + suffix for line in lines])
+    return root
+
+
+def test_raf_db_of_the_owners(tmp_path):
+    found = index("raf_db", raf(tmp_path))
+    rows = by_sample(found)
+    assert {name: (row["emotion"], row["split"]) for name, row in rows.items()} == {
+        "raf_db/train_00001": ("sadness", "train"),
+        "raf_db/train_00003": ("happiness", "train"),
+        "raf_db/test_0001": ("neutral", "test"),
+        "raf_db/test_3068": ("surprise", "test"),
+    }
+    assert rows["raf_db/test_3068"]["path"] == "basic/Image/aligned/test_3068_aligned.jpg"
+    assert rows["raf_db/test_3068"]["label"] == 0  # POSTER's order: file code minus 1
+    assert found.classes == ["surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral"]
+    assert found.findings.recognised == [
+        "the owners' list list_patition_label.txt",
+        "aligned images in basic/Image/aligned",
+    ]
+    assert found.findings.digests == {
+        "train": digest(["train_00001\t5", "train_00003\t4"]),
+        "test": digest(["test_0001\t7", "test_3068\t1"]),
+    }
+
+
+@pytest.mark.parametrize(
+    "more", [{"name": "list_partition_label.txt"}, {"newline": "\r\n"}, {"encoding": "utf-8-sig"}, {"form": "original"}]
+)
+def test_raf_db_as_people_have_it(tmp_path, more):
+    assert len(index("raf_db", raf(tmp_path, **more)).rows) == 4
+
+
+def test_raf_db_originals_on_demand_and_files_no_list_names(tmp_path):
+    raf(tmp_path)
+    raf(tmp_path, form="original")
+    picture(tmp_path / "basic/Image/original/train_99999.JPG")
+    text(tmp_path / "basic/Image/original/Thumbs.db", "x")
+    found = index("raf_db", tmp_path, media="original")
+    assert found.rows["path"][0] == "basic/Image/original/test_0001.jpg"
+    assert found.findings.extra == ["basic/Image/original/train_99999.JPG"]
+    with pytest.raises(
+        IndexProblems, match=r"'orginal' is not there \(did you mean 'original'\?\); there is aligned, or"
+    ):
+        index("raf_db", tmp_path, media="orginal")
+
+
+def test_raf_db_upper_case_endings_and_links_to_another_disk_as_root(tmp_path):
+    raf(tmp_path / "disk")
+    for file in (tmp_path / "disk/basic/Image/aligned").iterdir():
+        file.rename(file.with_suffix(".JPG"))
+    (tmp_path / "root").symlink_to(tmp_path / "disk")
+    assert index("raf_db", tmp_path / "root").rows["path"][0] == "basic/Image/aligned/test_0001_aligned.JPG"
+
+
+def test_raf_db_names_a_missing_image(tmp_path):
+    raf(tmp_path)
+    (tmp_path / "basic/Image/aligned/train_00003_aligned.jpg").unlink()
+    with pytest.raises(IndexProblems, match=r"line 2: basic/Image/aligned/train_00003_aligned\.jpg"):
+        index("raf_db", tmp_path)
+
+
+@pytest.mark.parametrize("code", ["8", "11"])
+def test_raf_db_refuses_the_list_of_the_compound_emotions(tmp_path, code):
+    raf(tmp_path, ["train_0001.jpg 5", f"train_0002.jpg {code}"])
+    with pytest.raises(IndexProblems, match=f"line 2 has code {code}: this is the list of the compound emotions"):
+        index("raf_db", tmp_path)
+
+
+def test_raf_db_beside_its_compound_half(tmp_path):
+    text(tmp_path / "a/compound/EmoLabel/list_patition_label.txt", ["train_0001.jpg 11"])
+    assert len(index("raf_db", raf(tmp_path / "a")).rows) == 4
+
+
+@pytest.mark.parametrize("code", ["0", "12", "x"])
+def test_raf_db_codes_that_do_not_exist(tmp_path, code):
+    raf(tmp_path, [*RAF, f"train_00004.jpg {code}"])
+    with pytest.raises(IndexProblems, match="is no emotion name"):
+        index("raf_db", tmp_path)
+
+
+@pytest.mark.parametrize("evaluation", ["valid", "test", "val"])
+@pytest.mark.parametrize("names", [("5", "7"), ("sadness", "neutral"), ("Sad", "Neutral")])
+def test_raf_db_as_poster_plus_plus_reads_it(tmp_path, evaluation, names):
+    picture(tmp_path / f"RAF/train/{names[0]}/train_00001_aligned.jpg")
+    picture(tmp_path / f"RAF/{evaluation}/{names[1]}/test_0001_aligned.jpg")
+    found = index("raf_db", tmp_path)
+    rows = by_sample(found)
+    assert {name: (row["emotion"], row["split"]) for name, row in rows.items()} == {
+        "raf_db/train_00001": ("sadness", "train"),
+        "raf_db/test_0001": ("neutral", "test"),
+    }
+    assert found.findings.digests == {"train": digest(["train_00001\t5"]), "test": digest(["test_0001\t7"])} or (
+        names[0] == "Sad"
+    )
+
+
+def test_raf_db_that_is_not_there(tmp_path):
+    with pytest.raises(IndexProblems, match=r"there is neither EmoLabel/list_patition_label\.txt"):
+        index("raf_db", tmp_path)
+    text(tmp_path / "EmoLabel/list_patition_label.txt", RAF)
+    (tmp_path / "Image.zip").touch()
+    with pytest.raises(IndexProblems, match=r"no folder Image/aligned .*still packed: Image\.zip"):
+        index("raf_db", tmp_path)
+
+
+def cropped(root, codes=((1, "0"), (22, "7"), (333, "3")), evaluation="val_set"):
+    for part in ("train_set", evaluation):
+        for number, code in codes:
+            picture(root / part / f"images/{number}.jpg")
+            code_file(root / part / f"annotations/{number}_exp.npy", code)
+            code_file(root / part / f"annotations/{number}_val.npy", "0.3")
+    return root
+
+
+@pytest.mark.parametrize("evaluation", ["val_set", "valid_set"])
+def test_affectnet_of_npy_files(tmp_path, evaluation):
+    cropped(tmp_path, evaluation=evaluation)
+    picture(tmp_path / "train_set/images/9.jpg")
+    found = index("affectnet", tmp_path, label_set="affectnet_8")
+    assert {name: (row["emotion"], row["split"]) for name, row in by_sample(found).items()} == {
+        f"affectnet/{part}/{number}": (emotion, part)
+        for part in ("train", "test")
+        for number, emotion in ((1, "neutral"), (22, "contempt"), (333, "surprise"))
+    }
+    assert found.findings.extra == ["train_set/images/9.jpg"]
+    seven = index("affectnet", tmp_path, label_set="affectnet_7")
+    assert len(seven.rows) == 4
+    assert "contempt" not in seven.classes
+    assert seven.left_out == {"label '7' (ignore)": 2}
+
+
+@pytest.mark.parametrize("value", ["3", 3, np.int64(3), 3.0, np.float32(3), ["3"], [3]])
+def test_affectnet_codes_of_any_type(tmp_path, value):
+    assert read_code(str(code_file(tmp_path / "1_exp.npy", value))) == 3
+
+
+@pytest.mark.parametrize("value", ["x", 1.5, [1, 2], "", np.array(None)])
+def test_affectnet_codes_that_are_none(tmp_path, value):
+    path = tmp_path / "1_exp.npy"
+    np.save(path, value, allow_pickle=True)
+    with pytest.raises(UnreadableError, match="holds no expression code"):
+        read_code(str(path))
+
+
+@pytest.mark.parametrize("cut", [0, 5, 60, 128])
+def test_affectnet_codes_cut_short(tmp_path, cut):
+    path = code_file(tmp_path / "1_exp.npy", "3")
+    path.write_bytes(path.read_bytes()[:cut])
+    with pytest.raises(UnreadableError, match="holds no expression code"):
+        read_code(str(path))
+
+
+def test_affectnet_names_a_missing_image(tmp_path):
+    cropped(tmp_path)
+    (tmp_path / "val_set/images/22.jpg").unlink()
+    with pytest.raises(IndexProblems, match=r"val_set/images/22\.jpg"):
+        index("affectnet", tmp_path, label_set="affectnet_8")
+
+
+def test_affectnet_by_the_lists_that_poster_makes(tmp_path):
+    for part in ("train", "valid"):
+        pictures(tmp_path / f"{part}_set/images", ["1.jpg", "2.jpg"])
+        text(tmp_path / f"{part}_set/{part}_annotations_7class.txt", ["1.jpg 0", "2.jpg 6"])
+    found = index("affectnet", tmp_path, label_set="affectnet_7")
+    assert found.rows["emotion"].tolist() == ["neutral", "anger"] * 2
+    with pytest.raises(IndexProblems, match=r"neither a folder annotations nor train_annotations_8class\.txt"):
+        index("affectnet", tmp_path, label_set="affectnet_8")
+
+
+CSV = """subDirectory_filePath,face_x,face_y,face_width,face_height,facial_landmarks,expression,valence,arousal
+12/aaaa0001.jpg,40,41,300,301,61.1;120.4,1,0.78,0.12
+12/aaaa0002.JPG,10,14,220,220,55.0;98.2,6,-0.40,0.66
+7/aaaa0003.png,0,0,128,128,30.3;44.9,9,-2,-2
+7/aaaa0004.jpg,NULL,NULL,NULL,NULL,,10,-2,-2
+7/aaaa0005.jpg,1,1,9,9,,7,-2,-2
+"""
+
+
+def older(root, training=CSV, **more):
+    lists = root / "Manually_Annotated_file_lists"
+    text(lists / "training.csv", training, **more)
+    text(lists / "validation.csv", CSV.splitlines()[0] + "\n3/b.jpg,0,0,5,6,1;2,0,-0.1,0.2\n")
+    media = root / "Manually_Annotated_Images/Manually_Annotated_Images"
+    pictures(media, ["12/aaaa0001.jpg", "12/aaaa0002.JPG", "7/aaaa0003.png", "7/aaaa0005.jpg", "3/b.jpg"])
+    return root
+
+
+@pytest.mark.parametrize("more", [{}, {"encoding": "utf-8-sig"}, {"training": CSV.replace("\n", "\r\n")}])
+def test_affectnet_of_csv_files(tmp_path, more):
+    found = index("affectnet", older(tmp_path, **more), label_set="affectnet_8")
+    rows = by_sample(found)
+    assert {name: (row["emotion"], row["split"], list(row["box"])) for name, row in rows.items()} == {
+        "affectnet/12/aaaa0001.jpg": ("happiness", "train", [40, 41, 340, 342]),
+        "affectnet/12/aaaa0002.JPG": ("anger", "train", [10, 14, 230, 234]),
+        "affectnet/7/aaaa0005.jpg": ("contempt", "train", [1, 1, 10, 10]),
+        "affectnet/3/b.jpg": ("neutral", "test", [0, 0, 5, 6]),
+    }
+    assert json.loads(rows["affectnet/12/aaaa0002.JPG"]["factors"]) == {"valence": -0.4, "arousal": 0.66}
+    assert pd.isna(rows["affectnet/7/aaaa0005.jpg"]["factors"])  # -2: no value
+    assert found.left_out == {"label '9' (ignore)": 1, "label '10' (ignore)": 1}
+    assert found.findings.edition == "csv"
+
+
+def test_affectnet_of_csv_files_that_do_not_fit(tmp_path):
+    older(tmp_path, CSV.replace("expression", "expresion"))
+    with pytest.raises(IndexProblems, match="expression: the column 'expression' is missing"):
+        index("affectnet", tmp_path, label_set="affectnet_8")
+    older(tmp_path, CSV + '8/c.jpg,"1,1,9,9,,7,-2,-2\n')
+    with pytest.raises(IndexProblems, match=r"training\.csv\n  is no comma-separated table"):
+        index("affectnet", tmp_path, label_set="affectnet_8")
+    older(tmp_path, CSV.replace("40,41,", "NULL,41,"))
+    found = index("affectnet", tmp_path, label_set="affectnet_8", bad_rows="skip")
+    assert found.problems["row"].tolist() == [2]
+    assert "a face box needs all of x0, y0, x1, y1" in found.problems["problem"][0]
+    (tmp_path / "Manually_Annotated_file_lists/validation.csv").unlink()
+    with pytest.raises(IndexProblems, match=r"there is no validation\.csv"):
+        index("affectnet", tmp_path, label_set="affectnet_8")
+
+
+def test_affectnet_as_poster_plus_plus_reads_it(tmp_path):
+    pictures(tmp_path, ["train/7/a.jpg", "train/0/b.jpg", "valid/happy/c.jpg"])
+    rows = index("affectnet", tmp_path, label_set="affectnet_7").rows
+    assert rows[["sample", "emotion", "split"]].to_numpy().tolist() == [
+        ["affectnet/train/0/b", "neutral", "train"],
+        ["affectnet/valid/happy/c", "happiness", "test"],
+    ]
+
+
+def test_affectnet_needs_a_label_set(tmp_path):
+    with pytest.raises(ValueError, match=r"label_set is missing \(choose from affectnet_7, affectnet_8\)"):
+        dataset("affectnet", tmp_path)
+    with pytest.raises(ValueError, match="'dfew' does not go with layout affectnet"):
+        dataset("affectnet", tmp_path, label_set="dfew")
+    with pytest.raises(ValueError, match="does not go with layout folder: leave it out"):
+        dataset("folder", tmp_path, label_set="dfew", classes=["anger", "fear"])
+
+
+@pytest.mark.parametrize("evaluation", ["test", "valid"])
+def test_caer_s(tmp_path, evaluation):
+    pictures(tmp_path / "CAER-S", [f"{part}/{emotion}/0001.png" for part in ("train", evaluation) for emotion in CAER])
+    found = index("caer_s", tmp_path)
+    assert len(found.rows) == 14
+    row = by_sample(found)[f"caer_s/{evaluation}/Sad/0001"]
+    assert (row["emotion"], row["label"], row["split"]) == ("sadness", 5, "test")
+    assert found.classes == ["anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise"]
+
+
+CAER = ["Anger", "Disgust", "Fear", "Happy", "Neutral", "Sad", "Surprise"]
+
+
+@pytest.mark.parametrize("prefix", ["{}/", ""])
+def test_caer_s_with_a_third_partys_boxes(tmp_path, prefix):
+    pictures(tmp_path / "CAER-S", [f"{part}/Sad/000{i}.png" for part in ("train", "test") for i in (1, 2)])
+    for part in ("train", "test"):
+        text(tmp_path / f"boxes/{part}.txt", [prefix.format(part) + "Sad/0001.png,5,191,109,293,211"])
+    found = index("caer_s", tmp_path / "CAER-S", annotations=tmp_path / "boxes")
+    assert [list(box) for box in found.rows["box"]] == [[191, 109, 293, 211]] * 2
+    assert found.left_out == {"images without a face box in the lists": 2}
+    with pytest.raises(IndexProblems, match="is no folder with a list of face boxes"):
+        index("caer_s", tmp_path / "CAER-S", annotations=tmp_path / "CAER-S")
+    with pytest.raises(IndexProblems, match="there is no such file or folder"):
+        index("caer_s", tmp_path / "CAER-S", annotations=tmp_path / "nowhere")
+
+
+def test_every_label_set_names_its_classes_once_and_leads_to_them():
+    for name, labels in LABEL_SETS.items():
+        config = dataset(labels.layout, ".", label_set=name)
+        assert config.classes == labels.classes, name
+        assert set(labels.labels.values()) <= {*labels.classes, *labels.ignore}, name
+        assert not set(labels.classes) & set(labels.ignore), name
+
+
+def test_what_the_configuration_adds_to_a_label_set(tmp_path):
+    pictures(tmp_path, ["train/Sad/1.png", "test/bad/1.png", "test/Happy/1.png"])
+    config = dataset("caer_s", tmp_path, labels={"bad": "not a class"}, ignore=["not a class"])
+    assert build_index("caer_s", config).rows["emotion"].tolist() == ["happiness", "sadness"]

@@ -1,0 +1,129 @@
+"""Annotation files as they are handed on: read, or refused with file, line and what to do."""
+
+from __future__ import annotations
+
+import pytest
+from datasets_tools import sheet, text
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from duchenne.datasets.find import plain
+from duchenne.datasets.problems import UnreadableError
+from duchenne.datasets.tables import read_list, read_table, read_text
+
+NAMES = ["video_name", "label"]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_tables_of_any_editor(tmp_path, delimiter, newline, encoding):
+    lines = [delimiter.join(cells) for cells in (("video_name", " Label "), ("2522", "6"), ("", ""), ("7", "1"))]
+    table = read_table(text(tmp_path / "set.csv", lines, encoding, newline), NAMES)
+    assert table.to_dict("list") == {"row": [2, 4], "video_name": ["2522", "7"], "label": ["6", "1"]}
+
+
+@pytest.mark.parametrize("delimiter", [" ", "   ", ",", ", ", ";", "\t"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_lists_of_any_delimiter(tmp_path, delimiter, newline):
+    path = text(tmp_path / "list.txt", [f"a.jpg{delimiter}5", "", f"b.jpg{delimiter}4"], newline=newline)
+    assert read_list(path, ["name", "label"]).to_numpy().tolist() == [[1, "a.jpg", "5"], [3, "b.jpg", "4"]]
+
+
+def test_names_of_lists_may_hold_blanks_and_chinese(tmp_path):
+    path = text(tmp_path / "list.txt", ["人脸 1.jpg 5", "b.jpg 4"], "gb18030")
+    assert read_list(path, ["name", "label"])["name"].tolist() == ["人脸 1.jpg", "b.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is empty"),
+        ("\n \n", "is empty"),
+        ("a.jpg\n", "line 1 is 'a.jpg': expected 2 cells (name, label) divided by blanks"),
+        ("a.jpg,5\nb.jpg\n", "line 2 has 1 cells, expected 2 (name, label)"),
+        ("a.jpg 5\nb.jpg\n", "line 2 has 1 cells"),
+    ],
+)
+def test_lists_that_do_not_fit(tmp_path, content, message):
+    with pytest.raises(UnreadableError) as caught:
+        read_list(text(tmp_path / "list.txt", content), ["name", "label"])
+    assert message in str(caught.value)
+    assert caught.value.source.endswith("list.txt")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("video_name,lable\n1,2\n", "the column 'label' is missing (did you mean 'lable'?)"),
+        ("video_name,class\n1,2\n", "the column 'label' is missing (there are: video_name, class)"),
+        ("1,2\n3,4\n", "no row holds the column 'video_name'"),
+        ("video_name|label\n1|2\n", "no row holds the column 'video_name'"),
+        ("", "is empty"),
+    ],
+)
+def test_tables_that_do_not_fit(tmp_path, content, message):
+    with pytest.raises(UnreadableError) as caught:
+        read_table(text(tmp_path / "set.csv", content), NAMES)
+    assert message in str(caught.value)
+
+
+def test_bytes_that_are_no_text(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_bytes(b"a.jpg 5\nb\xff\xff.jpg 4\n")
+    with pytest.raises(UnreadableError, match=r"is no UTF-8 text \(line 2\)"):
+        read_text(path)
+    path.write_bytes("a.jpg 5\n".encode("utf-16-le"))
+    with pytest.raises(UnreadableError, match="zero bytes"):
+        read_text(path)
+
+
+def test_excel_with_notes_merged_cells_and_blank_rows(tmp_path):
+    rows = [
+        ("Codes of the clips", None, None, None, None),
+        (None,) * 5,
+        ("Subject", "Filename", "Frames", None, "Emotion"),
+        (None, None, "Onset Frame", "Offset Frame", None),
+        ("006", "006_1_2", 5562, 5632.0, "Anger"),
+        (None,) * 5,
+        (" 007 ", "007_1", 4, "/", "Other"),
+        (None,) * 5,
+        ("", " ", None, None, None),
+    ]
+    path = sheet(tmp_path / "codes.xlsx", rows, merge=["A1:E1", "C3:D3", "A3:A4", "B3:B4", "E3:E4"], empty_first=True)
+    table = read_table(path, ["Subject", "Filename", "Onset Frame", "Offset Frame"], ["Emotion", "Notes"])
+    assert table.to_numpy().tolist() == [
+        [5, "006", "006_1_2", "5562", "5632", "Anger", ""],
+        [7, "007", "007_1", "4", "/", "Other", ""],
+    ]
+
+
+def test_cells_of_excel_stay_text(tmp_path):
+    rows = [("Subject", "Action Units"), ("01", 12), (1, "4+7"), ("012", "NA")]
+    table = read_table(sheet(tmp_path / "codes.xlsx", rows), ["Subject"], ["Action Units"])
+    assert table.to_numpy().tolist() == [[2, "01", "12"], [3, "1", "4+7"], [4, "012", "NA"]]
+
+
+def test_excel_files_that_cannot_be_read(tmp_path):
+    path = text(tmp_path / "codes.xlsx", "<html>404</html>")
+    with pytest.raises(UnreadableError, match=r"is no Excel file .*was it downloaded in full"):
+        read_table(path, ["Subject"])
+    with pytest.raises(UnreadableError, match=r"save it as \.xlsx"):
+        read_table(text(tmp_path / "codes.xls", "x"), ["Subject"])
+    with pytest.raises(UnreadableError, match="holds no cell"):
+        read_table(sheet(tmp_path / "codes.xlsx", []), ["Subject"])
+    with pytest.raises(UnreadableError, match=r"the column 'Filename' is missing \(did you mean 'File name s'\?\)"):
+        read_table(sheet(tmp_path / "codes.xlsx", [("Subject", "File name s")]), ["Subject", "Filename"])
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 99999), st.integers(1, 7)), min_size=1), st.sampled_from([",", ";", "\t"]))
+def test_what_is_written_is_read(tmp_path_factory, rows, delimiter):
+    lines = [delimiter.join(NAMES), *(delimiter.join(map(str, row)) for row in rows)]
+    table = read_table(text(tmp_path_factory.mktemp("t") / "set.csv", lines), NAMES)
+    assert [(int(a), int(b)) for _, a, b in table.itertuples(index=False)] == rows
+
+
+@pytest.mark.parametrize("name", ["train(single-labeled)", "train(single_labeled)", "train_single-labeled"])
+def test_loosely_spelt_names_are_one(name):
+    assert plain(name) == "trainsinglelabeled"

@@ -1,0 +1,236 @@
+"""DFEW, FERV39k and MAFW: official folds and parts, and the forms of their clips."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from datasets_tools import by_sample, frames, index, picture, sheet, text
+
+from duchenne.catalog import Protocol
+from duchenne.datasets import IndexProblems
+from duchenne.datasets.listing import digest
+from duchenne.splits import make_splits
+
+DFEW = {2522: 6, 7: 1, 15: 7, 16: 3, 11000: 4}
+"""Clip -> code; the first tests in fold 1, and so on."""
+
+
+def dfew(
+    root, split="{}(single-labeled)", form="clip_224x224_16f", pattern="{}.jpg", header="video_name,label", **more
+):
+    for fold, tested in enumerate(DFEW, 1):
+        for part in ("train", "test"):
+            lines = [f"{clip},{code}" for clip, code in DFEW.items() if (clip == tested) == (part == "test")]
+            text(root / "EmoLabel_DataSplit" / split.format(part) / f"set_{fold}.csv", [header, *lines], **more)
+    for clip in DFEW:
+        frames(root / "Clip" / form / f"{clip:05d}", range(1, 17), pattern)
+    return root
+
+
+@pytest.mark.parametrize("split", ["{}(single-labeled)", "{}(single_labeled)", "{}_single-labeled"])
+def test_dfew(tmp_path, split):
+    found = index("dfew", dfew(tmp_path, split))
+    rows = by_sample(found)
+    assert {name: (row["emotion"], list(row["folds"]), row["kind"], row["n_frames"]) for name, row in rows.items()} == {
+        "dfew/02522": ("disgust", [1], "frames", 16),
+        "dfew/00007": ("happiness", [2], "frames", 16),
+        "dfew/00015": ("fear", [3], "frames", 16),
+        "dfew/00016": ("neutral", [4], "frames", 16),
+        "dfew/11000": ("anger", [5], "frames", 16),
+    }
+    assert found.classes == ["happiness", "sadness", "neutral", "anger", "surprise", "disgust", "fear"]
+    assert found.findings.digests["fold 1 test"] == digest(["02522\t6"])
+    assert found.findings.digests["fold 5 train"] == digest(["02522\t6", "00007\t1", "00015\t7", "00016\t3"])
+
+
+@pytest.mark.filterwarnings("ignore:classes without a training sample")
+def test_dfew_trains_on_all_other_folds(tmp_path):
+    rows = index("dfew", dfew(tmp_path)).rows
+    splits = make_splits(rows, Protocol(kind="official", val_share=0))
+    assert splits[splits["part"] == "test"].groupby("fold")["sample"].agg(list).tolist() == [
+        [f"dfew/{clip:05d}"] for clip in DFEW
+    ]
+    assert (splits["part"] == "train").sum() == 20
+
+
+def test_dfew_forms(tmp_path):
+    dfew(tmp_path)
+    dfew(tmp_path, form="clip_224x224/clip_224x224", pattern="00001_{}.jpg")  # doubled, and named as the README says
+    (tmp_path / "Clip/original/part_1").mkdir(parents=True)
+    for clip in (*DFEW, 99):
+        (tmp_path / f"Clip/original/part_1/{clip}.mp4").write_bytes(b"not looked into")
+    assert index("dfew", tmp_path).rows["path"][0] == "Clip/clip_224x224_16f/00007"
+    assert index("dfew", tmp_path, media="clip_224x224").rows["path"][0] == "Clip/clip_224x224/clip_224x224/00007"
+    videos = index("dfew", tmp_path, media="original")
+    assert videos.rows["path"][0] == "Clip/original/part_1/7.mp4"
+    assert set(videos.rows["kind"]) == {"video"}
+    assert videos.findings.extra == ["Clip/original/part_1/99.mp4"]
+
+
+@pytest.mark.parametrize(
+    "more", [{"newline": "\r\n"}, {"encoding": "utf-8-sig"}, {"encoding": "utf-16"}, {"header": "Video_Name,Label"}]
+)
+def test_dfew_lists_of_any_editor(tmp_path, more):
+    assert len(index("dfew", dfew(tmp_path, **more)).rows) == 5
+
+
+def test_dfew_lists_that_do_not_fit(tmp_path):
+    dfew(tmp_path, header="video,label")
+    with pytest.raises(IndexProblems, match="no row holds the column 'video_name'"):
+        index("dfew", tmp_path)
+    dfew(tmp_path)
+    (tmp_path / "EmoLabel_DataSplit/test(single-labeled)/set_3.csv").unlink()
+    with pytest.raises(IndexProblems, match=r"there is no set_3\.csv"):
+        index("dfew", tmp_path)
+
+
+def test_dfew_lists_that_contradict_each_other(tmp_path):
+    dfew(tmp_path)
+    train = tmp_path / "EmoLabel_DataSplit/train(single-labeled)"
+    text(train / "set_1.csv", ["video_name,label", "7,2", "2522,6", "15,7", "16,3", "77,1"])
+    with pytest.raises(IndexProblems) as caught:
+        index("dfew", tmp_path)
+    told = caught.value.problems
+    assert told[["row", "problem"]].to_numpy().tolist() == [
+        [2, "is 2 here, but 1 in the test list of its fold"],
+        [3, "trains and tests in fold 1"],
+        [6, "trains here, but tests in no fold"],
+    ]
+    found = index("dfew", tmp_path, bad_rows="skip")
+    assert [note[3] for note in found.findings.notes] == ["1 clips of other folds do not train in fold 1: 11000"]
+
+
+def test_dfew_clip_in_two_folds_or_without_a_number(tmp_path):
+    dfew(tmp_path)
+    test = tmp_path / "EmoLabel_DataSplit/test(single-labeled)"
+    text(test / "set_2.csv", ["video_name,label", "7,1", "2522,6", "x,1"])
+    with pytest.raises(IndexProblems) as caught:
+        index("dfew", tmp_path)
+    assert "'x' is no clip's number" in str(caught.value)
+    assert "the same sample as in line 2" in str(caught.value)
+
+
+def test_dfew_names_missing_clips(tmp_path):
+    dfew(tmp_path)
+    for file in (tmp_path / "Clip/clip_224x224_16f/00015").iterdir():
+        file.unlink()
+    (tmp_path / "Clip/clip_224x224_16f/00015").rmdir()
+    with pytest.raises(IndexProblems, match=r"line 2: Clip/clip_224x224_16f/00015"):
+        index("dfew", tmp_path)
+
+
+@pytest.mark.parametrize("ending", ["xlsx", "csv"])
+def test_dfew_votes_alone_give_labels_and_no_folds(tmp_path, ending):
+    header = ("1happy", "2sad", "3neutral", "4angry", "5surprise", "6disgust", "7fear", "order", "label")
+    rows = [header, (9, 1, 0, 0, 0, 0, 0, 1, 1), (4, 4, 2, 0, 0, 0, 0, 2, 0), (0, 0, 0, 0, 0, 0, 10, 3, 7)]
+    if ending == "xlsx":
+        sheet(tmp_path / "Annotation/annotation.xlsx", rows)
+    else:
+        text(tmp_path / "Annotation/annotation.csv", [",".join(map(str, row)) for row in rows])
+    for clip in (1, 2, 3):
+        picture(tmp_path / f"clip_224x224/{clip:05d}/1.jpg")
+    found = index("dfew", tmp_path)
+    assert found.rows[["sample", "emotion"]].to_numpy().tolist() == [
+        ["dfew/00001", "happiness"],
+        ["dfew/00003", "fear"],
+    ]
+    assert found.left_out == {"label '0' (ignore)": 1}  # no single label
+    assert found.rows["folds"].isna().all()
+
+
+FERV = {"Action/Happy/0267": "train", "War/Fear/0069": "train", "War/Happy/0267": "test", "DailyLife/Sad/0001": "test"}
+
+
+def ferv39k(root, lists="4_setups/All_scenes"):
+    for part in ("train", "test"):
+        lines = [f"{clip} {clip.split('/')[1]}" for clip, here in FERV.items() if here == part]
+        text(root / lists / f"{part}_All.csv", lines)
+    for clip in FERV:
+        frames(root / "2_ClipsforFaceCrop" / clip, range(8))
+    return root
+
+
+def test_ferv39k(tmp_path):
+    found = index("ferv39k", ferv39k(tmp_path))
+    rows = by_sample(found)
+    assert {name: (row["emotion"], row["split"]) for name, row in rows.items()} == {
+        "ferv39k/Action/Happy/0267": ("happiness", "train"),
+        "ferv39k/War/Fear/0069": ("fear", "train"),
+        "ferv39k/War/Happy/0267": ("happiness", "test"),
+        "ferv39k/DailyLife/Sad/0001": ("sadness", "test"),
+    }
+    assert json.loads(rows["ferv39k/War/Fear/0069"]["factors"]) == {"scene": "War"}
+    assert found.findings.digests["train"] == digest(["Action/Happy/0267\tHappy", "War/Fear/0069\tFear"])
+
+
+def test_ferv39k_lists_of_their_own_archive_and_clips_no_list_names(tmp_path):
+    ferv39k(tmp_path / "clips", lists="../lists")
+    frames(tmp_path / "clips/2_ClipsforFaceCrop/War/Fear/0070", range(8))
+    found = index("ferv39k", tmp_path / "clips", annotations=tmp_path / "lists")
+    assert len(found.rows) == 4
+    assert found.findings.extra == ["2_ClipsforFaceCrop/War/Fear/0070"]
+    with pytest.raises(IndexProblems, match=r"no 4_setups/All_scenes/train_All\.csv.*annotations"):
+        index("ferv39k", tmp_path / "clips")
+
+
+@pytest.mark.parametrize("line", ["War/Fear/0069 Happy", "War/0069 Fear"])
+def test_ferv39k_label_that_is_not_the_folder(tmp_path, line):
+    text(ferv39k(tmp_path) / "4_setups/All_scenes/train_All.csv", ["Action/Happy/0267 Happy", line])
+    with pytest.raises(IndexProblems, match="lies in another folder") as caught:
+        index("ferv39k", tmp_path)
+    assert caught.value.problems["row"].tolist() == [2]
+
+
+MAFW = {3747: "anger", 7499: "anxiety", 19: "helplessness", 20: "disappointment", 20098: "neutral"}
+
+
+def mafw(root, top="Train & Test Set/single/no_caption", ending=".mp4", **more):
+    for fold, tested in enumerate(MAFW, 1):
+        for part in ("train", "test"):
+            lines = [f"{c:05d}{ending} {name}" for c, name in MAFW.items() if (c == tested) == (part == "test")]
+            text(root / top / f"set_{fold}" / f"{part}.txt", lines, **more)
+    for clip in MAFW:
+        frames(root / f"data/frames/{clip:05d}", (1, 2, 10), "{}.png")
+    return root
+
+
+@pytest.mark.parametrize("top", ["Train & Test Set/single/no_caption", "split/single/no_caption", "label", "."])
+@pytest.mark.parametrize("ending", [".mp4", ""])
+def test_mafw(tmp_path, top, ending):
+    found = index("mafw", mafw(tmp_path, top, ending))
+    rows = by_sample(found)
+    assert {name: (row["emotion"], list(row["folds"]), row["path"]) for name, row in rows.items()} == {
+        f"mafw/{clip:05d}": (name, [fold], f"data/frames/{clip:05d}")
+        for fold, (clip, name) in enumerate(MAFW.items(), 1)
+    }
+    assert found.classes[-4:] == ["contempt", "anxiety", "helplessness", "disappointment"]
+    assert found.findings.digests["fold 2 test"] == digest(["07499\tanxiety"])
+
+
+def test_mafw_videos(tmp_path):
+    mafw(tmp_path)
+    for clip in MAFW:
+        path = tmp_path / f"data/clips/{clip:05d}.MP4"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"not looked into")
+    assert index("mafw", tmp_path, media="clips").rows["path"][0] == "data/clips/00019.MP4"
+
+
+def test_mafw_single_lists_are_chosen_among_the_others(tmp_path):
+    mafw(tmp_path)
+    for other in ("compound/no_caption", "single/with_caption", "compound/with_caption"):
+        text(tmp_path / "Train & Test Set" / other / "set_1/train.txt", ["1.mp4 anger_disgust"])
+    assert len(index("mafw", tmp_path).rows) == 5
+
+
+def test_mafw_captioned_lists_are_no_benchmark(tmp_path):
+    mafw(tmp_path, "Train & Test Set/single/with_caption", encoding="gb18030")
+    with pytest.raises(IndexProblems, match="no neutral clips and are not the 11-class benchmark"):
+        index("mafw", tmp_path)
+
+
+def test_mafw_list_that_is_missing(tmp_path):
+    (mafw(tmp_path) / "Train & Test Set/single/no_caption/set_4/train.txt").unlink()
+    with pytest.raises(IndexProblems, match=r"set_4/train\.txt"):
+        index("mafw", tmp_path)

@@ -1,0 +1,267 @@
+"""IFDD's lifting on clips of features: every way to split, update and predict does what it claims."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from duchenne.errors import UserError
+from duchenne.models.lifting import LiftingOptions, WaveletLifting
+from duchenne.models.splitting import Pair, interpolation
+
+CHANNELS, FRAMES = 32, 8
+
+
+def lifting(seed: int = 0, **options) -> WaveletLifting:
+    """Under weights that make every part felt, offsets of the indices included."""
+    torch.manual_seed(seed)
+    module = WaveletLifting(CHANNELS, FRAMES, heads=8, drop_path_rate=0.0, options=LiftingOptions(**options))
+    with torch.no_grad():
+        for name, parameter in module.adapt_split.named_parameters():
+            if parameter.ndim == 2:
+                parameter.normal_(0, 1 if "offset" in name else parameter.shape[1] ** -0.5)
+    return module.eval()
+
+
+def clip(count: int = 2, seed: int = 1) -> Tensor:
+    return torch.randn(count, FRAMES, CHANNELS, 7, 7, generator=torch.Generator().manual_seed(seed))
+
+
+def halves(module: WaveletLifting, x: Tensor) -> Pair:
+    return module.halves(x, module.adapt_split(x))
+
+
+def tokens(frames: Tensor) -> Tensor:
+    return frames.flatten(3).transpose(2, 3).flatten(1, 2)
+
+
+SPLITS = ("correlation_interp", "entire_interp", "correlation_weight", "even_odd")
+INDICES = [{"split": split, "issm": form} for split in SPLITS[:2] for form in ("code", "paper")]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("split", "even-odd", r"split: 'even-odd' is not one of .*did you mean 'even_odd'"),
+        ("context_loss", "tc", "context_loss: 'tc' is not one of TC, THWC, none"),
+        ("ladm", False, "ladm: False is not one of code, paper, none"),
+    ],
+)
+def test_an_unknown_choice_is_refused(option: str, value: object, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        LiftingOptions(**{option: value})
+
+
+# ---------------------------------------------------------------------------------------------------------- splitting
+
+
+def test_reading_as_the_code_is_its_mismatched_grid_sampling() -> None:
+    x = clip(3)
+    index = torch.rand(3, 4, generator=torch.Generator().manual_seed(0)) * 12 - 2
+    rows = x.flatten(2).transpose(1, 2)[:, :, None]  # (B, values, 1, T): a picture one row high
+    grid = torch.stack((2 * index / (FRAMES - 1) - 1, torch.zeros_like(index)), dim=2)[:, None]
+    sampled = F.grid_sample(rows, grid, padding_mode="border", align_corners=False)[:, :, 0].transpose(1, 2)
+    torch.testing.assert_close(interpolation(index, FRAMES, "code") @ x.flatten(2), sampled, rtol=0, atol=1e-5)
+
+
+def test_reading_as_the_paper_at_hand_computed_indices() -> None:
+    index = torch.tensor([[-1.0, 3.0, 4.25, 9.0]])
+    expected = torch.zeros(1, 4, FRAMES)
+    expected[0, 0, 0] = expected[0, 1, 3] = expected[0, 3, 7] = 1  # outside: the nearest; whole: the frame itself
+    expected[0, 2, 4], expected[0, 2, 5] = 0.75, 0.25
+    torch.testing.assert_close(interpolation(index, FRAMES, "paper"), expected)
+
+
+@given(st.lists(st.floats(-20, 30, width=32), min_size=1, max_size=6), st.sampled_from(["code", "paper"]))
+def test_reading_is_a_mean_of_at_most_two_neighbouring_frames(index: list[float], form: str) -> None:
+    matrix = interpolation(torch.tensor([index]), FRAMES, form)
+    assert (matrix >= 0).all()
+    torch.testing.assert_close(matrix.sum(2), torch.ones(1, len(index)))
+    for row in matrix[0]:
+        used = row.nonzero().flatten()
+        assert len(used) <= 2
+        assert used[-1] - used[0] <= 1
+
+
+def test_even_odd_takes_the_frames_as_they_are() -> None:
+    static, dynamic = halves(lifting(split="even_odd"), clip())
+    assert torch.equal(static, tokens(clip()[:, 0::2]))
+    assert torch.equal(dynamic, tokens(clip()[:, 1::2]))
+
+
+@pytest.mark.parametrize("options", INDICES)
+@pytest.mark.parametrize(
+    ("init_index", "starts"), [("even_odd", ((0, 2, 4, 6), (1, 3, 5, 7))), ("midpoint", ((4,) * 4, (4,) * 4))]
+)
+def test_indices_leave_their_start_in_proportion_to_the_range(options: dict, init_index: str, starts: tuple) -> None:
+    near, far = (
+        lifting(**options, init_index=init_index, offset_range=limit).adapt_split.indices(clip(16))
+        for limit in (1.0, 4.0)
+    )
+    for one, four, start in zip(near, far, map(torch.tensor, starts), strict=True):
+        assert ((one - start).abs() < 1).all()
+        assert (one.std(0) > 0).all()  # they follow the clip
+        torch.testing.assert_close(four - start, 4 * (one - start), rtol=0, atol=1e-5)
+
+
+def test_correlation_does_not_see_where_in_the_picture_something_happens() -> None:
+    """The entire features do: that is what Table 2 compares."""
+    x, order = clip(), torch.randperm(49, generator=torch.Generator().manual_seed(0))
+    shuffled = x.flatten(3)[..., order].unflatten(3, (7, 7))
+    for split, sees in (("correlation_interp", False), ("correlation_weight", False), ("entire_interp", True)):
+        before, after = (lifting(split=split).adapt_split(y)[0] for y in (x, shuffled))
+        assert torch.allclose(before, after, atol=1e-4) != sees, split
+
+
+@pytest.mark.parametrize("form", ["code", "paper"])
+def test_weights_mix_all_frames(form: str) -> None:
+    for matrix in lifting(split="correlation_weight", issm=form).adapt_split(clip()):
+        assert matrix.shape == (2, 4, FRAMES)
+        assert (matrix > 0).all()
+        torch.testing.assert_close(matrix.sum(2), torch.ones(2, 4))
+
+
+def test_paper_tokens_know_the_number_of_their_frame() -> None:
+    module = lifting(issm="paper").adapt_split.dim_project
+    with torch.no_grad():
+        module.bias.normal_()
+    still = clip()[:, :1].expand(-1, FRAMES, -1, -1, -1)
+    z = module(still.flatten(0, 1)).unflatten(0, (2, FRAMES))
+    assert z.shape == (2, FRAMES, 128)
+    assert (z[:, 1:] - z[:, :1]).abs().amax((0, 2)).min() > 0.1
+
+
+# ------------------------------------------------------------------------------------------------------------ lifting
+
+
+def silence(module: WaveletLifting, half: str) -> WaveletLifting:
+    """Updater (a) or predictor (d) gives zeros."""
+    for parameter in module.get_submodule(f"project_{half}").parameters():
+        torch.nn.init.zeros_(parameter)
+    return module
+
+
+def normed(module: WaveletLifting, x: Tensor) -> Pair:
+    static, dynamic = halves(module, x)
+    return module.xa_norm(static), module.xd_norm(dynamic)
+
+
+def test_without_updater_and_predictor_the_halves_pass() -> None:
+    for form, expected in (("code", normed), ("paper", halves)):
+        module = silence(silence(lifting(ladm=form), "a"), "d")
+        for ours, half in zip(module.lift(*halves(module, clip())), expected(module, clip()), strict=True):
+            assert torch.equal(ours, half)
+
+
+def test_the_second_step_sees_what_the_first_one_made() -> None:
+    for order, first, second in (("update_predict", 0, 1), ("predict_update", 1, 0)):
+        module = lifting(order=order)
+        full = module.lift(*halves(module, clip()))
+        without = silence(module, "ad"[first]).lift(*halves(module, clip()))
+        assert not torch.allclose(full[second], without[second], atol=1e-3), order
+        assert torch.equal(without[first], normed(module, clip())[first])
+        module = silence(lifting(order=order), "ad"[second])
+        assert torch.equal(module.lift(*halves(module, clip()))[first], full[first])
+
+
+@pytest.mark.parametrize("form", ["code", "paper"])
+def test_only_the_mutual_relation_looks_at_the_half_it_changes(form: str) -> None:
+    x, other = tokens(clip()[:, :4]), tokens(clip(seed=5)[:, :4])
+    for relation, mutual in (("mutual_transformer", True), ("self_transformer", False), ("self_cnn", False)):
+        module = lifting(relation=relation, ladm=form)
+        for half in "ad":
+            estimates = [module._estimate(half, x, target) for target in (x, other)]
+            assert torch.allclose(*estimates, atol=1e-5) != mutual, relation
+
+
+def test_values_are_added_to_the_attention_in_the_code_alone() -> None:
+    """With equal tokens attention gives the value back, whatever the query."""
+    source = torch.randn(1, 1, CHANNELS, generator=torch.Generator().manual_seed(2)).expand(-1, 196, -1)
+    target = tokens(clip(1)[:, :4])
+    for form, times in (("code", 2), ("paper", 1)):
+        module = lifting(ladm=form)
+        value = module.kv_d(source)[..., CHANNELS:]
+        expected = module.project_a(times * value)
+        torch.testing.assert_close(module._estimate("a", source, target), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_without_ladm_the_feature_is_a_weighted_sum_of_the_dynamic_half() -> None:
+    module = lifting(ladm="none").train()
+    features, losses = module(clip())
+    _, dynamic = halves(module, clip())
+    expected = torch.einsum("n,bnc->bc", module.project_compress.weight[0], dynamic) + module.project_compress.bias
+    torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-5)
+    assert not losses
+
+
+# --------------------------------------------------------------------------------------------------------------- loss
+
+
+def test_context_loss_of_hand_computed_differences() -> None:
+    """X is 3 in the even and 5 in the odd frames, so 4 on average; sample 0 differs by 0.5, sample 1 by 3."""
+    x = torch.full((2, FRAMES, CHANNELS, 7, 7), 3.0)
+    x[:, 1::2] = 5
+    static = torch.stack((torch.full((196, CHANNELS), 3.5), torch.full((196, CHANNELS), 7.0)))
+    for choice in ("TC", "THWC"):
+        loss = lifting(context_loss=choice).context_loss(x, static)
+        torch.testing.assert_close(loss, torch.tensor(0.5 * 0.5**2 + (3 - 0.5)))
+
+
+def test_context_loss_ignores_what_cancels_over_its_axes() -> None:
+    x = torch.zeros(1, FRAMES, CHANNELS, 7, 7)
+    static = torch.ones(1, 4, 49, CHANNELS)
+    static[:, :, :, ::2] *= -1  # cancels over the channels of every cell
+    assert lifting(context_loss="TC").context_loss(x, static.flatten(1, 2)) == 0
+    assert lifting(context_loss="THWC").context_loss(x, static.flatten(1, 2)) == 0.5
+
+
+def test_loss_is_given_in_training_alone_weighted_and_summed_over_the_batch() -> None:
+    x = clip(1)
+    module = lifting(lifting_weight=0.1).train()
+    assert not module.eval()(x)[1]
+    one, two = (module.train()(y)[1]["lifting"] for y in (x, x.expand(2, -1, -1, -1, -1)))
+    torch.testing.assert_close(two, 2 * one)
+    heavy = lifting(lifting_weight=1.0).train()(x)[1]["lifting"]
+    torch.testing.assert_close(heavy, 10 * one)
+    assert one > 0
+    assert not lifting(context_loss="none").train()(x)[1]
+
+
+# ----------------------------------------------------------------------------------------------------------- training
+
+ABLATIONS = [
+    *INDICES,
+    {"split": "even_odd"},
+    {"split": "correlation_weight"},
+    {"split": "correlation_weight", "issm": "paper"},
+    {"init_index": "midpoint", "offset_range": 4.0},
+    {"issm": "paper", "compression": 1},
+    {"ladm": "none"},
+    {"ladm": "paper"},
+    {"order": "predict_update"},
+    {"relation": "self_transformer"},
+    {"relation": "self_cnn"},
+    {"context_loss": "none"},
+    {"context_loss": "THWC"},
+]
+
+
+@pytest.mark.parametrize("options", ABLATIONS, ids=lambda options: "-".join(map(str, options.values())))
+def test_every_ablation_trains_all_its_parameters(options: dict) -> None:
+    module = lifting(**options).train()
+    x = clip().requires_grad_()
+    features, losses = module(x)
+    (features.square().mean() + sum(losses.values())).backward()
+    assert features.shape == (2, CHANNELS)
+    assert x.grad.isfinite().all()
+    assert x.grad.any()
+    for name, parameter in module.named_parameters():
+        if module.options.ladm == "none" and "approx" in name:  # the static half is not used
+            continue
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.any(), name

@@ -1,0 +1,109 @@
+"""A published checkpoint is measured as our own networks are, and a foreign class order is noticed."""
+
+import logging
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+from training_tools import CLASSES, SMALL
+
+from duchenne import pipeline
+from duchenne.catalog import Catalog
+from duchenne.errors import UserError
+from duchenne.published import evaluate_checkpoint
+from duchenne.workspace import Workspace
+
+RECIPE = {"epochs": 12, "batch_size": 8, "lr": 2e-3, "optimizer": "adamw", "augment": {"hflip": 0}}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """Drawn faces, a network that has learnt them, and its weights as an owner would publish them."""
+    root = tmp_path_factory.mktemp("published")
+    raw = root / "raw"
+    raw.mkdir()
+    rng, rows = np.random.default_rng(0), []
+    for i in range(60):
+        picture = rng.integers(40, 120, (64, 64, 3), dtype=np.uint8)
+        picture[i % 3 * 21 : i % 3 * 21 + 21] += 100
+        cv2.imwrite(str(raw / f"{i}.png"), picture)
+        rows.append({"path": f"{i}.png", "label": CLASSES[i % 3], "subject": f"p{i // 3}"})
+    pd.DataFrame(rows).to_csv(raw / "manifest.csv", index=False)
+    catalog = Catalog.model_validate(
+        {
+            "datasets": {
+                "drawn": {
+                    "layout": "manifest",
+                    "root": raw,
+                    "classes": CLASSES,
+                    "faces": {"mode": "aligned", "size": 64, "encoding": "png"},
+                }
+            },
+            "variants": {
+                "small": {
+                    "dataset": "drawn",
+                    "protocol": {"kind": "holdout", "test_share": 0.3, "near_duplicates": "ignore"},
+                    "model": {"architecture": "test_resnet", "options": SMALL},
+                    "recipe": RECIPE,
+                }
+            },
+            "run": {},
+            "compute": {"jobs": 1, "device": "cpu", "precision": "fp32"},
+            "report": {"bootstrap": 100},
+        }
+    )
+    workspace = Workspace(root)
+    for stage, name in (("index", "drawn"), ("align", "drawn"), ("split", "small"), ("train", "small")):
+        getattr(pipeline, stage)(catalog, workspace, name)
+    pipeline.evaluate(catalog, workspace, "small")
+    weights = load_file(workspace.model("small") / "fold_1" / "weights.safetensors")
+    return catalog, workspace, weights
+
+
+def publish(weights: dict, path):
+    torch.save({"epoch": 1, "state_dict": {f"module.{name}": value for name, value in weights.items()}}, path)
+    return path
+
+
+def test_a_published_checkpoint_scores_what_the_network_behind_it_scores(project, tmp_path):
+    catalog, workspace, weights = project
+    metrics = evaluate_checkpoint(
+        catalog, workspace, "small", publish(weights, tmp_path / "a.pth"), fold=1, out=tmp_path / "out"
+    )
+    assert metrics["war"] > 0.8
+    ours = pd.read_parquet(workspace.results("small") / "predictions.parquet")
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "out" / "predictions.parquet"), ours)
+
+
+def test_outputs_in_another_order_are_noticed_and_the_order_named_mends_them(project, tmp_path, caplog):
+    catalog, workspace, weights = project
+    turned = {name: value.roll(1, 0) if name.startswith("fc.") else value for name, value in weights.items()}
+    path = publish(turned, tmp_path / "b.pth")
+    with caplog.at_level(logging.WARNING):
+        wrong = evaluate_checkpoint(catalog, workspace, "small", path, fold=1, out=tmp_path / "out")
+    order = [CLASSES[2], CLASSES[0], CLASSES[1]]
+    assert wrong["war"] < 0.5
+    assert f"--order {','.join(order)}" in caplog.text
+    caplog.clear()
+    right = evaluate_checkpoint(catalog, workspace, "small", path, fold=1, out=tmp_path / "out", order=order)
+    assert right["war"] > 0.8
+    assert "--order" not in caplog.text
+
+
+def test_what_does_not_fit_is_said(project, tmp_path):
+    catalog, workspace, weights = project
+    path = publish(weights, tmp_path / "a.pth")
+    with pytest.raises(UserError, match="no fold 2: it has 1"):
+        evaluate_checkpoint(catalog, workspace, "small", path, fold=2, out=tmp_path / "out")
+    with pytest.raises(UserError, match="--order names anger"):
+        evaluate_checkpoint(catalog, workspace, "small", path, fold=1, out=tmp_path / "out", order=["anger"])
+    with pytest.raises(UserError, match=r"dvc repro split@small"):
+        evaluate_checkpoint(catalog, Workspace(tmp_path), "small", path, fold=1, out=tmp_path / "out")
+    del weights["fc.bias"]
+    with pytest.raises(UserError, match=r"only in the network: fc\.bias"):
+        evaluate_checkpoint(
+            catalog, workspace, "small", publish(weights, tmp_path / "c.pth"), fold=1, out=tmp_path / "out"
+        )

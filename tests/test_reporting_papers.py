@@ -1,0 +1,128 @@
+"""The printed numbers: they are in the papers' texts, agree with each other, and lead to variants."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from duchenne.catalog import load
+from duchenne.errors import UserError
+from duchenne.reporting.papers import Paper, Table, cells, papers, printed
+
+ROOT = Path(__file__).parents[1]
+TABLES = [(paper, table) for paper in papers() for table in paper.tables]
+
+
+def stands_in(line: str, values: list[float]) -> bool:
+    """Whether the values stand in the line in this order, with anything between them.
+
+    Digits alone are compared: the scanned text has lost some decimal points, and has commas for others.
+    """
+    rest = iter(re.sub(r"\D", "", token) for token in re.findall(r"\d[\d.,]*", line))
+    return all(any(digits in spellings(value) for digits in rest) for value in values)
+
+
+def spellings(value: float) -> set[str]:
+    """The digits of a value with up to three decimals: 45 may be printed 45, 45.0 or 45.00."""
+    return {
+        f"{value:.{decimals}f}".replace(".", "") for decimals in range(4) if math.isclose(round(value, decimals), value)
+    }
+
+
+@pytest.mark.parametrize("paper", [paper for paper in papers() if paper.text], ids=lambda paper: paper.paper)
+def test_every_row_stands_in_one_line_of_the_paper(paper: Paper, shared: Path):
+    lines = (shared / "papers" / paper.text).read_text().splitlines()
+    strangers = [
+        (table.table, row.method, values)
+        for table in paper.tables
+        for row in table.rows
+        for values in [[value for value in row.values if not math.isnan(value)]]
+        if not any(stands_in(line, values) for line in lines)
+    ]
+    assert strangers == []
+
+
+@pytest.mark.parametrize("variant", sorted(cells()))
+def test_tables_agree_but_for_the_known_differences(variant: str):
+    known = {
+        ("poster_rafdb", "uar"): {0.8603, 0.8604},
+    }
+    values = defaultdict(set)
+    for cell in cells()[variant]:
+        values[cell.column.metric].add(round(cell.value, 6))
+    for metric, found in values.items():
+        assert found == known.get((variant, metric), {round(printed(variant)[metric].value, 6)}), metric
+
+
+def test_mean_accuracies_are_the_means_of_their_classes():
+    """Finds a misread digit in the rows of our networks; one is wrong in the paper itself."""
+    off = {}
+    for _, table in TABLES:
+        recalls = [i for i, column in enumerate(table.columns) if (column.metric or "").startswith("recall_")]
+        uar = [i for i, column in enumerate(table.columns) if column.metric == "uar"]
+        for row in (row for row in table.rows if recalls and row.run):
+            mean = sum(row.values[i] for i in recalls) / len(recalls)
+            if abs(mean - row.values[uar[0]]) > 0.0101:
+                off[table.about, row.method] = (round(mean, 2), row.values[uar[0]])
+    assert off == {("Class-wise accuracy, AffectNet (7 cls)", "POSTER++"): (67.49, 67.45)}
+
+
+def test_results_over_folds_are_the_means_of_the_folds():
+    for variant in ("ifdd_2dcnn_dfew", "ifdd_3dvit_dfew", "ifdd_2dcnn_mafw", "ifdd_3dvit_mafw"):
+        values = {metric: cell.value for metric, cell in printed(variant).items()}
+        for name in ("uar", "war"):
+            mean = sum(values[f"{name}_fold_{fold}"] for fold in range(1, 6)) / 5
+            assert values[name] == pytest.approx(mean, abs=1.5e-4)  # 70.01 is printed for 70.022
+
+
+def test_a_row_with_two_datasets_prints_for_two_variants():
+    tiny = {metric: cell.value for metric, cell in printed("poster_t_rafdb").items()}
+    assert tiny == {"params": 52.2, "flops": 13.6, "war": pytest.approx(0.9136)}
+    assert printed("poster_t_affectnet_7")["war"].value == pytest.approx(0.6686)  # POSTER++'s table has 66.87
+    assert "params" not in printed("poster_t_affectnet_7")
+
+
+def test_values_come_with_their_place():
+    cell = printed("poster_v2_rafdb")["uar"]
+    assert (cell.paper.paper, cell.table.table, cell.row.method, cell.column.name) == (
+        "POSTER++", "Table 4", "POSTER++", "mean Acc"
+    )  # fmt: skip
+    assert printed("frl_dgt_megc2019")["uf1"].value == 0.812
+
+
+def test_an_unknown_variant_is_named_with_the_nearest():
+    with pytest.raises(UserError, match=r"'poster_v2_rafbd' \(did you mean 'poster_v2_rafdb'\?\)"):
+        printed("poster_v2_rafbd")
+
+
+def test_every_printed_variant_is_in_params_yaml():
+    assert set(cells()) - set(load(ROOT / "params.yaml").variants) == set()
+
+
+TABLE = {
+    "table": "Table 1",
+    "about": "a test",
+    "columns": [{"name": "Acc", "metric": "war"}, {"name": "mAcc", "metric": "uar"}],
+    "rows": [{"method": "ours", "run": "mine", "values": [90, 80]}],
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rows": [{"method": "ours", "values": [90]}]}, "row 'ours' has 1 values for 2 columns"),
+        ({"rows": [{"method": "ours", "run": "a_{data}", "values": [90, 80]}]}, "go together"),
+        ({"columns": [{"name": "Acc", "metric": "accuracy"}] * 2}, "String should match pattern"),
+        ({"columns": [{"name": "Size", "metric": "params"}] * 2}, "needs counting.params"),
+        ({"unit": "percent"}, "'per cent' or 'share'"),
+    ],
+)
+def test_a_table_that_does_not_fit_together_is_refused(change: dict, message: str):
+    assert Table.model_validate(TABLE).rows[0].run == "mine"
+    with pytest.raises(ValidationError, match=message):
+        Table.model_validate({**TABLE, **change})

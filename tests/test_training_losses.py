@@ -1,0 +1,45 @@
+"""Losses against sums worked out by hand."""
+
+import math
+
+import pytest
+import torch
+
+from duchenne.catalog import Recipe
+from duchenne.training.losses import create_loss
+
+LOGITS = torch.log(torch.tensor([[0.5, 0.25, 0.25], [0.1, 0.2, 0.7]]))
+LABELS = torch.tensor([0, 2])
+
+
+def loss(**fields) -> float:
+    return create_loss(Recipe(epochs=1, batch_size=2, lr=1, **fields))(LOGITS, LABELS).item()
+
+
+def test_cross_entropy_is_the_mean_over_the_batch():
+    assert loss() == pytest.approx(-(math.log(0.5) + math.log(0.7)) / 2)
+
+
+def test_smoothing_gives_every_class_its_share():
+    # smoothing 0.3 of 3 classes: 0.8 on the true class, 0.1 on each other
+    first = -(0.8 * math.log(0.5) + 0.1 * math.log(0.25) + 0.1 * math.log(0.25))
+    second = -(0.8 * math.log(0.7) + 0.1 * math.log(0.1) + 0.1 * math.log(0.2))
+    assert loss(label_smoothing=0.3) == pytest.approx((first + second) / 2)
+
+
+def test_posters_loss_is_2_6_of_the_true_class_and_0_4_of_all():
+    first = -2.6 * math.log(0.5) - 0.4 * (math.log(0.5) + 2 * math.log(0.25)) / 3
+    second = -2.6 * math.log(0.7) - 0.4 * (math.log(0.1) + math.log(0.2) + math.log(0.7)) / 3
+    assert loss(loss="ce_plus_2ls") == pytest.approx((first + second) / 2)
+
+
+def test_shares_of_a_mixed_batch_are_smoothed_as_its_labels_would_be():
+    criterion = create_loss(Recipe(epochs=1, batch_size=2, lr=1, label_smoothing=0.1))
+    shares = 0.3 * torch.eye(3)[LABELS] + 0.7 * torch.eye(3)[LABELS.flip(0)]
+    expected = 0.3 * criterion(LOGITS, LABELS) + 0.7 * criterion(LOGITS, LABELS.flip(0))
+    torch.testing.assert_close(criterion(LOGITS, shares), expected)
+
+
+def test_a_smoothing_that_would_not_be_used_is_refused():
+    with pytest.raises(ValueError, match="loss ce_plus_2ls has a smoothing of its own"):
+        Recipe(epochs=1, batch_size=2, lr=1, loss="ce_plus_2ls", label_smoothing=0.1)

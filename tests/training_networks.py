@@ -1,0 +1,81 @@
+"""Networks of a few weights that take what the real ones take; registered with timm on import."""
+
+import torch
+from timm.models import register_model
+from torch import Tensor, nn
+
+
+class Tiny(nn.Module):
+    """A linear classifier of a picture's means over 4 x 4 fields."""
+
+    size = (3, 64, 64)
+
+    def __init__(self, num_classes: int, channels: int = 3) -> None:
+        super().__init__()
+        self.num_features = 16 * channels
+        self.head = nn.Linear(self.num_features, num_classes)
+        self.pretrained_cfg = self.default_cfg = {
+            "input_size": self.size, "mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25), "classifier": "head",
+        }  # fmt: skip
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        return nn.functional.adaptive_avg_pool2d(x, 4).flatten(1)
+
+    def forward_head(self, features: Tensor) -> Tensor:
+        return self.head(features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))
+
+
+class TinyClip(Tiny):
+    """The same of a clip's mean over time, with a loss of its own: 0.01 times the mean square of the logits."""
+
+    takes, size = "clip", (3, 4, 64, 64)
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__(num_classes)
+        self.stem = nn.Conv3d(3, 3, 1)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        return super().forward_features(self.stem(x).mean(2))
+
+    def forward(self, x: Tensor):
+        logits = super().forward(x)
+        return (logits, {"small": 0.01 * logits.square().mean()}) if self.training else logits
+
+
+class TinyPair(Tiny):
+    """The same of onset and apex, with places of AU regions and something to learn without labels."""
+
+    takes, size, flow = "pair", (2, 224, 224), None
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__(num_classes, channels=2)
+        self.mean = nn.Parameter(torch.zeros(self.num_features))
+        self.drop = nn.Dropout(0.2)
+        self.register_buffer("centers", torch.zeros(9, 2))
+
+    def set_au_centers(self, centers: Tensor) -> None:
+        self.centers.copy_(centers)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        return self.drop(super().forward_features(x) - self.mean)
+
+    def pretraining_loss(self, x: Tensor) -> Tensor:
+        return self.forward_features(x).square().mean()
+
+
+@register_model
+def tiny(pretrained: bool = False, num_classes: int = 3, **kwargs) -> Tiny:
+    return Tiny(num_classes)
+
+
+@register_model
+def tiny_clip(pretrained: bool = False, num_classes: int = 3, **kwargs) -> TinyClip:
+    return TinyClip(num_classes)
+
+
+@register_model
+def tiny_pair(pretrained: bool = False, num_classes: int = 3, **kwargs) -> TinyPair:
+    return TinyPair(num_classes)
