@@ -244,7 +244,7 @@ def test_bfloat16_autocast_gives_finite_logits_and_gradients() -> None:
     check_bfloat16(build("poster_v2", drop_path_rate=0.0).train())
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_exported_graph_gives_the_same_logits_for_another_batch_size(model: nn.Module) -> None:
     check_export(model)
 

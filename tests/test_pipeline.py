@@ -49,7 +49,7 @@ PARAMS = {
         "official": {
             "dataset": "tiny",
             "protocol": OFFICIAL,
-            "model": {"architecture": "poster_v2"},
+            "model": {"architecture": "resnet10t"},
             "recipe": {**FAST, "epochs": 1, "batch_size": 8},
         },
         "folds": {
