@@ -1,0 +1,66 @@
+"""Every variant of params.yaml can be built, takes what its recipe feeds it, and is like no other."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import timm
+from accelerate import init_empty_weights
+
+import duchenne.models  # noqa: F401  (registers the networks)
+from duchenne import catalog as catalogs
+from duchenne.catalog import Variant
+
+CATALOG = catalogs.load(Path(__file__).parents[1] / "params.yaml")
+CLASSES = {name: len(dataset.classes) for name, dataset in CATALOG.datasets.items()}
+
+
+def built(variant: Variant):
+    with init_empty_weights():
+        return timm.create_model(
+            variant.model.architecture, num_classes=CLASSES[variant.dataset], **variant.model.options
+        )
+
+
+@pytest.mark.parametrize("name", CATALOG.variants)
+def test_a_variant_fits_its_recipe_and_its_files(name: str):
+    variant = CATALOG.variants[name]
+    network = built(variant)
+    takes = getattr(network, "takes", "image")
+    if takes == "clip":
+        assert network.default_cfg["input_size"][1] == variant.recipe.clip.frames
+    if takes == "pair":
+        assert CATALOG.datasets[variant.dataset].faces.encoding == "png"  # JPEG moves more than the expression does
+        assert (variant.recipe.pretrain_epochs > 0) == (variant.model.options.get("displacement", "dgm") == "dgm")
+    assert set(variant.model.pretrained) <= set(getattr(network, "pretrained_parts", {}))
+
+
+def test_no_two_variants_are_the_same():
+    seen: dict[str, str] = {}
+    for name, variant in CATALOG.variants.items():
+        what = json.dumps(variant.model_dump(mode="json", exclude={"note", "reproduces"}), sort_keys=True)
+        assert what not in seen, f"{name} is {seen[what]}"
+        seen[what] = name
+
+
+@pytest.mark.parametrize(
+    ("family", "parent"),
+    [
+        ("poster_rafdb_", "poster_rafdb"),
+        ("poster_v2_rafdb_", "poster_v2_rafdb"),
+        ("ifdd_3dvit_dfew_", "ifdd_3dvit_dfew"),
+        ("ifdd_2dcnn_dfew_", "ifdd_2dcnn_dfew"),
+        ("frl_dgt_megc2019_", "frl_dgt_megc2019"),
+    ],
+)
+def test_an_ablation_changes_its_parents_network_or_recipe_and_no_data(family: str, parent: str):
+    base = CATALOG.variants[parent]
+    ablations = [variant for name, variant in CATALOG.variants.items() if name.startswith(family)]
+    assert ablations
+    for variant in ablations:
+        assert variant.dataset == base.dataset
+        if variant.selection == base.selection:  # an honest twin differs in its validation part alone
+            assert variant.protocol == base.protocol
+            assert (variant.model, variant.recipe) != (base.model, base.recipe)
