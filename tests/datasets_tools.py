@@ -132,3 +132,63 @@ def smic(root: Path, clips: Sequence[str], first: int = 99_000, n: int = 5) -> P
         folder = root / "SMIC_all_raw/HS" / subject / "micro" / words[word] / clip
         frames(folder, range(first, first + n), "image{:06d}.bmp")
     return root
+
+
+RAF = ["train_00001.jpg 5", "train_00003.jpg 4", "test_0001.jpg 7", "test_3068.jpg 1"]
+
+
+def raf(root, lines=RAF, form="aligned", name="list_patition_label.txt", **more):
+    text(root / "basic/EmoLabel" / name, lines, **more)
+    suffix = "_aligned.jpg" if form == "aligned" else ".jpg"
+    pictures(root / "basic/Image" / form, [line.split()[0][:-4] + suffix for line in lines])
+    return root
+
+
+def cropped(root, codes=((1, "0"), (22, "7"), (333, "3")), evaluation="val_set"):
+    for part in ("train_set", evaluation):
+        for number, code in codes:
+            picture(root / part / f"images/{number}.jpg")
+            code_file(root / part / f"annotations/{number}_exp.npy", code)
+            code_file(root / part / f"annotations/{number}_val.npy", "0.3")
+    return root
+
+
+DFEW = {2522: 6, 7: 1, 15: 7, 16: 3, 11000: 4}
+"""Clip -> code; the first tests in fold 1, and so on."""
+
+
+def dfew(
+    root, split="{}(single-labeled)", form="clip_224x224_16f", pattern="{}.jpg", header="video_name,label", **more
+):
+    for fold, tested in enumerate(DFEW, 1):
+        for part in ("train", "test"):
+            lines = [f"{clip},{code}" for clip, code in DFEW.items() if (clip == tested) == (part == "test")]
+            text(root / "EmoLabel_DataSplit" / split.format(part) / f"set_{fold}.csv", [header, *lines], **more)
+    for clip in DFEW:
+        frames(root / "Clip" / form / f"{clip:05d}", range(1, 17), pattern)
+    return root
+
+
+FERV = {"Action/Happy/0267": "train", "War/Fear/0069": "train", "War/Happy/0267": "test", "DailyLife/Sad/0001": "test"}
+
+
+def ferv39k(root, lists="4_setups/All_scenes"):
+    for part in ("train", "test"):
+        lines = [f"{clip} {clip.split('/')[1]}" for clip, here in FERV.items() if here == part]
+        text(root / lists / f"{part}_All.csv", lines)
+    for clip in FERV:
+        frames(root / "2_ClipsforFaceCrop" / clip, range(8))
+    return root
+
+
+MAFW = {3747: "anger", 7499: "anxiety", 19: "helplessness", 20: "disappointment", 20098: "neutral"}
+
+
+def mafw(root, top="Train & Test Set/single/no_caption", ending=".mp4", clips=MAFW, **more):
+    for fold, tested in enumerate(clips, 1):
+        for part in ("train", "test"):
+            lines = [f"{c:05d}{ending} {name}" for c, name in clips.items() if (c == tested) == (part == "test")]
+            text(root / top / f"set_{fold}" / f"{part}.txt", lines, **more)
+    for clip in clips:
+        frames(root / f"data/frames/{clip:05d}", (1, 2, 10), "{}.png")
+    return root

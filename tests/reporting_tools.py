@@ -71,6 +71,11 @@ def finished_project(root: Path, **report: object) -> tuple[Workspace, Catalog]:
     )
     for name in variants:
         _finish(workspace, catalog, name)
+    maps = workspace.results("folds") / "maps"
+    maps.mkdir()
+    Image.effect_noise((300, 200), 60).save(maps / "looks.png")
+    described = {"title": "Where it looks", "caption": "Attention < 1.", "alt": "Noise instead of a map"}
+    write_json(maps / "maps.json", [{"file": "looks.png"} | described])
     sheets = workspace.reports / "drawn"
     sheets.mkdir(parents=True)
     Image.effect_noise((300, 200), 60).convert("RGB").save(sheets / "aligned.jpg")
@@ -87,7 +92,8 @@ def _draw_faces(root: Path) -> None:
             path = root / f"{name}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(coarse).resize((96, 96), Image.Resampling.BICUBIC).save(path)
-            rows.append({"path": path.name, "label": emotion, "sample": name, "subject": f"p{person:02d}"})
+            known = {"yaw": round(random.normal(0, 20), 2), "light": ["left", "right"][person % 2]}
+            rows.append({"path": path.name, "label": emotion, "sample": name, "subject": f"p{person:02d}"} | known)
     broken = root / "p03_anger.jpg"
     broken.write_bytes(broken.read_bytes()[:-400])  # the header is whole, the picture is not
     pd.DataFrame(rows).to_csv(root / "manifest.csv", index=False)
@@ -106,6 +112,7 @@ def _finish(workspace: Workspace, catalog: Catalog, name: str) -> None:
     logits[:, CLASSES.index(NEVER)] = -9
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     frame["predicted"], frame["confidence"] = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    frame = frame.assign(**{f"p_{emotion}": probabilities[:, i] for i, emotion in enumerate(CLASSES)})
 
     results = workspace.results(name)
     results.mkdir(parents=True)
@@ -121,6 +128,8 @@ def _finish(workspace: Workspace, catalog: Catalog, name: str) -> None:
         results / "metrics.json",
         metrics | {"missed": len(tested) - len(frame), "selection": config.selection},
     )
+    size = 1 + list(catalog.variants).index(name)
+    write_json(results / "complexity.json", {"params": 10.0 * size, "macs": 1.5 * size})
     measured = {"val", config.selection} & set(parts["part"]) - {"train"}
     for fold in sorted(frame["fold"].unique()):
         _train(workspace.model(name) / f"fold_{fold}", config, int(fold), measured, store, random)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 
 import pandas as pd
 import pytest
@@ -70,12 +72,24 @@ def test_casme2_labels_of_the_protocols(tmp_path):
         "casme2/sub26/EP90_03": "negative",
     }
     assert three.left_out == {
-        "clips left out by the protocol: no apex": 1,
+        "clips left out by the protocol: apex is missing": 1,
         "clips left out by the protocol: apex is the onset": 1,
         "label 'others' (ignore)": 1,
         "label 'sadness' (ignore)": 2,
     }
     assert notes(three)["EP07_01", "label"] == ("is surprise in this edition", "sadness, as in the 2014 table")
+
+
+def test_casme2_3_leaves_out_the_challenges_two_clips_even_where_a_copy_of_the_table_fills_in_the_apex(tmp_path):
+    rows = [
+        ("04", "EP12_01f", 261, 300, 321, "4", "disgust"),
+        ("05", "EP09_05f", 30, 31, 70, "4", "disgust"),
+        CASME2[0],
+    ]
+    found = index("casme2", casme2(tmp_path, rows, edition=2014), label_set="casme2_3")
+    assert found.rows["sample"].tolist() == ["casme2/sub01/EP90_01f"]
+    assert found.left_out == {"clips left out by the protocol: clip is one that it names": 2}
+    assert len(index("casme2", tmp_path, label_set="casme2_5").rows) == 3
 
 
 def test_casme2_of_2014_is_preferred_and_has_no_objective_classes(tmp_path):
@@ -136,6 +150,17 @@ def test_casme2_cells_that_are_no_frame(tmp_path, cell, message):
     assert caught.value.problems["row"].tolist() == [3]
 
 
+@pytest.mark.parametrize("column", [0, 1, 2, 4])
+def test_casme2_cells_that_are_empty_because_others_are_merged(tmp_path, column):
+    rows = [CASME2[0], tuple(None if i == column else cell for i, cell in enumerate(CASME2[4]))]
+    casme2(tmp_path, rows, clips=False)
+    casme2(tmp_path / "clips", [CASME2[0]])
+    with pytest.raises(IndexProblems, match="of merged cells only the first has the value") as caught:
+        index("casme2", tmp_path / "clips", label_set="casme2_7", annotations=tmp_path)
+    name = ("subject", "clip", "onset", None, "offset")[column]
+    assert caught.value.problems[["row", "column"]].to_numpy().tolist() == [[3, name]]
+
+
 def test_casme2_rules_for_a_missing_apex(tmp_path):
     casme2(tmp_path, [("04", "EP90_02", 1, "/", 9, "4", "disgust")], clips=False)
     clip = tmp_path / "CASME2_RAW_selected/sub04/EP90_02"
@@ -194,7 +219,7 @@ def test_samm_labels_of_the_protocols(tmp_path):
 
 def test_samm_subject_that_is_not_the_clips(tmp_path):
     samm(tmp_path, [*SAMM, ("007", "008_9_1", 1, 5, 9, "1", "Anger")])
-    with pytest.raises(IndexProblems, match=r"subject 007 is not the one in the file's name\n +row 21: 008_9_1"):
+    with pytest.raises(IndexProblems, match=r"subject is not the one in the clip's name\n +row 21: SAMM/007/008_9_1"):
         index("samm", tmp_path, label_set="samm_5")
 
 
@@ -213,6 +238,7 @@ def test_smic(tmp_path):
     smic(tmp_path, CLIPS, first=99_998)
     smic(tmp_path / "other", ["s2_ne_01"])
     (tmp_path / "other/SMIC_all_raw/HS").rename(tmp_path / "SMIC_all_raw/NIR")
+    frames(tmp_path / "SMIC-E_raw image/VIS_long/SMIC-VIS-E/s11/s11_ne_01", (1, 2), "image{:06d}.jpg")
     frames(tmp_path / "SMIC_all_raw/HS/s1/non_micro/s1_ne_07", (1, 2), "image{:06d}.bmp")
     found = index("smic", tmp_path)
     rows = by_sample(found)
@@ -231,11 +257,26 @@ def test_smic(tmp_path):
     assert index("smic", tmp_path, apex="none").rows["apex"].isna().all()
 
 
-def test_smic_clip_in_the_folder_of_another_emotion(tmp_path):
+@pytest.mark.parametrize(("folder", "wrong"), [("s1/micro/positive", "positive"), ("s2/micro/negative", "s2")])
+def test_smic_clip_in_the_folder_of_another(tmp_path, folder, wrong):
     smic(tmp_path, CLIPS)
-    frames(tmp_path / "SMIC_all_raw/HS/s1/micro/positive/s1_ne_09", (1, 2))
-    with pytest.raises(IndexProblems, match="is named ne, but lies in the folder positive"):
+    frames(tmp_path / "SMIC_all_raw/HS" / folder / "s1_ne_09", (1, 2))
+    with pytest.raises(IndexProblems, match=f"lies in the folder {wrong} of another subject or emotion"):
         index("smic", tmp_path)
+
+
+@pytest.mark.parametrize("camera", ["VIS", "NIR"])
+def test_smic_slower_cameras_on_demand(tmp_path, camera):
+    smic(tmp_path, ["s11_ne_01", "s20_po_02"])
+    (tmp_path / "SMIC_all_raw/HS").rename(tmp_path / "SMIC_all_raw" / camera)
+    with pytest.raises(IndexProblems, match=rf"no clips of the high-speed camera.*media: {camera.lower()} reads"):
+        index("smic", tmp_path)
+    smic(tmp_path, ["s1_ne_01"])
+    assert index("smic", tmp_path).rows["fps"].tolist() == [100]
+    found = index("smic", tmp_path, media=camera.lower())
+    assert found.rows["sample"].tolist() == ["smic/s11/s11_ne_01", "smic/s20/s20_po_02"]
+    assert found.rows["fps"].tolist() == [25, 25]
+    assert found.findings.edition == camera.lower()
 
 
 def test_smic_with_a_third_partys_apexes(tmp_path):
@@ -245,6 +286,23 @@ def test_smic_with_a_third_partys_apexes(tmp_path):
     found = index("smic", tmp_path, annotations=text(tmp_path / "smic_apex.csv", lines))
     assert found.rows["apex"].tolist() == [103, 104, 104, 104]
     assert notes(found) == {("s1_ne_02", "apex"): ("203 of smic_apex.csv is not in the clip", "ignored")}
+
+
+@pytest.mark.parametrize("name", ["smic_apex.csv", "SMIC-E/SMIC-HS-E_annotation.csv"])
+def test_smic_tables_with_names_that_are_no_clips(tmp_path, name):
+    frames(tmp_path / "SMIC-E/SMIC-HS-E/s01/s1_ne_01", range(10, 31), "image{}.jpg")
+    text(tmp_path / "SMIC-E/SMIC-HS-E_annotation.csv", ["Filename,OnsetF,OffsetF", "s1_ne_01,15,25"])
+    header = "clip,apex_frame" if name == "smic_apex.csv" else "Filename,OnsetF,OffsetF"
+    text(tmp_path / name, [header, "s1_ne_01,16,25", "total,1,2"])
+    with pytest.raises(IndexProblems, match=r"row 3: 'total' is no clip's name like s1_ne_01"):
+        index("smic", tmp_path, annotations=tmp_path)
+
+
+def test_smic_extended_clip_without_onset(tmp_path):
+    frames(tmp_path / "SMIC-E/SMIC-HS-E/s01/s1_ne_01", range(10, 31), "image{}.jpg")
+    text(tmp_path / "SMIC-E/SMIC-HS-E_annotation.csv", ["Filename,OnsetF,OffsetF", "s1_ne_01,,25"])
+    with pytest.raises(IndexProblems, match=r"has no onset or no offset in SMIC-HS-E_annotation\.csv"):
+        index("smic", tmp_path)
 
 
 def test_smic_extended_takes_onset_and_offset_from_its_table(tmp_path):
@@ -317,9 +375,7 @@ def test_composite_by_the_challenges_list(tmp_path):
 
     fewer = ["casme2,sub01,EP90_01f,0", "samm,99,099_1_1,1", *lines[2:]]
     text(tmp_path / "combined_3class_gt.csv", fewer)
-    with pytest.raises(
-        IndexProblems, match=r"is in combined_3class_gt\.csv, but not in the sets' tables\n +row 2: samm"
-    ):
+    with pytest.raises(IndexProblems, match=r"in no table of the three .*\n +row 2 of combined_3class_gt\.csv: samm"):
         index("megc2019", tmp_path)
     found = index("megc2019", tmp_path, bad_rows="skip")
     assert by_sample(found)["casme2/sub01/EP90_01f"]["emotion"] == "negative"
@@ -340,6 +396,42 @@ def test_composite_of_one_folder(tmp_path):
     samm(tmp_path, SAMM)
     smic(tmp_path, CLIPS)
     assert len(index("megc2019", tmp_path).rows) == len(EXPECTED)
+
+
+def test_composite_of_links_tells_what_dvc_does_not_see(tmp_path):
+    composite(tmp_path / "elsewhere")
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root/casme2").symlink_to(tmp_path / "elsewhere/casme2")
+    for name in ("samm", "smic"):
+        shutil.copytree(tmp_path / "elsewhere" / name, tmp_path / "root" / name, copy_function=os.symlink)
+    found = index("megc2019", tmp_path / "root")
+    assert len(found.rows) == len(EXPECTED)
+    assert {path for path, column in notes(found) if column == "root"} == {"casme2"}
+
+
+def test_composite_with_its_list_elsewhere_and_of_other_paddings(tmp_path):
+    lines = ["CASME2,1,EP90_01f,1", "samm,006,006_9_1,0", "samm,7,007_9_2,1", "smic,s1,s1_ne_1,0"]
+    path = text(tmp_path / "lists/combined_3class_gt.csv", lines)
+    found = index("megc2019", composite(tmp_path / "data"), annotations=path)
+    assert sorted(by_sample(found)) == [
+        "casme2/sub01/EP90_01f",
+        "samm/006/006_9_1",
+        "samm/007/007_9_2",
+        "smic/s01/s01_ne_01",
+    ]
+    text(path, ["casme3,1,EP90_01f,1", "samm,x,006_9_1,0", "smic,s1,s1_ne_1,4"])
+    with pytest.raises(IndexProblems) as caught:
+        index("megc2019", tmp_path / "data", annotations=path)
+    told = caught.value.problems
+    assert told[["row", "column"]].to_numpy().tolist() == [[1, "subject"], [2, "subject"], [3, "code"]]
+    assert set(told["file"]) == {str(path)}
+
+
+def test_composite_names_the_table_of_a_wrong_row(tmp_path):
+    composite(tmp_path)
+    shutil.rmtree(tmp_path / "samm/SAMM/007")
+    with pytest.raises(IndexProblems, match=r"row 16 of samm/SAMM_Micro_FACS_Codes_v2\.xlsx: samm/SAMM/007/007_9_2"):
+        index("megc2019", tmp_path)
 
 
 def test_composite_that_lacks_a_set(tmp_path):

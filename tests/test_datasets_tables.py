@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import zlib
+
+import openpyxl
 import pytest
 from datasets_tools import sheet, text
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from duchenne.datasets.find import plain
+from duchenne.datasets.find import find_file, plain
 from duchenne.datasets.problems import UnreadableError
-from duchenne.datasets.tables import read_list, read_table, read_text
+from duchenne.datasets.tables import TEXTS, read_list, read_table, read_text
 
 NAMES = ["video_name", "label"]
 
@@ -106,10 +110,8 @@ def test_cells_of_excel_stay_text(tmp_path):
 
 def test_excel_files_that_cannot_be_read(tmp_path):
     path = text(tmp_path / "codes.xlsx", "<html>404</html>")
-    with pytest.raises(UnreadableError, match=r"is no Excel file .*was it downloaded in full"):
+    with pytest.raises(UnreadableError, match=r"cannot be read as an Excel file .*: is it whole"):
         read_table(path, ["Subject"])
-    with pytest.raises(UnreadableError, match=r"save it as \.xlsx"):
-        read_table(text(tmp_path / "codes.xls", "x"), ["Subject"])
     with pytest.raises(UnreadableError, match="holds no cell"):
         read_table(sheet(tmp_path / "codes.xlsx", []), ["Subject"])
     with pytest.raises(UnreadableError, match=r"the column 'Filename' is missing \(did you mean 'File name s'\?\)"):
@@ -127,3 +129,54 @@ def test_what_is_written_is_read(tmp_path_factory, rows, delimiter):
 @pytest.mark.parametrize("name", ["train(single-labeled)", "train(single_labeled)", "train_single-labeled"])
 def test_loosely_spelt_names_are_one(name):
     assert plain(name) == "trainsinglelabeled"
+
+
+def test_the_table_is_on_the_sheet_that_has_its_columns(tmp_path):
+    path = sheet(tmp_path / "codes.xlsx", [("Subject", "what it means"), ("Subject", "a person")], empty_first=False)
+    book = openpyxl.load_workbook(path)
+    page = book.create_sheet("codes")
+    for cells in (("Subject:", None), ("Subject", "Filename"), ("006", "006_1")):
+        page.append(cells)
+    book.save(path)
+    assert read_table(path, ["Subject", "Filename"]).to_numpy().tolist() == [[3, "006", "006_1"]]
+
+
+# Two sheets, Notes and Sheet1, as xlwt 1.3 writes them; zlib, base64.
+XLS = """
+eNrtGEtIVFH03DfvzTijozOmkQYyCFmZkIObWthkMbrKLBeFCDY6d3B0fDO8eUG1KMtmGQStijaCmzb2WfQPatciKGoRBIHWMgiCghbq69xz35vU
+ZuFASco7j3vu+dxzzn33nvt5783r8Nz03cZ5WAUHwANLlh+8y2QMi99hQoB6yxKkU1dgsVzYUOCvwIn0avAk+Mon5lDM9zwocEd9gRjgE5ZByEFv
+VueRdYRD1IcEE33oZCrmngI3sVRDA/WrlvAI4S2Eb1Pbp4QPkuQK4U5sO8cG4HWst3WfnccnlWbSVSNm8IBsPpAkCvXwUuTxhatMttWgy0gnMv+n
+okmtghnAmevhOjcSmTmowymcgR9WBOC7s1afR1z5+soZoPznSrmvhPyaogJMgnWKiUQsQBAGVaHRcMGZPF/ADL2nyXXZP8q5GV1AJ0Hkg7QG4HA2
+yfORbCpijvLISCady2Mu9J8eHuMjJm7H3ekM1xMTPABwVM9zs9tABrfwrhw/Q3QlKlIpRxMGiOfN9ETC5MlIfCJrprM6Lor2KLqK9+1vH2qPptB6
+NJHLpXWeF7GkuAOzci8GMXjOQDmaBcRZQXtLaMXeEqQVV4U4CTVEh2ndhfD0WLj17e2R4b7YEEkm6TyRp84OMUxgwUVhgcbVRY3ErWSxh/Al8rqd
+6EbCdTicWLf01dtE9xS1uUzaFozTQfAutnMZvQvpwpdjD5sKn2O7kZ7tmT9XN/s+Ng3NeAom0V48U9DG2tiN6wIexZya2fvTR8INf+xVFUrI7rtl
+H601sAgBIsPy/FVq4b5oinvZb1iPUfWA43Wjjqq35KiKN5acMzqSU5DzFDkPcmqRU5HTipyGnNeOw0rEYRTHZ7dnFEeM9jPYRudXGB5Ti6+EB5jw
+L1sKz37bs7LK83klQLIwjNme5fyKHkmd8NxY1Ik3qCzqVDuS1Ik4VU52QanscsEFF1xwwQUXNj8wugHJW59Kdxx59/PZ/3UWsSy5v0k2LRyHLD4m
+fpbGQcfagLNl5c9W0Jjji63RxvlfKOAERjdgHIapH+Nl5y9+EbDl77Nmw9DfW0Llxl8qp5//OP4v0MAmzA==
+"""
+
+
+def test_excel_of_before_2007(tmp_path):
+    path = tmp_path / "CASME2-coding-20140508.XLS"
+    path.write_bytes(zlib.decompress(base64.b64decode(XLS)))
+    columns = ["Subject", "Filename", "OnsetFrame", "ApexFrame", "OffsetFrame", "Estimated Emotion"]
+    assert read_table(path, columns).to_numpy().tolist() == [
+        [2, "01", "EP90_01f", "46", "59", "86", "happiness"],
+        [3, "26", "EP90_03", "6", "/", "86", "repression"],
+    ]
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(UnreadableError, match="cannot be read as an Excel file"):
+        read_table(path, columns)
+
+
+def test_tables_without_a_row(tmp_path):
+    with pytest.raises(UnreadableError, match="holds no row below its header"):
+        read_table(text(tmp_path / "set.csv", "video_name,label\n,\n"), NAMES)
+
+
+def test_copies_and_lock_files_beside_a_list_are_not_taken_for_it(tmp_path):
+    for name in ("set_1 (1).csv", "set_1 - Copy.csv", "~$set_1.csv", "._set_1.csv", "a/set_1.csv"):
+        text(tmp_path / name, "x")
+    assert find_file(tmp_path, "set1", TEXTS).name != "set_1.csv"
+    wanted = text(tmp_path / "set_1.csv", "x")
+    assert find_file(tmp_path, "set1", TEXTS) == wanted

@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
-from datasets_tools import by_sample, frames, index, picture, sheet, text
+from datasets_tools import DFEW, FERV, MAFW, by_sample, dfew, ferv39k, frames, index, mafw, picture, sheet, text
 
 from duchenne.catalog import Protocol
 from duchenne.datasets import IndexProblems
 from duchenne.datasets.listing import digest
 from duchenne.splits import make_splits
 
-DFEW = {2522: 6, 7: 1, 15: 7, 16: 3, 11000: 4}
-"""Clip -> code; the first tests in fold 1, and so on."""
 
-
-def dfew(
-    root, split="{}(single-labeled)", form="clip_224x224_16f", pattern="{}.jpg", header="video_name,label", **more
-):
-    for fold, tested in enumerate(DFEW, 1):
-        for part in ("train", "test"):
-            lines = [f"{clip},{code}" for clip, code in DFEW.items() if (clip == tested) == (part == "test")]
-            text(root / "EmoLabel_DataSplit" / split.format(part) / f"set_{fold}.csv", [header, *lines], **more)
-    for clip in DFEW:
-        frames(root / "Clip" / form / f"{clip:05d}", range(1, 17), pattern)
-    return root
-
-
-@pytest.mark.parametrize("split", ["{}(single-labeled)", "{}(single_labeled)", "{}_single-labeled"])
+@pytest.mark.parametrize("split", ["{}(single-labeled)", "{}(single_labeled)", "{}_single-labeled", "{}"])
 def test_dfew(tmp_path, split):
     found = index("dfew", dfew(tmp_path, split))
     rows = by_sample(found)
@@ -77,7 +63,7 @@ def test_dfew_lists_of_any_editor(tmp_path, more):
 
 def test_dfew_lists_that_do_not_fit(tmp_path):
     dfew(tmp_path, header="video,label")
-    with pytest.raises(IndexProblems, match="no row holds the column 'video_name'"):
+    with pytest.raises(IndexProblems, match=r"set_1\.csv\n  video_name: the column 'video_name' is missing"):
         index("dfew", tmp_path)
     dfew(tmp_path)
     (tmp_path / "EmoLabel_DataSplit/test(single-labeled)/set_3.csv").unlink()
@@ -107,8 +93,8 @@ def test_dfew_clip_in_two_folds_or_without_a_number(tmp_path):
     text(test / "set_2.csv", ["video_name,label", "7,1", "2522,6", "x,1"])
     with pytest.raises(IndexProblems) as caught:
         index("dfew", tmp_path)
-    assert "'x' is no clip's number" in str(caught.value)
-    assert "the same sample as in line 2" in str(caught.value)
+    assert "is no clip's number\n      line 4 of test(single-labeled)/set_2.csv: x" in str(caught.value)
+    assert "the same sample as in line 2 of test(single-labeled)/set_1.csv\n      line 3 of" in str(caught.value)
 
 
 def test_dfew_names_missing_clips(tmp_path):
@@ -116,7 +102,7 @@ def test_dfew_names_missing_clips(tmp_path):
     for file in (tmp_path / "Clip/clip_224x224_16f/00015").iterdir():
         file.unlink()
     (tmp_path / "Clip/clip_224x224_16f/00015").rmdir()
-    with pytest.raises(IndexProblems, match=r"line 2: Clip/clip_224x224_16f/00015"):
+    with pytest.raises(IndexProblems, match=r"line 2 of .*/set_3\.csv: Clip/clip_224x224_16f/00015"):
         index("dfew", tmp_path)
 
 
@@ -139,18 +125,6 @@ def test_dfew_votes_alone_give_labels_and_no_folds(tmp_path, ending):
     assert found.rows["folds"].isna().all()
 
 
-FERV = {"Action/Happy/0267": "train", "War/Fear/0069": "train", "War/Happy/0267": "test", "DailyLife/Sad/0001": "test"}
-
-
-def ferv39k(root, lists="4_setups/All_scenes"):
-    for part in ("train", "test"):
-        lines = [f"{clip} {clip.split('/')[1]}" for clip, here in FERV.items() if here == part]
-        text(root / lists / f"{part}_All.csv", lines)
-    for clip in FERV:
-        frames(root / "2_ClipsforFaceCrop" / clip, range(8))
-    return root
-
-
 def test_ferv39k(tmp_path):
     found = index("ferv39k", ferv39k(tmp_path))
     rows = by_sample(found)
@@ -162,6 +136,27 @@ def test_ferv39k(tmp_path):
     }
     assert json.loads(rows["ferv39k/War/Fear/0069"]["factors"]) == {"scene": "War"}
     assert found.findings.digests["train"] == digest(["Action/Happy/0267\tHappy", "War/Fear/0069\tFear"])
+
+
+def test_ferv39k_scenes_are_those_of_the_lists_and_the_crops_come_first(tmp_path):
+    ferv39k(tmp_path)
+    for clip in FERV:
+        frames(tmp_path / "0_ClipsOriginal" / clip, range(8))
+    found = index("ferv39k", tmp_path)
+    assert found.rows["path"][0] == "2_ClipsforFaceCrop/Action/Happy/0267"
+    shutil.rmtree(tmp_path / "2_ClipsforFaceCrop")
+    assert index("ferv39k", tmp_path).rows["path"][0] == "0_ClipsOriginal/Action/Happy/0267"
+    shutil.rmtree(tmp_path / "0_ClipsOriginal")
+    with pytest.raises(IndexProblems, match="no folder of scenes"):
+        index("ferv39k", tmp_path)
+
+
+def test_ferv39k_names_the_list_of_a_missing_clip(tmp_path):
+    shutil.rmtree(ferv39k(tmp_path) / "2_ClipsforFaceCrop/DailyLife")
+    with pytest.raises(
+        IndexProblems, match=r"line 2 of 4_setups/All_scenes/test_All\.csv: 2_ClipsforFaceCrop/DailyLife"
+    ):
+        index("ferv39k", tmp_path)
 
 
 def test_ferv39k_lists_of_their_own_archive_and_clips_no_list_names(tmp_path):
@@ -180,19 +175,6 @@ def test_ferv39k_label_that_is_not_the_folder(tmp_path, line):
     with pytest.raises(IndexProblems, match="lies in another folder") as caught:
         index("ferv39k", tmp_path)
     assert caught.value.problems["row"].tolist() == [2]
-
-
-MAFW = {3747: "anger", 7499: "anxiety", 19: "helplessness", 20: "disappointment", 20098: "neutral"}
-
-
-def mafw(root, top="Train & Test Set/single/no_caption", ending=".mp4", **more):
-    for fold, tested in enumerate(MAFW, 1):
-        for part in ("train", "test"):
-            lines = [f"{c:05d}{ending} {name}" for c, name in MAFW.items() if (c == tested) == (part == "test")]
-            text(root / top / f"set_{fold}" / f"{part}.txt", lines, **more)
-    for clip in MAFW:
-        frames(root / f"data/frames/{clip:05d}", (1, 2, 10), "{}.png")
-    return root
 
 
 @pytest.mark.parametrize("top", ["Train & Test Set/single/no_caption", "split/single/no_caption", "label", "."])
@@ -224,9 +206,25 @@ def test_mafw_single_lists_are_chosen_among_the_others(tmp_path):
     assert len(index("mafw", tmp_path).rows) == 5
 
 
+def test_mafw_compound_classes(tmp_path):
+    compound = {3747: "anger", 7499: "anger_disgust_anxiety", 19: "Fear_Surprise", 20: "neutral", 20098: "sadness"}
+    mafw(mafw(tmp_path), "Train & Test Set/compound/no_caption", clips=compound)
+    assert set(index("mafw", tmp_path).rows["emotion"]) == set(MAFW.values())
+    found = index("mafw", tmp_path, label_set="mafw_43")
+    assert {name: (row["emotion"], list(row["folds"])) for name, row in by_sample(found).items()} == {
+        f"mafw/{clip:05d}": (name.lower(), [fold]) for fold, (clip, name) in enumerate(compound.items(), 1)
+    }
+    assert len(found.classes) == 43
+    with pytest.raises(IndexProblems, match=r"'anger_disgust_anxiety' is none of the classes"):
+        index("mafw", mafw(tmp_path / "named otherwise", "label", clips=compound))
+    shutil.rmtree(tmp_path / "Train & Test Set/compound")
+    with pytest.raises(IndexProblems, match="no folder compound/no_caption/set_1"):
+        index("mafw", tmp_path, label_set="mafw_43")
+
+
 def test_mafw_captioned_lists_are_no_benchmark(tmp_path):
     mafw(tmp_path, "Train & Test Set/single/with_caption", encoding="gb18030")
-    with pytest.raises(IndexProblems, match="no neutral clips and are not the 11-class benchmark"):
+    with pytest.raises(IndexProblems, match="no neutral clips and are not the benchmark"):
         index("mafw", tmp_path)
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
-from duchenne.evaluation import calibration, evaluate, mcnemar
+from duchenne.evaluation import calibration, evaluate, evaluate_parts, mcnemar
 
 
 def frame(label: list[int], predicted: list[int], **columns: object) -> pd.DataFrame:
@@ -49,6 +49,17 @@ def test_by_hand():
     assert m["ece"] == pytest.approx(2 / 6)  # confidence 1 everywhere, 2 of 6 wrong
     assert m["majority"] == pytest.approx(4 / 6)
     assert (m["n"], m["classes"], m["subjects"], m["folds"], m["resampled"]) == (6, 2, 6, 1, "subjects")
+
+
+def test_each_set_of_a_composite_has_its_own_counts():
+    names = ["casme2/s1/a", "casme2/s1/b", "casme2/s2/c", "smic/s1/a", "smic/s2/b", "smic/s2/c"]
+    table = frame([0, 0, 1, 0, 1, 1], [0, 1, 1, 0, 0, 0], sample=names)
+    parts = evaluate_parts(table, table["sample"].str.partition("/")[0], ["a", "b"], 100)
+    assert parts["war_casme2"] == pytest.approx(2 / 3)
+    assert parts["uar_casme2"] == pytest.approx((1 / 2 + 1) / 2)
+    assert parts["uf1_smic"] == pytest.approx((2 / (1 + 3) + 0) / 2)
+    assert parts["uar_smic_low"] <= parts["uar_smic"] <= parts["uar_smic_high"]
+    assert not {name for name in parts if name.endswith("_samm")}
 
 
 def test_ece_by_hand():

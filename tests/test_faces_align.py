@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 
 from duchenne.faces import regions
 from duchenne.faces.align import apply, similarity, smooth, template, template_box, warp, whole
-from duchenne.faces.landmarks import key_points
+from duchenne.faces.points import key_points
 
 coordinates = st.floats(-500, 500, allow_nan=False)
 shapes = arrays(float, (5, 2), elements=coordinates).filter(lambda p: np.linalg.norm(p - p.mean(0)) > 1)

@@ -27,7 +27,7 @@ from duchenne.faces.align import apply, similarity, template
 from duchenne.faces.build import _changes_of
 from duchenne.faces.find import find_face
 from duchenne.faces.hashing import face_hash
-from duchenne.faces.landmarks import key_points
+from duchenne.faces.points import key_points
 from duchenne.faces.regions import REGIONS
 
 PNG = Faces(encoding="png")

@@ -352,7 +352,7 @@ def test_exported_graph_gives_the_same_logits_for_another_batch_size(model: nn.M
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("displacement", ["dgm", pytest.param("dis", marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("displacement", [pytest.param(name, marks=pytest.mark.exhaustive) for name in ("dgm", "dis")])
 def test_onnx_runtime_gives_the_same_logits(displacement: str, tmp_path: Path) -> None:
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")

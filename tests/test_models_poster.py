@@ -278,13 +278,13 @@ def test_bfloat16_autocast_gives_finite_logits_and_gradients() -> None:
     check_bfloat16(build("poster_t", depth=2, drop_path_rate=0.0).train())
 
 
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("name", ["poster_t", "poster_image_only"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["poster_t", pytest.param("poster_image_only", marks=pytest.mark.exhaustive)])
 def test_exported_graph_gives_the_same_logits_for_another_batch_size(name: str) -> None:
     check_export(lively(name, depth=1).eval())
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["poster_t", pytest.param("poster_image_only", marks=pytest.mark.exhaustive)])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", ["poster_t", "poster_image_only"])
 def test_onnx_runtime_gives_the_same_logits(name: str, tmp_path: Path) -> None:
     check_onnx(lively(name, depth=1).eval(), tmp_path / "poster.onnx")

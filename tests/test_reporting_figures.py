@@ -10,9 +10,24 @@ import pandas as pd
 import pytest
 
 from duchenne.evaluation import calibration, evaluate
-from duchenne.reporting import figures
+from duchenne.reporting import figures, figures_across
+from duchenne.reporting.factors import Factor
+from duchenne.reporting.style import VARIABLES, inline
 
 CLASSES = ["happiness", "surprise", "anger"]
+MEASURED = pd.DataFrame({"middle": [0.0, 1.0], "war": [0.5, 0.7], "low": [0.4, 0.6], "high": [0.6, 0.8]})
+SIZED = pd.DataFrame(
+    {
+        "war": [0.5, 0.7],
+        "war_low": [0.4, 0.6],
+        "war_high": [0.6, 0.8],
+        "params": [10, 20],
+        "macs": [1, 4],
+        "depth": [2, 4],
+    },
+    index=["small", "large"],
+)
+DIFFERENCE = pd.DataFrame([[0.25, -0.25, 0], [0, 0, 0]], index=CLASSES[:2], columns=CLASSES)
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +65,14 @@ def draw_all(predictions: pd.DataFrame) -> dict[str, str]:
         "curves": figures.curves(history, {1: 2, 2: 3}),
         "recalls": figures.recalls(evaluate(predictions, CLASSES, 100), CLASSES),
         "reliability": figures.reliability(calibration(predictions), 0.1),
+        "radar": figures.radar(evaluate(predictions, CLASSES, 100), CLASSES),
+        "densities": figures.densities(predictions),
         "embedding": figures.embedding(points, labels, CLASSES),
         "balance": figures.balance(parts, CLASSES),
+        "factors": figures.factors([Factor("yaw", True, MEASURED), Factor("pitch", True, MEASURED)], 0.6),
+        "sizes": figures_across.sizes(SIZED),
+        "depths": figures_across.depths({"one": SIZED, "other": SIZED.assign(depth=SIZED["depth"] + 1)}),
+        "difference": figures_across.confusion_difference(DIFFERENCE),
     }
 
 
@@ -87,6 +108,41 @@ def test_a_history_without_a_validation_part_shows_no_such_curve():
     assert "validation" not in shown
 
 
+def test_the_legend_of_confidences_counts_right_and_wrong(predictions: pd.DataFrame):
+    right = predictions["label"] == predictions["predicted"]
+    shown = " ".join(texts(figures.densities(predictions)))
+    for name, own in {"right": predictions[right], "wrong": predictions[~right]}.items():
+        assert f"{name}: {len(own)}, median {own['confidence'].median():.0%}".replace("%", " %") in shown
+
+
+def test_confidences_of_a_run_without_mistakes_are_drawn(predictions: pd.DataFrame):
+    assert "wrong" not in " ".join(texts(figures.densities(predictions.assign(predicted=predictions["label"]))))
+
+
+def test_the_difference_of_confusions_is_in_points_with_signs():
+    assert [t for t in texts(figures_across.confusion_difference(DIFFERENCE)) if t[-1].isdigit()] == [
+        "+25.0", "−25.0", "0", "0", "0", "0",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (5, 1), (1, 5)])
+def test_places_are_where_the_points_are_drawn(shape: tuple[float, float]):
+    points = np.random.default_rng(0).normal(size=(300, 2)) * shape
+    document = ElementTree.fromstring(figures.embedding(points, np.zeros(300, int), CLASSES))
+    _, _, width, height = map(float, document.get("viewBox").split())
+    uses = document.iterfind(".//{*}g[@id='PathCollection_1']//{*}use")
+    drawn = np.array([[float(use.get("x")) / width, float(use.get("y")) / height] for use in uses])
+    assert drawn == pytest.approx(figures.places(points, CLASSES), abs=1e-5)
+    assert (drawn > 0).all()
+    assert (drawn < 1).all()
+
+
+def test_points_at_one_place_have_a_map():
+    placed = figures.places(np.ones((5, 2)), CLASSES)
+    assert np.isfinite(placed).all()
+    assert (placed == placed[0]).all()
+
+
 def test_many_points_are_drawn_as_pixels():
     number = figures.VECTOR_POINTS + 1
     svg = figures.embedding(np.random.default_rng(0).normal(size=(number, 2)), np.zeros(number, int), CLASSES)
@@ -95,13 +151,11 @@ def test_many_points_are_drawn_as_pixels():
 
 
 def test_inline_figures_share_a_page(predictions: pd.DataFrame):
-    one, two = (
-        figures.inline(figures.confusion(predictions, CLASSES), prefix, 'A <label> & "more"') for prefix in "ab"
-    )
+    one, two = (inline(figures.confusion(predictions, CLASSES), prefix, 'A <label> & "more"') for prefix in "ab")
     ids_one, ids_two = (set(re.findall(r'\bid="([^"]+)"', svg)) for svg in (one, two))
     assert ids_one
     assert not ids_one & ids_two
     assert set(re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', one)[0]) <= {*ids_one, ""}
     assert ElementTree.fromstring(one).get("aria-label") == 'A <label> & "more"'
-    assert not any(colour in one for colour in figures.VARIABLES)
+    assert not any(colour in one for colour in VARIABLES)
     assert "<?xml" not in one

@@ -25,8 +25,8 @@ def run(protocol: Protocol | None = None, **metrics: float) -> Run:
         recipe=Recipe(epochs=1, batch_size=1, lr=1),
     )
     nothing = pd.DataFrame()
-    classes = ["anger", "fear", "sadness"]
-    return Run("r", config, classes, measured | metrics, nothing, nothing, {}, nothing, 240, "faces", Path())
+    classes, rows = ["anger", "fear", "sadness"], pd.DataFrame({"kind": ["image"] * 240})
+    return Run("r", config, classes, measured | metrics, nothing, nothing, {}, nothing, rows, {}, Path())
 
 
 def test_the_whole_sentence():

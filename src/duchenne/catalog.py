@@ -26,6 +26,7 @@ from pydantic import (
 from ruamel.yaml import YAML, YAMLError
 
 from duchenne.errors import UserError
+from duchenne.weights import PACKAGED
 
 EMOTIONS = (
     "anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise", "contempt",
@@ -40,6 +41,11 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 
 class CatalogError(UserError):
     """``params.yaml`` cannot be used; the message lists every problem, one a line."""
+
+
+def is_emotion(name: str) -> bool:
+    """Whether a class is one of :data:`EMOTIONS`, or joins several by ``_`` (a compound class)."""
+    return set(name.split("_")) <= set(EMOTIONS)
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -76,6 +82,7 @@ class Synth(Strict):
     test_share: Share = Field(0.2, description="share of the subjects in the official test part (image sets)")
     folds: int = Field(5, ge=2, description="subject-disjoint official folds (video sets)")
     intensity: Range = Field((0.7, 1.1), description="strength of an expression; 1: in full")
+    stray_units: Probability = Field(0.0, description="how often each action unit joins an expression (image sets)")
     yaw_sigma: float = Field(6.0, ge=0, description="degrees")
     pitch_sigma: float = Field(4.0, ge=0, description="degrees")
     roll_sigma: float = Field(4.0, ge=0, description="degrees")
@@ -121,8 +128,8 @@ class Faces(Strict):
     detector: Literal["dlib", "yunet"] = "dlib"
     detector_model: Path | None = Field(None, description="ONNX file of YuNet")
     upsample: int = Field(1, ge=0, le=3, description="times the image is doubled in dlib's last look")
-    landmarks: Literal["dlib68"] = "dlib68"
-    landmark_model: Path | None = Field(None, description="a 68-point dlib predictor other than the packaged one")
+    landmarks: Literal["mobilefacenet", "dlib68"] = "dlib68"
+    landmark_model: Path | None = Field(None, description="file of the landmark model, other than the packaged one")
     size: int = Field(224, ge=32, le=1024, description="height and width of an aligned face, px")
     eye_distance: float = Field(
         0.34,
@@ -159,6 +166,7 @@ class LabelSet(Strict):
     ignore: list[str] = []
     relabel: dict[str, str] = Field({}, description="sample -> label that replaces the annotated one")
     needs_apex: bool = Field(False, description="leave out clips whose apex is missing or the onset itself")
+    without: list[str] = Field([], description="samples that are left out whatever the files say of them")
 
 
 LABEL_SETS = {
@@ -177,7 +185,9 @@ class Dataset(Strict):
     ]  # fmt: skip
     root: Path
     label_set: str | None = Field(None, description="official classes and labels; default: the layout's, if it has one")
-    classes: list[str] = Field(min_length=2, description="emotion names in class order; default: of the label set")
+    classes: list[str] = Field(
+        min_length=2, description="emotion names in class order, compound ones joined by _; default: of the label set"
+    )
     labels: dict[str, str] = Field({}, description="label as the files spell it -> emotion name")
     ignore: list[str] = Field([], description="labels left out on purpose (after renaming)")
     manifest: str = Field("manifest.csv", description="CSV or Parquet file below root (layout manifest)")
@@ -198,12 +208,13 @@ class Dataset(Strict):
     def _fill_from_the_label_set(cls, block: Any) -> Any:
         if not isinstance(block, dict):
             return block
-        sets = [name for name, labels in LABEL_SETS.items() if labels.layout == block.get("layout")]
-        name = block.get("label_set") or (sets[0] if len(sets) == 1 else None)
+        layout = block.get("layout")
+        sets = [name for name, labels in LABEL_SETS.items() if labels.layout == layout]
+        name = block.get("label_set") or (layout if layout in sets else None)
         if name is None and not sets:
             return block
         if name not in sets:
-            given = "is missing" if name is None else f"{name!r} does not go with layout {block.get('layout')}"
+            given = "is missing" if name is None else f"{name!r} does not go with layout {layout}"
             known = f" (choose from {', '.join(sets)})" if sets else ": leave it out"
             raise ValueError(f"label_set {given}{known}")
         preset = LABEL_SETS[name]
@@ -219,7 +230,7 @@ class Dataset(Strict):
     @classmethod
     def _known_and_distinct(cls, classes: list[str]) -> list[str]:
         for name in classes:
-            if name not in EMOTIONS:
+            if not is_emotion(name):
                 raise ValueError(f"{name!r} is no emotion name{nearest(name, EMOTIONS)}")
         if len(set(classes)) != len(classes):
             raise ValueError("a class is named twice")
@@ -228,7 +239,7 @@ class Dataset(Strict):
     @model_validator(mode="after")
     def _labels_lead_to_emotions(self) -> Self:
         for word, name in self.labels.items():
-            if name not in (*EMOTIONS, *self.ignore):
+            if not is_emotion(name) and name not in self.ignore:
                 raise ValueError(f"labels.{word}: {name!r} is no emotion name{nearest(name, EMOTIONS)}")
         return self
 
@@ -258,7 +269,22 @@ class Model(Strict):
 
     architecture: str
     options: dict[str, Any] = {}
-    pretrained: dict[str, Path] = Field({}, description="part of the network -> file as its owners publish it")
+    pretrained: dict[str, Path] = Field(
+        {}, description="part of the network -> file as its owners publish it; packaged: the one in this package"
+    )
+
+    @field_validator("pretrained")
+    @classmethod
+    def _packaged_parts_exist(cls, files: dict[str, Path]) -> dict[str, Path]:
+        for part, path in files.items():
+            if path == Path("packaged") and part not in PACKAGED:
+                raise ValueError(f"no weights of {part} are packaged; only those of {', '.join(PACKAGED)} are")
+        return files
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """``pretrained`` with the paths of packaged files."""
+        return {part: PACKAGED[part] if path == Path("packaged") else path for part, path in self.pretrained.items()}
 
 
 class Erase(Strict):
@@ -387,6 +413,18 @@ class Variant(Strict):
         return self
 
 
+class LandmarkNet(Strict):
+    """How the landmark network is trained."""
+
+    dataset: str = Field(description="a synth image set")
+    limit: int | None = Field(None, ge=2, description="use the first so many training faces")
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(64, ge=2)
+    lr: float = Field(2e-3, gt=0, description="the highest of one cycle")
+    weight_decay: float = Field(0.01, ge=0)
+    seed: int = 0
+
+
 class RunDataset(Strict):
     root: Path
 
@@ -396,12 +434,17 @@ class RunVariant(Strict):
     init_from: str = "scratch"
 
 
+class RunLandmarkNet(Strict):
+    root: Path = Field(description="of its dataset")
+
+
 class Run(Strict):
     """What ``dvc repro`` runs now; DVC reads these maps, so they repeat the few fields it needs."""
 
     synthesize: list[str] = []
     datasets: dict[Name, RunDataset] = {}
     variants: dict[Name, RunVariant] = {}
+    landmark_nets: dict[Name, RunLandmarkNet] = {}
 
 
 class Compute(Strict):
@@ -433,6 +476,7 @@ class Catalog(Strict):
     models: dict[Name, Model] = {}
     recipes: dict[Name, Recipe] = {}
     variants: dict[Name, Variant]
+    landmark_nets: dict[Name, LandmarkNet] = {}
     run: Run
     compute: Compute = Compute()
     report: Report = Report()
@@ -503,9 +547,16 @@ def _dangling(catalog: Catalog) -> Iterator[str]:
     for name, variant in catalog.variants.items():
         yield from known(f"variants.{name}.dataset", variant.dataset, catalog.datasets)
         yield from known(f"variants.{name}.init_from", variant.init_from, ["scratch", *catalog.variants])
+    rendered = [name for name, dataset in catalog.datasets.items() if dataset.synth]
+    for name, net in catalog.landmark_nets.items():
+        yield from known(f"landmark_nets.{name}.dataset", net.dataset, rendered)
     run = catalog.run
+    for name, item in run.landmark_nets.items():
+        yield from known("run.landmark_nets", name, catalog.landmark_nets)
+        if (net := catalog.landmark_nets.get(name)) and item.root != (root := catalog.datasets[net.dataset].root):
+            yield f"run.landmark_nets.{name}.root: is {item.root}, datasets.{net.dataset} says {root}: make them equal"
     for name in run.synthesize:
-        yield from known("run.synthesize", name, [k for k, d in catalog.datasets.items() if d.synth])
+        yield from known("run.synthesize", name, rendered)
     for name, item in run.datasets.items():
         yield from known("run.datasets", name, catalog.datasets)
         if (dataset := catalog.datasets.get(name)) is None:

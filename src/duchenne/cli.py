@@ -113,8 +113,25 @@ def check(
 
 
 @app.command()
+def compare(
+    runs: Annotated[list[str], typer.Argument(help="variants, or published/VARIANT; the first is the reference")],
+    params: Params = DEFAULT,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Finished runs beside the first of them: differences with intervals, McNemar's test, where they disagree."""
+    from duchenne.reporting.compare import compare_runs, show
+
+    found = compare_runs(Workspace(), runs, catalogs.load(params).report.bootstrap)
+    if as_json:
+        typer.echo(json.dumps(found.as_json(), indent=2, ensure_ascii=False))
+    else:
+        show(found, Console())
+
+
+@app.command()
 def complexity(
     names: Annotated[list[str] | None, typer.Argument(help="variants; default: one for each network")] = None,
+    every: Annotated[bool, typer.Option("--all", help="every variant")] = False,
     params: Params = DEFAULT,
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
@@ -124,7 +141,7 @@ def complexity(
     catalog = catalogs.load(params)
     for name in names or []:
         _lookup(catalog.variants, name, "variant")
-    table = complexity_table(catalog, names or representatives(catalog))
+    table = complexity_table(catalog, names or (catalog.variants if every else representatives(catalog)))
     typer.echo(table.to_json(orient="records", indent=2) if as_json else markdown(table))
 
 
@@ -173,15 +190,20 @@ def smoke(
 
 @app.command()
 def predict(
-    images: list[Path],
+    sources: Annotated[list[Path], typer.Argument(help="pictures; or videos and folders of frames, one a clip")],
     model: Annotated[Path, typer.Option(help="a fold's folder, such as models/poster_v2_demo/fold_1")],
+    onset: Annotated[int | None, typer.Option(help="frame number, for a network of micro-expressions")] = None,
+    apex: Annotated[int | None, typer.Option(help="the same")] = None,
 ) -> None:
-    """Name the expression of the face in each image: one JSON object a line."""
+    """Name the expression of each face: one JSON object a line; without a face its emotion is null."""
     from duchenne.predict import Predictor
 
     predictor = Predictor(model)
-    for path in images:
-        typer.echo(json.dumps({"image": str(path), **predictor.file(path)}, ensure_ascii=False))
+    for path in sources:
+        answer = predictor(path, onset, apex)
+        if answer["emotion"] is None:
+            answer["probabilities"] = None  # JSON has no NaN
+        typer.echo(json.dumps({"source": str(path), **answer}, ensure_ascii=False))
 
 
 def _lookup(names: dict[str, T], name: str, what: str) -> T:

@@ -36,6 +36,15 @@ def synthesize(catalog: Catalog, workspace: Workspace, dataset: str) -> None:
     generate(config.synth, config.root, workspace.work("synthesize", dataset), compute.jobs, compute.backend)
 
 
+def landmark_net(catalog: Catalog, workspace: Workspace, name: str) -> None:
+    """Teach the landmark network on rendered faces."""
+    from duchenne.landmark_net import train_landmark_net
+
+    config = catalog.landmark_nets[name]
+    work = workspace.work("landmark_net", name)
+    train_landmark_net(config, catalog.datasets[config.dataset].root, workspace.model(name), work, catalog.compute)
+
+
 def index(catalog: Catalog, workspace: Workspace, dataset: str) -> None:
     """Read a dataset's layout into the common index; names that only later stages need are checked here too."""
     from duchenne.datasets import build_index, write_index
@@ -130,6 +139,30 @@ def evaluate(catalog: Catalog, workspace: Workspace, variant: str) -> None:
         pd.concat(histories, ignore_index=True).to_csv(path, index=False)
 
 
+def explain(catalog: Catalog, workspace: Workspace, variant: str) -> None:
+    """Show what the networks of a variant look at in some test samples, and measure it where the truth is known."""
+    from duchenne.datasets import read_index
+    from duchenne.faces import FaceStore
+    from duchenne.reporting.maps import Exhibit, write_maps
+    from duchenne.training import load_trained
+
+    config = catalog.variants[variant]
+    dataset = catalog.datasets[config.dataset]
+    table = read_index(workspace.index(config.dataset))
+    predictions = pd.read_parquet(workspace.results(variant) / "predictions.parquet")
+    known = table.rows[["sample", "emotion", "onset", "apex", "offset"]]
+    exhibit = Exhibit(
+        predictions.merge(known, on="sample", validate="many_to_one"),
+        table.classes,
+        FaceStore(workspace.faces(config.dataset)),
+        lambda fold: load_trained(workspace.model(variant) / f"fold_{fold}"),
+        catalog.compute,
+        truth=dataset.root / "displacement" if dataset.synth else None,
+        show_faces=catalog.report.show_faces,
+    )
+    write_maps(exhibit, workspace.results(variant) / "maps")
+
+
 def measure_folds(
     catalog: Catalog,
     workspace: Workspace,
@@ -141,6 +174,7 @@ def measure_folds(
     """Predictions, features, confusion and metrics of each fold's network and card on that fold's test part."""
     from duchenne.datasets import read_index
     from duchenne.evaluation import evaluate as measure
+    from duchenne.evaluation import evaluate_parts
     from duchenne.faces import FaceStore
     from duchenne.training import predict
 
@@ -162,7 +196,10 @@ def measure_folds(
         features.append(vectors)
     frame = pd.concat(predictions, ignore_index=True)
 
-    metrics = measure(frame, table.classes, catalog.report.bootstrap, seed=config.seed)
+    how = {"classes": table.classes, "bootstrap": catalog.report.bootstrap, "seed": config.seed}
+    metrics = measure(frame, **how)
+    if catalog.datasets[config.dataset].layout == "megc2019":  # its samples are named <set>/<subject>/<clip>
+        metrics |= evaluate_parts(frame, frame["sample"].str.partition("/")[0], **how)
     metrics |= {"missed": len(every) - len(parts), "selection": config.selection}
 
     with replacing(out / "predictions.parquet") as path:

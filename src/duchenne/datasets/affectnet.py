@@ -13,7 +13,6 @@ from __future__ import annotations
 import ast
 import io
 import os
-from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,9 +20,9 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from duchenne.catalog import Dataset
+from duchenne.catalog import Dataset, nearest
 from duchenne.datasets.evaluation_tree import find_parts, read_parts
-from duchenne.datasets.find import find_file, find_folder, join, lists_of, media_names
+from duchenne.datasets.find import find_file, find_folder, join, lists_of, media_names, plain, wanted, within
 from duchenne.datasets.listing import Listing
 from duchenne.datasets.problems import UnreadableError
 from duchenne.datasets.tables import read_list
@@ -66,24 +65,29 @@ def _cropped_release(config: Dataset) -> Listing:
         images = _part(config.root, part)
         if images is None:
             raise UnreadableError(config.root, "there is train_set/images, but no val_set/images or valid_set/images")
-        annotations = config.root / Path(images).parent / "annotations"
+        folder = next(filter(None, (find_folder(config.root, name, "annotations") for name in PARTS[part])), None)
         there = {name.rpartition(".")[0]: name for name in media_names(config.root / images)}
-        codes = _npy_codes(annotations) if annotations.is_dir() else _listed_codes(config, images, part)
-        table = pd.DataFrame(codes, columns=["row", "id", "label"])
+        table = _npy_codes(config.root, folder, listing) if folder else _listed_codes(config, images, part)
         table["path"] = [join(images, there.pop(name, f"{name}.jpg")) for name in table["id"]]
         tables.append(table.assign(split=part, sample=f"affectnet/{part}/" + table["id"]).drop(columns="id"))
-        how = "annotations of one .npy file an image" if annotations.is_dir() else "POSTER's text list"
+        how = "annotations of one .npy file an image" if folder else "POSTER's text list"
         listing.findings.recognised.append(f"{part} part in {Path(images).parent}: cropped faces, {how}")
         listing.findings.extra += sorted(join(images, name) for name in there.values())
     listing.rows = pd.concat(tables, ignore_index=True).astype({"row": "Int64"})
     return listing
 
 
-def _npy_codes(folder: Path) -> Iterator[tuple[None, str, str]]:
-    with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if entry.name.endswith("_exp.npy"))
-    for name in tqdm(names, desc=f"annotations of {folder.parent.name}", unit="file", delay=3, leave=False):
-        yield None, name.removesuffix("_exp.npy"), str(read_code(f"{folder}/{name}"))
+def _npy_codes(root: Path, folder: str, listing: Listing) -> pd.DataFrame:
+    """row (missing), id and label of every annotation file; one that cannot be read is a problem."""
+    with os.scandir(root / folder) as entries:
+        names = sorted(entry.name for entry in entries if entry.name.endswith("_exp.npy") and wanted(entry.name))
+    codes = []
+    for name in tqdm(names, desc=f"annotations in {folder}", unit="file", delay=3, leave=False):
+        try:
+            codes.append((None, name.removesuffix("_exp.npy"), str(read_code(f"{root}/{folder}/{name}"))))
+        except ValueError as error:
+            listing.problems.append((None, "label", f"{folder}/{name}", f"holds no expression code: {error}"))
+    return pd.DataFrame(codes, columns=["row", "id", "label"])
 
 
 def read_code(path: str) -> int:
@@ -93,14 +97,13 @@ def read_code(path: str) -> int:
     byte for byte, so that nearly all of them are only read.
 
     Raises:
-        UnreadableError: the file holds anything else.
+        ValueError: the file holds anything else, or cannot be read.
     """
-    with io.FileIO(path) as file:
-        data = file.read(_LARGEST)
     try:
-        return _code(data)
-    except (ValueError, IndexError, SyntaxError) as error:
-        raise UnreadableError(path, f"holds no expression code: {error}") from None
+        with io.FileIO(path) as file:
+            return _code(file.read(_LARGEST))
+    except (OSError, IndexError, SyntaxError) as error:
+        raise ValueError(str(error)) from None
 
 
 @lru_cache(maxsize=64)
@@ -121,8 +124,8 @@ def _code(data: bytes) -> int:
     return int(value)
 
 
-def _listed_codes(config: Dataset, images: str, part: str) -> Iterator[tuple[int, str, str]]:
-    """POSTER's own lists name one part for one number of classes: ``<id>.jpg <code>``."""
+def _listed_codes(config: Dataset, images: str, part: str) -> pd.DataFrame:
+    """row, id and label of POSTER's own list of one part for one number of classes: ``<id>.jpg <code>``."""
     ending = f"annotations{len(config.classes)}class"
     folder = config.root / Path(images).parent
     stem = ("train", "valid", "val")[0 if part == "train" else 1 :]
@@ -130,8 +133,8 @@ def _listed_codes(config: Dataset, images: str, part: str) -> Iterator[tuple[int
     if path is None:
         name = f"{'train' if part == 'train' else 'valid'}_annotations_{len(config.classes)}class.txt"
         raise UnreadableError(folder, f"there is neither a folder annotations nor {name}")
-    for row, name, code in read_list(path, ["name", "label"]).itertuples(index=False):
-        yield row, name.rpartition(".")[0], code
+    table = read_list(path, ["id", "label"])
+    return table.assign(id=table["id"].str.rpartition(".")[0], file=within(config.root, path))
 
 
 def _csv_release(config: Dataset) -> Listing:
@@ -143,7 +146,7 @@ def _csv_release(config: Dataset) -> Listing:
         path = find_file(lists, stem, (".csv",))
         if path is None:
             raise UnreadableError(lists, f"there is no {stem}.csv")
-        tables.append(_csv_part(path, media).assign(split=part))
+        tables.append(_csv_part(path, media).assign(split=part, file=path.name))
     listing = Listing(pd.concat(tables, ignore_index=True), str(lists), unit="line")
     listing.findings.edition = "csv"
     listing.findings.recognised += [
@@ -159,18 +162,18 @@ def _csv_part(path: Path, media: str) -> pd.DataFrame:
         with path.open(encoding="utf-8-sig") as file:
             header = file.readline()
         delimiter = max(",;\t", key=header.count)
-        names = {name.strip().strip('"'): i for i, name in enumerate(header.split(delimiter))}
-        if missing := [name for name in COLUMNS if name not in names]:
-            problem = f"the column {missing[0]!r} is missing (there are: {', '.join(names).strip()})"
-            raise UnreadableError(path, problem, missing[0])
-        known = [name for name in (*COLUMNS, *AFFECT) if name in names]
+        there = [name.strip().strip('"') for name in header.split(delimiter)]
+        names = {plain(name): i for i, name in enumerate(there)}
+        if missing := [name for name in COLUMNS if plain(name) not in names]:
+            hint = nearest(missing[0], there) or f" (there are: {', '.join(there)})"
+            raise UnreadableError(path, f"the column {missing[0]!r} is missing{hint}", missing[0])
+        places = {names[plain(name)]: name for name in (*COLUMNS, *AFFECT) if plain(name) in names}
         table = pd.read_csv(
-            path, usecols=[names[name] for name in known], dtype="str", encoding="utf-8-sig", sep=delimiter,
-            skipinitialspace=True, skip_blank_lines=False,
+            path, usecols=list(places), header=0, names=[places.get(i, i) for i in range(len(there))], dtype="str",
+            encoding="utf-8-sig", sep=delimiter, skipinitialspace=True, skip_blank_lines=False,
         )  # fmt: skip
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise UnreadableError(path, f"is no comma-separated table: {error}") from None
-    table.columns = table.columns.str.strip()
+        raise UnreadableError(path, f"is no comma-separated table in UTF-8: {error}") from None
     table["row"] = range(2, len(table) + 2)
     table = table[table["subDirectory_filePath"].notna()]
     x, y, width, height = (pd.to_numeric(table[name], errors="coerce") for name in COLUMNS[1:5])
@@ -180,7 +183,7 @@ def _csv_part(path: Path, media: str) -> pd.DataFrame:
             "row": table["row"],
             "sample": "affectnet/" + name,
             "path": media + "/" + name,
-            "label": table["expression"],
+            "label": table["expression"].str.strip().str.replace(r"\.0+$", "", regex=True),
             "factors": _factors(table),
         }
     )

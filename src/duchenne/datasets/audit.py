@@ -60,6 +60,7 @@ def audit(index: Index, config: Dataset) -> dict[str, object]:
         "source of the counts": expectation(config, findings.edition).get("source"),
         "comparisons": [item._asdict() for item in comparisons],
         "missing or damaged files": lost["path"].tolist() + findings.missing,
+        "missing frames": findings.missing,
         "files no list names": findings.extra,
         "oddities": [dict(zip(("row", "column", "path", "oddity", "done"), n, strict=True)) for n in findings.notes],
         "complete": index.problems.empty
@@ -85,10 +86,11 @@ def _counts(rows: pd.DataFrame, expected: dict[str, Any]) -> Iterator[tuple[str,
         yield "samples", len(rows), sum(sum(of.values()) - of["train"] for of in of_fold.values())
     for fold, of in expected.get("folds", {}).items():
         tests = emotions[folds == fold]
-        classes = {name: n for name, n in of.items() if name != "train"}
         yield f"fold {fold} train", len(rows) - len(tests), of["train"]
-        yield f"fold {fold} test", len(tests), sum(classes.values())
-        yield from _each(f"fold {fold} test ", tests, classes)
+        yield f"fold {fold} test", len(tests), sum(of.values()) - of["train"]
+        yield from _each(
+            f"fold {fold} test ", tests, {name: n for name, n in of.items() if name not in ("train", "test")}
+        )
     if subjects := expected.get("subjects"):
         yield "subjects", rows["subject"].nunique(), subjects
     yield from _each("", rows["subject"], expected.get("per_subject", {}))

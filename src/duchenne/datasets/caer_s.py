@@ -13,9 +13,10 @@ import pandas as pd
 from duchenne.catalog import Dataset
 from duchenne.datasets.evaluation_tree import find_parts, read_parts
 from duchenne.datasets.find import find_file, lists_of
+from duchenne.datasets.folder import SPLITS
 from duchenne.datasets.listing import Listing
 from duchenne.datasets.problems import UnreadableError
-from duchenne.datasets.tables import read_list
+from duchenne.datasets.tables import TEXTS, read_list
 
 BOX = ["x0", "y0", "x1", "y1"]
 
@@ -38,18 +39,24 @@ def read(config: Dataset) -> Listing:
 def _boxed(listing: Listing, config: Dataset, place: pd.Series) -> Listing:
     lists = lists_of(config)
     boxes: dict[str, list[str]] = {}
+    images = listing.rows["split"] + "/" + place.str.partition("/")[2]
+    there = set(images)
     for part in ("train", "test"):
-        path = find_file(lists, part, (".txt", ".csv"))
+        path = find_file(lists, part, TEXTS)
         if path is None or lists.is_file():
             raise UnreadableError(lists, f"is no folder with a list of face boxes {part}.txt or {part}.csv")
-        for _, name, _, *box in read_list(path, ["path", "label", *BOX]).itertuples(index=False):
+        for row, name, _, *box in read_list(path, ["path", "label", *BOX]).itertuples(index=False):
             name = posixpath.normpath(name.replace("\\", "/"))
-            boxes[name if name.split("/")[0].lower() == part else f"{part}/{name}"] = box
+            first, _, rest = name.partition("/")
+            image = f"{part}/{rest if first.lower() in SPLITS else name}"
+            boxes[image] = box
+            if image not in there:
+                listing.problems.append((row, "path", image, "has a face box, but is not there", path.name))
         listing.findings.recognised.append(f"face boxes of {path.name}")
-    known = place.isin(boxes)
+    known = images.isin(boxes)
     if n := int((~known).sum()):
         listing.left_out["images without a face box in the lists"] = n
     listing.rows = listing.rows[known].reset_index(drop=True)
-    listing.rows[BOX] = [boxes[name] for name in place[known]]
-    listing.findings.edition = "boxes"
+    listing.rows[BOX] = pd.DataFrame([boxes[image] for image in images[known]], columns=BOX, dtype="str")
+    listing.findings.edition, listing.unit = "boxes", "line"
     return listing

@@ -16,6 +16,8 @@ from duchenne.datasets.listing import COLUMNS, Listing
 
 FRAMES = ("onset", "apex", "offset")
 BOX = ("x0", "y0", "x1", "y1")
+_LARGEST = 2**53
+"""Whole number that a float holds exactly."""
 
 
 def check(listing: Listing, dataset: str, config: Dataset) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -70,7 +72,7 @@ class _Book:
     """Notes what is wrong with which row."""
 
     def __init__(self, text: pd.DataFrame) -> None:
-        self.text = text[["row", "path"]]
+        self.text = text[["row", "path", "file"]]
         self.rows: set[int] = set()
         self.notes: list[tuple[int, str, str]] = []
 
@@ -84,12 +86,13 @@ class _Book:
         self.rows.update(index)
         self.notes += [(i, column, problem[i]) for i in index]
 
-    def records(self) -> list[tuple[int | None, str, str, str]]:
-        """(row, column, path, problem) in the order of the rows."""
+    def records(self) -> list[problems.Problem]:
+        """Every problem in the order of the rows."""
         text = self.text.loc[sorted(self.rows)]
-        place = text.astype(object).where(text.notna(), None)
-        rows, paths = place["row"].to_dict(), place["path"].fillna("").to_dict()
-        return [(rows[i], column, paths[i], problem) for i, column, problem in sorted(self.notes, key=lambda n: n[0])]
+        text = text.astype(object).where(text.notna(), None).fillna({"path": ""})
+        rows, paths, files = (text[name].to_dict() for name in text)
+        notes = sorted(self.notes, key=lambda note: note[0])
+        return [(rows[i], column, paths[i], problem, files[i]) for i, column, problem in notes]
 
 
 def _tidy(listing: Listing) -> pd.DataFrame:
@@ -100,7 +103,9 @@ def _tidy(listing: Listing) -> pd.DataFrame:
     text["path"] = slashed.map(posixpath.normpath, na_action="ignore")
     if "sample" not in listing.rows:
         text["sample"] = text["path"]
-    return text.assign(row=pd.Series(listing.rows.get("row", pd.NA), text.index, "Int64"))
+    return text.assign(
+        row=pd.Series(listing.rows.get("row", pd.NA), text.index, "Int64"), file=listing.rows.get("file", "")
+    )
 
 
 def _emotions(words: pd.Series, labels: Labels, book: _Book) -> pd.Series:
@@ -134,7 +139,9 @@ def _whole(words: pd.Series, column: str, book: _Book) -> pd.Series:
     broken = np.isfinite(numbers) & (numbers % 1 != 0)
     book.each(broken, column, words[broken].map(repr) + " is no whole number")
     book.each(numbers < 0, column, words[numbers < 0].map(repr) + " is negative")
-    return numbers.where(np.isfinite(numbers) & ~broken & (numbers >= 0)).astype("Int64")
+    huge = np.isfinite(numbers) & (numbers > _LARGEST)
+    book.each(huge, column, words[huge].map(repr) + " is too large")
+    return numbers.where(np.isfinite(numbers) & ~broken & (numbers >= 0) & ~huge).astype("Int64")
 
 
 def _boxes(text: pd.DataFrame, book: _Book) -> None:
@@ -153,5 +160,7 @@ def _twice(text: pd.DataFrame, columns: list[str], unit: str, book: _Book) -> No
         return
     first = known.groupby(columns, dropna=False)["row"].transform("first")
     names = known.groupby(columns, dropna=False)["path"].transform("first")
-    where = names.where(first.isna(), f"{unit} " + first.astype("str"))
+    files = known.groupby(columns, dropna=False)["file"].transform("first")
+    lines = f"{unit} " + first.astype("str") + files.where(files == "", " of " + files)
+    where = names.where(first.isna(), lines)
     book.each(again, columns[0], "the same " + columns[0] + " as in " + where.astype("str"))

@@ -6,13 +6,13 @@ with them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 
 from duchenne.catalog import Dataset
-from duchenne.datasets.find import choose, clips_by_number, find_folder, join
+from duchenne.datasets.find import choose, clips_by_number, find_folder, join, within
 from duchenne.datasets.listing import Listing, digest
 
 FOLDS = range(1, 6)
@@ -23,71 +23,76 @@ def read_folds(
     prefix: str,
     tables: Mapping[tuple[int, str], tuple[Path, pd.DataFrame]],
     forms: Mapping[str, str],
-    line: Callable[[str], str],
 ) -> Listing:
     """The clips of the test lists.
 
     Args:
         config: of the dataset.
         prefix: of the samples' names.
-        tables: (fold, ``train`` or ``test``) -> the list and its ``row``, ``clip`` (number as text) and ``label``.
+        tables: (fold, ``train`` or ``test``) -> the list and its ``row``, ``clip`` (number as text) and ``label`` (as
+            in the published digests).
         forms: form of the clips (``media``) -> plain name of its folder, the default first.
-        line: label -> its spelling in the published digests.
     """
-    folders = {form: find_folder(config.root, name) for form, name in forms.items()}
-    media, folder = choose(config, folders, f"folder {', '.join(forms)}: unpack the clips here")
-    listing = Listing(pd.DataFrame(), str(tables[1, "test"][0].parent), unit="line")
-    numbered = {key: _numbered(table, path, listing) for key, (path, table) in tables.items()}
+    media, folder = _clips(config, forms)
+    top = tables[1, "test"][0].parents[1]
+    listing = Listing(pd.DataFrame(), str(top), unit="line")
+    numbered = {key: _numbered(table, within(top, path), listing) for key, (path, table) in tables.items()}
     listing.findings.digests = {
-        f"fold {fold} {part}": digest(f"{clip:05d}\t{line(label)}" for clip, label in _pairs(table))
+        f"fold {fold} {part}": digest(f"{clip:05d}\t{label}" for clip, label in _pairs(table))
         for (fold, part), table in numbered.items()
     }
     tests = pd.concat([numbered[fold, "test"].assign(fold=fold) for fold in FOLDS], ignore_index=True)
     for fold in FOLDS:
-        _compare(tests, numbered[fold, "train"], fold, tables[fold, "train"][0], listing)
-
-    there = clips_by_number(config.root, folder)
-    missing = ".mp4" if media in ("original", "clips") else ""
-    tests["path"] = [there.get(clip) or join(folder, f"{clip:05d}{missing}") for clip in tests["clip"]]
-    tests["sample"] = [f"{prefix}/{clip:05d}" for clip in tests["clip"]]
-    listing.rows = tests.drop(columns="clip").astype({"fold": "str"})
-    unlisted = set(there) - set(tests["clip"])
-    listing.findings.extra += sorted(there[clip] for clip in unlisted)
-    listing.findings.recognised += [f"lists of five folds in {tables[1, 'test'][0].parents[1]}", f"{media} in {folder}"]
+        _compare(tests, numbered[fold, "train"], fold, listing)
+    listing.rows = _placed(tests, config, prefix, media, folder, listing).astype({"fold": "str"})
+    listing.findings.recognised += [f"lists of five folds in {top}", f"{media} in {folder}"]
     return listing
 
 
 def without_lists(config: Dataset, prefix: str, table: pd.DataFrame, path: Path, forms: Mapping[str, str]) -> Listing:
     """The clips of one table of all (``row``, ``clip``, ``label``), which belong to no fold."""
-    folders = {form: find_folder(config.root, name) for form, name in forms.items()}
-    media, folder = choose(config, folders, f"folder {', '.join(forms)}: unpack the clips here")
+    media, folder = _clips(config, forms)
     listing = Listing(pd.DataFrame(), str(path), unit="row")
-    rows = _numbered(table, path, listing)
-    there = clips_by_number(config.root, folder)
-    rows["path"] = [there.get(clip, join(folder, f"{clip:05d}")) for clip in rows["clip"]]
-    rows["sample"] = [f"{prefix}/{clip:05d}" for clip in rows["clip"]]
-    listing.rows = rows.drop(columns="clip")
+    listing.rows = _placed(_numbered(table, "", listing), config, prefix, media, folder, listing)
     listing.findings.recognised += [f"{path.name} alone, without the lists of the folds", f"{media} in {folder}"]
     return listing
 
 
-def _numbered(table: pd.DataFrame, path: Path, listing: Listing) -> pd.DataFrame:
+def _clips(config: Dataset, forms: Mapping[str, str]) -> tuple[str, str]:
+    folders = {form: find_folder(config.root, name) for form, name in forms.items()}
+    return choose(config, folders, f"folder {', '.join(forms)}: unpack the clips here")
+
+
+def _numbered(table: pd.DataFrame, file: str, listing: Listing) -> pd.DataFrame:
+    """The rows whose clip is a number, with or without the ending of a video."""
     stem = table["clip"].str.replace(r"\.\w+$", "", regex=True)
     right = stem.str.fullmatch(r"[0-9]{1,9}")
     for row, text in table.loc[~right, ["row", "clip"]].itertuples(index=False):
-        listing.problems.append((row, "clip", str(path), f"{text!r} is no clip's number"))
-    return table[right].assign(clip=stem[right].astype(int)).reset_index(drop=True)
+        listing.problems.append((row, "clip", text, "is no clip's number", file))
+    return table[right].assign(clip=stem[right].astype(int), file=file).reset_index(drop=True)
+
+
+def _placed(
+    rows: pd.DataFrame, config: Dataset, prefix: str, media: str, folder: str, listing: Listing
+) -> pd.DataFrame:
+    """The rows with sample and path instead of the clip's number; clips on the disk that none names are noted."""
+    there = clips_by_number(config.root, folder)
+    missing = ".mp4" if media in ("original", "clips") else ""
+    path = [there.get(clip) or join(folder, f"{clip:05d}{missing}") for clip in rows["clip"]]
+    sample = [f"{prefix}/{clip:05d}" for clip in rows["clip"]]
+    listing.findings.extra += sorted(there[clip] for clip in set(there) - set(rows["clip"]))
+    return rows.drop(columns="clip").assign(path=path, sample=sample)
 
 
 def _pairs(table: pd.DataFrame) -> zip:
     return zip(table["clip"], table["label"], strict=True)
 
 
-def _compare(tests: pd.DataFrame, train: pd.DataFrame, fold: int, path: Path, listing: Listing) -> None:
+def _compare(tests: pd.DataFrame, train: pd.DataFrame, fold: int, listing: Listing) -> None:
     """Note where a fold's training list is not what the test lists of the other folds say."""
     labels = tests.drop_duplicates("clip").set_index("clip")
     should = set(labels.index[labels["fold"] != fold])
-    for row, clip, label in train[["row", "clip", "label"]].itertuples(index=False):
+    for row, clip, label, file in train[["row", "clip", "label", "file"]].itertuples(index=False):
         if clip not in labels.index:
             problem = "trains here, but tests in no fold"
         elif clip not in should:
@@ -96,8 +101,9 @@ def _compare(tests: pd.DataFrame, train: pd.DataFrame, fold: int, path: Path, li
             problem = f"is {label} here, but {labels.at[clip, 'label']} in the test list of its fold"
         else:
             continue
-        listing.problems.append((row, "clip", f"{clip:05d} in {path}", problem))
+        listing.problems.append((row, "clip", f"{clip:05d}", problem, file))
     if absent := sorted(should - set(train["clip"])):
         names = ", ".join(f"{clip:05d}" for clip in absent[:5]) + (" ..." if absent[5:] else "")
         oddity = f"{len(absent)} clips of other folds do not train in fold {fold}: {names}"
-        listing.findings.notes.append((None, "fold", str(path), oddity, "they train, as in the other folds"))
+        path = train["file"].iloc[0] if len(train) else f"fold {fold}"
+        listing.findings.notes.append((None, "fold", path, oddity, "they train, as in the other folds"))

@@ -8,12 +8,17 @@ from __future__ import annotations
 
 from duchenne.catalog import Dataset
 from duchenne.datasets.clip_folds import FOLDS, read_folds, without_lists
-from duchenne.datasets.find import find_file, find_folder, lists_of, plain
+from duchenne.datasets.find import find_file, find_folder, lists_of
 from duchenne.datasets.listing import Listing
 from duchenne.datasets.problems import UnreadableError
-from duchenne.datasets.tables import read_table
+from duchenne.datasets.tables import TABLES, read_table
 
-FORMS = {"clip_224x224_16f": "clip224x22416f", "clip_224x224": "clip224x224", "original": "original"}
+FORMS = {
+    "clip_224x224_16f": "clip224x22416f",
+    "clip_224x16f": "clip224x16f",  # the same, as some archives call it
+    "clip_224x224": "clip224x224",
+    "original": "original",
+}
 
 
 def read(config: Dataset) -> Listing:
@@ -23,17 +28,20 @@ def read(config: Dataset) -> Listing:
         UnreadableError: neither is there, a list of a fold is missing, or the clips are.
     """
     lists, tables = lists_of(config), {}
-    folders = {part: find_folder(lists, f"{part}singlelabeled") for part in ("train", "test")}
-    if folders["test"] is None and (path := find_file(lists, "annotation", (".xlsx", ".csv"))):
+    folders = {
+        part: find_folder(lists, f"{part}singlelabeled") or find_folder(lists, "emolabeldatasplit", part)
+        for part in ("train", "test")
+    }
+    if folders["test"] is None and (path := find_file(lists, "annotation", TABLES)):
         table = read_table(path, ["order", "label"]).rename(columns={"order": "clip"})
         return without_lists(config, "dfew", table, path, FORMS)
     for part, folder in folders.items():
         if folder is None:
             raise UnreadableError(lists, f"there is no folder EmoLabel_DataSplit/{part}(single-labeled)")
         for fold in FOLDS:
-            path = next((f for f in (lists / folder).iterdir() if plain(f.stem) == f"set{fold}" and f.is_file()), None)
+            path = find_file(lists / folder, f"set{fold}", TABLES)
             if path is None:
                 raise UnreadableError(lists / folder, f"there is no set_{fold}.csv")
             table = read_table(path, ["video_name", "label"]).rename(columns={"video_name": "clip"})
             tables[fold, part] = path, table
-    return read_folds(config, "dfew", tables, FORMS, line=str)
+    return read_folds(config, "dfew", tables, FORMS)

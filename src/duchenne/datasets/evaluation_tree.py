@@ -7,6 +7,7 @@ from pathlib import Path
 from duchenne.datasets.find import walk
 from duchenne.datasets.folder import SPLITS, list_tree
 from duchenne.datasets.listing import Listing
+from duchenne.datasets.problems import UnreadableError
 
 
 def find_parts(root: Path) -> str | None:
@@ -22,12 +23,17 @@ def read_parts(root: Path, top: str) -> Listing:
 
     The sets have two parts. POSTER++'s code calls the second ``valid`` and reports on it, so without a ``test`` folder
     it is the part that tests.
+
+    Raises:
+        UnreadableError: there is no image.
     """
     listing = list_tree(root, root / top)
+    if listing.rows.empty:
+        raise UnreadableError(root / top, "its parts hold no image in a class folder")
     parts = set(listing.rows["split"])
     second = "test"
     if "test" not in parts:
         listing.rows["split"] = listing.rows["split"].replace("val", "test")
         second = "valid (as the test part)"
-    listing.findings.recognised.append(f"class-folder tree {top if top != '.' else ''}: train and {second}")
+    listing.findings.recognised.append(f"class-folder tree in {top}: train and {second}")
     return listing

@@ -12,10 +12,10 @@ from pathlib import Path
 import pandas as pd
 
 from duchenne.catalog import Dataset
-from duchenne.datasets.find import find_file, join, lists_of, plain, walk
+from duchenne.datasets.find import find_file, join, lists_of, plain, walk, within
 from duchenne.datasets.listing import Listing, digest
 from duchenne.datasets.problems import UnreadableError
-from duchenne.datasets.tables import read_list
+from duchenne.datasets.tables import TEXTS, read_list
 
 
 def read(config: Dataset) -> Listing:
@@ -25,12 +25,9 @@ def read(config: Dataset) -> Listing:
         UnreadableError: a list, or the folder of scenes, is not there.
     """
     lists, tables = lists_of(config), []
-    top = next((f.path for f in walk(config.root) if "dailylife" in map(plain, f.folders)), None)
-    if top is None:
-        raise UnreadableError(config.root, "there is no folder of scenes (2_ClipsforFaceCrop/DailyLife ...)")
     listing = Listing(pd.DataFrame(), str(lists), unit="line")
     for part in ("train", "test"):
-        path = find_file(lists, f"{part}all", (".csv", ".txt"))
+        path = find_file(lists, f"{part}all", TEXTS)
         if path is None:
             expected = f"4_setups/All_scenes/{part}_All.csv"
             raise UnreadableError(lists, f"there is no {expected}: unpack it here or set datasets.*.annotations")
@@ -38,14 +35,14 @@ def read(config: Dataset) -> Listing:
         table["clip"] = table["clip"].str.replace("\\", "/").str.strip("/")
         listing.findings.digests[part] = digest(table["clip"] + "\t" + table["label"])
         listing.findings.recognised.append(f"list {path}")
-        tables.append(table.assign(split=part))
+        tables.append(table.assign(split=part, file=within(lists, path)))
     table = pd.concat(tables, ignore_index=True)
+    top = _top(config.root, set(table["clip"].str.partition("/")[0]))
     scene_emotion = table["clip"].str.split("/", expand=True).reindex(columns=range(3))
     wrong = scene_emotion[1].ne(table["label"]) | scene_emotion[2].isna()
-    for row, clip, label in table.loc[wrong, ["row", "clip", "label"]].itertuples(index=False):
-        listing.problems.append(
-            (row, "label", clip, f"is {label}, but lies in another folder of <Scene>/<Emotion>/<NNNN>")
-        )
+    for row, clip, label, file in table.loc[wrong, ["row", "clip", "label", "file"]].itertuples(index=False):
+        problem = f"is {label}, but lies in another folder of <Scene>/<Emotion>/<NNNN>"
+        listing.problems.append((row, "label", clip, problem, file))
     listing.rows = pd.DataFrame(
         {
             "row": table["row"],
@@ -53,12 +50,21 @@ def read(config: Dataset) -> Listing:
             "path": [join(top, clip) for clip in table["clip"]],
             "label": table["label"],
             "split": table["split"],
+            "file": table["file"],
             "factors": '{"scene": "' + scene_emotion[0] + '"}',
         }
     )[~wrong]
     listing.findings.recognised.append(f"face frames in {top}")
     listing.findings.extra += _unlisted(config, top, set(table["clip"]))
     return listing
+
+
+def _top(root: Path, scenes: set[str]) -> str:
+    """The folder of the scenes: where whole frames lie beside face crops, that of the crops."""
+    found = [folder.path for folder in walk(root) if scenes & set(folder.folders)]
+    if not found:
+        raise UnreadableError(root, f"there is no folder of scenes (2_ClipsforFaceCrop/{min(scenes)} ...)")
+    return next((path for path in found if "facecrop" in plain(path)), found[0])
 
 
 def _unlisted(config: Dataset, top: str, listed: set[str]) -> list[str]:

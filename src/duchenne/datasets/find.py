@@ -37,8 +37,8 @@ def plain(name: str) -> str:
 
 
 def wanted(name: str) -> bool:
-    """Whether a folder is one of the dataset's, not of the operating system that packed it."""
-    return not name.startswith(".") and name != "__MACOSX"
+    """Whether a file or folder is one of the dataset's, not of the system or the Excel that had it open."""
+    return not name.startswith((".", "~$")) and name != "__MACOSX"
 
 
 def walk(root: Path) -> Iterator[Folder]:
@@ -77,7 +77,7 @@ def find_folder(root: Path, *names: str) -> str | None:
 
 
 def find_file(root: Path, stem: str, endings: tuple[str, ...], without: str = "\0") -> Path | None:
-    """The file nearest to the root whose plain name, without its ending, begins with ``stem``.
+    """The file nearest to the root whose plain name, without its ending, begins with ``stem``; the shortest of several.
 
     Args:
         root: a folder to search, or the file itself.
@@ -88,11 +88,19 @@ def find_file(root: Path, stem: str, endings: tuple[str, ...], without: str = "\
     for folder in walk(root):
         if any(without in step for step in steps(root, folder.path)[1:]):
             continue
-        for name in folder.files:
-            base, _, ending = name.rpartition(".")
-            if f".{ending.lower()}" in endings and plain(base).startswith(stem) and wanted(name):
-                return root / folder.path / name
+        fitting = [
+            name
+            for name in filter(wanted, folder.files)
+            if name.lower().endswith(endings) and plain(name.rpartition(".")[0]).startswith(stem)
+        ]
+        if fitting:
+            return root / folder.path / min(fitting, key=len)
     return None
+
+
+def within(root: Path, path: Path) -> str:
+    """A file as messages name it: from the dataset's root, where it lies below."""
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
 def join(folder: str, name: str) -> str:

@@ -44,7 +44,7 @@ class Index:
 
     Attributes:
         rows: the columns of :data:`SCHEMA`, sorted by sample.
-        problems: row, column, path, problem of what was left out as wrong (``bad_rows: skip``).
+        problems: row, column, path, problem, file of what was left out as wrong (``bad_rows: skip``).
         classes: emotion names; ``label`` is the position.
         dataset: name.
         left_out: what was left out on purpose, and how often.
@@ -87,7 +87,7 @@ def read_index(path: Path) -> Index:
     problems = pd.read_csv(_problems_file(path), keep_default_na=False, na_values={"row": [""]})
     return Index(
         _to_pandas(table),
-        problems.astype({"row": "Int64", "column": "str", "path": "str", "problem": "str"}),
+        problem_table.typed(problems),
         json.loads(notes["classes"]),
         notes["dataset"],
         json.loads(notes["left_out"]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from duchenne.catalog import EMOTIONS, Dataset, nearest
+from duchenne.catalog import EMOTIONS, Dataset, is_emotion, nearest
 
 SPELLINGS = {
     "angry": "anger",
@@ -41,7 +41,7 @@ class Labels:
         if name in self.classes:
             return name
         block = f"datasets.{self.dataset}"
-        if name in EMOTIONS:
+        if is_emotion(name):
             raise ValueError(
                 f"{word!r} is none of the classes {self.classes}: add it to {block}.classes, "
                 f"rename it under {block}.labels or name it in {block}.ignore"

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from duchenne.datasets.problems import Problem
+
 COLUMNS = (
     "sample", "path", "label", "subject", "source", "split", "fold", "onset", "apex", "offset", "fps", "aus",
     "factors", "x0", "y0", "x1", "y1",
@@ -53,10 +55,11 @@ class Listing:
     """The samples of a dataset before any check.
 
     Attributes:
-        rows: columns of :data:`COLUMNS` as text (missing: NA) and ``row``, the number by which a person finds it.
+        rows: columns of :data:`COLUMNS` as text (missing: NA), ``row``, the number by which a person finds it, and,
+            where there are several lists, ``file``, the one that has the row.
         source: the file or folder that lists the samples.
         unit: what ``row`` counts: ``line`` of a CSV file, ``row`` of a Parquet file.
-        problems: (row, column, path, problem) of what could not even be listed.
+        problems: what could not even be listed.
         left_out: what was passed over on purpose, and how often.
         findings: what else there is to tell.
         trusted: folders below the root that may be links to other disks.
@@ -65,7 +68,7 @@ class Listing:
     rows: pd.DataFrame
     source: str
     unit: str = "row"
-    problems: list[tuple[int | None, str, str, str]] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
     findings: Findings = field(default_factory=Findings)
     trusted: list[str] = field(default_factory=list)

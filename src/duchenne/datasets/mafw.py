@@ -1,7 +1,8 @@
-"""MAFW (Liu et al., ACM MM 2022), the 11 single-label classes in five folds.
+"""MAFW (Liu et al., ACM MM 2022) in five folds: the 11 single-label classes, or all 43 with the compound ones.
 
-The benchmark's lists are ``single/no_caption``: the captioned ones lack every neutral clip. ``media``: ``frames`` (as
-IFDD and MAE-DFER use them; default), ``clips`` (videos) or ``faces`` (crops, as DFER-CLIP makes them).
+The benchmark's lists are ``single/no_caption`` (label set ``mafw``) and ``compound/no_caption`` (``mafw_43``): the
+captioned ones lack every neutral clip. ``media``: ``frames`` (as IFDD and MAE-DFER use them; default), ``clips``
+(videos) or ``faces`` (crops, as DFER-CLIP makes them).
 """
 
 from __future__ import annotations
@@ -10,34 +11,37 @@ from pathlib import Path
 
 from duchenne.catalog import Dataset
 from duchenne.datasets.clip_folds import FOLDS, read_folds
-from duchenne.datasets.find import lists_of, plain, steps, walk
+from duchenne.datasets.find import find_file, lists_of, plain, steps, walk
 from duchenne.datasets.listing import Listing
 from duchenne.datasets.problems import UnreadableError
-from duchenne.datasets.tables import read_list
+from duchenne.datasets.tables import TEXTS, read_list
 
 FORMS = {"frames": "frames", "clips": "clips", "faces": "faces"}
+LISTS = {"mafw": "single", "mafw_43": "compound"}
+"""Label set -> folder of its lists."""
 
 
 def read(config: Dataset) -> Listing:
-    """List the clips of ``Train & Test Set/single/no_caption/set_1 ... set_5``.
+    """List the clips of ``Train & Test Set/single/no_caption/set_1 ... set_5``, or of ``compound``.
 
     Raises:
         UnreadableError: these lists, or the clips, are not there.
     """
-    top, tables = _lists(lists_of(config)), {}
+    top, tables = _lists(lists_of(config), LISTS[config.label_set]), {}
     for fold in FOLDS:
-        folder = next((path for path in top.iterdir() if plain(path.name) == f"set{fold}"), top / f"set_{fold}")
+        folder = next((path for path in sorted(top.iterdir()) if plain(path.name) == f"set{fold}"), None)
         for part in ("train", "test"):
-            path = folder / f"{part}.txt"
-            if not path.is_file():
-                raise UnreadableError(path, "is not there: each of set_1 to set_5 has train.txt and test.txt")
+            path = folder and find_file(folder, part, TEXTS)
+            if path is None:
+                problem = "is not there: each of set_1 to set_5 has train.txt and test.txt"
+                raise UnreadableError(top / f"set_{fold}/{part}.txt", problem)
             table = read_list(path, ["clip", "label"])
             tables[fold, part] = path, table.assign(label=table["label"].str.lower())
-    return read_folds(config, "mafw", tables, FORMS, line=str)
+    return read_folds(config, "mafw", tables, FORMS)
 
 
-def _lists(root: Path) -> Path:
-    """The folder that holds ``set_1`` of the benchmark's lists."""
+def _lists(root: Path, kind: str) -> Path:
+    """The folder that holds ``set_1`` of the lists without captions; one that names no kind is that of the single."""
     captioned = False
     for folder in walk(root):
         if not any(plain(name) == "set1" for name in folder.folders):
@@ -45,8 +49,8 @@ def _lists(root: Path) -> Path:
         way = steps(root, folder.path)
         if "withcaption" in way:
             captioned = True
-        elif "compound" not in way:
+        elif kind == ("compound" if "compound" in way else "single"):
             return root / folder.path
-    problem = "there is no folder single/no_caption/set_1 (it may lie in 'Train & Test Set', 'split' or 'label')"
-    hint = "; the with_caption lists have no neutral clips and are not the 11-class benchmark" if captioned else ""
+    problem = f"there is no folder {kind}/no_caption/set_1 (it may lie in 'Train & Test Set', 'split' or 'label')"
+    hint = "; the with_caption lists have no neutral clips and are not the benchmark" if captioned else ""
     raise UnreadableError(root, problem + hint)

@@ -8,20 +8,23 @@ below root or in ``annotations``) the list decides.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
 
 from duchenne.catalog import Dataset
 from duchenne.datasets import casme2, samm, smic
-from duchenne.datasets.find import find_file, lists_of, plain, walk
+from duchenne.datasets.find import find_file, lists_of, plain, walk, within
 from duchenne.datasets.labels import Labels
 from duchenne.datasets.listing import Listing, digest
 from duchenne.datasets.problems import UnreadableError
-from duchenne.datasets.tables import read_list
+from duchenne.datasets.tables import TEXTS, read_list
 
 PARTS = {"casme2": (casme2.read, "casme2_3"), "samm": (samm.read, "samm_3"), "smic": (smic.read, "smic")}
 """Name -> reader and label set."""
+SUBJECTS = {"casme2": "sub{:02d}", "samm": "{:03d}", "smic": "s{:02d}"}
+"""Name -> how its subjects are written."""
 
 
 def read(config: Dataset) -> Listing:
@@ -31,9 +34,14 @@ def read(config: Dataset) -> Listing:
         UnreadableError: a set, or its table, is not there.
     """
     listing = Listing(pd.DataFrame(), str(config.root), trusted=next(walk(config.root)).folders)
+    for name in listing.trusted:
+        if (config.root / name).is_symlink():
+            oddity = "is a link to a folder: dvc does not notice changes behind it"
+            advice = "read; `cp -rs` (a link for each file) or `cp -rl` (hard links) in its place is noticed"
+            listing.findings.notes.append((None, "root", name, oddity, advice))
     tables = [_part(name, config, listing) for name in PARTS]
     rows = pd.concat(tables, ignore_index=True)
-    path = find_file(lists_of(config) if config.annotations else config.root, "combined3classgt", (".csv", ".txt"))
+    path = find_file(lists_of(config) if config.annotations else config.root, "combined3classgt", TEXTS)
     if path is not None:
         rows = _as_listed(rows, path, listing, config)
     lines = [
@@ -51,7 +59,7 @@ def _part(name: str, config: Dataset, listing: Listing) -> pd.DataFrame:
         layout=name,
         label_set=label_set,
         root=config.root,
-        annotations=config.annotations,
+        annotations=config.annotations if config.annotations and config.annotations.is_dir() else None,
         media=config.media,
         apex=config.apex,
     )
@@ -59,7 +67,8 @@ def _part(name: str, config: Dataset, listing: Listing) -> pd.DataFrame:
         found = reader(part)
     except UnreadableError as error:
         raise UnreadableError(error.source, f"{name}: {error}", error.column) from None
-    listing.problems += found.problems
+    file = within(config.root, Path(found.source))
+    listing.problems += [(*problem[:4], file) for problem in found.problems]
     listing.findings.notes += found.findings.notes
     listing.findings.missing += found.findings.missing
     listing.findings.recognised += [f"{name}: {what}" for what in found.findings.recognised]
@@ -73,28 +82,32 @@ def _part(name: str, config: Dataset, listing: Listing) -> pd.DataFrame:
             emotions.append(labels.emotion(word))
         except ValueError as error:
             emotions.append(None)
-            listing.problems.append((row, "label", path, str(error)))
+            listing.problems.append((row, "label", path, str(error), file))
             continue
         if emotions[-1] is None:
             listing.leave_out(f"{name}: label {word.lower()!r} (ignore)")
     rows = rows.assign(label=emotions)[[emotion is not None for emotion in emotions]]
     factors = [{"part": name} | json.loads(text) for text in rows["factors"].fillna("{}")]
-    return rows.assign(factors=[json.dumps(item) for item in factors])
+    return rows.assign(factors=[json.dumps(item) for item in factors], file=file)
 
 
 def _as_listed(rows: pd.DataFrame, path: Path, listing: Listing, config: Dataset) -> pd.DataFrame:
     """Keep what the challenge's list names, with its labels."""
-    listed = {}
+    listed, file = {}, within(config.root, path)
     for row, part, subject, clip, code in read_list(path, ["part", "subject", "clip", "code"]).itertuples(index=False):
         if code not in config.labels:
-            listing.problems.append((row, "code", clip, f"{code!r} in {path.name} is none of {list(config.labels)}"))
+            listing.problems.append((row, "code", clip, f"{code!r} is none of {list(config.labels)}", file))
             continue
-        listed[_sample(part, subject, clip)] = row, config.labels[code]
+        if (sample := _sample(part, subject, clip)) is None:
+            problem = f"{part} {subject} is no subject of {', '.join(PARTS)}"
+            listing.problems.append((row, "subject", clip, problem, file))
+            continue
+        listed[sample] = row, config.labels[code]
     known = rows["sample"].isin(listed)
     if n := int((~known).sum()):
         listing.left_out[f"clips that {path.name} does not name"] = n
     for sample in sorted(set(listed) - set(rows["sample"])):
-        listing.problems.append((listed[sample][0], "clip", sample, f"is in {path.name}, but not in the sets' tables"))
+        listing.problems.append((listed[sample][0], "clip", sample, "is in no table of the three sets", file))
     rows = rows[known].reset_index(drop=True)
     for i, sample, label in rows[["sample", "label"]].itertuples():
         row, other = listed[sample]
@@ -105,6 +118,10 @@ def _as_listed(rows: pd.DataFrame, path: Path, listing: Listing, config: Dataset
     return rows
 
 
-def _sample(part: str, subject: str, clip: str) -> str:
-    """The list writes SAMM's subjects without zeros."""
-    return f"{plain(part)}/{subject.zfill(3) if plain(part) == 'samm' else subject.lower()}/{clip}"
+def _sample(part: str, subject: str, clip: str) -> str | None:
+    """The list's sample under our name: it writes SAMM's subjects without zeros. None: it is of no part."""
+    part, number = plain(part), re.search(r"\d+", subject)
+    if part not in SUBJECTS or not number:
+        return None
+    name = smic.name_of(clip) if smic.CLIP.fullmatch(clip) else clip
+    return f"{part}/{SUBJECTS[part].format(int(number[0]))}/{name}"

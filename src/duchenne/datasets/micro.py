@@ -11,18 +11,28 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from duchenne.catalog import LABEL_SETS, Dataset
+from duchenne.catalog import LABEL_SETS, Dataset, LabelSet
 from duchenne.datasets.files import is_image
 from duchenne.datasets.find import choose, frame_numbers, steps, walk
-from duchenne.datasets.listing import Listing
+from duchenne.datasets.listing import Listing, digest
 from duchenne.datasets.problems import UnreadableError
+from duchenne.datasets.tables import read_table
 
+COLUMNS = {
+    "Subject": "subject",
+    "Filename": "clip",
+    "Onset Frame": "onset",
+    "Apex Frame": "apex",
+    "Offset Frame": "offset",
+    "Estimated Emotion": "label",
+}
+"""Columns of the coding tables of CASME II (which writes them without blanks) and SAMM -> ours."""
 MISSING = ("", "/", "-", "nan", "none", "n/a", "?")
 """What stands in a cell without a frame number, in lower case."""
 
 
 def clip_folder(config: Dataset, subject: str, forms: tuple[str, ...], expected: str) -> tuple[str, str]:
-    """(form, folder) of the clips: ``raw``, ``cropped`` or ``extended`` (SMIC-E).
+    """(form, folder) of the clips: ``raw``, ``cropped``, ``extended`` (SMIC-E), ``vis`` or ``nir`` (SMIC's cameras).
 
     Args:
         config: of the dataset.
@@ -41,18 +51,59 @@ def clip_folder(config: Dataset, subject: str, forms: tuple[str, ...], expected:
 
 
 def _form(way: list[str]) -> str | None:
-    """Which form the folders on the way to the subjects say it is; slower cameras and videos are none."""
-    if any(step in ("vis", "nir") or "compressed" in step for step in way):
+    """Which form the folders on the way to the subjects say it is; videos, and SMIC-E of slower cameras, are none."""
+    extended = any(step.startswith(("smice", "smichse")) for step in way)
+    camera = next((step[:3] for step in way if step.startswith(("vis", "nir"))), None)
+    if any("compressed" in step for step in way) or (extended and camera):
         return None
-    if any(step.startswith(("smice", "smichse")) for step in way):
-        return "extended"
+    if extended or camera:
+        return camera or "extended"
     return "cropped" if any("crop" in step for step in way) else "raw"
+
+
+def read_codes(path: Path, *more: str) -> pd.DataFrame:
+    """The columns of a coding table under our names, ``aus`` and ``more`` empty where it lacks them.
+
+    Raises:
+        UnreadableError: it is no such table, or a column of :data:`COLUMNS` is missing.
+    """
+    table = read_table(path, tuple(COLUMNS), ("Action Units", *more))
+    return table.rename(columns=COLUMNS | {"Action Units": "aus"})
+
+
+def coded_clips(dataset: str, prefix: str, table: pd.DataFrame, path: Path, folder: str) -> Listing:
+    """The clips of a coding table, at 200 frames a second in ``<folder>/<prefix><subject>/<clip>``.
+
+    Args:
+        dataset: begins the samples' names.
+        prefix: of the subjects' folders.
+        table: row, subject (digits as in the folders), clip, onset, apex, offset, label, aus.
+        path: the table, for messages.
+        folder: that holds the subjects' folders.
+    """
+    listing = Listing(pd.DataFrame(), str(path))
+    apex = table["apex"].where(~table["apex"].str.lower().isin(MISSING), "")
+    cells = table.assign(apex=apex)[["subject", "clip", "onset", "apex", "offset", "label"]]
+    listing.findings.digests["table"] = digest(map("\t".join, cells.itertuples(index=False)))
+    empty = table[["subject", "clip", "onset", "offset"]].eq("")
+    for column in empty:
+        for row, clip in table.loc[empty[column], ["row", "clip"]].itertuples(index=False):
+            listing.problems.append((row, column, clip, "is empty (of merged cells only the first has the value)"))
+    table = table[~empty.any(axis=1)].reset_index(drop=True)
+    subject = prefix + table["subject"]
+    listing.rows = table.drop(columns="clip").assign(
+        sample=f"{dataset}/" + subject + "/" + table["clip"],
+        path=("" if folder == "." else f"{folder}/") + subject + "/" + table["clip"],
+        subject=f"{dataset}/" + subject,
+        fps="200",
+    )
+    return listing
 
 
 def settle(listing: Listing, config: Dataset, apex_given: bool = True) -> Listing:
     """Fill or mend what cannot be used as annotated, and note every oddity with what was done about it.
 
-    - ``relabel`` and ``needs_apex`` of the label set are applied.
+    - ``relabel``, ``needs_apex`` and ``without`` of the label set are applied.
     - A missing apex, or one outside onset..offset, is replaced as ``config.apex`` says; ``factors`` then has
       ``apex_rule`` and ``apex_annotated``.
     - Frames of the three that are not on the disk are noted; onset and apex count as missing files, for nothing can be
@@ -79,15 +130,13 @@ def settle(listing: Listing, config: Dataset, apex_given: bool = True) -> Listin
             record["label"] = preset.relabel[sample]
         if str(record["apex"]).lower() in MISSING:
             record["apex"] = None
-        if preset.needs_apex and record["label"].lower() not in preset.ignore:
-            why = {None: "no apex", record["onset"]: "apex is the onset"}.get(record["apex"])
-            if why:
-                listing.leave_out(f"clips left out by the protocol: {why}")
-                note("apex", why, "left out, as the protocol demands")
-                continue
+        frames = [_number(record[name]) for name in ("onset", "apex", "offset")]
+        if why := _why_left_out(record, frames, preset):
+            listing.leave_out("clips left out by the protocol: " + " ".join(why))
+            note(*why, "left out, as the protocol demands")
+            continue
         place = config.root / path
         numbers = frame_numbers(place) if place.is_dir() else []
-        frames = [_number(record[name]) for name in ("onset", "apex", "offset")]
         if frames[0] is not None and frames[2] is not None:
             _mend(record, frames, numbers, place, config.apex, apex_given, note)
             _compare(record, numbers, listing, note)
@@ -96,8 +145,19 @@ def settle(listing: Listing, config: Dataset, apex_given: bool = True) -> Listin
     return listing
 
 
+def _why_left_out(record: dict, frames: list[int | None], preset: LabelSet) -> tuple[str, str] | None:
+    """The column, and what of it makes a protocol leave out a clip whose label it takes."""
+    if record["label"].lower() in preset.ignore:
+        return None
+    if preset.needs_apex and record["apex"] is None:
+        return "apex", "is missing"
+    if preset.needs_apex and frames[0] is not None and frames[0] == frames[1]:
+        return "apex", "is the onset"
+    return ("clip", "is one that it names") if record["sample"] in preset.without else None
+
+
 def _number(text: object) -> int | None:
-    match = re.fullmatch(r"\d+", str(text))
+    match = re.fullmatch(r"\d{1,15}", str(text))
     return int(match[0]) if match else None
 
 

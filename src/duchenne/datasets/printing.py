@@ -21,10 +21,12 @@ def print_audit(result: dict[str, Any], problems: list[str], console: Console) -
     _line(console, f"{result['dataset']} in {result['root']}")
     for sentence in result["recognised"]:
         _line(console, f"  recognised: {sentence}")
+    if result["comparisons"]:
+        _line(console, f"  compared with: {result['source of the counts']}")
     console.print(_comparisons(result) if result["comparisons"] else _counts(result))
     for what, n in result["left out"].items():
         _line(console, f"left out: {n} x {what}")
-    for title in ("missing or damaged files", "files no list names"):
+    for title in ("missing frames", "files no list names"):
         _names(console, title, result[title])
     for oddity in result["oddities"]:
         row = "" if oddity["row"] is None else f"row {oddity['row']}: "
@@ -33,15 +35,18 @@ def print_audit(result: dict[str, Any], problems: list[str], console: Console) -
         _line(console, f"problems: {sum(result['problems'].values())}")
         for line in problems:
             _line(console, line)
+    verdicts = {item["verdict"] for item in result["comparisons"]}
     word = "complete" if result["complete"] else "NOT COMPLETE"
-    if not result["comparisons"] and result["complete"]:
+    if result["complete"] and not verdicts:
         word = "no problems (nothing is published to compare with)"
+    elif result["complete"] and verdicts <= {"ok", "about"} and "about" in verdicts:
+        word = "no problems (how many samples there should be is known only roughly)"
     _line(console, f"{result['dataset']}: {word}")
 
 
 def _comparisons(result: dict[str, Any]) -> Table:
     """Totals, and of the counts below them (class, subject, scene) those that differ."""
-    table = Table("what", "found", "expected", "", title=f"expected: {result['source of the counts']}")
+    table = Table("what", "found", "expected", "")
     for item in result["comparisons"]:
         if _total(item["what"], result["classes"]) or item["verdict"] != "ok":
             sign = _SIGNS[item["verdict"]]

@@ -8,7 +8,9 @@ import pandas as pd
 
 from duchenne.errors import UserError
 
-COLUMNS = ["row", "column", "path", "problem"]
+COLUMNS = ["row", "column", "path", "problem", "file"]
+Problem = tuple[int | None, str, str, str] | tuple[int | None, str, str, str, str]
+"""(row, column, path, problem), and the row's file where the dataset has several lists."""
 _PLACES = 10  # places named for each kind of problem; the rest is counted
 
 
@@ -17,7 +19,7 @@ class IndexProblems(UserError):  # noqa: N818 (it carries many errors)
 
     Attributes:
         problems: every one of them: row (as a person counts: line of a CSV file, row of a Parquet file, missing for
-            a folder), column, path, problem.
+            a folder), column, path, problem, and the file of the row where the dataset has several lists.
     """
 
     def __init__(self, dataset: str, source: str, problems: pd.DataFrame, unit: str = "row", advice: str = "") -> None:
@@ -34,10 +36,14 @@ class UnreadableError(Exception):
         self.source, self.column = str(source), column
 
 
-def frame(records: list[tuple[int | None, str, str, str]]) -> pd.DataFrame:
-    """A table of problems from (row, column, path, problem)."""
-    table = pd.DataFrame(records, columns=COLUMNS)
-    return table.astype({"row": "Int64", "column": "str", "path": "str", "problem": "str"})
+def frame(records: list[Problem]) -> pd.DataFrame:
+    """A table of problems."""
+    return typed(pd.DataFrame([(*record, "")[: len(COLUMNS)] for record in records], columns=COLUMNS))
+
+
+def typed(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of problems with the types of its columns."""
+    return table.astype({"row": "Int64"} | dict.fromkeys(COLUMNS[1:], "str"))
 
 
 def lines(problems: pd.DataFrame, unit: str = "row") -> list[str]:
@@ -45,7 +51,7 @@ def lines(problems: pd.DataFrame, unit: str = "row") -> list[str]:
     told = []
     for (column, problem), group in problems.groupby(["column", "problem"], sort=False):
         told.append(f"  {column}: {problem}" if column else f"  {problem}")
-        places = [_place(unit, row, path) for row, path in zip(group["row"], group["path"], strict=True)]
+        places = [_place(unit, *where) for where in group[["row", "file", "path"]].itertuples(index=False)]
         places = [place for place in places if place]
         told += [f"      {place}" for place in places[:_PLACES]]
         if len(places) > _PLACES:
@@ -58,7 +64,8 @@ def count(problems: pd.DataFrame) -> dict[str, int]:
     return dict(Counter(problems["column"]))
 
 
-def _place(unit: str, row: object, path: str) -> str:
+def _place(unit: str, row: object, file: str, path: str) -> str:
     if pd.isna(row):
         return path
-    return f"{unit} {row}: {path}" if path else f"{unit} {row}"
+    where = f"{unit} {row}" + (f" of {file}" if file else "")
+    return f"{where}: {path}" if path else where

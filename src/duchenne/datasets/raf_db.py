@@ -13,7 +13,7 @@ from duchenne.datasets.evaluation_tree import find_parts, read_parts
 from duchenne.datasets.find import choose, find_file, find_folder, join, lists_of, media_names
 from duchenne.datasets.listing import Listing, digest
 from duchenne.datasets.problems import UnreadableError
-from duchenne.datasets.tables import read_list
+from duchenne.datasets.tables import TEXTS, read_list
 
 STEMS = ("listpatitionlabel", "listpartitionlabel")
 """The owners' spelling first."""
@@ -26,7 +26,7 @@ def read(config: Dataset) -> Listing:
         UnreadableError: there is neither, or the list is that of the compound emotions, which has the same name.
     """
     lists = lists_of(config)
-    found = (find_file(lists, stem, (".txt", ".csv"), without="compound") for stem in STEMS)
+    found = (find_file(lists, stem, TEXTS, without="compound") for stem in STEMS)
     path = next(filter(None, found), None)
     if path is None:
         if (top := find_parts(config.root)) is None:

@@ -8,13 +8,12 @@ from __future__ import annotations
 import pandas as pd
 
 from duchenne.catalog import Dataset
-from duchenne.datasets.find import find_file, join, lists_of
-from duchenne.datasets.listing import Listing, digest
-from duchenne.datasets.micro import clip_folder, settle
+from duchenne.datasets.find import find_file, lists_of
+from duchenne.datasets.listing import Listing
+from duchenne.datasets.micro import clip_folder, coded_clips, read_codes, settle
 from duchenne.datasets.problems import UnreadableError
-from duchenne.datasets.tables import read_table
+from duchenne.datasets.tables import TABLES
 
-COLUMNS = ("Subject", "Filename", "Onset Frame", "Apex Frame", "Offset Frame", "Estimated Emotion")
 LONGEST = 100
 """Frames of a micro-expression: half a second."""
 
@@ -26,35 +25,21 @@ def read(config: Dataset) -> Listing:
         UnreadableError: the table or the clips are not there, or a column is missing.
     """
     lists = lists_of(config)
-    path = find_file(lists, "sammmicrofacscodes", (".xlsx", ".csv"))
+    path = find_file(lists, "sammmicrofacscodes", TABLES) or find_file(lists, "samm", TABLES)
     if path is None:
         raise UnreadableError(lists, "there is no SAMM_Micro_FACS_Codes_v2.xlsx")
-    table = read_table(path, COLUMNS, ("Action Units",))
+    table = read_codes(path)
     form, folder = clip_folder(
         config, r"0\d\d", ("raw", "cropped"), "folder SAMM/006 or SAMM_CROP/006: unpack the clips here"
     )
-    subject, name = table["Subject"].str.zfill(3), table["Filename"]
-    rows = pd.DataFrame(
-        {
-            "row": table["row"],
-            "sample": "samm/" + subject + "/" + name,
-            "path": [join(folder, f"{s}/{clip}") for s, clip in zip(subject, name, strict=True)],
-            "label": table["Estimated Emotion"],
-            "subject": "samm/" + subject,
-            "onset": table["Onset Frame"],
-            "apex": table["Apex Frame"],
-            "offset": table["Offset Frame"],
-            "fps": "200",
-            "aus": table["Action Units"],
-        }
-    )
-    listing = Listing(rows, str(path))
+    table["subject"] = table["subject"].str.zfill(3).where(table["subject"] != "", "")
+    listing = coded_clips("samm", "", table, path, folder)
     listing.findings.recognised += [f"FACS table {path.name}", f"{form} clips in {folder}"]
-    cells = [subject, *(table[column] for column in COLUMNS[1:])]
-    listing.findings.digests["table"] = digest(map("\t".join, zip(*cells, strict=True)))
-    for row, s, clip in zip(rows["row"], subject, name, strict=True):
-        if clip.partition("_")[0] != s:
-            listing.problems.append((row, "Subject", clip, f"subject {s} is not the one in the file's name"))
+    rows = listing.rows
+    other = rows["subject"] != "samm/" + rows["path"].str.extract(r"([^/_]*)[^/]*$", expand=False)
+    for row, path in rows.loc[other, ["row", "path"]].itertuples(index=False):
+        listing.problems.append((row, "subject", path, "the subject is not the one in the clip's name"))
+    listing.rows = rows = rows[~other]
     length = pd.to_numeric(rows["offset"], errors="coerce") - pd.to_numeric(rows["onset"], errors="coerce") + 1
     for row, clip, n in zip(rows["row"], rows["path"], length, strict=True):
         if n > LONGEST:

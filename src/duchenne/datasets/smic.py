@@ -1,9 +1,12 @@
-"""SMIC (Li et al., FG 2013), the clips of the high-speed camera (HS), 100 frames a second.
+"""SMIC (Li et al., FG 2013): the clips of the high-speed camera (HS), or of the two slower ones.
 
 There is no table: the emotion is in the clip's name (``s1_ne_01``) and folder, onset and offset are the first and the
-last frame. No apex is given. ``media``: ``raw`` (SMIC_all_raw, default), ``cropped`` (SMIC_all_cropped) or ``extended``
-(SMIC-E, which lacks 7 of the 164 clips; its table gives onset and offset). ``annotations``: optionally a third party's
-table of spotted apexes (columns subject, clip, apex_frame), taken where its frame lies inside the clip.
+last frame. No apex is given.
+
+``media``: of the HS clips ``raw`` (SMIC_all_raw, default), ``cropped`` (SMIC_all_cropped) or ``extended`` (SMIC-E,
+which lacks 7 of the 164 clips; its table gives onset and offset); or ``vis`` and ``nir``, 71 clips each.
+``annotations``: optionally a third party's table of spotted apexes (columns clip, apex_frame), taken where its frame
+lies inside the clip.
 """
 
 from __future__ import annotations
@@ -22,7 +25,16 @@ from duchenne.datasets.problems import UnreadableError
 from duchenne.datasets.tables import TABLES, read_table
 
 EMOTIONS = {"ne": "negative", "po": "positive", "sur": "surprise"}
-CLIP = re.compile(r"s0*(\d+)_(ne|po|sur)_0*(\d+)", re.IGNORECASE)
+HIGH_SPEED = ("high-speed camera", "100")
+FORMS = {
+    "raw": HIGH_SPEED,
+    "cropped": HIGH_SPEED,
+    "extended": HIGH_SPEED,
+    "vis": ("visible-light camera", "25"),
+    "nir": ("near-infrared camera", "25"),
+}
+"""Form -> camera and frames a second."""
+CLIP = re.compile(r"s0*(\d{1,3})_(ne|po|sur)_0*(\d{1,3})", re.IGNORECASE)
 
 
 def read(config: Dataset) -> Listing:
@@ -31,31 +43,37 @@ def read(config: Dataset) -> Listing:
     Raises:
         UnreadableError: there are none; or SMIC-E lies there without its table.
     """
-    form, folder = clip_folder(
-        config, r"s\d+", ("raw", "cropped", "extended"), "folder SMIC_all_raw/HS/s1 or SMIC_all_cropped/HS/s1"
-    )
+    form, folder = clip_folder(config, r"s\d+", tuple(FORMS), "folder SMIC_all_raw/HS/s1 or SMIC_all_cropped/HS/s1")
+    camera, fps = FORMS[form]
+    if form != config.media and FORMS[form] != HIGH_SPEED:
+        problem = f"there are no clips of the high-speed camera, which papers report; media: {form} reads {folder}"
+        raise UnreadableError(config.root, problem)
     listing = Listing(pd.DataFrame(), str(config.root / folder))
     records = []
     for path in _clips(config.root, folder):
-        subject, word, number = key_of(path.rpartition("/")[2])
-        numbers = frame_numbers(config.root / path)
-        above = plain(path.split("/")[-2])
-        if above in EMOTIONS.values() and above != EMOTIONS[word]:
-            listing.problems.append((None, "label", path, f"is named {word}, but lies in the folder {above}"))
+        name = name_of(path.rpartition("/")[2])
+        subject, word, _ = name.split("_")
+        above = map(plain, path.removeprefix(folder).split("/")[:-1])
+        if wrong := [step for step in above if _contradicts(step, int(subject[1:]), EMOTIONS[word])]:
+            listing.problems.append(
+                (None, "label", path, f"lies in the folder {wrong[0]} of another subject or emotion")
+            )
             continue
+        numbers = frame_numbers(config.root / path)
         records.append(
             {
-                "sample": f"smic/s{subject:02d}/s{subject:02d}_{word}_{number:02d}",
+                "sample": f"smic/{subject}/{name}",
                 "path": path,
                 "label": EMOTIONS[word],
-                "subject": f"smic/s{subject:02d}",
+                "subject": f"smic/{subject}",
                 "onset": str(numbers[0]) if numbers else None,
                 "offset": str(numbers[-1]) if numbers else None,
             }
         )
     rows = pd.DataFrame(records, columns=["sample", "path", "label", "subject", "onset", "offset"])
-    listing.rows = rows.assign(row=pd.array([pd.NA] * len(rows), "Int64"), apex=None, fps="100")
-    listing.findings.recognised.append(f"{form} clips of the high-speed camera in {folder}")
+    listing.rows = rows.assign(row=pd.array([pd.NA] * len(rows), "Int64"), apex=None, fps=fps)
+    listing.findings.edition = form if FORMS[form] != HIGH_SPEED else ""
+    listing.findings.recognised.append(f"{form} clips of the {camera} in {folder}")
     if form == "extended":
         _extended(listing, config)
     if config.annotations:
@@ -63,8 +81,8 @@ def read(config: Dataset) -> Listing:
     return settle(listing, config, apex_given=False)
 
 
-def key_of(clip: str) -> tuple[int, str, int]:
-    """Subject, class code and number: paddings differ between copies.
+def name_of(clip: str) -> str:
+    """A clip's name with two digits for subject and number: paddings differ between copies.
 
     Raises:
         ValueError: it is no clip's name.
@@ -72,7 +90,13 @@ def key_of(clip: str) -> tuple[int, str, int]:
     match = CLIP.fullmatch(clip.strip())
     if not match:
         raise ValueError(f"{clip!r} is no clip's name like s1_ne_01")
-    return int(match[1]), match[2].lower(), int(match[3])
+    return f"s{int(match[1]):02d}_{match[2].lower()}_{int(match[3]):02d}"
+
+
+def _contradicts(step: str, subject: int, emotion: str) -> bool:
+    """Whether a folder's plain name is that of another subject or emotion."""
+    digits = re.fullmatch(r"s(\d+)", step)
+    return int(digits[1]) != subject if digits else step in EMOTIONS.values() and step != emotion
 
 
 def _clips(root: Path, folder: str) -> list[str]:
@@ -92,19 +116,32 @@ def _clips(root: Path, folder: str) -> list[str]:
 
 def _extended(listing: Listing, config: Dataset) -> None:
     """SMIC-E's clips begin before the onset and end after the offset, which its table gives."""
-    path = find_file(config.root, "smichseannotation", (".xlsx", ".csv"))
+    path = find_file(config.root, "smichseannotation", TABLES)
     if path is None:
         raise UnreadableError(config.root, "there is SMIC-E, but not its table SMIC-HS-E_annotation.xlsx")
-    table = read_table(path, ["Filename", "OnsetF", "OffsetF"])
-    frames = {key_of(clip): (onset, offset) for _, clip, onset, offset in table.itertuples(index=False)}
-    keys = [key_of(clip.rpartition("/")[2]) for clip in listing.rows["path"]]
+    frames = _keyed(read_table(path, ["Filename", "OnsetF", "OffsetF"]), path)
+    keys = [name_of(clip.rpartition("/")[2]) for clip in listing.rows["path"]]
     for clip, key in zip(listing.rows["path"], keys, strict=True):
         if key not in frames:
             listing.problems.append((None, "onset", clip, f"is not in {path.name}"))
-    known = [key in frames for key in keys]
+        elif not all(map(str.isdecimal, frames[key])):
+            listing.problems.append((None, "onset", clip, f"has no onset or no offset in {path.name}"))
+    known = [all(map(str.isdecimal, frames.get(key, ["none"]))) for key in keys]
     listing.rows = listing.rows[known].reset_index(drop=True)
-    listing.rows[["onset", "offset"]] = [frames[key] for key in keys if key in frames]
+    cells = [frames[key] for key, is_known in zip(keys, known, strict=True) if is_known]
+    listing.rows[["onset", "offset"]] = pd.DataFrame(cells, columns=["onset", "offset"], dtype="str")
     listing.findings.recognised.append(f"SMIC-E's table {path.name}: 157 of the 164 clips of the benchmark")
+
+
+def _keyed(table: pd.DataFrame, path: Path) -> dict[str, list[str]]:
+    """Clip -> cells of a table whose first column after ``row`` names it."""
+    found = {}
+    for row, clip, *cells in table.itertuples(index=False):
+        try:
+            found[name_of(clip)] = cells
+        except ValueError as error:
+            raise UnreadableError(path, f"row {row}: {error}", table.columns[1]) from None
+    return found
 
 
 def _spotted(listing: Listing, lists: Path) -> None:
@@ -112,11 +149,10 @@ def _spotted(listing: Listing, lists: Path) -> None:
     path = find_file(lists, "smicapex", TABLES)
     if path is None:
         return  # annotations may be the folder of the other sets' tables
-    table = read_table(path, ["clip", "apex_frame"])
-    apexes = {key_of(clip): apex for _, clip, apex in table.itertuples(index=False)}
+    apexes = _keyed(read_table(path, ["clip", "apex_frame"]), path)
     for i, clip, onset, offset in listing.rows[["path", "onset", "offset"]].itertuples():
-        apex = apexes.get(key_of(clip.rpartition("/")[2]), "")
-        if apex.isdigit() and onset is not None and int(onset) <= int(apex) <= int(offset):
+        (apex,) = apexes.get(name_of(clip.rpartition("/")[2]), [""])
+        if apex.isdecimal() and onset is not None and int(onset) <= int(apex) <= int(offset):
             listing.rows.at[i, "apex"] = apex
         elif apex:
             listing.findings.notes.append((None, "apex", clip, f"{apex} of {path.name} is not in the clip", "ignored"))

@@ -8,9 +8,9 @@ from __future__ import annotations
 import csv
 import io
 import re
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -18,10 +18,13 @@ from duchenne.catalog import nearest
 from duchenne.datasets.find import plain
 from duchenne.datasets.problems import UnreadableError
 
-TABLES = (".xlsx", ".xlsm", ".csv", ".txt", ".tsv", ".xls")
-"""Endings of files that :func:`read_table` reads (or, for the last, refuses with a reason)."""
+SHEETS = (".xlsx", ".xlsm", ".xls")
+TEXTS = (".csv", ".txt", ".tsv")
+TABLES = (*SHEETS, *TEXTS)
+"""Endings of files that :func:`read_table` reads."""
 
 _DELIMITERS = (",", ";", "\t")
+_TITLES = 100  # rows among which the header is
 
 
 def read_text(path: Path) -> str:
@@ -65,93 +68,109 @@ def read_list(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     if not fitting:
         expected = f"{n} cells ({', '.join(columns)}) divided by blanks, commas or tabs"
         raise UnreadableError(path, f"line {lines[0][0]} is {lines[0][1][:80]!r}: expected {expected}")
-    rows = [(number, *fitting[0](line)) for number, line in lines]
+    rows = [(number, *map(_cell, fitting[0](line))) for number, line in lines]
     for number, *cells in rows:
         if len(cells) != n:
             raise UnreadableError(path, f"line {number} has {len(cells)} cells, expected {n} ({', '.join(columns)})")
     return pd.DataFrame(rows, columns=["row", *columns]).astype(dict.fromkeys(columns, "str"))
 
 
+class _Header(NamedTuple):
+    names: list[str]  # of the columns, plain
+    there: list[str]  # the same as written
+    data: int  # first row below
+    known: int  # required columns among them
+
+
 def read_table(path: Path, required: Sequence[str], optional: Sequence[str] = ()) -> pd.DataFrame:
     """A spreadsheet or delimited file with a header: the named columns as text and ``row``, the row or line.
 
-    The header is the first row that holds ``required[0]``; title rows above it, a second header row below merged
-    cells, columns without a name and blank rows are passed over. Names are compared as :func:`~.find.plain` does.
+    The header is the row, of whatever sheet, that holds most of ``required``; title rows above it, a second header row
+    below merged cells, columns without a name and blank rows are passed over. Names are compared as
+    :func:`~.find.plain` does.
 
     Args:
         required: columns that must be there.
         optional: columns that are all-missing where they are not there.
 
     Raises:
-        UnreadableError: the file is no such table, or a required column is missing.
+        UnreadableError: the file is no such table, a required column is missing, or there are no rows.
     """
-    grid = _sheet(path) if path.suffix.lower() in (".xlsx", ".xlsm", ".xls") else _delimited(path, required)
+    grids = _sheets(path) if path.suffix.lower() in SHEETS else _delimited(path)
     wanted = {plain(name): name for name in (*required, *optional)}
-    start = next((i for i, cells in enumerate(grid) if plain(required[0]) in map(plain, cells)), None)
-    if start is None:
-        first = [cell for cells in grid for cell in cells if cell][:12]
-        hint = nearest(required[0], first)
+    found = [(_header(grid, set(map(plain, required)), set(wanted)), grid) for grid in grids]
+    header, grid = max(found, key=lambda pair: pair[0].known)
+    if not header.known:
+        cells = [cell for grid in grids for cells in grid[:_TITLES] for cell in cells if cell]
+        hint = nearest(required[0], cells)
         raise UnreadableError(
             path, f"no row holds the column {required[0]!r}{hint}: is this the right file?", required[0]
         )
-    header, end = [plain(cell) for cell in grid[start]], start + 1
-    if end < len(grid) and set(map(plain, grid[end])) & (set(wanted) - set(header)):  # below merged cells
-        header = [plain(lower) or upper for upper, lower in zip(header, grid[end], strict=True)]
-        end += 1
     place: dict[str, int] = {}
-    for i, name in enumerate(header):
+    for i, name in enumerate(header.names):
         place.setdefault(wanted.get(name, ""), i)
     for name in required:
         if name not in place:
-            there = [cell for cell in grid[start] if cell]
-            raise UnreadableError(
-                path,
-                f"the column {name!r} is missing{nearest(name, there) or ' (there are: ' + ', '.join(there) + ')'}",
-                name,
-            )
+            there = [cell for cell in header.there if cell]
+            hint = nearest(name, there) or f" (there are: {', '.join(there)})"
+            raise UnreadableError(path, f"the column {name!r} is missing{hint}", name)
     rows = [
         [number, *(cells[place[name]] if name in place else "" for name in wanted.values())]
-        for number, cells in enumerate(grid[end:], end + 1)
+        for number, cells in enumerate(grid[header.data :], header.data + 1)
         if any(cells[place[name]] for name in required)
     ]
+    if not rows:
+        raise UnreadableError(path, "holds no row below its header")
     return pd.DataFrame(rows, columns=["row", *wanted.values()]).astype(dict.fromkeys(wanted.values(), "str"))
 
 
-def _sheet(path: Path) -> list[list[str]]:
-    """The cells of the first sheet that holds any."""
-    if path.suffix.lower() == ".xls":
-        raise UnreadableError(path, "is in the old Excel format: save it as .xlsx")
-    from openpyxl.utils.exceptions import InvalidFileException
+def _header(grid: list[list[str]], required: set[str], wanted: set[str]) -> _Header:
+    """The first of the rows that hold most required columns, read together with the row below merged cells."""
+    best = _Header([], [], 0, 0)
+    for i, there in enumerate(grid[:_TITLES]):
+        names, data = [plain(cell) for cell in there], i + 1
+        if not required & set(names):
+            continue
+        if data < len(grid) and set(map(plain, grid[data])) & (wanted - set(names)):
+            there = [lower or upper for upper, lower in zip(there, grid[data], strict=True)]
+            names, data = [plain(cell) for cell in there], data + 1
+        known = len(required & set(names))
+        if known > best.known:
+            best = _Header(names, there, data, known)
+    return best
 
+
+def _sheets(path: Path) -> list[list[list[str]]]:
+    """The cells of every sheet that holds any."""
     try:
-        sheets = pd.read_excel(path, sheet_name=None, header=None, dtype="str", engine="openpyxl", na_filter=False)
-    except (zipfile.BadZipFile, KeyError, InvalidFileException, OSError) as error:
-        raise UnreadableError(path, f"is no Excel file ({error}): was it downloaded in full?") from None
-    filled = [sheet for sheet in sheets.values() if not sheet.empty]
+        sheets = pd.read_excel(path, sheet_name=None, header=None, dtype="str", na_filter=False, engine="calamine")
+    except Exception as error:  # of a damaged file the reader raises whatever it stumbles over
+        problem = f"cannot be read as an Excel file ({error}): is it whole, and without a password?"
+        raise UnreadableError(path, problem) from None
+    filled = [
+        [[_cell(cell) for cell in cells] for cells in sheet.to_numpy()] for sheet in sheets.values() if sheet.size
+    ]
     if not filled:
         raise UnreadableError(path, "holds no cell")
-    return [[_cell(cell) for cell in cells] for cells in filled[0].to_numpy()]
+    return filled
 
 
-def _delimited(path: Path, required: Sequence[str]) -> list[list[str]]:
-    """The cells of a delimited file, by the delimiter under which some row holds the most required columns."""
+def _delimited(path: Path) -> list[list[list[str]]]:
+    """The cells of a delimited file, once under each delimiter."""
     text = read_text(path)
-    names = set(map(plain, required))
     grids = []
     for mark in _DELIMITERS:
         try:
-            grids.append(
-                [[_cell(cell) for cell in cells] for cells in csv.reader(io.StringIO(text, None), delimiter=mark)]
-            )
+            rows = list(csv.reader(io.StringIO(text, None), delimiter=mark))
         except csv.Error:
             continue  # a quote that this delimiter would leave open
-    if not any(grids):
+        width = max(map(len, rows), default=0)
+        if width:
+            grids.append([[_cell(cell) for cell in cells] + [""] * (width - len(cells)) for cells in rows])
+    if not grids:
         raise UnreadableError(path, "is empty, or no text table")
-    best = max(grids, key=lambda grid: max((len(names & set(map(plain, cells))) for cells in grid[:40]), default=0))
-    width = max(map(len, best))
-    return [cells + [""] * (width - len(cells)) for cells in best]
+    return grids
 
 
 def _cell(cell: object) -> str:
-    text = str(cell).strip()
-    return re.sub(r"^(-?\d+)\.0+$", r"\1", text)  # Excel's 46.0
+    return re.sub(r"^(-?\d+)\.0+$", r"\1", str(cell).strip())  # Excel's 46.0

@@ -100,6 +100,26 @@ def evaluate(
     return metrics
 
 
+def evaluate_parts(
+    predictions: pd.DataFrame, parts: pd.Series, classes: list[str], bootstrap: int = 2000, seed: int = 0
+) -> dict[str, float]:
+    """WAR, UAR and UF1 of each set of a composite, from its own pooled counts (See et al. 2019, MEGC, table III).
+
+    Args:
+        predictions, classes, bootstrap, seed: as for :func:`evaluate`.
+        parts: name of the set each row comes from.
+
+    Returns:
+        ``<metric>_<part>`` and its interval, ``<metric>_<part>_low`` and ``<metric>_<part>_high``.
+    """
+    metrics: dict[str, float] = {}
+    for part, rows in predictions.groupby(parts.to_numpy()):
+        own = evaluate(rows, classes, bootstrap, seed)
+        for name in ("war", "uar", "uf1"):
+            metrics |= {f"{name}_{part}{end}": own[f"{name}{end}"] for end in ("", "_low", "_high")}
+    return metrics
+
+
 def calibration(predictions: pd.DataFrame) -> pd.DataFrame:
     """The bins behind ECE that hold samples: ``low``, ``high``, ``n``, mean ``confidence`` and ``accuracy`` of each."""
     frame = pd.DataFrame(

@@ -17,7 +17,8 @@ from duchenne.errors import UserError
 from duchenne.faces import chunks, regions
 from duchenne.faces.align import template_box
 from duchenne.faces.detect import choose, detector
-from duchenne.faces.landmarks import key_points, landmarker, model_digest
+from duchenne.faces.landmarks import landmarker, model_digest
+from duchenne.faces.points import key_points
 from duchenne.faces.store import FaceStore, decode
 from duchenne.files import replacing, source_digest, write_json
 

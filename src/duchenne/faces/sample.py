@@ -16,7 +16,7 @@ from duchenne.faces.clips import read_frames
 from duchenne.faces.find import Face, find_face
 from duchenne.faces.hashing import face_hash
 from duchenne.faces.images import ImageError
-from duchenne.faces.landmarks import key_points
+from duchenne.faces.points import key_points
 from duchenne.faces.store import encode
 
 FPS = 25.0

@@ -12,6 +12,8 @@ from pathlib import Path
 from pickle import UnpicklingError
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from duchenne.errors import UserError
@@ -44,7 +46,7 @@ class _Placeholder:
 
 
 def read_official(path: str | Path) -> dict[str, Tensor]:
-    """The state dict inside a published file.
+    """The state dict inside a published file, or a safetensors file.
 
     Takes it out of its container (``model_state_dict`` or ``state_dict``) and strips the ``module.`` of DataParallel.
 
@@ -52,6 +54,11 @@ def read_official(path: str | Path) -> dict[str, Tensor]:
         OfficialWeightsError: the file is not one of weights, or its state dict holds something else than tensors.
         FileNotFoundError: there is no such file.
     """
+    if Path(path).suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise OfficialWeightsError(f"{path}: not a safetensors file, or damaged ({error})") from error
     try:
         try:
             unknown = torch.serialization.get_unsafe_globals_in_checkpoint(path)

@@ -1,104 +1,23 @@
-"""The figures of one run, each as the text of an SVG file.
-
-Colours are told apart with any colour vision, and no figure needs them: markers, hatches and line styles say the same.
-The colours of :data:`VARIABLES` become CSS variables in :func:`inline`, so that the page decides on light or dark.
-"""
+"""The figures of one run, each as the text of an SVG file, ready for print as it is."""
 
 from __future__ import annotations
 
-import functools
-import io
-import re
-from collections.abc import Callable
-from typing import Concatenate, ParamSpec
-
 import numpy as np
 import pandas as pd
-from markupsafe import Markup, escape
-from matplotlib import rc_context
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from duchenne.evaluation.metrics import BINS
+from duchenne.reporting.factors import Factor
+from duchenne.reporting.style import BLUE, INK, MARKERS, ORANGE, PALETTE, PAPER, SOFT, WIDTH, rgb, svg
 
-P = ParamSpec("P")
-
-INK, SOFT, GRID, PAPER = "#1d242c", "#5d6772", "#d9dee3", "#ffffff"
-BLUE, ORANGE = "#22598f", "#c2571a"
-VARIABLES = {
-    INK: "var(--ink)",
-    SOFT: "var(--soft)",
-    GRID: "var(--line)",
-    PAPER: "var(--paper)",
-    BLUE: "var(--accent)",
-    ORANGE: "var(--mark)",
-}
-# After Okabe and Ito 2008, with grey and wine for its black and yellow, which vanish on a dark or a light page.
-PALETTE = ("#2f8bd0", "#e69f00", "#17a67c", "#d55e00", "#56b4e9", "#cc79a7", "#8a8f98", "#9c3a63")
-MARKERS = "osD^vPX*<>p"
 PARTS = {"train": ("#8a8f98", ""), "val": ("#56b4e9", "//"), "test": (BLUE, "")}
-VECTOR_POINTS = 3000
+VECTOR_POINTS = 5000
 """A scatter plot of more points is drawn as pixels: as shapes it would weigh megabytes."""
 
-STYLE = {
-    "axes.axisbelow": True,
-    "axes.edgecolor": SOFT,
-    "axes.grid": True,
-    "axes.labelcolor": INK,
-    "axes.linewidth": 0.8,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "figure.constrained_layout.use": True,
-    "figure.dpi": 200,
-    "font.family": "DejaVu Sans",  # comes with Matplotlib: the same layout on every machine
-    "font.size": 9,
-    "grid.color": GRID,
-    "grid.linewidth": 0.6,
-    "hatch.linewidth": 0.6,
-    "legend.frameon": False,
-    "savefig.transparent": True,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "duchenne",
-    "text.color": INK,
-    "xtick.color": SOFT,
-    "xtick.labelcolor": INK,
-    "ytick.color": SOFT,
-    "ytick.labelcolor": INK,
-}
 
-WIDTH = 4.8  # inches, half of the page
-
-
-def _svg(height: float) -> Callable[[Callable[Concatenate[Figure, P], None]], Callable[P, str]]:
-    """Make a function that draws on a figure one that returns the SVG text of it."""
-
-    def decorate(draw: Callable[Concatenate[Figure, P], None]) -> Callable[P, str]:
-        @functools.wraps(draw)
-        def drawn(*args: P.args, **kwargs: P.kwargs) -> str:
-            with rc_context(STYLE):
-                figure = Figure(figsize=(WIDTH, height))
-                draw(figure, *args, **kwargs)
-                text = io.StringIO()
-                figure.savefig(text, format="svg", metadata={"Date": None})
-            return text.getvalue()
-
-        return drawn
-
-    return decorate
-
-
-def inline(svg: str, prefix: str, label: str) -> Markup:
-    """An SVG file's text as an element of a page: ids unlike any other figure's, the page's colours, a label."""
-    element = svg[svg.index("<svg") :]
-    element = re.sub(r"<metadata>.*?</metadata>", "", element, flags=re.DOTALL)
-    element = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", element)
-    for colour, variable in VARIABLES.items():
-        element = element.replace(colour, variable)
-    return Markup(element.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1))
-
-
-@_svg(4.4)
+@svg(4.4)
 def confusion(figure: Figure, predictions: pd.DataFrame, classes: list[str]) -> None:
     """Confusion matrix: counts, and per cent of each actual class, which also gives the colour."""
     number = len(classes)
@@ -109,7 +28,7 @@ def confusion(figure: Figure, predictions: pd.DataFrame, classes: list[str]) -> 
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 
     axes = figure.subplots()
-    clear_to_blue = LinearSegmentedColormap.from_list("share", [(*_rgb(BLUE), 0.04), (*_rgb(BLUE), 1)])
+    clear_to_blue = LinearSegmentedColormap.from_list("share", [(*rgb(BLUE), 0.04), (*rgb(BLUE), 1)])
     axes.pcolormesh(share, cmap=clear_to_blue, vmin=0, vmax=1)
     for (row, column), n in np.ndenumerate(counts):
         part = share[row, column]
@@ -126,7 +45,7 @@ def confusion(figure: Figure, predictions: pd.DataFrame, classes: list[str]) -> 
     axes.spines[:].set_visible(False)
 
 
-@_svg(4.4)
+@svg(4.4)
 def curves(figure: Figure, history: pd.DataFrame, selected: dict[int, int]) -> None:
     """Loss, WAR and UAR over the epochs: one thin line a fold, a thick one for the mean; the reported epochs marked."""
     above, below = figure.subplots(2, 1, sharex=True)
@@ -157,7 +76,7 @@ def curves(figure: Figure, history: pd.DataFrame, selected: dict[int, int]) -> N
     below.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
-@_svg(3.4)
+@svg(3.4)
 def recalls(figure: Figure, metrics: dict[str, float], present: list[str]) -> None:
     """Recall of each class that has test samples, with its 95 % interval; the mean of them is UAR."""
     figure.set_size_inches(WIDTH, 1.4 + 0.3 * len(present))
@@ -176,7 +95,31 @@ def recalls(figure: Figure, metrics: dict[str, float], present: list[str]) -> No
     figure.legend(loc="outside upper center", ncols=2, fontsize=8)
 
 
-@_svg(4.4)
+@svg(4.0)
+def radar(figure: Figure, metrics: dict[str, float], present: list[str]) -> None:
+    """Recall of each class as a star; the band is its 95 % interval, the dotted ring is guessing."""
+    around = np.arange(len(present) + 1) % len(present)  # back to the first class
+    value, low, high = (
+        np.array([metrics[f"recall_{name}{end}"] for name in present])[around] for end in ("", "_low", "_high")
+    )
+    angle = np.linspace(0, 2 * np.pi, len(around))
+    axes = figure.subplots(subplot_kw={"projection": "polar"})
+    axes.set_theta_zero_location("N")
+    axes.set_theta_direction(-1)
+    axes.fill_between(angle, low, high, color=BLUE, alpha=0.18, linewidth=0)
+    axes.plot(angle, value, color=BLUE, marker="o", markersize=5, linewidth=1.8)
+    axes.plot(np.linspace(0, 2 * np.pi, 100), np.full(100, 1 / len(present)), color=SOFT, linestyle=":")
+    axes.set_xticks(angle[:-1], present)
+    axes.tick_params(axis="x", pad=8)
+    axes.set_ylim(0, 1)
+    axes.set_yticks([0.25, 0.5, 0.75, 1])
+    axes.set_rlabel_position(180 / len(present))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    axes.tick_params(axis="y", labelsize=7, labelcolor=SOFT)
+    axes.spines["polar"].set_visible(False)
+
+
+@svg(4.4)
 def reliability(figure: Figure, bins: pd.DataFrame, ece: float) -> None:
     """Accuracy against confidence (DeGroot and Fienberg 1983), and how many samples have which confidence."""
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
@@ -194,16 +137,41 @@ def reliability(figure: Figure, bins: pd.DataFrame, ece: float) -> None:
     below.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
 
 
-@_svg(4.4)
-def embedding(figure: Figure, points: np.ndarray, labels: np.ndarray, classes: list[str]) -> None:
-    """Points in the plane (N, 2), one colour and one marker a class."""
+@svg(3.4)
+def densities(figure: Figure, predictions: pd.DataFrame) -> None:
+    """How sure the network is where it is right and where it is wrong: densities over confidence, and their medians."""
+    right = predictions["label"] == predictions["predicted"]
     axes = figure.subplots()
-    axes.set(xticks=[], yticks=[], aspect="equal", adjustable="datalim")
+    kinds = {"right": (right, BLUE, "-", ""), "wrong": (~right, ORANGE, "--", "///")}
+    for name, (chosen, colour, dashes, hatch) in kinds.items():
+        values = predictions.loc[chosen, "confidence"]
+        if values.empty:
+            continue
+        shown = {"bins": np.linspace(0, 1, 21), "density": True, "histtype": "stepfilled"}
+        outline = {"edgecolor": colour, "linestyle": dashes, "linewidth": 1.6, "hatch": hatch}
+        label = f"{name}: {len(values):,}, median {values.median():.0%}".replace("%", " %")
+        axes.hist(values, **shown, **outline, facecolor=(*rgb(colour), 0.14), label=label)
+        axes.axvline(values.median(), color=colour, linestyle=dashes, linewidth=1)
+    axes.set(xlabel="confidence", ylabel="density", xlim=(0, 1))
+    axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+    figure.legend(loc="outside upper center", ncols=2, fontsize=8)
+
+
+@svg(4.4)
+def embedding(figure: Figure, points: np.ndarray, labels: np.ndarray, classes: list[str]) -> None:
+    """Points in the plane (N, 2), one colour and one marker a class; :func:`places` says where each is drawn."""
+    shape, legend = _map_shape(points), _map_legend(classes)
+    figure.set_layout_engine("none")
+    figure.set_size_inches(WIDTH, WIDTH * shape + legend)
+    axes = figure.add_axes((0, legend / figure.get_figheight(), 1, 1 - legend / figure.get_figheight()))
+    axes.set(xlim=(0, 1), ylim=(0, shape))
+    axes.set_axis_off()
+    placed = _on_map(points)
     size = float(np.clip(4000 / len(points), 3, 26))
     for i, name in enumerate(classes):
         if (own := labels == i).any():
             axes.scatter(
-                *points[own].T,
+                *placed[own].T,
                 s=size,
                 color=PALETTE[i % len(PALETTE)],
                 marker=MARKERS[i % len(MARKERS)],
@@ -212,11 +180,34 @@ def embedding(figure: Figure, points: np.ndarray, labels: np.ndarray, classes: l
                 label=name,
                 rasterized=len(points) > VECTOR_POINTS,
             )
-    axes.spines[:].set_visible(False)
-    figure.legend(loc="outside lower center", ncols=4, fontsize=8, markerscale=(40 / size) ** 0.5, handletextpad=0.2)
+    figure.legend(loc="lower center", ncols=4, fontsize=8, markerscale=(40 / size) ** 0.5, handletextpad=0.2)
 
 
-@_svg(3.4)
+def places(points: np.ndarray, classes: list[str]) -> np.ndarray:
+    """Where :func:`embedding` draws its points: (N, 2), shares of the figure's width and height from above left."""
+    placed, height = _on_map(points), _map_shape(points) + _map_legend(classes) / WIDTH
+    return np.stack([placed[:, 0], (_map_shape(points) - placed[:, 1]) / height], axis=1)
+
+
+def _map_shape(points: np.ndarray) -> float:
+    """Height of the map of points over its width."""
+    wide, high = np.ptp(points, axis=0)
+    return float(np.clip(high / max(wide, 1e-9), 0.55, 1))
+
+
+def _map_legend(classes: list[str]) -> float:
+    """Height of the legend below the map, inches."""
+    return 0.15 + 0.2 * -(-len(classes) // 4)
+
+
+def _on_map(points: np.ndarray) -> np.ndarray:
+    """Points moved and scaled, alike in both directions, into the map: its width is 1."""
+    size = np.array([1, _map_shape(points)])
+    middle = (points.min(axis=0) + points.max(axis=0)) / 2
+    return size / 2 + (points - middle) * 0.94 * np.min(size / np.maximum(np.ptp(points, axis=0), 1e-9))
+
+
+@svg(3.4)
 def balance(figure: Figure, parts: pd.DataFrame, classes: list[str]) -> None:
     """Samples of each class by part, as a share of the part: does the test part look like the training part?"""
     figure.set_size_inches(WIDTH, 1.4 + 0.42 * len(classes))
@@ -237,5 +228,23 @@ def balance(figure: Figure, parts: pd.DataFrame, classes: list[str]) -> None:
     figure.legend(loc="outside upper center", ncols=3, fontsize=8)
 
 
-def _rgb(colour: str) -> tuple[float, ...]:
-    return tuple(int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+@svg(2.2)
+def factors(figure: Figure, numeric: list[Factor], war: float) -> None:
+    """WAR against each number that is known of the samples, in bins of as many samples, with 95 % intervals."""
+    columns = min(4, len(numeric))
+    rows = -(-len(numeric) // columns)
+    figure.set_size_inches(2 * WIDTH, 0.3 + 1.75 * rows)
+    axes = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    for panel, factor in zip(axes.flat, numeric, strict=False):
+        table = factor.table
+        panel.fill_between(table["middle"], table["low"], table["high"], color=BLUE, alpha=0.18, linewidth=0)
+        panel.plot(table["middle"], table["war"], color=BLUE, marker="o", markersize=4)
+        panel.axhline(war, color=SOFT, linestyle=":", linewidth=1)
+        panel.set_xlabel(factor.name)
+        panel.xaxis.set_major_locator(MaxNLocator(4))
+        panel.set_ylim(0, 1.02)
+    for panel in axes.flat[len(numeric) :]:
+        panel.set_visible(False)
+    for panel in axes[:, 0]:
+        panel.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+        panel.set_ylabel("WAR")

@@ -1,11 +1,13 @@
-"""Pictures for the page: the most confident mistakes, and images as data URIs."""
+"""Pictures for the page as data URIs: the most confident mistakes, small faces to point at, sheets and maps."""
 
 from __future__ import annotations
 
 import base64
 import io
+import json
+import math
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,6 +17,9 @@ from duchenne.faces import FaceStore
 
 THUMBNAIL = 160  # px; shown at half of that, sharp on dense screens
 SHEET = (1280, 2400)  # px
+TILE = 64  # px, side of a face in a sprite
+TILES = 5000
+"""Faces in a sprite at most: it would weigh megabytes more, and WebP ends at 16,383 px."""
 
 
 class Mistake(NamedTuple):
@@ -45,6 +50,36 @@ def mistakes(
     ]
 
 
+class Sprite(NamedTuple):
+    """Many small faces in one picture: its data URI, faces in a line of it, and the position of each sample."""
+
+    uri: str
+    columns: int
+    tiles: dict[str, int]
+
+
+def sprite(store: FaceStore, samples: list[str]) -> Sprite:
+    """The faces of ``samples``, or of :data:`TILES` evenly among more; of a clip the middle frame."""
+    shown = samples[:: math.ceil(len(samples) / TILES)]
+    columns = math.ceil(math.sqrt(len(shown)))
+    picture = Image.new("RGB", (TILE * columns, TILE * -(-len(shown) // columns)))
+    for i, sample in enumerate(shown):
+        face = _middle(store, sample).resize((TILE, TILE), Image.Resampling.LANCZOS)
+        picture.paste(face, (TILE * (i % columns), TILE * (i // columns)))
+    return Sprite(_data_uri(picture, quality=65), columns, {sample: i for i, sample in enumerate(shown)})
+
+
+def maps(folder: Path) -> list[dict[str, Any]]:
+    """What the explain stage drew: of each picture ``title``, ``caption``, ``alt``, ``uri``, ``width``, ``height``."""
+    index = folder / "maps.json"
+    if not index.exists():
+        return []
+    pictures = json.loads(index.read_text(encoding="utf-8"))
+    return [
+        item | dict(zip(("uri", "width", "height"), sheet(folder / item["file"]), strict=True)) for item in pictures
+    ]
+
+
 def sheet(path: Path) -> tuple[str, int, int]:
     """A contact sheet made small enough for the page: data URI, width and height in px."""
     with Image.open(path) as image:
@@ -54,10 +89,13 @@ def sheet(path: Path) -> tuple[str, int, int]:
 
 
 def _face(store: FaceStore, sample: str) -> str:
-    middle = len(store.row(sample)["frame_numbers"]) // 2
-    image = Image.fromarray(np.asarray(store.frame(sample, middle)))
+    image = _middle(store, sample)
     image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
     return _data_uri(image, quality=80)
+
+
+def _middle(store: FaceStore, sample: str) -> Image.Image:
+    return Image.fromarray(np.asarray(store.frame(sample, len(store.frame_numbers(sample)) // 2)))
 
 
 def _data_uri(image: Image.Image, quality: int) -> str:

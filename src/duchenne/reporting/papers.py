@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import cache
 from importlib.resources import files
 from typing import Annotated, Literal, NamedTuple, Self
@@ -16,7 +15,9 @@ from duchenne.errors import UserError
 SIZES = ("params", "flops")
 """Metrics of the network: millions of parameters, thousands of millions of operations."""
 
-Metric = Annotated[str, Field(pattern=r"^((war|uar|uf1)(_fold_\d+)?|recall_[a-z]+|params|flops)$")]
+Metric = Annotated[str, Field(pattern=r"^((war|uar|uf1)(_fold_\d+|_casme2|_samm|_smic)?|recall_[a-z]+|params|flops)$")]
+Value = Annotated[str, Field(pattern=r"^(\d+(\.\d+)?|nan)$")]
+"""A value with its digits as printed; ``nan``: not printed, or unreadable."""
 
 
 class Counting(Strict):
@@ -34,18 +35,24 @@ class Column(Strict):
     data: str = Field("", description="the part of a variant's name that it stands for")
 
 
-class Row(Strict, allow_inf_nan=True):
+class Row(Strict):
     method: str
     run: str = Field("", description="the variant, with {data} where the columns have it; empty: context")
     reconstruction: bool = Field(False, description="the paper does not say enough to build the same network")
-    values: list[float] = Field(description="one a column; NaN: not printed, or unreadable")
+    printed: list[Value] = Field(description="one a column")
+
+    @property
+    def values(self) -> list[float]:
+        """The printed values as numbers; NaN: not printed, or unreadable."""
+        return [float(value) for value in self.printed]
 
 
 class Table(Strict):
-    table: str
+    table: str = Field(pattern=r"^[A-Za-z0-9 ]+$")
     about: str
     note: str = ""
     unit: Literal["per cent", "share"] = "per cent"
+    over_folds: Literal["pooled", "mean"] = Field("pooled", description="what WAR and UAR of several folds are")
     counting: dict[Literal["params", "flops"], Counting] = Field({})
     columns: list[Column] = Field(min_length=1)
     rows: list[Row] = Field(min_length=1)
@@ -53,8 +60,8 @@ class Table(Strict):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         for row in self.rows:
-            if len(row.values) != len(self.columns):
-                raise ValueError(f"row {row.method!r} has {len(row.values)} values for {len(self.columns)} columns")
+            if len(row.printed) != len(self.columns):
+                raise ValueError(f"row {row.method!r} has {len(row.printed)} values for {len(self.columns)} columns")
             if ("{data}" in row.run) != any(row.run and column.data for column in self.columns):
                 raise ValueError(f"row {row.method!r}: columns with data and a run with {{data}} go together")
         for column in self.columns:
@@ -62,9 +69,14 @@ class Table(Strict):
                 raise ValueError(f"column {column.name!r} needs counting.{column.metric}")
         return self
 
+    def scale(self, column: Column) -> int:
+        """What a metric of ours is multiplied by to stand in this column."""
+        return 100 if self.unit == "per cent" and column.metric not in SIZES else 1
+
 
 class Paper(Strict):
     paper: str
+    slug: str = Field(pattern=r"^[a-z0-9_]+$", description="its name in file names")
     title: str
     link: str
     text: str = Field("", description="file of its text, by which the values are checked")
@@ -84,7 +96,8 @@ class Cell(NamedTuple):
 @cache
 def papers() -> list[Paper]:
     """All papers, in the order of ``papers.yaml``."""
-    tree = YAML(typ="safe", pure=True).load(files("duchenne.reporting").joinpath("papers.yaml").read_text("utf-8"))
+    yaml = YAML(typ="base", pure=True)  # every value is text: 92.30 stays 92.30
+    tree = yaml.load(files("duchenne.reporting").joinpath("papers.yaml").read_text("utf-8"))
     return [Paper.model_validate(item) for item in tree]
 
 
@@ -95,12 +108,10 @@ def cells() -> dict[str, list[Cell]]:
     for paper in papers():
         for table in paper.tables:
             for row in filter(lambda row: row.run, table.rows):
-                for column, value in zip(table.columns, row.values, strict=True):
-                    if column.metric is None or math.isnan(value):
+                for column, text, value in zip(table.columns, row.printed, row.values, strict=True):
+                    if column.metric is None or text == "nan":
                         continue
-                    if column.metric not in SIZES and table.unit == "per cent":
-                        value /= 100
-                    cell = Cell(paper, table, row, column, value)
+                    cell = Cell(paper, table, row, column, value / table.scale(column))
                     found.setdefault(row.run.format(data=column.data), []).append(cell)
     return found
 

@@ -25,7 +25,8 @@ class Run:
     """One variant's results.
 
     ``history`` holds the epochs of all folds (column ``fold``), ``cards`` one card a fold, ``parts`` the split with
-    label and subject of every sample, ``indexed`` the samples of the dataset's index, ``noun`` what a sample is.
+    label and subject of every sample, ``rows`` the dataset's index, ``sizes`` the network's parameters and operations
+    (``complexity.json``; empty where they were not counted), ``folder`` the results themselves.
     """
 
     name: str
@@ -36,9 +37,14 @@ class Run:
     history: pd.DataFrame
     cards: dict[int, dict[str, Any]]
     parts: pd.DataFrame
-    indexed: int
-    noun: str
-    features_file: Path
+    rows: pd.DataFrame
+    sizes: dict[str, Any]
+    folder: Path
+
+    @property
+    def noun(self) -> str:
+        """What a sample is, in the plural."""
+        return "faces" if (self.rows["kind"] == "image").all() else "clips"
 
     @property
     def optimistic(self) -> bool:
@@ -60,17 +66,17 @@ class Run:
         """Fold -> the epoch whose weights are reported."""
         return {fold: card["selection"]["epoch"] for fold, card in self.cards.items()}
 
-    def features(self) -> tuple[int, np.ndarray, np.ndarray]:
-        """Fold, features (N, F) and labels (N,) of the fold with the most test samples.
+    def features(self) -> tuple[int, np.ndarray, pd.DataFrame]:
+        """Fold, features (N, F) and the N predictions of the fold with the most test samples.
 
         Each fold has its own network, and features of two networks have nothing to do with each other.
         """
-        with np.load(self.features_file) as file:
+        with np.load(self.folder / "features.npz") as file:
             samples, folds, features = file["sample"], file["fold"], file["features"]
         numbers, sizes = np.unique(folds, return_counts=True)
         fold = int(numbers[sizes.argmax()])
-        labels = self.predictions.set_index("sample")["label"]
-        return fold, features[folds == fold], labels.loc[samples[folds == fold]].to_numpy(np.int64)
+        own = self.predictions.set_index("sample").loc[samples[folds == fold]].reset_index()
+        return fold, features[folds == fold], own
 
 
 def load_run(workspace: Workspace, catalog: Catalog, name: str) -> Run:
@@ -79,15 +85,16 @@ def load_run(workspace: Workspace, catalog: Catalog, name: str) -> Run:
     Raises:
         UserError: the run is not finished; names the missing file and what to do.
     """
-    config = catalog.variants[name]
+    config, folder = catalog.variants[name], workspace.results(name)
+    sizes = folder / "complexity.json"
     try:
         index = read_index(workspace.index(config.dataset))
-        folders = sorted(workspace.model(name).glob("fold_*"), key=lambda folder: int(folder.name[5:]))
-        cards = {int(folder.name[5:]): json.loads((folder / "card.json").read_text()) for folder in folders}
-        histories = [pd.read_csv(folder / "history.csv").assign(fold=int(folder.name[5:])) for folder in folders]
+        folds = {int(path.name.removeprefix("fold_")): path for path in workspace.model(name).glob("fold_*")}
+        cards = {fold: json.loads((folds[fold] / "card.json").read_text()) for fold in sorted(folds)}
+        histories = [pd.read_csv(folds[fold] / "history.csv").assign(fold=fold) for fold in sorted(folds)]
         parts = pd.read_parquet(workspace.split(name))
-        metrics = json.loads((workspace.results(name) / "metrics.json").read_text())
-        predictions = pd.read_parquet(workspace.results(name) / "predictions.parquet")
+        metrics = json.loads((folder / "metrics.json").read_text())
+        predictions = pd.read_parquet(folder / "predictions.parquet")
     except FileNotFoundError as error:
         raise UserError(f"{error.filename} is missing: `dvc repro` finishes the run {name!r} first") from None
     return Run(
@@ -99,7 +106,7 @@ def load_run(workspace: Workspace, catalog: Catalog, name: str) -> Run:
         history=pd.concat(histories, ignore_index=True),
         cards=cards,
         parts=parts.merge(index.rows[["sample", "label", "subject"]], on="sample", validate="many_to_one"),
-        indexed=len(index.rows),
-        noun="faces" if (index.rows["kind"] == "image").all() else "clips",
-        features_file=workspace.results(name) / "features.npz",
+        rows=index.rows,
+        sizes=json.loads(sizes.read_text()) if sizes.exists() else {},
+        folder=folder,
     )

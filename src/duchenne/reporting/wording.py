@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from duchenne.reporting.runs import Run
 
-NETWORKS = {"poster_v2": "POSTER++"}
+NETWORKS = {
+    "poster_t": "POSTER-T",
+    "poster_s": "POSTER-S",
+    "poster_l": "POSTER",
+    "poster_image_only": "POSTER, image only",
+    "poster_v2": "POSTER++",
+    "ifdd_3dvit": "IFDD (3DViT)",
+    "ifdd_2dcnn": "IFDD (2DCNN)",
+    "mvit_clip": "MViT",
+    "mobilenetv2_clip": "MobileNetV2",
+    "frl_dgt": "FRL-DGT",
+}
 """Names as the papers print them, where they are not the registry's."""
 
 OPTIMISTIC = "optimistic: the epoch was picked on the test part"
@@ -16,6 +27,8 @@ GLOSSARY = {
     "UF1": "unweighted F1, the mean over classes of the harmonic mean of precision and recall.",
     "ECE": "expected calibration error, how far confidence is from accuracy on average, in 15 bins of confidence; "
     "0 is perfect.",
+    "Parameters, MACs": "weights of the network, and its multiplications with addition for one sample; papers count "
+    "both in several ways.",
     "95 % interval": "where the value would fall for other test people of the same kind: percentile bootstrap that "
     "draws subjects (or samples, where the run says so) with replacement. It does not cover another training run.",
     "Guessing": "always naming the commonest class gives the WAR under “guessing”; for UAR it is one over the number "

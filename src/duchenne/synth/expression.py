@@ -113,6 +113,15 @@ def draw(name: str, intensity: float, rng: np.random.Generator) -> np.ndarray:
     return strength.clip(0.0, 1.4)
 
 
+def stray(strength: np.ndarray, often: float, rng: np.random.Generator) -> np.ndarray:
+    """The expression (A, 2) with any other action unit joining it by chance, on one side or both."""
+    joins = rng.random((len(ACTION_UNITS), 1)) < often
+    sides = np.where(
+        rng.random((len(ACTION_UNITS), 1)) < 0.2, rng.permuted([[0.0, 1.0]] * len(ACTION_UNITS), axis=1), 1.0
+    )
+    return np.maximum(strength, joins * sides * rng.uniform(0.0, 1.2, strength.shape))
+
+
 def wander(unit_names: tuple[str, ...], rng: np.random.Generator, most: float = 0.1) -> np.ndarray:
     """Face units (52,) of a face that is never quite still."""
     return np.array([rng.uniform(0.0, most) if name in WANDERING else 0.0 for name in unit_names])

@@ -127,14 +127,53 @@ def _scarf(mask: np.ndarray, points: np.ndarray, rng: np.random.Generator) -> No
     cv2.fillPoly(mask, [np.round(outline).astype(np.int32)], 1.0, cv2.LINE_AA)
 
 
-OCCLUDERS = {"patch": _patch, "glasses": _glasses, "scarf": _scarf}
+def _mask(mask: np.ndarray, points: np.ndarray, rng: np.random.Generator) -> None:
+    nose = points[28] + [0.0, rng.uniform(0.0, 0.1) * np.ptp(points[:, 1])]
+    outline = np.concatenate([points[1:16], nose[None]])
+    cv2.fillPoly(mask, [np.round(outline).astype(np.int32)], 1.0, cv2.LINE_AA)
+
+
+def _hand(mask: np.ndarray, points: np.ndarray, rng: np.random.Generator) -> None:
+    span, way = float(np.ptp(points[:, 1])), rng.uniform(0, 2 * np.pi)
+    along, across = np.array([np.cos(way), np.sin(way)]) * span, np.array([-np.sin(way), np.cos(way)]) * span
+    palm = points[int(rng.integers(0, 68))] - rng.uniform(0.1, 0.5) * along
+    cv2.circle(mask, np.round(palm).astype(int).tolist(), int(0.21 * span), 1.0, -1, cv2.LINE_AA)
+    bend = rng.uniform(-0.08, 0.08)
+    for finger in np.linspace(-1.5, 1.5, 4):
+        root = palm + 0.105 * finger * across
+        tip = root + (0.5 - 0.03 * finger**2) * along + bend * finger * across
+        ends = [np.round(end).astype(int).tolist() for end in (root, tip)]
+        cv2.line(mask, *ends, 1.0, max(1, int(0.09 * span)), cv2.LINE_AA)
+
+
+def _fringe(mask: np.ndarray, points: np.ndarray, rng: np.random.Generator) -> None:
+    span, brows = float(np.ptp(points[:, 1])), points[17:27]
+    lean, low = rng.normal(0.0, 0.25), rng.uniform(0.0, 0.35)
+    left, right, top = brows[:, 0].min(), brows[:, 0].max(), brows[:, 1].min() - 0.45 * span
+    for x in rng.uniform(left - 0.1 * span, right + 0.1 * span, int(rng.integers(6, 40))):
+        long = span * (0.45 + low + rng.normal(0.0, 0.06))
+        ends = np.round([[x, top], [x + lean * long, top + long]]).astype(int).tolist()
+        cv2.line(mask, *ends, 1.0, max(1, int(rng.uniform(0.01, 0.05) * span)), cv2.LINE_AA)
+
+
+OCCLUDERS = {"patch": _patch, "glasses": _glasses, "scarf": _scarf, "mask": _mask, "hand": _hand, "fringe": _fringe}
+SKIN, DARK, ANY = ((0.1, 0.05, 0.03), (0.75, 0.5, 0.4)), ((0.01,) * 3, (0.08,) * 3), ((0.01,) * 3, (0.5,) * 3)
+COLOURS = {"hand": SKIN, "glasses": DARK, "fringe": DARK}
+"""The darkest and the lightest colour of an occluder, linear; of others ``ANY``."""
 
 
 def occluder(kind: str, points: np.ndarray, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """What covers the face: opacity (size, size) and colour (3,) linear; ``points`` are the landmarks (68, 2) px."""
+    """What covers the face: opacity (size, size) and colours (size, size, 3), linear, unevenly dark.
+
+    ``points`` are the landmarks (68, 2) px.
+    """
     mask = np.zeros((size, size), np.float32)
     OCCLUDERS[kind](mask, points, rng)
-    return mask, rng.uniform(0.01, 0.08 if kind == "glasses" else 0.5, 3).astype(np.float32)
+    low, high = np.array(COLOURS.get(kind, ANY))
+    colour = low + (high - low) * (rng.random() if kind == "hand" else rng.random(3))
+    cells = int(rng.integers(3, 24))
+    weave = cv2.resize(rng.uniform(0.5, 1.1, (cells, cells)).astype(np.float32), (size, size))
+    return mask, weave[..., None] * colour.astype(np.float32)
 
 
 def expose(linear: np.ndarray, factors: Factors, rng: np.random.Generator) -> np.ndarray:

@@ -22,6 +22,8 @@ def render_still(config: Synth, task: Task, folder: Path) -> tuple[dict[str, Any
     subject = subject_of(config.seed, task.subject)
     factors = nuisance.draw_factors(config, rng)
     strength = expression.draw(task.emotion, rng.uniform(*config.intensity), rng)
+    if config.stray_units:
+        strength = expression.stray(strength, config.stray_units, rng)
     others = expression.wander(names, rng) + expression.gaze(names, factors["gaze_right"], factors["gaze_up"])
     camera = frame_camera(subject, factors, config.size)
     photo = take(subject, strength, others, factors, camera, task.stream(config.seed, SCENE))

@@ -61,7 +61,7 @@ def fingerprint(
     rows = samples.sort_values("sample")
     marks = rows.reindex(columns=["onset", "apex"]).astype(object)
     marks = marks.where(marks.notna(), None).values.tolist()
-    weights = [*variant.model.pretrained.values(), *([init / "weights.safetensors"] if init else [])]
+    weights = [*variant.model.files.values(), *([init / "weights.safetensors"] if init else [])]
     parts = {
         "variant": variant.model_dump(mode="json", include=TRAINS),
         "classes": classes,

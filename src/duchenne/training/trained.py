@@ -43,7 +43,7 @@ def initialise(network: nn.Module, variant: Variant, classes: list[str], init: P
     """
     if init is None:
         if variant.model.pretrained:
-            models.load_pretrained(network, variant.model.pretrained)
+            models.load_pretrained(network, variant.model.files)
         return
     weights, card = load_file(init / "weights.safetensors"), read_card(init)
     own = network.state_dict()

@@ -1,0 +1,148 @@
+"""Two runs on the same samples: how far apart they are, how sure that is, and where they disagree.
+
+Both runs answer for the same people, so that a bootstrap resample draws a person's answers of both: what makes a person
+easy or hard falls out of the difference, whose interval is narrower than those of the two values suggest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from duchenne.errors import UserError
+from duchenne.evaluation.metrics import BINS, LEVEL, McNemar, _check, _measure, _resample, _sums, _units, mcnemar
+
+COMPARED = ("war", "uar", "uf1")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What :func:`compare` found; every difference is the second run minus the first, in shares.
+
+    ``metrics``: by ``war``, ``uar`` and ``uf1``: ``first``, ``second``, ``difference`` and the ends ``low`` and
+    ``high`` of its 95 % interval. ``per_class``: the same of the recalls, by class, with its number of samples ``n``.
+    ``confusion``: actual by predicted class, difference of the shares of the actual class; every row sums to 0.
+    ``disagreements``: samples that the two name differently, by ``sample``: ``subject``, ``actual``, ``first`` and
+    ``second`` (class names), ``first_confidence``, ``second_confidence`` and ``right`` (first, second or neither), the
+    surest pair of answers first.
+    """
+
+    metrics: pd.DataFrame
+    per_class: pd.DataFrame
+    confusion: pd.DataFrame
+    disagreements: pd.DataFrame
+    mcnemar: McNemar
+
+
+def compare(
+    first: pd.DataFrame, second: pd.DataFrame, classes: list[str], bootstrap: int = 2000, seed: int = 0
+) -> Comparison:
+    """Compare two runs sample by sample.
+
+    The intervals are those of a paired percentile bootstrap over subjects (Efron and Tibshirani 1993, chapter 13), the
+    test of WAR is McNemar's (:func:`duchenne.evaluation.mcnemar`). A class counts as in
+    :func:`duchenne.evaluation.evaluate`; one without test samples is left out.
+
+    Args:
+        first, second: predictions as for :func:`duchenne.evaluation.evaluate`, in any order.
+        classes: class names in order.
+        bootstrap: number of resamples.
+        seed: of the resampling.
+
+    Raises:
+        UserError: the two were not tested on the same samples, or these have other labels.
+        ValueError: as for :func:`duchenne.evaluation.evaluate`.
+    """
+    for frame in (first, second):
+        _check(frame, classes)
+    first, second = (frame.set_index("sample").sort_index() for frame in (first, second))
+    _check_alike(first, second, classes)
+    metrics = _differences(first, second, classes, bootstrap, seed)
+    recalls = metrics[metrics.index.str.startswith("recall_")]
+    numbers = first["label"].value_counts()
+    per_class = recalls.rename(index=lambda name: name.removeprefix("recall_"))
+    per_class.insert(0, "n", [int(numbers[classes.index(name)]) for name in per_class.index])
+    return Comparison(
+        metrics=metrics.loc[list(COMPARED)],
+        per_class=per_class,
+        confusion=_shares(second, classes) - _shares(first, classes),
+        disagreements=_disagreements(first, second, classes),
+        mcnemar=mcnemar(first.reset_index(), second.reset_index()),
+    )
+
+
+def _check_alike(first: pd.DataFrame, second: pd.DataFrame, classes: list[str]) -> None:
+    alone = [a.index.difference(b.index) for a, b in ((first, second), (second, first))]
+    if len(alone[0]) or len(alone[1]):
+        parts = (
+            f"{len(names)} only in the {which} (such as {names[0]!r})"
+            for which, names in zip(("first", "second"), alone, strict=True)
+            if len(names)
+        )
+        raise UserError(
+            f"the two runs were not tested on the same samples: {len(first.index.intersection(second.index))} in both, "
+            f"{' and '.join(parts)}; compare runs of one dataset and protocol"
+        )
+    other = first.index[first["label"] != second["label"]]
+    if len(other):
+        labels = (classes[frame.loc[other[0], "label"]] for frame in (first, second))
+        raise UserError(
+            f"{len(other)} samples have another label in the second run, such as {other[0]!r}, {' and '.join(labels)}: "
+            "evaluate both again"
+        )
+
+
+def _differences(
+    first: pd.DataFrame, second: pd.DataFrame, classes: list[str], bootstrap: int, seed: int
+) -> pd.DataFrame:
+    """Every metric that follows from the confusion counts, in both runs, with the interval of the difference."""
+    width = len(classes) ** 2
+    units, _ = _units(first.reset_index())
+    counts = np.hstack([_sums(units, _cells(frame, classes), width) for frame in (first, second)])
+    draws = np.concatenate(list(_resample(counts, bootstrap, np.random.default_rng(seed))))
+    rows = np.vstack([counts.sum(axis=0), draws])
+    blank = np.zeros((len(rows), BINS))  # the sums behind the calibration error, which is not compared
+    a, b = (_measure(np.hstack([part, blank]), classes) for part in (rows[:, :width], rows[:, width:]))
+
+    tail = (100 - LEVEL) / 2
+    found = {}
+    for name in (name for name in a if name != "ece" and np.isfinite(a[name][0])):
+        difference = b[name] - a[name]
+        low, high = np.nanpercentile(difference[1:], [tail, 100 - tail])
+        found[name] = {"first": a[name][0], "second": b[name][0], "difference": difference[0], "low": low, "high": high}
+    return pd.DataFrame.from_dict(found, orient="index")
+
+
+def _cells(frame: pd.DataFrame, classes: list[str]) -> np.ndarray:
+    return (frame["label"] * len(classes) + frame["predicted"]).to_numpy(np.int64)
+
+
+def _shares(frame: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
+    """Confusion counts as shares of the actual class; classes without samples are left out of the rows."""
+    counts = np.bincount(_cells(frame, classes), minlength=len(classes) ** 2).reshape(len(classes), -1)
+    table = pd.DataFrame(
+        counts, index=pd.Index(classes, name="actual"), columns=pd.Index(classes, name="predicted"), dtype=float
+    )
+    return table.loc[counts.any(axis=1)].apply(lambda row: row / row.sum(), axis=1)
+
+
+def _disagreements(first: pd.DataFrame, second: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
+    differ = first["predicted"] != second["predicted"]
+    a, b = first[differ], second[differ]
+    names = dict(enumerate(classes))
+    right = np.select([a["predicted"] == a["label"], b["predicted"] == b["label"]], ["first", "second"], "neither")
+    table = pd.DataFrame(
+        {
+            "subject": a["subject"],
+            "actual": a["label"].map(names),
+            "first": a["predicted"].map(names),
+            "first_confidence": a["confidence"],
+            "second": b["predicted"].map(names),
+            "second_confidence": b["confidence"],
+            "right": right,
+        }
+    )
+    sureness = table["first_confidence"] + table["second_confidence"]
+    return table.loc[sureness.sort_values(ascending=False, kind="stable").index]

@@ -1,0 +1,234 @@
+"""What a network looks at in its input: attention, Grad-CAM, and which frames of a clip it reads.
+
+A network with a method ``explain`` shows what is its own; Grad-CAM shows the others, and the image branch of POSTER
+and POSTER++. All of it is of the predicted class, of networks in evaluation mode, in full precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from duchenne.catalog import Clip, Compute, Recipe
+from duchenne.errors import UserError
+from duchenne.faces import FaceStore
+from duchenne.models.backbones.clip_stem import FRAMES
+from duchenne.training.clips import SAMPLING
+from duchenne.training.data import loader
+from duchenne.training.device import device_of
+from duchenne.training.inputs import inputs
+
+
+def _frames_first(x: Tensor) -> Tensor:
+    return x.unflatten(0, (-1, FRAMES))
+
+
+def _without_class_token(x: Tensor) -> Tensor:
+    side = int(((x.shape[1] - 1) // FRAMES) ** 0.5)
+    return x[:, 1:].unflatten(1, (FRAMES, side, side)).movedim(-1, 2)
+
+
+LAYERS: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
+    **{f"poster_{size}": ("ir_back.body.20", lambda x: x) for size in ("t", "s", "l", "image_only")},
+    "poster_v2": ("ir_back.body3", lambda x: x),
+    "mobilenetv2_clip": ("backbone.features.13", _frames_first),
+    "mvit_clip": ("backbone.blocks.9.norm1", _without_class_token),
+}
+"""Architecture -> the last layer whose output keeps its places, and that output as (B, C, H, W) or (B, T, C, H, W).
+
+Of other networks of timm it is the last of their ``feature_info``. In ``mvit_clip`` only the class token is read behind
+its last attention, so that is looked at before it."""
+
+CLIP = ["sample", "fold"]
+"""Columns that name a clip and the network that it tested."""
+
+
+class View(NamedTuple):
+    """What a network showed of one view of a sample."""
+
+    sample: Any
+    """its row of the samples, by attribute"""
+    seed: int
+    """of the item; where all windows of a clip are looked at, the number of the window"""
+    x: np.ndarray
+    """the network's input"""
+    maps: dict[str, np.ndarray]
+    """:func:`look`, of this view alone"""
+
+
+class Reading(NamedTuple):
+    """A frame of a clip as a network read it."""
+
+    sample: str
+    fold: int
+    window: int
+    half: str
+    """``dynamic`` or ``static`` (IFDD), or ``clip``"""
+    frame: float
+    """its number, as in the index; between two frames where the network reads between them"""
+    position: int
+    """of the nearest frame in the face store"""
+    attention: float
+    """mean over the map"""
+    inside: float
+    """1 from onset to offset, 0 before and after, NaN where these are unknown or nothing is expressed"""
+    map: np.ndarray
+    """(H, W)"""
+
+
+def striking(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Of each class the most confident right prediction and the most confident wrong one, where there is one.
+
+    Args:
+        predictions: columns sample, label, predicted and confidence.
+
+    Returns:
+        Those rows by class, with a column ``right``; of equal confidences the first sample by name.
+    """
+    ranked = predictions.assign(right=predictions["label"] == predictions["predicted"])
+    ranked = ranked.sort_values(["label", "right", "confidence", "sample"], ascending=[True, False, False, True])
+    return ranked.drop_duplicates(["label", "right"]).reset_index(drop=True)
+
+
+@torch.enable_grad()
+def grad_cam(network: nn.Module, layer: str, x: Tensor, maps: Callable[[Tensor], Tensor] = lambda x: x) -> Tensor:
+    """Grad-CAM of the predicted class (Selvaraju et al., ICCV 2017, Eqs. 1 and 2), a clip's frames each by itself.
+
+    Args:
+        layer: name of a module of the network.
+        x: inputs (B, ...).
+        maps: of the layer's output: (B, C, H, W) or (B, T, C, H, W).
+
+    Returns:
+        (B, H, W) or (B, T, H, W), not negative, in no unit.
+    """
+    seen: list[Tensor] = []
+
+    def keep(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        seen.append(output.detach().requires_grad_())
+        return seen[0].clone()  # what follows may work in place
+
+    handle = network.get_submodule(layer).register_forward_hook(keep)
+    try:
+        logits = network(x)
+    finally:
+        handle.remove()
+    (gradient,) = torch.autograd.grad(logits.amax(1).sum(), seen[0])
+    weights = maps(gradient).mean((-2, -1), keepdim=True)
+    return F.relu((weights * maps(seen[0])).sum(-3)).detach()
+
+
+def look(network: nn.Module, architecture: str, x: Tensor) -> dict[str, Tensor]:
+    """All maps that a network has of inputs (B, ...): those of its ``explain``, and Grad-CAM.
+
+    Returns:
+        Of images ``grad_cam`` (B, H, W); of clips ``attention_clip`` (B, 8, H, W) with ``frames_clip`` (B, 8), in the
+        form in which IFDD's ``explain`` has them of its two halves.
+
+    Raises:
+        UserError: no layer for Grad-CAM is known.
+    """
+    maps = network.explain(x) if hasattr(network, "explain") else {}
+    if maps and getattr(network, "takes", "image") != "image":
+        return maps
+    layer, form = LAYERS.get(architecture, (None, lambda x: x))
+    if layer is None:
+        if not getattr(network, "feature_info", None):
+            raise UserError(f"{architecture}: add its layer for Grad-CAM to LAYERS in duchenne/evaluation/explain.py")
+        layer = network.feature_info[-1]["module"]
+    cam = grad_cam(network, layer, x, form)
+    if cam.ndim == 4:
+        return maps | {"attention_clip": cam, "frames_clip": torch.arange(float(FRAMES)).expand(len(x), -1)}
+    return maps | {"grad_cam": cam}
+
+
+def views(
+    network: nn.Module, card: dict[str, Any], store: FaceStore, samples: pd.DataFrame, compute: Compute
+) -> Iterator[View]:
+    """What a trained network shows of every view of samples, in their order.
+
+    Args:
+        card: of the trained fold.
+        samples: columns sample and label; for pairs also onset and apex.
+    """
+    device = device_of(compute)
+    network = network.to(device).eval().requires_grad_(False)  # only what follows the shown layer needs memory
+    recipe = Recipe.model_validate(card["variant"]["recipe"])
+    faces = inputs(network, store, samples, recipe)
+    rows = list(samples.itertuples(index=False))
+    items = iter(faces.items)
+    batches = loader(faces, recipe.eval_batch_size, compute)
+    for x, _, _ in tqdm(batches, desc="explain", unit="batch"):
+        maps = look(network, card["architecture"], x.to(device))
+        maps = {name: values.cpu().numpy() for name, values in maps.items()}
+        for i in range(len(x)):
+            row, seed = next(items)
+            yield View(rows[row], seed, x[i].numpy(), {name: values[i] for name, values in maps.items()})
+
+
+def readings(view: View, store: FaceStore, clip: Clip) -> list[Reading]:
+    """The frames of a clip that a network read, and how much of its attention each had.
+
+    Args:
+        view: its sample has the columns fold, emotion, onset and offset.
+        clip: of the network's recipe.
+    """
+    sample = view.sample
+    numbers = np.array(store.frame_numbers(sample.sample))
+    positions = SAMPLING[clip.test](len(numbers), clip, view.seed)
+    known = pd.notna(sample.onset) and pd.notna(sample.offset) and sample.emotion != "neutral"
+    read = []
+    for name, maps in view.maps.items():
+        if not name.startswith("attention_"):
+            continue
+        half = name.removeprefix("attention_")
+        places = (view.maps[f"frames_{half}"] + 0.5) * len(positions) / FRAMES - 0.5  # in the window
+        frames = np.interp(places, np.arange(len(positions)), numbers[positions])
+        nearest = positions[np.rint(places.clip(0, len(positions) - 1)).astype(int)]
+        inside = (frames >= sample.onset) & (frames <= sample.offset) if known else np.full(len(frames), np.nan)
+        for frame, position, here, map_ in zip(frames, nearest, inside, maps, strict=True):
+            base = (sample.sample, int(sample.fold), view.seed, half)
+            read.append(Reading(*base, float(frame), int(position), float(map_.mean()), float(here), map_))
+    return read
+
+
+def agreement(read: pd.DataFrame) -> dict[str, float]:
+    """Whether a network looks when the expression is there: over all clips whose onset and offset are known.
+
+    Correlations are Pearson's within clips: what differs from the clip's mean, with the attention of a clip scaled to
+    a mean of 1, so that every clip has the same say (ours).
+
+    Args:
+        read: a row a :class:`Reading`.
+
+    Returns:
+        ``clips`` that have frames inside and outside of the expression; of each half ``attention_<half>``, correlation
+        of attention with being inside, and ``inside_<half>``, share of its frames that are; with two halves ``split``,
+        correlation of belonging to the dynamic one with being inside. What is not defined is left out.
+    """
+    varied = read[read["inside"].notna() & (read.groupby(CLIP)["inside"].transform("nunique") > 1)]
+    if varied.empty:
+        return {}
+    numbers = {"clips": float(varied.groupby(CLIP).ngroups)}
+    for half, own in varied.groupby("half"):
+        mean = own.groupby(CLIP)["attention"].transform("mean")
+        numbers[f"attention_{half}"] = _within(own.assign(value=own["attention"] / mean.where(mean > 0)))
+        numbers[f"inside_{half}"] = float(own["inside"].mean())
+    if varied["half"].nunique() > 1:
+        numbers["split"] = _within(varied.assign(value=(varied["half"] == "dynamic").astype(float)))
+    return {name: value for name, value in numbers.items() if np.isfinite(value)}
+
+
+def _within(frame: pd.DataFrame) -> float:
+    """Correlation of ``value`` and ``inside``, both less their clip's mean; NaN where one of them never varies."""
+    frame = frame[frame["value"].notna()]
+    x, y = (frame[["value", "inside"]] - frame.groupby(CLIP)[["value", "inside"]].transform("mean")).to_numpy(float).T
+    size = np.sqrt((x @ x) * (y @ y))
+    return float(x @ y / size) if size > 0 else float("nan")

@@ -1,0 +1,58 @@
+"""68 points from dlib's regression trees."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import cv2
+import dlib
+import numpy as np
+
+from duchenne.catalog import Faces
+from duchenne.errors import UserError
+
+PACKAGED = "shape_predictor_68_face_landmarks.dat"
+
+
+class Dlib68:
+    """dlib's regression trees (Kazemi, Sullivan 2014), trained on iBUG 300-W: **not for commercial use**.
+
+    The trees expect the box of dlib's own detector. They run twice (ours): the second time from the box where that
+    detector would have put it around the points of the first. On the 65 neutral faces of the London set the mean
+    error of pupils, mouth corners and chin falls from 3.6 to 3.3 % of the pupils' distance, and from 5.8 to 3.5 % when
+    the box is up to 12 % out of place and 15 % out of size, so that boxes of other detectors serve as well.
+    """
+
+    BOX = np.array([-1.42, -1.53, 1.42, 1.31])
+    """dlib's box around the mean of the 68 points, in units of their root mean square distance from it (London)."""
+
+    @staticmethod
+    def file(config: Faces) -> Path:
+        """The predictor's file: the configured one, or the one inside the package ``face_recognition_models``.
+
+        That package is found without importing it, for its import needs a module that setuptools no longer has.
+        """
+        if config.landmark_model is not None:
+            return config.landmark_model
+        spec = find_spec("face_recognition_models")
+        places = spec.submodule_search_locations if spec else []
+        return next((Path(place) / "models" / PACKAGED for place in places or []), Path(PACKAGED))
+
+    def __init__(self, config: Faces) -> None:
+        path = self.file(config)
+        try:
+            self._predict = dlib.shape_predictor(str(path))
+        except RuntimeError as error:
+            raise UserError(f"faces.landmark_model: {path} is no dlib shape predictor: {error}") from None
+
+    def __call__(self, image: np.ndarray, box: np.ndarray) -> np.ndarray:
+        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        first = self._points(grey, box)
+        middle = first.mean(axis=0)
+        spread = np.sqrt(((first - middle) ** 2).sum(axis=1).mean())
+        return self._points(grey, np.tile(middle, 2) + self.BOX * spread)
+
+    def _points(self, grey: np.ndarray, box: np.ndarray) -> np.ndarray:
+        shape = self._predict(grey, dlib.rectangle(*np.round(box).astype(int).tolist()))
+        return np.array([(point.x, point.y) for point in shape.parts()], dtype=float)

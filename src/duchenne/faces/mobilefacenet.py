@@ -1,0 +1,85 @@
+"""68 points from MobileFaceNet, the network that POSTER and POSTER++ lean on; its default weights are ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from duchenne.catalog import Faces
+from duchenne.faces.align import DETECTED_BOX, apply, similarity, template, warp
+from duchenne.faces.points import key_points
+from duchenne.weights import PACKAGED
+
+SIZE = 112
+EYE_DISTANCE = 0.34
+"""Distance of the eyes in the network's crop, a share of its width: that of an aligned face by default, so that the
+landmark branch of POSTER sees what the network was taught on."""
+
+MEAN, STD = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
+
+MIRROR = np.array(
+    [16 - i for i in range(17)] + [43 - i for i in range(17, 27)] + [27, 28, 29, 30, 35, 34, 33, 32, 31]
+    + [45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40]
+    + [54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65]
+)  # fmt: skip
+"""iBUG point -> the point that takes its name in a mirrored picture."""
+
+
+class MobileFaceNet68:
+    """MobileFaceNet (Chen et al. 2018) with a head of 68 points, in a crop of 112 px.
+
+    It looks twice (ours): at the box, and at the crop that the first look's five key points align. Each look takes the
+    mean of the crop and its mirror image.
+
+    ``landmark_model`` may name the file that POSTER's owners use, or another state dict of the network.
+    """
+
+    @staticmethod
+    def file(config: Faces) -> Path:
+        """The weights: the configured file, or the one in this package."""
+        return config.landmark_model or PACKAGED["mobilefacenet"]
+
+    def __init__(self, config: Faces) -> None:
+        import torch  # slow to import: who uses another model does without
+
+        from duchenne.models import load_official
+        from duchenne.models.backbones.mobilefacenet import MobileFaceNet
+
+        self._torch = torch
+        self._network = MobileFaceNet().eval()
+        load_official(self._network, self.file(config))
+
+    def __call__(self, image: np.ndarray, box: np.ndarray) -> np.ndarray:
+        image, shift = _around(image, box)
+        box = np.asarray(box, float) - np.tile(shift, 2)
+        points = self._points(image, _from_box(box))
+        points = self._points(image, similarity(key_points(points), template(SIZE, EYE_DISTANCE)))
+        return points + shift
+
+    def _points(self, image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+        crop = (warp(image, matrix, SIZE).astype(np.float32) / 255 - MEAN) / STD
+        with self._torch.inference_mode():
+            both = self._torch.from_numpy(np.stack([crop, crop[:, ::-1]])).permute(0, 3, 1, 2)
+            there, back = self._network(both).double().numpy().reshape(2, 68, 2) * SIZE
+        points = (there + (back * [-1, 1] + [SIZE - 1, 0])[MIRROR]) / 2
+        return apply(cv2.invertAffineTransform(matrix), points)
+
+
+def _around(image: np.ndarray, box: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The part of an image within one box's width of the box, and its upper left corner."""
+    margin = float(max(box[2] - box[0], box[3] - box[1]))
+    low = np.clip(np.floor(np.asarray(box[:2]) - margin), 0, None).astype(int)
+    high = np.ceil(np.asarray(box[2:]) + margin).astype(int)
+    return image[low[1] : high[1], low[0] : high[0]], low.astype(float)
+
+
+def _from_box(box: np.ndarray) -> np.ndarray:
+    """The transform (2, 3) of a detector's box to the crop: where the mean face of such a box has its eyes."""
+    width, middle = DETECTED_BOX[2] - DETECTED_BOX[0], (DETECTED_BOX[1] + DETECTED_BOX[3]) / 2
+    eyes = (box[2] - box[0] + box[3] - box[1]) / 2 / width
+    scale = EYE_DISTANCE * SIZE / eyes
+    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2 - middle * eyes
+    at = template(SIZE, EYE_DISTANCE)[:2].mean(axis=0)
+    return np.array([[scale, 0, at[0] - scale * x], [0, scale, at[1] - scale * y]])

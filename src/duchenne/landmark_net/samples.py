@@ -1,0 +1,96 @@
+"""Rendered faces as the landmark network sees them in training: cropped, turned, mirrored and spoilt at random (ours).
+
+Half of the crops are almost aligned, as the second look of :class:`duchenne.faces.mobilefacenet.MobileFaceNet68` and
+the landmark branch of POSTER see a face; the other half are as far off as a detector's box.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.transforms import v2
+
+from duchenne.faces.align import apply, similarity, template, warp
+from duchenne.faces.mobilefacenet import EYE_DISTANCE, MIRROR, SIZE
+from duchenne.faces.points import key_points
+
+SPOIL = v2.Compose(
+    [
+        v2.RandomApply([v2.ColorJitter(0.5, 0.5, 0.6, 0.08)], 0.8),
+        v2.RandomGrayscale(0.2),
+        v2.RandomApply([v2.GaussianBlur(7, (0.3, 2.5))], 0.3),
+        v2.RandomAutocontrast(0.1),
+        v2.RandomEqualize(0.05),
+        v2.ToDtype(torch.float32, scale=True),
+        v2.RandomApply([v2.GaussianNoise(sigma=0.05)], 0.4),
+        v2.RandomErasing(0.3, (0.02, 0.2), value="random"),
+    ]
+)
+
+
+class Renders(Dataset):
+    """Crops (3, SIZE, SIZE) in 0..1 with their points (68, 2) in px of the crop, of a rendered image set.
+
+    Args:
+        root: the set's folder.
+        part: official part, train or test.
+        seed: of the random crops; with ``None`` every crop is aligned and nothing is spoilt.
+    """
+
+    def __init__(self, root: Path, part: str, seed: int | None = None, limit: int | None = None) -> None:
+        truth = pd.read_parquet(root / "truth.parquet")
+        truth = truth[truth["split"] == part].iloc[:limit]
+        self.paths = [str(root / path) for path in truth["path"]]
+        self.points = np.stack(truth["landmarks"].to_list()).reshape(-1, 68, 2)
+        self.seed, self.epoch = seed, 0
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        image = cv2.cvtColor(cv2.imread(self.paths[index]), cv2.COLOR_BGR2RGB)
+        points = self.points[index] - 0.5  # the middle of the first pixel is (0.5, 0.5) in a render, (0, 0) in OpenCV
+        matrix = similarity(key_points(points), template(SIZE, EYE_DISTANCE))
+        if self.seed is None:
+            crop = torch.from_numpy(warp(image, matrix, SIZE)).permute(2, 0, 1)
+            return crop.float() / 255, torch.from_numpy(apply(matrix, points)).float()
+        rng = np.random.default_rng([self.seed, self.epoch, index])
+        if rng.random() < 0.5:
+            image, points = image[:, ::-1].copy(), (points * [-1, 1] + [image.shape[1] - 1, 0])[MIRROR]
+            matrix = similarity(key_points(points), template(SIZE, EYE_DISTANCE))
+        matrix = jitter(rng) @ np.vstack([matrix, [0, 0, 1]])
+        pixels = coarse(warp(image, matrix, SIZE), rng)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(rng.integers(2**31)))
+            crop = SPOIL(torch.from_numpy(pixels).permute(2, 0, 1))
+        return crop, torch.from_numpy(apply(matrix, points)).float()
+
+
+def jitter(rng: np.random.Generator) -> np.ndarray:
+    """A random similarity (2, 3) of the crop about its middle: small, or as far off as a detector's box."""
+    if rng.random() < 0.5:
+        angle, log_scale, shift = rng.normal(0, 4), rng.normal(0, 0.05), rng.normal(0, 0.02, 2)
+    else:
+        angle, log_scale, shift = rng.uniform(-35, 35), rng.uniform(-0.25, 0.25), rng.uniform(-0.1, 0.1, 2)
+    middle = (SIZE - 1) / 2
+    matrix = cv2.getRotationMatrix2D((middle, middle), angle, float(np.exp(log_scale)))
+    matrix[:, 2] += SIZE * shift
+    return matrix
+
+
+def coarse(pixels: np.ndarray, rng: np.random.Generator, often: float = 0.3) -> np.ndarray:
+    """A crop as it looks when the face was a small part of the photograph, or the file was packed hard."""
+    if rng.random() < often:
+        side = int(rng.integers(28, SIZE))
+        small = cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA)
+        pixels = cv2.resize(small, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
+    if rng.random() < often:
+        _, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(15, 80))])
+        pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    return pixels

@@ -1,0 +1,77 @@
+"""What each figure of a run shows, in words: for readers who cannot see it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from duchenne.evaluation.metrics import LEVEL
+from duchenne.reporting.factors import Factor
+from duchenne.reporting.runs import Run
+from duchenne.reporting.wording import interval, percent
+
+
+def described(run: Run, factors: list[Factor]) -> dict[str, str]:
+    """Figure name -> the numbers in it, as sentences."""
+    recalls = "; ".join(
+        f"{name} {percent(run.metrics[f'recall_{name}'])}, interval {interval(run.metrics, f'recall_{name}')}"
+        for name in run.present
+    )
+    return {
+        "confusion": f"Confusion matrix of {run.name}. {_confusion(run)}",
+        "recall": f"Recall of each class with {LEVEL} % intervals: {recalls}.",
+        "radar": f"Star of recalls with {LEVEL} % intervals: {recalls}.",
+        "curves": f"Training of {run.name}. {_curves(run.history)}",
+        "reliability": f"Reliability of {run.name}: mean confidence {percent(run.predictions['confidence'].mean())}, "
+        f"share right {percent(run.metrics['war'])}, calibration error {percent(run.metrics['ece'])}.",
+        "densities": f"Confidence of {run.name}. {_confidence(run.predictions)}",
+        "balance": f"Share of each class by part. {_balance(run.parts, run.classes)}",
+        "tsne": f"Map of the features of {run.name}: one point a test sample, grouped by class.",
+        "factors": f"WAR of {run.name} against what is known of the samples. {_factors(factors)}",
+    }
+
+
+def _confusion(run: Run) -> str:
+    counts = pd.crosstab(run.predictions["label"], run.predictions["predicted"], normalize="index")
+    sentences = []
+    for label, row in counts.iterrows():
+        sentence = f"{run.classes[label]}: {percent(row.get(label, 0))} right"
+        wrong = row.drop(label, errors="ignore")
+        if wrong.max() > 0:
+            sentence += f", most often taken for {run.classes[wrong.idxmax()]} ({percent(wrong.max())})"
+        sentences.append(sentence)
+    return "; ".join(sentences) + "."
+
+
+def _curves(history: pd.DataFrame) -> str:
+    names = {"train_loss": "training loss", "val_loss": "validation loss", "test_loss": "test loss"}
+    means = history.groupby("epoch").mean(numeric_only=True)
+    shown = {label: means[column].dropna() for column, label in names.items() if column in means}
+    ends = [
+        f"{label} from {values.iloc[0]:.3f} to {values.iloc[-1]:.3f}" for label, values in shown.items() if len(values)
+    ]
+    return f"In {len(means)} epochs: {', '.join(ends)}."
+
+
+def _confidence(predictions: pd.DataFrame) -> str:
+    right = np.where(predictions["label"] == predictions["predicted"], "right", "wrong")
+    groups = predictions["confidence"].groupby(right)
+    return " ".join(f"Median of {len(own):,} {name} answers: {percent(own.median())}." for name, own in groups)
+
+
+def _balance(parts: pd.DataFrame, classes: list[str]) -> str:
+    sentences = []
+    for part, own in parts.groupby("part"):
+        shares = own["label"].value_counts(normalize=True)
+        sentences.append(
+            f"{part}: " + ", ".join(f"{classes[label]} {percent(shares[label])}" for label in shares.index)
+        )
+    return "; ".join(sentences) + "."
+
+
+def _factors(factors: list[Factor]) -> str:
+    return " ".join(
+        f"{factor.name}: from {percent(factor.table['war'].min())} to {percent(factor.table['war'].max())}."
+        for factor in factors
+        if factor.numeric
+    )

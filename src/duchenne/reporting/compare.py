@@ -1,0 +1,160 @@
+"""Runs side by side, each against the first: ``duchenne compare``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from duchenne.catalog import nearest
+from duchenne.errors import UserError
+from duchenne.evaluation.comparing import COMPARED, Comparison, compare
+from duchenne.workspace import Workspace
+
+SHOWN = 10
+"""Disagreements that the terminal shows; the JSON has all."""
+
+
+@dataclass(frozen=True)
+class Runs:
+    """What :func:`compare_runs` found.
+
+    ``frame``: a row a run: ``war``, ``uar`` and ``uf1`` with ``_low`` and ``_high``, ``params`` (millions) and
+    ``macs`` (thousands of millions) where they were counted, ``selection``, and, but for the first run,
+    ``difference_<metric>`` from the first with ``_low`` and ``_high``, and McNemar's ``p``; shares.
+    ``pairs``: each run but the first -> its comparison with the first.
+    """
+
+    frame: pd.DataFrame
+    pairs: dict[str, Comparison]
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it, ready for :func:`json.dumps`."""
+        return {
+            "runs": _plain(self.frame.rename_axis("run").reset_index()),
+            "against": str(self.frame.index[0]),
+            "pairs": {
+                name: {
+                    "metrics": _plain(pair.metrics.rename_axis("metric").reset_index()),
+                    "per_class": _plain(pair.per_class.rename_axis("class").reset_index()),
+                    "confusion": pair.confusion.to_dict("index"),
+                    "mcnemar": pair.mcnemar._asdict(),
+                    "disagreements": _plain(pair.disagreements.reset_index()),
+                }
+                for name, pair in self.pairs.items()
+            },
+        }
+
+
+def compare_runs(workspace: Workspace, names: list[str], bootstrap: int = 2000, seed: int = 0) -> Runs:
+    """Compare finished runs with the first of them.
+
+    Args:
+        names: folders below ``results/``: variants, or ``published/<variant>`` for measured checkpoints of others.
+        bootstrap: resamples behind the intervals of the differences.
+        seed: of the resampling.
+
+    Raises:
+        UserError: fewer than two names, a run that is not finished, or runs that do not have the same classes or were
+            not tested on the same samples.
+    """
+    if len(set(names)) < max(2, len(names)):
+        raise UserError(f"name two or more different runs, not {', '.join(names) or 'none'}")
+    first, *others = names
+    reference, classes = _read(workspace, first)
+    pairs = {}
+    for name in others:
+        predictions, own = _read(workspace, name)
+        if own != classes:
+            raise UserError(f"{first} has the classes {', '.join(classes)}, {name} has {', '.join(own)}")
+        try:
+            pairs[name] = compare(reference, predictions, classes, bootstrap, seed)
+        except UserError as error:
+            raise UserError(f"{first} (first) and {name} (second): {error}") from None
+    rows = {name: _row(workspace, name, pairs.get(name)) for name in names}
+    return Runs(pd.DataFrame.from_dict(rows, orient="index"), pairs)
+
+
+def show(runs: Runs, console: Console) -> None:
+    """One table of all runs, a column each, and the surest disagreements of each run with the first."""
+    first = str(runs.frame.index[0])
+    title = f"Per cent with 95 % intervals; below it the difference from {first} in points with its own"
+    table = Table("", *map(escape, runs.frame.index), title=escape(title), title_justify="left")
+    for metric in COMPARED:
+        values = (_interval(row[[metric, f"{metric}_low", f"{metric}_high"]]) for _, row in runs.frame.iterrows())
+        changes = (_interval(pair.metrics.loc[metric], "+") for pair in runs.pairs.values())
+        table.add_row(metric.upper(), *_below(values, changes))
+    table.add_section()
+    recalls = next(iter(runs.pairs.values())).per_class
+    for label, row in recalls.iterrows():
+        values = (f"{100 * pair.per_class.loc[label, 'second']:.1f}" for pair in runs.pairs.values())
+        changes = (_interval(pair.per_class.loc[label], "+") for pair in runs.pairs.values())
+        table.add_row(f"recall {label} ({row['n']:.0f})", *_below([f"{100 * row['first']:.1f}", *values], changes))
+    table.add_section()
+    tests = (pair.mcnemar for pair in runs.pairs.values())
+    outcomes = (f"{test.only_second} / {test.only_first}, p {test.p:.2g}" for test in tests)
+    table.add_row("right alone / the first alone", "", *outcomes)
+    for size, head in (("params", "parameters, M"), ("macs", "MACs, G")):
+        table.add_row(head, *("–" if pd.isna(value) else f"{value:.2f}" for value in runs.frame[size]))
+    chosen = ("test (optimistic)" if rule == "test" else rule for rule in runs.frame["selection"])
+    table.add_row("epoch selected by", *chosen)
+    console.print(table)
+    for name, pair in runs.pairs.items():
+        title = f"{len(pair.disagreements)} samples that {first} and {name} name differently, surest first"
+        heads = ("sample", "actual", escape(first), escape(name), "right")
+        samples = Table(*heads, title=escape(title), title_justify="left")
+        for sample, row in pair.disagreements.head(SHOWN).iterrows():
+            answers = (f"{row[run]} ({100 * row[f'{run}_confidence']:.0f} %)" for run in ("first", "second"))
+            samples.add_row(escape(str(sample)), row["actual"], *answers, row["right"])
+        console.print(samples)
+
+
+def _read(workspace: Workspace, name: str) -> tuple[pd.DataFrame, list[str]]:
+    """Predictions of a run and the names of its classes."""
+    path = workspace.results(name) / "predictions.parquet"
+    if not path.exists():
+        root = workspace.results("")
+        known = [str(file.parent.relative_to(root)) for file in sorted(root.glob("**/predictions.parquet"))]
+        hint = nearest(name, known) or f" (finished: {', '.join(known) or 'none'})"
+        raise UserError(f"{name!r} has no results: {path} is missing{hint}")
+    frame = pd.read_parquet(path)
+    return frame, [column.removeprefix("p_") for column in frame if column.startswith("p_")]
+
+
+def _row(workspace: Workspace, name: str, pair: Comparison | None) -> dict[str, Any]:
+    results = workspace.results(name)
+    metrics = json.loads((results / "metrics.json").read_text())
+    counted = results / "complexity.json"  # published weights that were measured here have none
+    sizes = json.loads(counted.read_text()) if counted.exists() else {}
+    row: dict[str, Any] = {metric + end: metrics[metric + end] for metric in COMPARED for end in ("", "_low", "_high")}
+    row |= {"n": metrics["n"], "selection": metrics["selection"]}
+    row |= {size: sizes.get(size, float("nan")) for size in ("params", "macs")}
+    if pair is not None:
+        for metric, change in pair.metrics.iterrows():
+            row |= {f"difference_{metric}": change["difference"]}
+            row |= {f"difference_{metric}_{end}": change[end] for end in ("low", "high")}
+        row["p"] = pair.mcnemar.p
+    return row
+
+
+def _interval(values: pd.Series, sign: str = "") -> str:
+    """``78.12 [68.8, 86.5]`` of the last three of ``values``: a share and the ends of its interval."""
+    value, low, high = (100 * number for number in values.iloc[-3:])
+    return f"{value:{sign}.2f} [{low:{sign}.1f}, {high:{sign}.1f}]"
+
+
+def _below(values: Iterable[str], changes: Iterable[str]) -> Iterator[str]:
+    """The first value alone, every other one with its change below."""
+    first, *others = values
+    yield first
+    yield from (f"{value}\n{change}" for value, change in zip(others, changes, strict=True))
+
+
+def _plain(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return json.loads(frame.to_json(orient="records"))

@@ -1,0 +1,89 @@
+"""Displacements of a face as colours and arrows, beside the truth where it is known."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from duchenne.evaluation.explain import View
+from duchenne.reporting.maps.drawing import grid, show
+from duchenne.reporting.maps.exhibit import Exhibit
+from duchenne.reporting.style import INK
+
+STEP = 16
+"""Between two arrows, and of an arrow at full colour, px."""
+
+NAMES = {
+    "truth": "truth",
+    "dgm": "learnt (DGM)",
+    "farneback": "Farnebäck",
+    "dis": "DIS",
+    "zero": "no motion",
+}
+"""Displacement of :func:`duchenne.evaluation.motion.estimates` -> its name; Farnebäck 2003, Kroeger et al. 2016."""
+
+
+class Pair(NamedTuple):
+    """What a network showed of a pair of frames, and the motion between these.
+
+    ``fields`` holds displacements (224, 224, 2) in px by :data:`NAMES`, ``errors`` their end-point errors in px.
+    """
+
+    view: View
+    fields: dict[str, np.ndarray]
+    errors: dict[str, float]
+
+
+def coloured(field: np.ndarray, reach: float) -> np.ndarray:
+    """A displacement (H, W, 2) as float (H, W, 3) RGB in [0, 1]: hue for direction, the darker the longer.
+
+    CIELAB with lightness from 97 to 47 and chroma from 0 to 40 at a length of ``reach`` px and above, so that length
+    is seen without colour too. Grey where the displacement is unknown (NaN).
+    """
+    known = np.isfinite(field[..., 0])
+    x, y = np.nan_to_num(field).astype(np.float32).transpose(2, 0, 1)
+    length = np.minimum(np.hypot(x, y) / reach, 1)
+    angle = np.arctan2(y, x)
+    lab = np.stack([97 - 50 * length, 40 * length * np.cos(angle), 40 * length * np.sin(angle)], axis=2)
+    rgb = cv2.cvtColor(lab.astype(np.float32), cv2.COLOR_LAB2RGB).clip(0, 1)
+    return np.where(known[..., None], rgb, 0.87)
+
+
+def draw_displacements(exhibit: Exhibit, shown: list[Pair]) -> Figure:
+    """A column a pair: onset, apex and its displacements, all on the scale of the first one; and the wheel."""
+    names = [name for name in NAMES if name in shown[0].fields]
+    reaches = [float(np.nanquantile(np.linalg.norm(pair.fields[names[0]], axis=2), 0.99)) for pair in shown]
+    titles = [f"{exhibit.named(pair.view.sample)}\n{reach:.1f} px" for pair, reach in zip(shown, reaches, strict=True)]
+    figure, axes, legend = grid(titles, ["onset", "apex", *(NAMES[name] for name in names)], margin=0.8)
+    for column, pair, reach in zip(axes.T, shown, reaches, strict=True):
+        for axis, frame in zip(column[:2], pair.view.x[:2], strict=True):
+            show(axis, (frame * 255).round().astype(np.uint8) if exhibit.show_faces else None)
+        for axis, name in zip(column[2:], names, strict=True):
+            axis.imshow(coloured(pair.fields[name], reach))
+            _arrows(axis, pair.fields[name], reach)
+            if name in pair.errors:
+                axis.set_xlabel(f"{pair.errors[name]:.2f} px off", fontsize=7, labelpad=2)
+    _wheel(legend[2])
+    return figure
+
+
+def _arrows(axes: Axes, field: np.ndarray, reach: float) -> None:
+    y, x = np.mgrid[STEP // 2 : field.shape[0] : STEP, STEP // 2 : field.shape[1] : STEP]
+    dx, dy = np.moveaxis(field[y, x], -1, 0) * STEP / reach
+    moving = np.hypot(dx, dy) > STEP / 8  # NaN is not
+    style = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": 0.006, "color": INK}
+    axes.quiver(x[moving], y[moving], dx[moving], dy[moving], **style)
+
+
+def _wheel(axes: Axes) -> None:
+    y, x = np.mgrid[-1:1:129j, -1:1:129j]
+    disc = np.where((np.hypot(x, y) <= 1)[..., None], np.stack([x, y], axis=2), np.nan)
+    rgb = coloured(disc, 1.0)
+    rgb[np.isnan(disc[..., 0])] = 1
+    axes.set_visible(True)
+    axes.imshow(rgb)
+    axes.set_xlabel("edge: px above\nthe column", fontsize=7, labelpad=2)

@@ -1,0 +1,78 @@
+"""Panels with faces and maps over them."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+
+from duchenne.reporting import style
+from duchenne.reporting.maps.exhibit import SIDE
+
+CELL = 1.3
+"""Of a drawn face, inches."""
+LINE = 0.75
+"""Share of the scale at which a line is drawn: at half of it nearly even attention would be all lines."""
+STYLE = style.STYLE | {
+    "axes.grid": False,
+    "font.size": 8,
+    "savefig.facecolor": style.PAPER,
+    "savefig.transparent": False,
+}
+
+
+def grid(columns: list[str], rows: list[str], margin: float = 0.06) -> tuple[Figure, np.ndarray, np.ndarray]:
+    """A figure of square panels with titles over its columns and words beside its rows.
+
+    Args:
+        margin: width of the panels at the right end, in panels.
+
+    Returns:
+        The figure, its panels (rows, columns), and those at the right end (rows,), which are hidden.
+    """
+    figure = Figure(figsize=(1.6 + CELL * (len(columns) + margin), 0.6 + CELL * len(rows)))
+    widths = [*[1.0] * len(columns), margin]
+    axes = figure.subplots(len(rows), len(widths), squeeze=False, width_ratios=widths)
+    for axis in axes.flat:
+        bare(axis)
+    for axis in axes[:, -1]:
+        axis.set_visible(False)
+    for axis, title in zip(axes[0, :-1], columns, strict=True):
+        axis.set_title(title, fontsize=8)
+    for axis, words in zip(axes[:, 0], rows, strict=True):
+        axis.set_ylabel(words, rotation=0, ha="right", va="center")
+    return figure, axes[:, :-1], axes[:, -1]
+
+
+def bare(axes: Axes) -> None:
+    """Take ticks and frame from a panel."""
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+
+
+def show(axes: Axes, face: np.ndarray | None) -> None:
+    """A face in grey (224, 224), or a white panel."""
+    axes.imshow(np.full((SIDE, SIDE), 255, np.uint8) if face is None else face, cmap="gray", vmin=0, vmax=255)
+
+
+def overlay(axes: Axes, face: np.ndarray | None, values: np.ndarray, most: float) -> AxesImage:
+    """A map (H, W) from 0 to ``most`` over a face; where it is NaN the face is bare."""
+    show(axes, face)
+    fine = cv2.resize(values.astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
+    image = axes.imshow(fine, cmap="viridis", vmin=0, vmax=most, alpha=0.6)
+    if np.nanmin(fine) < LINE * most < np.nanmax(fine):
+        axes.contour(fine, levels=[LINE * most], colors="white", linewidths=1.0)
+    return image
+
+
+def scale(axes: Axes, image: AxesImage, words: str) -> None:
+    """Make a panel the colour bar of a map."""
+    axes.set_visible(True)
+    axes.figure.colorbar(image, cax=axes, label=words).outline.set_visible(False)
+
+
+def of_largest(values: np.ndarray) -> np.ndarray:
+    """A map as shares of its largest value; one of zeros as it is."""
+    return values / (values.max() or 1.0)

@@ -1,0 +1,212 @@
+"""What the templates of one run and of one dataset show."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel
+from ruamel.yaml import YAML
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
+
+from duchenne.catalog import Catalog
+from duchenne.datasets import read_index
+from duchenne.evaluation import calibration, embed
+from duchenne.faces import FaceStore
+from duchenne.reporting import figures, gallery
+from duchenne.reporting.alternatives import described
+from duchenne.reporting.factors import Factor, factors_of
+from duchenne.reporting.runs import Run
+from duchenne.reporting.style import inline
+from duchenne.reporting.wording import percent
+from duchenne.workspace import Workspace
+
+SHEETS = {
+    "faces": "Rendered people and expressions",
+    "landmarks": "Rendered faces with their true landmarks",
+    "strips": "Rendered clips; the underlined frames show the expression",
+    "displacement": "Rendered micro-expressions: onset, apex and the true displacement between them",
+    "aligned": "Aligned faces with their 68 landmarks and the six action-unit regions",
+    "failures": "Samples in which no face was found, with the reason",
+}
+"""Captions of the contact sheets known by name; any other is captioned by its file name."""
+
+
+def run_section(
+    run: Run, workspace: Workspace, catalog: Catalog, tiles: dict[str, int]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """What the template of one run shows, and its figures: name -> SVG text.
+
+    ``tiles`` holds the position of each sample in the sprite of the dataset's faces.
+    """
+    config, store = run.config, FaceStore(workspace.faces(run.config.dataset))
+    factors = factors_of(run.predictions, run.rows, run.classes, catalog.report.bootstrap, config.seed)
+    drawn = _draw(run, factors)
+    drawn_map, note, points = _map(run, catalog, tiles)
+    drawn |= drawn_map
+    words = described(run, factors)
+    full = {"variants": {run.name: config}, "datasets": {config.dataset: catalog.datasets[config.dataset]}}
+    faces = store if catalog.report.show_faces else None
+    section = {
+        "run": run,
+        "figures": {name: inline(svg, f"{run.name}-{name}", words[name]) for name, svg in drawn.items()},
+        "tsne": note,
+        "points": points,
+        "factors": factors,
+        "mistakes": gallery.mistakes(run.predictions, run.classes, catalog.report.gallery, faces),
+        "maps": gallery.maps(run.folder / "maps"),
+        "wrong": int((run.predictions["label"] != run.predictions["predicted"]).sum()),
+        "support": run.predictions["label"].value_counts().to_dict(),
+        "guessed": run.predictions["predicted"].value_counts().to_dict(),
+        "parts": _parts(run, set(store.samples)),
+        "folds": _folds(run),
+        "duplicates": _duplicates(run),
+        "configuration": _yaml(full),
+        "card": next(iter(run.cards.values())),
+        "trained": {
+            "minutes": run.history["seconds"].sum() / 60,
+            "images_per_second": run.history["images_per_second"].mean(),
+        },
+    }
+    return section, drawn
+
+
+def dataset_section(name: str, workspace: Workspace, catalog: Catalog) -> dict[str, Any]:
+    """What the template of one dataset shows; one that was only rendered has no index and no faces."""
+    config = catalog.datasets[name]
+    section: dict[str, Any] = {"name": name, "config": config, "index": None, "sheets": []}
+    if name in catalog.run.datasets:
+        index, store = read_index(workspace.index(name)), FaceStore(workspace.faces(name))
+        failures = store.failures[store.failures["frame"].isna()]  # the others are single frames of a clip
+        labels = index.rows.set_index("sample")["label"]
+        section |= {
+            "index": index,
+            "counts": labels.value_counts().to_dict(),
+            "missed": labels[~labels.index.isin(store.samples)].value_counts().to_dict(),
+            "subjects": int(index.rows["subject"].nunique()),
+            "found": len(store),
+            "reasons": failures.groupby("reason")["sample"].nunique().sort_values(ascending=False).to_dict(),
+            "meta": store.meta,
+        }
+    if catalog.report.show_faces:
+        folder = workspace.reports / name
+        for path in sorted(p for p in folder.glob("*") if p.suffix in (".jpg", ".jpeg", ".png")):
+            uri, width, height = gallery.sheet(path)
+            caption = SHEETS.get(path.stem, path.stem.replace("_", " ").capitalize())
+            section["sheets"].append({"uri": uri, "width": width, "height": height, "caption": caption})
+    return section
+
+
+def _draw(run: Run, factors: list[Factor]) -> dict[str, str]:
+    """Figure name -> SVG text."""
+    drawn = {
+        "confusion": figures.confusion(run.predictions, run.classes),
+        "recall": figures.recalls(run.metrics, run.present),
+        "curves": figures.curves(run.history, run.selected),
+        "reliability": figures.reliability(calibration(run.predictions), run.metrics["ece"]),
+        "densities": figures.densities(run.predictions),
+        "balance": figures.balance(run.parts, run.classes),
+    }
+    if len(run.present) > 2:
+        drawn["radar"] = figures.radar(run.metrics, run.present)
+    if numeric := [factor for factor in factors if factor.numeric]:
+        drawn["factors"] = figures.factors(numeric, run.metrics["war"])
+    return drawn
+
+
+def _map(run: Run, catalog: Catalog, tiles: dict[str, int]) -> tuple[dict[str, str], str, list[list[Any]]]:
+    """The map of features, what must be said about it, and its points: across, down, tile (−1: no face), words."""
+    config = catalog.report
+    fold, features, own = run.features()
+    try:
+        placed = embed(features, config.tsne_perplexity, config.tsne_iterations, run.config.seed)
+    except ValueError as error:  # too few samples for a map are no reason to have no page
+        return {}, f"No map of the features: {error}.", []
+    note = f"Perplexity {placed.perplexity:.3g}"
+    if placed.perplexity < config.tsne_perplexity:
+        note += f", lowered from {config.tsne_perplexity:g} for {len(own)} samples"
+    if run.metrics["folds"] > 1:
+        note += f"; fold {fold} alone, for each fold has a network of its own"
+    drawn = figures.embedding(placed.points, own["label"].to_numpy(int), run.classes)
+    points = [
+        [round(float(x), 4), round(float(y), 4), tiles.get(row.sample, -1), _words(row, run.classes)]
+        for (x, y), row in zip(figures.places(placed.points, run.classes), own.itertuples(), strict=True)
+    ]
+    return {"tsne": drawn}, note + ". Distances between groups mean little.", points
+
+
+def _words(row: Any, classes: list[str]) -> str:
+    return f"{row.sample}: {classes[row.label]}, named {classes[row.predicted]} ({percent(row.confidence, 0)})"
+
+
+def _folds(run: Run) -> list[dict[str, Any]]:
+    """A row a fold of a cross-validation; classes count as in :func:`duchenne.evaluation.evaluate`."""
+    if run.metrics["folds"] == 1:
+        return []
+    rows = []
+    for fold, own in run.predictions.groupby("fold"):
+        truth, answer = own["label"].to_numpy(int), own["predicted"].to_numpy(int)
+        present = np.unique(truth)
+        subjects = own["subject"].dropna().unique()
+        rows.append(
+            {
+                "fold": fold,
+                "n": len(own),
+                "subjects": str(subjects[0]) if len(subjects) == 1 else f"{len(subjects):,}",
+                "epoch": run.selected[fold],
+                "war": accuracy_score(truth, answer),
+                "uar": balanced_accuracy_score(truth, answer),
+                "uf1": f1_score(truth, answer, labels=present, average="macro", zero_division=0),
+            }
+        )
+    return rows
+
+
+def _parts(run: Run, found: set[str]) -> list[dict[str, str]]:
+    """Samples, subjects and samples a subject of each part; over folds the smallest and the largest number."""
+    table = run.parts.assign(missed=~run.parts["sample"].isin(found))
+    rows = []
+    for part in figures.PARTS:
+        own = table[table["part"] == part]
+        if own.empty:
+            continue
+        folds = own.groupby("fold")
+        each = own.groupby(["fold", "subject"]).size()
+        rows.append(
+            {
+                "part": part,
+                "samples": _span(folds.size()),
+                "missed": _span(folds["missed"].sum()),
+                "subjects": _span(folds["subject"].nunique()) if len(each) else "unknown",
+                "each": f"{each.min()} / {each.median():g} / {each.max()}" if len(each) else "–",
+                "classes": [
+                    _span(folds["label"].agg(lambda x, i=i: int((x == i).sum()))) for i in range(len(run.classes))
+                ],
+            }
+        )
+    return rows
+
+
+def _span(values: pd.Series) -> str:
+    low, high = int(values.min()), int(values.max())
+    return f"{low:,}" if low == high else f"{low:,}–{high:,}"
+
+
+def _duplicates(run: Run) -> int | None:
+    """Samples dropped from training as near-duplicates of test samples, summed over folds; None where none may be."""
+    if run.config.protocol.near_duplicates != "drop":
+        return None
+    return int((len(run.rows) - run.parts.groupby("fold").size()).sum())
+
+
+def _yaml(tree: dict[str, dict[str, BaseModel]]) -> str:
+    """Blocks of ``params.yaml`` with every default filled in."""
+    plain = {key: {name: block.model_dump(mode="json") for name, block in part.items()} for key, part in tree.items()}
+    text = io.StringIO()
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = None  # short lists on one line, blocks on many
+    yaml.sort_base_mapping_type_on_output = False
+    yaml.dump(plain, text)
+    return text.getvalue()

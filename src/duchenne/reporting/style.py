@@ -1,0 +1,94 @@
+"""What all figures share: colours, Matplotlib settings, and the way of an SVG file into a page.
+
+Colours are told apart with any colour vision, and no figure needs them: markers, hatches and line styles say the same.
+The colours of :data:`VARIABLES` become CSS variables in :func:`inline`, so that the page decides on light or dark.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import re
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec
+
+from markupsafe import Markup, escape
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+P = ParamSpec("P")
+
+INK, SOFT, GRID, PAPER = "#1d242c", "#5d6772", "#d9dee3", "#ffffff"
+BLUE, ORANGE = "#22598f", "#c2571a"
+VARIABLES = {
+    INK: "var(--ink)",
+    SOFT: "var(--soft)",
+    GRID: "var(--line)",
+    PAPER: "var(--paper)",
+    BLUE: "var(--accent)",
+    ORANGE: "var(--mark)",
+}
+# After Okabe and Ito 2008, with grey and wine for its black and yellow, which vanish on a dark or a light page.
+PALETTE = ("#2f8bd0", "#e69f00", "#17a67c", "#d55e00", "#56b4e9", "#cc79a7", "#8a8f98", "#9c3a63")
+MARKERS = "osD^vPX*<>p"
+
+STYLE = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": SOFT,
+    "axes.grid": True,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.8,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "figure.constrained_layout.use": True,
+    "figure.dpi": 200,
+    "font.family": "DejaVu Sans",  # comes with Matplotlib: the same layout on every machine
+    "font.size": 9,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "hatch.linewidth": 0.6,
+    "legend.frameon": False,
+    "savefig.transparent": True,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "duchenne",
+    "text.color": INK,
+    "xtick.color": SOFT,
+    "xtick.labelcolor": INK,
+    "ytick.color": SOFT,
+    "ytick.labelcolor": INK,
+}
+
+WIDTH = 4.8  # inches, half of the page
+
+
+def svg(height: float) -> Callable[[Callable[Concatenate[Figure, P], None]], Callable[P, str]]:
+    """Make a function that draws on a figure one that returns the SVG text of it."""
+
+    def decorate(draw: Callable[Concatenate[Figure, P], None]) -> Callable[P, str]:
+        @functools.wraps(draw)
+        def drawn(*args: P.args, **kwargs: P.kwargs) -> str:
+            with rc_context(STYLE):
+                figure = Figure(figsize=(WIDTH, height))
+                draw(figure, *args, **kwargs)
+                text = io.StringIO()
+                figure.savefig(text, format="svg", metadata={"Date": None})
+            return text.getvalue()
+
+        return drawn
+
+    return decorate
+
+
+def inline(svg: str, prefix: str, label: str) -> Markup:
+    """An SVG file's text as an element of a page: ids unlike any other figure's, the page's colours, a label."""
+    element = svg[svg.index("<svg") :]
+    element = re.sub(r"<metadata>.*?</metadata>", "", element, flags=re.DOTALL)
+    element = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", element)
+    for colour, variable in VARIABLES.items():
+        element = element.replace(colour, variable)
+    return Markup(element.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1))
+
+
+def rgb(colour: str) -> tuple[float, ...]:
+    """Red, green and blue, 0 to 1, of a ``#rrggbb``."""
+    return tuple(int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))

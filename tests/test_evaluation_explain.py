@@ -1,0 +1,182 @@
+"""What is shown of a network: which samples, which places, which frames."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import timm
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from training_tools import COMPUTE, SMALL, variant, write_store
+
+from duchenne import models  # noqa: F401  (registers the networks)
+from duchenne.catalog import Clip
+from duchenne.errors import UserError
+from duchenne.evaluation.explain import View, agreement, grad_cam, look, readings, striking, views
+from duchenne.faces import FaceStore
+
+OURS = [name for name in timm.list_models() if timm.model_entrypoint(name).__module__.startswith("duchenne.models")]
+QUICK = ("poster_t", "poster_image_only", "poster_v2", "ifdd_2dcnn", "mobilenetv2_clip", "frl_dgt")
+SUMS = dict.fromkeys(("scale1", "scale2", "scale3", "global", "full_face"), (1, 1)) | {"landmarks": (0.5, 1)}
+"""Map -> least and largest sum; of POSTER's attention the class token has a part."""
+
+
+def test_the_most_confident_answers_of_each_class():
+    rows = [  # sample, label, predicted, confidence
+        ("a", 1, 1, 0.6), ("b", 1, 1, 0.9), ("c", 1, 0, 0.5), ("d", 1, 2, 0.8),
+        ("f", 0, 0, 0.7), ("e", 0, 0, 0.7), ("g", 2, 1, 0.4),
+    ]  # fmt: skip
+    shown = striking(pd.DataFrame(rows, columns=["sample", "label", "predicted", "confidence"]))
+    assert shown["sample"].tolist() == ["e", "b", "d", "g"]
+    assert shown["right"].tolist() == [True, True, False, False]
+
+
+class Quadrant(nn.Module):
+    """Its first class is the mean of the upper right quarter, its second that of the lower left one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maps = nn.Conv2d(1, 2, 1, bias=False)
+        nn.init.ones_(self.maps.weight)
+        self.square = nn.ReLU()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.square(self.maps(x * x.new_tensor([[0, 1], [0.5, 0]]).repeat_interleave(4, 0).repeat_interleave(4, 1)))
+        return torch.stack([x[:, 0, :4, 4:].mean((1, 2)), x[:, 1, 4:, :4].mean((1, 2))], dim=1)
+
+
+def test_grad_cam_lights_the_quarter_that_decides():
+    cam = grad_cam(Quadrant(), "square", torch.ones(1, 1, 8, 8))[0]
+    assert cam.shape == (8, 8)
+    # channel 0 has the gradient 1 / 16 in 16 of 64 cells, so the weight 1 / 64; the map is 1 above and 0.5 below
+    torch.testing.assert_close(cam[:4, 4:], torch.full((4, 4), 1 / 64))
+    torch.testing.assert_close(cam[4:, :4], torch.full((4, 4), 0.5 / 64))
+    assert cam[:4, :4].abs().sum() == cam[4:, 4:].abs().sum() == 0
+
+
+def test_grad_cam_shows_no_negative_evidence_and_treats_frames_apart():
+    network = nn.Sequential(nn.Identity(), nn.Flatten(), nn.Linear(2 * 3 * 4 * 4, 2, bias=False))
+    with torch.no_grad():
+        network[2].weight.zero_()
+        network[2].weight[0] = torch.tensor([1.0, -1.0]).repeat_interleave(48)
+    x = torch.ones(1, 2, 3, 4, 4)
+    x[:, 1] = 0.5
+    cam = grad_cam(network, "0", x)  # gradients 1 in the first frame, -1 in the second
+    assert cam.shape == (1, 2, 4, 4)
+    torch.testing.assert_close(cam[0, 0], torch.full((4, 4), 3.0))
+    assert cam[0, 1].abs().sum() == 0
+
+
+@pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in OURS])
+def test_every_network_gives_maps(name):
+    torch.manual_seed(0)
+    network = timm.create_model(name, num_classes=3).eval()
+    maps = look(network, name, torch.rand(2, *network.default_cfg["input_size"]))
+    assert maps
+    for key, values in maps.items():
+        assert len(values) == 2
+        assert not values.requires_grad
+        assert values.isfinite().all()
+        if key != "displacement":
+            assert values.min() >= 0
+        if key in SUMS:
+            least, most = SUMS[key]
+            assert (values.sum((1, 2)) > least - 1e-4).all()
+            assert (values.sum((1, 2)) < most + 1e-4).all()
+    kind = getattr(network, "takes", "image")
+    assert kind != "image" or maps["grad_cam"].ndim == 3
+    assert kind != "clip" or all(
+        maps[f"frames_{half}"].shape == maps[f"attention_{half}"].shape[:2]
+        for half in ({"clip"} if "attention_clip" in maps else {"static", "dynamic"})
+    )
+
+
+def test_looking_leaves_no_trace():
+    torch.manual_seed(0)
+    network = timm.create_model("ifdd_2dcnn", num_classes=3).eval()
+    x = torch.rand(1, 3, 16, 224, 224)
+    with torch.no_grad():
+        before = network(x)
+    look(network, "ifdd_2dcnn", x)
+    assert all(parameter.grad is None for parameter in network.parameters())
+    with torch.no_grad():
+        torch.testing.assert_close(network(x), before, rtol=0, atol=0)
+
+
+def test_a_network_without_a_known_layer_is_named():
+    with pytest.raises(UserError, match="strange: add its layer"):
+        look(nn.Linear(2, 2), "strange", torch.rand(1, 2))
+
+
+def test_views_come_in_the_order_of_the_samples(tmp_path):
+    samples = write_store(tmp_path / "store", 5)
+    network = timm.create_model("test_resnet", num_classes=3, **SMALL).eval()
+    card = {"architecture": "test_resnet", "variant": variant(eval_batch_size=2).model_dump(mode="json")}
+    samples = samples.iloc[::-1]
+    shown = list(views(network, card, FaceStore(tmp_path / "store"), samples, COMPUTE))
+    assert [view.sample.sample for view in shown] == samples["sample"].tolist()
+    for view in shown:
+        assert view.maps["grad_cam"].ndim == 2
+        alone = look(network, "test_resnet", torch.from_numpy(view.x)[None])["grad_cam"][0]
+        np.testing.assert_allclose(view.maps["grad_cam"], alone.numpy(), atol=1e-5)
+
+
+def view_of(sample: str, onset: int | None, offset: int | None, frames: list[float], emotion: str = "anger") -> View:
+    row = SimpleNamespace(sample=sample, fold=2, emotion=emotion, onset=onset, offset=offset)
+    maps = np.arange(4.0)[:, None, None] * np.ones((4, 7, 7))
+    return View(row, 0, np.zeros(0), {"attention_dynamic": maps, "frames_dynamic": np.array(frames)})
+
+
+def test_readings_say_which_frame_of_the_clip_was_read(tmp_path):
+    write_store(tmp_path / "store", 1, lengths=[40])
+    store = FaceStore(tmp_path / "store")
+    clip = Clip(frames=16, stride=2)
+    read = readings(view_of("s000", 5, 21, [0, 2, 2.5, 7]), store, clip)
+    # frame i behind the stem is the middle of input frames 2 i and 2 i + 1, which are frames 4 i + 1 and 4 i + 3
+    assert [r.frame for r in read] == [2, 10, 12, 30]
+    assert [r.inside for r in read] == [0, 1, 1, 0]
+    assert [r.attention for r in read] == [0, 1, 2, 3]
+    numbers = store.frame_numbers("s000")
+    assert all(abs(numbers[r.position] - r.frame) <= 1 for r in read)
+
+
+@pytest.mark.parametrize(("onset", "offset", "emotion"), [(None, 9, "anger"), (3, None, "anger"), (3, 9, "neutral")])
+def test_without_a_known_expression_nothing_is_inside(tmp_path, onset, offset, emotion):
+    write_store(tmp_path / "store", 1, lengths=[16])
+    read = readings(view_of("s000", onset, offset, [0, 1, 2, 3], emotion), FaceStore(tmp_path / "store"), Clip())
+    assert np.isnan([r.inside for r in read]).all()
+
+
+def table(*clips: tuple[list[float], list[float]]) -> pd.DataFrame:
+    rows = [
+        {"sample": f"s{i}", "fold": 1, "half": half, "attention": a, "inside": t}
+        for i, (attention, inside) in enumerate(clips)
+        for half, part in (("static", slice(0, 2)), ("dynamic", slice(2, 4)))
+        for a, t in zip(attention[part], inside[part], strict=True)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_agreement_by_hand():
+    found = agreement(table(([1, 1, 1, 3], [1, 0, 0, 1]), ([5, 5, 9, 3], [0, 0, 1, 0]), ([1, 2, 3, 4], [1, 1, 1, 1])))
+    assert found["clips"] == 2  # the third is inside all the time
+    # dynamic: scaled to 0.5, 1.5 and 1.5, 0.5; the higher one is inside each time
+    assert found["attention_dynamic"] == pytest.approx(1)
+    assert found["inside_dynamic"] == 0.5
+    assert found["inside_static"] == 0.25
+    assert "attention_static" not in found  # it does not vary
+    # dynamic less 0.5 is -+0.5; inside less its mean +0.5 -0.5 -0.5 +0.5 and -0.25 -0.25 +0.75 -0.25
+    assert found["split"] == pytest.approx(0.5 / np.sqrt(2 * (1 + 0.75)))
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.booleans()), min_size=4, max_size=12), st.integers(1, 50))
+def test_the_attention_of_a_clip_has_no_unit(frames, factor):
+    attention, inside = (np.array(column, float) for column in zip(*frames, strict=True))
+    base = pd.DataFrame({"sample": "s", "fold": 1, "half": "clip", "attention": attention, "inside": inside})
+    found, scaled = agreement(base), agreement(base.assign(attention=factor * attention))
+    assert found.keys() == scaled.keys()
+    assert all(found[name] == pytest.approx(scaled[name], abs=1e-9) for name in found)
+    assert all(-1 - 1e-9 <= value <= 1 + 1e-9 for name, value in found.items() if name.startswith("attention"))

@@ -1,0 +1,97 @@
+"""The landmark network: its loss, its samples, and a training that survives an interruption."""
+
+from __future__ import annotations
+
+import json
+from math import log
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from duchenne.catalog import Compute, Faces, LandmarkNet, Synth
+from duchenne.faces.align import template
+from duchenne.faces.landmarks import landmarker
+from duchenne.faces.mobilefacenet import EYE_DISTANCE, MIRROR, SIZE
+from duchenne.faces.points import key_points
+from duchenne.landmark_net import train, train_landmark_net
+from duchenne.landmark_net.samples import Renders
+from duchenne.models.backbones.mobilefacenet import MobileFaceNet
+from duchenne.synth import generate
+from duchenne.synth.head import load_head
+from duchenne.synth.landmarks import landmarks
+
+CONFIG = LandmarkNet(dataset="renders", epochs=2, batch_size=8, lr=2e-3)
+COMPUTE = Compute(device="cpu", precision="fp32")
+
+
+@pytest.fixture(scope="module")
+def renders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("renders")
+    config = Synth(kind="image", classes=("happiness", "neutral"), subjects=10, size=96, stray_units=0.2, occlusion=0.5)
+    generate(config, folder / "set", folder / "work", jobs=1)
+    return folder / "set"
+
+
+def test_wing_loss_equals_its_equation():
+    def loss(error: float) -> float:
+        return float(train.wing_loss(torch.tensor([error], dtype=torch.float64)))
+
+    assert loss(0.0) == 0.0
+    assert loss(-3.0) == pytest.approx(10 * log(1 + 3 / 2))
+    assert loss(20.0) == pytest.approx(20 - (10 - 10 * log(6)))
+    assert loss(10 - 1e-9) == pytest.approx(loss(10 + 1e-9))
+
+
+def test_a_mirrored_head_has_its_points_under_the_mirrored_names():
+    points = landmarks(load_head().template)
+    np.testing.assert_array_equal(points[MIRROR] * [-1, 1, 1], points)
+
+
+def test_held_out_faces_are_aligned_and_training_faces_differ_by_epoch(renders: Path):
+    held_out, training = Renders(renders, "test"), Renders(renders, "train", seed=1)
+    crop, points = held_out[0]
+    assert crop.shape == (3, SIZE, SIZE)
+    away = key_points(points.numpy()) - template(SIZE, EYE_DISTANCE)
+    assert np.linalg.norm(away, axis=1).max() < 0.25 * EYE_DISTANCE * SIZE
+    assert not set(held_out.paths) & set(training.paths)
+    first, again = training[0], training[0]
+    torch.testing.assert_close(first[0], again[0], rtol=0, atol=0)
+    training.epoch = 1
+    assert not torch.equal(training[0][1], first[1])
+
+
+def test_before_training_a_batch_gets_the_mean_face(renders: Path):
+    faces = Renders(renders, "train")
+    network = train.start_at_the_mean(MobileFaceNet(), faces)
+    found = network(torch.stack([faces[i][0] for i in range(8)])).detach().unflatten(1, (68, 2)).mean(0) * SIZE
+    true = torch.stack([faces[i][1] for i in range(len(faces))]).mean(0)
+    torch.testing.assert_close(found, true, atol=0.01, rtol=0)
+
+
+@pytest.mark.slow
+def test_an_interruption_changes_nothing(renders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    train_landmark_net(CONFIG, renders, tmp_path / "whole", tmp_path / "work1", COMPUTE)
+    history = pd.read_csv(tmp_path / "whole" / "history.csv")
+
+    measures = iter([train.held_out_error, None])
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "held_out_error", lambda *args: next(measures)(*args))
+        with pytest.raises(TypeError):  # the second epoch ends in an error
+            train_landmark_net(CONFIG, renders, tmp_path / "twice", tmp_path / "work2", COMPUTE)
+    assert not (tmp_path / "twice").exists()
+    train_landmark_net(CONFIG, renders, tmp_path / "twice", tmp_path / "work2", COMPUTE)
+    whole, twice = (load_file(tmp_path / name / "mobilefacenet68.safetensors") for name in ("whole", "twice"))
+    torch.testing.assert_close(whole, twice, rtol=0, atol=0)
+    pd.testing.assert_frame_equal(history, pd.read_csv(tmp_path / "twice" / "history.csv"))
+
+    assert json.loads((tmp_path / "whole" / "card.json").read_text())["licence"] == "CC0-1.0"
+    assert (tmp_path / "whole" / "mobilefacenet68.safetensors").stat().st_size < 2.5e6
+    config = Faces(landmarks="mobilefacenet", landmark_model=tmp_path / "whole" / "mobilefacenet68.safetensors")
+    image = np.zeros((300, 400, 3), np.uint8)
+    points = landmarker(config)(image, np.array([100.0, 50.0, 250.0, 200.0]))
+    assert points.shape == (68, 2)
+    assert np.isfinite(points).all()

@@ -1,0 +1,73 @@
+"""What is said of several runs together."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from duchenne.catalog import Model, Protocol, Recipe, Variant
+from duchenne.reporting.across import depths, sizes
+from duchenne.reporting.runs import Run
+
+NARROW = "\N{NARROW NO-BREAK SPACE}"
+
+
+def run(name: str, war: float, architecture: str = "poster_v2", counted: bool = True, **changes: object) -> Run:
+    """A run with this result; ``changes`` are fields of the variant, ``options`` those of its network."""
+    options = changes.pop("options", {})
+    config = Variant(
+        **{
+            "dataset": "d",
+            "protocol": Protocol(kind="official"),
+            "model": Model(architecture=architecture, options=options),
+            "recipe": Recipe(epochs=1, batch_size=1, lr=1),
+            **changes,
+        }
+    )
+    metrics = {"war": war, "war_low": war - 0.1, "war_high": war + 0.1}
+    nothing = pd.DataFrame()
+    counts = {"params": 10.0, "macs": 1.25} if counted else {}
+    return Run(name, config, ["anger", "fear"], metrics, nothing, nothing, {}, nothing, nothing, counts, Path())
+
+
+def told(words: str) -> list[str]:
+    """The values by depth in a figure's words."""
+    return re.findall(r"\d+ blocks [\d.]+", words)
+
+
+def test_depths_join_networks_and_options_of_a_family_in_order():
+    runs = [
+        run("t", 0.6, "poster_t"),
+        run("l", 0.8, "poster_l"),
+        run("two", 0.5, "poster_l", options={"depth": 2}, note="other words", reproduces="poster_rafdb"),
+        run("alone", 0.9),
+    ]
+    drawn = depths(runs)
+    assert told(drawn.words) == ["2 blocks 50.0", "4 blocks 60.0", "8 blocks 80.0"]
+    assert "POSTER on d, as t" in drawn.words
+    assert "<svg" in drawn.svg
+
+
+def test_runs_that_differ_in_more_than_depth_are_no_curve():
+    deeper = {"vit_depth": 4}
+    assert depths([run("a", 0.5), run("b", 0.6, options=deeper, seed=1)]) is None
+    assert depths([run("a", 0.5), run("b", 0.6, options=deeper, dataset="e")]) is None
+    assert depths([run("a", 0.5), run("b", 0.6, options=deeper | {"drop_path_rate": 0.2})]) is None
+    assert depths([run("a", 0.5), run("b", 0.6, options={"vit_depth": 2})]) is None
+    assert depths([run("a", 0.5, "frl_dgt")]) is None
+
+
+def test_sizes_are_drawn_where_two_counted_runs_share_a_dataset():
+    runs = [run("a", 0.5), run("b", 0.6), run("c", 0.7, counted=False), run("d", 0.8, dataset="e")]
+    drawn = sizes(runs)
+    assert list(drawn) == ["d"]
+    assert (
+        drawn["d"].words
+        == "; ".join(
+            f"{name}: 10.0 M parameters, 1.25 G MACs, WAR {war}{NARROW}%"
+            for name, war in (("a", "50.0"), ("b", "60.0"))
+        )
+        + "."
+    )

@@ -1,0 +1,137 @@
+"""The pictures of what networks look at, and their words."""
+
+import json
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import timm
+import torch
+from training_tools import CLASSES, COMPUTE, SMALL, variant, write_store
+
+from duchenne import models  # noqa: F401  (registers the networks)
+from duchenne.evaluation.explain import striking
+from duchenne.faces import FaceStore
+from duchenne.reporting.maps import Exhibit, write_maps
+from duchenne.reporting.maps.clips import clip_maps
+from duchenne.reporting.maps.displacement import coloured
+from duchenne.reporting.maps.images import image_maps
+from duchenne.reporting.maps.pairs import pair_maps
+
+
+def finished(folder, architecture: str, lengths: list[int] | None = None, size: int = 224, **options) -> Exhibit:
+    """Six drawn samples in two folds, two of them named wrong, and a network of random weights."""
+    samples = write_store(folder / "store", 6, size, lengths=lengths)
+    samples = samples.assign(emotion="anger", onset=pd.NA, apex=pd.NA, offset=pd.NA)
+    predicted = samples["label"].where(samples.index % 3 != 1, 0)
+    samples = samples.assign(predicted=predicted, confidence=np.linspace(0.4, 0.9, 6), fold=[1, 1, 1, 2, 2, 2])
+    torch.manual_seed(0)
+    network = timm.create_model(architecture, num_classes=3, **options).eval()
+    card = {"architecture": architecture, "variant": variant(eval_batch_size=2).model_dump(mode="json")}
+    return Exhibit(samples, CLASSES, FaceStore(folder / "store"), lambda fold: (network, card), COMPUTE)
+
+
+def with_span(run: Exhibit, **frames: int) -> Exhibit:
+    return replace(run, samples=run.samples.assign(**frames))
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory) -> Exhibit:
+    return finished(tmp_path_factory.mktemp("images"), "test_resnet", size=64, **SMALL)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory) -> Exhibit:
+    run = finished(tmp_path_factory.mktemp("clips"), "ifdd_2dcnn", lengths=[32, 20, 16, 9, 16, 16])
+    return with_span(run, onset=4, offset=9)
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory) -> Exhibit:
+    folder = tmp_path_factory.mktemp("pairs")
+    run = with_span(finished(folder, "frl_dgt", lengths=[3] * 6), onset=1, apex=2, offset=3)
+    (folder / "truth").mkdir()
+    motion = np.full((224, 224, 2), np.nan)
+    motion[50:150, 50:150] = 3, 4
+    for sample in run.samples["sample"]:
+        np.savez(folder / "truth" / f"{sample}.npz", displacement=motion.astype(np.float16))
+    return replace(run, truth=folder / "truth")
+
+
+def test_every_picture_is_written_with_its_words(images, clips, pairs, tmp_path):
+    expected = {
+        "images": (images, ["looks_right.png", "looks_wrong.png"]),
+        "clips": (clips, ["looks_right.png", "looks_wrong.png"]),
+        "pairs": (
+            pairs,
+            ["motion_errors.png", "motion_right.png", "looks_right.png", "motion_wrong.png", "looks_wrong.png"],
+        ),
+    }
+    for name, (run, files) in expected.items():
+        out = tmp_path / name
+        write_maps(run, out)
+        words = json.loads((out / "maps.json").read_text())
+        assert [entry["file"] for entry in words] == files
+        assert {path.name for path in out.glob("*.png")} == set(files)
+        for entry in words:
+            assert entry.keys() == {"file", "title", "caption", "alt"}
+            assert all(entry.values())
+            assert cv2.imread(str(out / entry["file"])).std() > 10
+        assert bool(json.loads((out / "numbers.json").read_text())) == (name != "images")
+        assert (out / "numbers.csv").exists() == (name != "images")
+
+
+def test_clips_are_all_looked_at_where_the_expression_is_known(clips):
+    _, numbers, table = clip_maps(clips, clips.network(1)[1])
+    assert set(table["sample"]) == set(clips.samples["sample"])
+    assert table.groupby("sample")["window"].nunique().to_dict()["s000"] == 2  # 32 frames are two windows
+    assert numbers["clips"] == 6
+    assert 0 <= numbers["inside_dynamic"] <= 1
+    unknown = with_span(clips, onset=pd.NA, offset=pd.NA)
+    _, numbers, table = clip_maps(unknown, clips.network(1)[1])
+    assert numbers == {}
+    assert set(table["sample"]) == set(striking(clips.samples)["sample"])
+
+
+def test_errors_are_means_over_all_pairs(pairs):
+    _, numbers, table = pair_maps(pairs, pairs.network(1)[1])
+    assert len(table) == 6
+    assert numbers.keys() == {"error_zero", "error_farneback", "error_dis", "error_dgm"}
+    assert numbers["error_zero"] == pytest.approx(5, abs=1e-3)
+    assert numbers["error_dgm"] == pytest.approx(table["dgm"].mean())
+
+
+def test_without_the_truth_there_are_displacements_and_no_errors(pairs):
+    pictures, numbers, table = pair_maps(replace(pairs, truth=None), pairs.network(1)[1])
+    assert "motion_right.png" in [picture.file for picture in pictures]
+    assert numbers == {}
+    assert table is None
+
+
+@pytest.mark.parametrize("kind", ["images", "clips", "pairs"])
+def test_no_face_is_shown_where_none_may_be(kind, request):
+    draw = {"images": image_maps, "clips": clip_maps, "pairs": pair_maps}[kind]
+    run = replace(request.getfixturevalue(kind), truth=None)
+    for shown in (True, False):
+        pictures, _, _ = draw(replace(run, show_faces=shown), run.network(1)[1])
+        backs = [
+            image.get_array()
+            for picture in pictures
+            for axes in picture.figure.axes
+            for image in axes.images
+            if image.get_array().ndim == 2 and image.cmap.name == "gray"
+        ]
+        assert backs
+        assert all((back == 255).all() for back in backs) != shown
+
+
+def test_longer_is_darker_and_the_unknown_is_grey():
+    lengths = np.linspace(0, 3, 7)
+    angle = np.deg2rad(np.arange(0, 360, 15))
+    field = np.stack(np.broadcast_arrays(lengths[:, None] * np.cos(angle), lengths[:, None] * np.sin(angle)), axis=2)
+    lightness = cv2.cvtColor(coloured(field, 2.0).astype(np.float32), cv2.COLOR_RGB2LAB)[..., 0]
+    assert (np.diff(lightness[:5], axis=0) < -5).all()
+    np.testing.assert_allclose(lightness[4:], lightness[4:].mean(), atol=4)  # as dark in every direction, and no darker
+    assert (coloured(np.full((1, 1, 2), np.nan), 1.0) == 0.87).all()

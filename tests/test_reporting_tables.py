@@ -1,0 +1,184 @@
+"""The papers' tables with our values in them: what is printed stays, what we measured stands below it."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from duchenne.catalog import Catalog, load
+from duchenne.evaluation import evaluate
+from duchenne.files import write_json
+from duchenne.reporting.papers import papers
+from duchenne.reporting.tables import PaperTable, write_tables
+from duchenne.workspace import Workspace
+
+CLASSES = ["surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral"]
+COUNT = sum(len(paper.tables) for paper in papers())
+
+
+def finish(workspace: Workspace, name: str, selection: str, wrong: int, folds: int = 1, n: int = 700) -> dict:
+    """Results of a run that takes every sample for its own class, but for the first ``wrong`` of each fold."""
+    frame = pd.DataFrame({"sample": [f"s{i}" for i in range(n)], "label": [i % 7 for i in range(n)], "confidence": 0.9})
+    frame["fold"] = [i * folds // n + 1 for i in range(n)]
+    frame["subject"] = frame["sample"]
+    frame["predicted"] = frame["label"].where(frame.groupby("fold").cumcount() >= wrong, (frame["label"] + 1) % 7)
+    metrics = evaluate(frame, CLASSES, 100) | {"selection": selection}
+    write_json(workspace.results(name) / "metrics.json", metrics)
+    frame.to_parquet(workspace.results(name) / "predictions.parquet", index=False)
+    return metrics
+
+
+@pytest.fixture(scope="module")
+def catalog() -> Catalog:
+    return load(Path(__file__).parents[1] / "params.yaml")
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """POSTER++ on RAF-DB run twice, POSTER in training, IFDD run over five folds, everything else not run."""
+    workspace = Workspace(tmp_path_factory.mktemp("project"))
+    finish(workspace, "poster_v2_rafdb", "test", wrong=63)  # 91.00 %
+    finish(workspace, "poster_v2_rafdb_honest", "val", wrong=70)  # 90.00 %
+    write_json(
+        workspace.results("poster_v2_rafdb") / "complexity.json",
+        {"params_so_counted": 43.79, "flops_so_counted": 8.478},
+    )
+    write_json(workspace.work("track", "poster_v2_rafdb.json"), {"run": "5b10"})
+    finish(workspace, "ifdd_3dvit_dfew", "val", wrong=35, folds=5)  # 75.00 % of every fold
+    (workspace.work("train", "poster_rafdb") / "fold_1").mkdir(parents=True)
+    return workspace
+
+
+@pytest.fixture(scope="module")
+def tables(catalog: Catalog, workspace: Workspace) -> dict[str, PaperTable]:
+    return {table.slug: table for table in write_tables(catalog, workspace, workspace.reports / "tables")}
+
+
+def lines(table: PaperTable, method: str) -> dict[str, list[str]]:
+    """``Value`` -> texts of the paper's columns, of one method and the lines of ours below it."""
+    frame = table.frame.to_dict("split")["data"]
+    start = next(i for i, line in enumerate(frame) if line[0] == method)
+    end = next((i for i, line in enumerate(frame) if i > start and line[0]), len(frame))
+    return {f"{i - start} {line[1]}": line[2:] for i, line in enumerate(frame[start:end], start)}
+
+
+def test_every_row_stands_as_printed_and_in_its_order(tables: dict[str, PaperTable]):
+    assert len(tables) == COUNT
+    for paper in papers():
+        for table in paper.tables:
+            frame = tables[f"{paper.slug}_{table.table.lower().replace(' ', '_')}"].frame
+            assert list(frame.columns[2:]) == [column.name for column in table.columns]
+            printed = [line[1:] for line in frame[frame["Value"] == "paper"].drop(columns="Value").itertuples()]
+            assert printed == [
+                (row.method, *("–" if text == "nan" else text for text in row.printed)) for row in table.rows
+            ]
+
+
+def test_ours_stands_below_with_interval_and_difference(workspace: Workspace, tables: dict[str, PaperTable]):
+    found = lines(tables["poster_v2_table_3"], "POSTER++")
+    low, high = (100 * evaluated(workspace, "poster_v2_rafdb")[f"war_{end}"] for end in ("low", "high"))
+    assert found["0 paper"] == ["92.21", "67.49", "63.77"]
+    assert found["1 ours (optimistic)"] == ["91.00", "not run", "not run"]
+    assert found["2 95 %"] == [f"{low:.2f}–{high:.2f}", "", ""]
+    assert found["3 difference"] == ["−1.21", "", ""]
+    assert found["4 poster_v2_rafdb_honest"] == ["90.00", "", ""]
+    assert found["6 difference"] == ["−2.21", "", ""]
+    assert len(found) == 7
+
+
+def evaluated(workspace: Workspace, name: str) -> dict:
+    return pd.read_json(workspace.results(name) / "metrics.json", typ="series").to_dict()
+
+
+def test_a_run_in_training_and_one_that_never_ran_say_so(tables: dict[str, PaperTable]):
+    found = lines(tables["poster_v2_table_3"], "POSTER")
+    assert found == {"0 paper": ["92.05", "67.31", "63.34"], "1 ours": ["running", "not run", "not run"]}
+
+
+def test_a_row_of_others_has_no_line_of_ours(tables: dict[str, PaperTable]):
+    assert list(lines(tables["poster_v2_table_3"], "DAN (2021)")) == ["0 paper"]
+
+
+def test_how_each_value_came_about(tables: dict[str, PaperTable]):
+    runs = tables["poster_v2_table_3"].runs.set_index("Variant")
+    assert runs.loc["poster_v2_rafdb"].to_dict() == {
+        "Status": "run",
+        "Selection": "best epoch on the test part (optimistic)",
+        "Seed": "0",
+        "Folds": "1",
+        "Tested": "700",
+        "MLflow run": "5b10",
+    }
+    assert runs.loc["poster_v2_rafdb_honest", "Selection"] == "best epoch in validation"
+    assert runs.loc["poster_rafdb", "Status"] == "running"
+    assert set(runs.loc["poster_affectnet_7"]) == {"not run", ""}
+    assert {tuple(table.runs) for table in tables.values()} == {tuple(tables["poster_v2_table_3"].runs)}
+
+
+def test_sizes_are_cut_or_rounded_as_the_paper_does(tables: dict[str, PaperTable]):
+    """43.79 M are printed as 43.7, 8.478 G as 8.4: POSTER++ cuts off."""
+    found = lines(tables["poster_v2_table_6"], "POSTER++")
+    assert found["1 ours (optimistic)"][:2] == ["43.7", "8.4"]
+    assert found["3 difference"][:2] == ["+0.0", "+0.0"]
+
+
+def test_a_class_that_a_set_does_not_have_is_no_run_to_come(tables: dict[str, PaperTable]):
+    found = lines(tables["poster_v2_table_4"], "AffectNet (7 cls), POSTER")
+    contempt = list(tables["poster_v2_table_4"].frame.columns[2:]).index("Contempt")
+    assert found["1 ours"][contempt] == "–"
+    assert found["1 ours"].count("not run") == 8
+
+
+def test_over_folds_ours_is_the_mean_where_the_papers_is(tables: dict[str, PaperTable]):
+    found = lines(tables["ifdd_table_6"], "IFDD-3DViT")  # FERV39k has no folds and was not run
+    assert found["1 ours"] == ["not run", "not run"]
+    found = lines(tables["ifdd_table_2"], "temporal correlation, interpolation")
+    assert found["1 ours"] == ["75.00", "75.00"]
+    assert found["2 95 %"] == ["± 0.00", "± 0.00"]
+    assert found["3 difference"] == ["+13.81", "+1.18"]
+    assert "means over the folds" in tables["ifdd_table_2"].note
+
+
+def test_every_fold_stands_in_the_table_of_the_folds(tables: dict[str, PaperTable]):
+    assert lines(tables["ifdd_table_13"], "DFEW, IFDD-3DViT")["1 ours"] == ["75.00"] * 10
+
+
+def test_the_files_say_what_the_tables_say(workspace: Workspace, tables: dict[str, PaperTable]):
+    folder = workspace.reports / "tables"
+    assert {path.name for path in folder.iterdir()} == {f"{slug}.{end}" for slug in tables for end in ("csv", "tex")}
+    table = pd.read_csv(folder / "poster_v2_table_3.csv", dtype={"paper": str})
+    ours = table[table["variant"] == "poster_v2_rafdb"].squeeze()
+    assert (ours["method"], ours["column"], ours["paper"]) == ("POSTER++", "RAF-DB", "92.21")
+    assert (ours["ours"], ours["difference"]) == (pytest.approx(91), pytest.approx(91 - 92.21))
+    assert (ours["status"], ours["mlflow_run"]) == ("run", "5b10")
+    never = table[(table["method"] == "DAN (2021)") & (table["column"] == "RAF-DB")].squeeze()
+    assert never["paper"] == "89.70"
+    assert math.isnan(never["ours"])
+
+
+@pytest.mark.parametrize("slug", ["poster_v2_table_6", "ifdd_table_5", "frl_dgt_ablations"])
+def test_the_latex_has_every_cell_and_nothing_that_latex_would_refuse(tables: dict[str, PaperTable], workspace, slug):
+    text = (workspace.reports / "tables" / f"{slug}.tex").read_text(encoding="utf-8")
+    body = [line for line in text.splitlines() if not line.startswith("%")]
+    assert body[0].startswith(r"\begin{tabular}{ll")
+    assert [line for line in body if line.startswith("\\") and "rule" in line] == [
+        r"\toprule",
+        r"\midrule",
+        r"\bottomrule",
+    ]
+    rows = [line.removesuffix(r" \\").split(" & ") for line in body if line.endswith(r"\\")]
+    frame = tables[slug].frame
+    assert len(rows) == len(frame) + 1
+    assert {len(row) for row in rows} == {len(frame.columns)}
+    assert not re.search(r"(?<!\\)[#%_]|[−–±]", "\n".join(body).replace("{tabular}", ""))
+    assert tables[slug].source in text
+
+
+def test_the_same_results_give_the_same_files(catalog: Catalog, workspace: Workspace, tables, tmp_path: Path):
+    write_tables(catalog, workspace, tmp_path)
+    for path in (workspace.reports / "tables").iterdir():
+        assert path.read_bytes() == (tmp_path / path.name).read_bytes()
