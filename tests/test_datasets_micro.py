@@ -164,7 +164,7 @@ def test_casme2_cells_that_are_empty_because_others_are_merged(tmp_path, column)
 def test_casme2_rules_for_a_missing_apex(tmp_path):
     casme2(tmp_path, [("04", "EP90_02", 1, "/", 9, "4", "disgust")], clips=False)
     clip = tmp_path / "CASME2_RAW_selected/sub04/EP90_02"
-    for number, grey in {1: 100, 3: 110, 4: 90, 6: 180, 8: 120, 9: 250}.items():
+    for number, grey in {1: 100, 3: 110, 4: 130, 6: 150, 8: 118, 9: 100}.items():
         picture(clip / f"img{number}.jpg", grey)
     for rule, apex in {"middle": 4, "difference": 6, "none": None}.items():  # the middle, 5, is not on the disk
         row = index("casme2", tmp_path, label_set="casme2_7", apex=rule).rows.iloc[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,12 +11,17 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from training_tools import CLASSES, variant, write_store
 
-from duchenne.catalog import Protocol
-from duchenne.datasets.index import as_schema
+from duchenne import pipeline
+from duchenne.catalog import Protocol, Synth
+from duchenne.datasets import problems
+from duchenne.datasets.index import Index, as_schema, write_index
 from duchenne.datasets.subset import pick
 from duchenne.faces.hashing import BITS, face_hash, near_pairs, pack
 from duchenne.splits import LeakError, SplitError, check_leaks, make_splits
+from duchenne.synth import generate
+from duchenne.workspace import Workspace
 
 NAMES = ["anger", "fear", "happiness"]
 
@@ -306,3 +312,54 @@ def test_a_real_photograph_and_its_copy_are_near_and_other_people_far(shared):
     copies = pack([face_hash(np.asarray(face.resize((180, 180)).point(lambda v: min(255, v * 1.1)))) for face in faces])
     pairs = [(int(a), int(b)) for i, j in near_pairs(hashes, copies, 24) for a, b in zip(i, j, strict=True)]
     assert pairs == [(i, i) for i in range(20)]
+
+
+@pytest.mark.parametrize("kind", ["kfold", "loso", "holdout"])
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_one_clip_of_a_test_subject_smuggled_into_another_part_is_found(kind, part):
+    rows = table([i % 3 for i in range(48)], [f"p{i % 8}" for i in range(48)])
+    protocol = Protocol(kind=kind, folds=4, val_share=0.2)
+    splits = make_splits(rows, protocol)
+    place = splits.index[splits["part"] == "test"][0]
+    smuggled = splits.at[place, "sample"]
+    subject = rows.set_index("sample").at[smuggled, "subject"]
+    splits.loc[place, "part"] = part
+    with pytest.raises(LeakError, match=f"subject '{subject}' is in test and {part}") as caught:
+        check_leaks(rows, splits, None, protocol)
+    assert len(caught.value.pairs) == 1
+    assert smuggled in caught.value.pairs.loc[0, ["sample", "other"]].tolist()
+
+
+def test_neighbouring_frames_of_a_clip_on_both_sides_are_found(tmp_path):
+    """As still images: by their clip, where the index names it, else because they look alike."""
+    config = Synth(kind="video", classes=["happiness"], subjects=2, folds=2, size=128, seconds=(0.4, 0.4), seed=1)
+    generate(config, tmp_path / "set", tmp_path / "work", jobs=1)
+    frames = sorted((tmp_path / "set" / "clips").glob("*/*.jpg"))
+    clips = [path.parent.name for path in frames]
+    hashes = {f"s{i:04d}": face_hash(np.asarray(Image.open(path))) for i, path in enumerate(frames)}
+    rows = table([i // 2 % 2 for i in range(len(frames))], split=[("train", "test")[i % 2] for i in range(len(frames))])
+    official = Protocol(kind="official", val_share=0)
+    splits = make_splits(rows, official)
+    with pytest.raises(LeakError, match="the same photograph in test and train"):
+        check_leaks(rows, splits, hashes, official)
+    with pytest.raises(LeakError, match=rf"2 leak\(s\)(.|\n)*source '{clips[0]}' is in test and train"):
+        check_leaks(rows.assign(source=clips), splits, None, official)
+
+    ours = Protocol(kind="kfold", folds=2, val_share=0)
+    with pytest.warns(UserWarning, match="name no subject"):
+        drawn = make_splits(rows, ours, hashes)  # without a source too both clips stay whole
+    tests = drawn[drawn["part"] == "test"].merge(rows.assign(clip=clips))
+    assert tests.groupby("fold")["clip"].nunique().tolist() == [1, 1]
+
+
+def test_the_split_stage_refuses_a_leak_and_writes_nothing(tmp_path):
+    workspace = Workspace(tmp_path)
+    samples = write_store(workspace.faces("drawn"), 6)  # subjects p0 and p1, three pictures each
+    rows = samples.assign(kind="image", path=samples["sample"], emotion=[CLASSES[i] for i in samples["label"]])
+    rows["split"] = ["train"] * 4 + ["test"] * 2
+    write_index(Index(as_schema(rows), problems.frame([]), CLASSES), workspace.index("drawn"))
+    protocol = Protocol(kind="official", val_share=0, near_duplicates="ignore")
+    catalog = SimpleNamespace(variants={"leaky": variant().model_copy(update={"protocol": protocol})})
+    with pytest.raises(LeakError, match="subject 'p1' is in test and train"):
+        pipeline.split(catalog, workspace, "leaky")
+    assert not workspace.split("leaky").exists()

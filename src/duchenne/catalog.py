@@ -196,7 +196,7 @@ class Dataset(Strict):
     apex: Literal["middle", "difference", "none"] = Field(
         "middle",
         description="where a micro-expression's apex is missing or outside the clip: the middle frame; the frame that "
-        "differs most from the onset; or leave it missing",
+        "differs most from onset and offset; or leave it missing",
     )
     limit: int | None = Field(None, ge=1, description="use about this many samples: whole subjects, stratified")
     bad_rows: Literal["stop", "skip"] = "stop"

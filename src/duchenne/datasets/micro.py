@@ -7,15 +7,12 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from PIL import Image
 
 from duchenne.catalog import LABEL_SETS, Dataset, LabelSet
-from duchenne.datasets.files import is_image
+from duchenne.datasets.apex import find_apex
 from duchenne.datasets.find import choose, frame_numbers, steps, walk
 from duchenne.datasets.listing import Listing, digest
-from duchenne.datasets.problems import UnreadableError
 from duchenne.datasets.tables import read_table
 
 COLUMNS = {
@@ -138,7 +135,7 @@ def settle(listing: Listing, config: Dataset, apex_given: bool = True) -> Listin
         place = config.root / path
         numbers = frame_numbers(place) if place.is_dir() else []
         if frames[0] is not None and frames[2] is not None:
-            _mend(record, frames, numbers, place, config.apex, apex_given, note)
+            _mend(record, frames, place, config.apex, apex_given, note)
             _compare(record, numbers, listing, note)
         kept.append(record)
     listing.rows = pd.DataFrame(kept, columns=[*listing.rows.columns, "factors"]).astype({"factors": "str"})
@@ -164,7 +161,6 @@ def _number(text: object) -> int | None:
 def _mend(
     record: dict,
     frames: list[int | None],
-    numbers: list[int],
     place: Path,
     rule: str,
     apex_given: bool,
@@ -183,38 +179,11 @@ def _mend(
     oddity = "is missing" if apex is None else f"{apex} lies outside onset..offset {onset}..{offset}"
     if onset > offset:
         return  # likewise
-    new = None if rule == "none" else _replacement(rule, onset, offset, numbers, place)
+    new = None if rule == "none" else find_apex(rule, onset, offset, place)
     record["apex"] = None if new is None else str(new)
     record["factors"] = json.dumps({"apex_rule": rule, "apex_annotated": apex})
     if apex_given or apex is not None:
         note("apex", oddity, "left missing" if new is None else f"{new}, by rule {rule}")
-
-
-def _replacement(rule: str, onset: int, offset: int, numbers: list[int], place: Path) -> int:
-    inside = [number for number in numbers if onset < number < offset]
-    middle = (onset + offset) // 2
-    if not inside:
-        return middle
-    if rule == "middle":
-        return min(inside, key=lambda number: (abs(number - middle), number))
-    files = {}
-    for file in sorted(place.iterdir()):
-        if is_image(file.name) and (digits := re.findall(r"\d+", file.stem)):
-            files[int(digits[-1])] = file
-    if onset not in files:
-        return middle
-    first = _grey(files[onset])
-    return max(inside, key=lambda number: np.abs(_grey(files[number]) - first).mean())
-
-
-def _grey(file: Path) -> np.ndarray:
-    try:
-        with Image.open(file) as image:
-            return np.asarray(image.convert("L"), dtype=np.float32)
-    except OSError as error:
-        raise UnreadableError(
-            file, f"is needed to find the apex (rule difference), and cannot be read: {error}"
-        ) from None
 
 
 def _compare(record: dict, numbers: list[int], listing: Listing, note: Callable[[str, str, str], None]) -> None:
