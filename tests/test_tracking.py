@@ -16,6 +16,8 @@ from duchenne.workspace import Workspace
 VARIANT = catalog.load(Path(__file__).parents[1] / "params.yaml").variants["poster_v2_rafdb"]
 VARIANT = VARIANT.model_copy(update={"reproduces": "poster_v2_rafdb"})  # whatever a test calls it
 
+RAW = Path("data/raw/raf_db")
+
 
 def row(epoch: int) -> dict[str, float]:
     return {"epoch": epoch, "lr": 0.1, "train_loss": 1 / epoch, "val_loss": float("nan")}
@@ -35,6 +37,11 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
         (folder / "weights.safetensors").write_bytes(b"weights")
     workspace.results("v").mkdir(parents=True)
     (workspace.results("v") / "metrics.json").write_text(json.dumps({"war": 0.9, "uar": 0.8, "selection": "test"}))
+    index = workspace.index(VARIANT.dataset)
+    index.parent.mkdir(parents=True)
+    pd.DataFrame({"sample": ["a", "b"], "emotion": ["anger", "fear"], "subject": ["1", "2"]}).to_parquet(index)
+    lock = {"path": "data/raw/raf_db", "md5": "0123.dir"}
+    (workspace.root / "dvc.lock").write_text(json.dumps({"stages": {f"index@{VARIANT.dataset}": {"deps": [lock]}}}))
     workspace.reports.mkdir()
     (workspace.reports / "index.html").write_text("<p>report</p>")
     return workspace
@@ -47,16 +54,19 @@ def runs(workspace: Workspace) -> pd.DataFrame:
 
 @pytest.mark.slow
 def test_epochs_then_everything_else(workspace: Workspace):
-    tracker = Tracker(workspace, "v", VARIANT)
+    tracker = Tracker(workspace, "v", VARIANT, RAW)
     tracker.epoch(1, row(1))
     tracker.publish()
-    Tracker(workspace, "v", VARIANT).publish()  # a second time adds nothing
+    Tracker(workspace, "v", VARIANT, RAW).publish()  # a second time adds nothing
 
     table = runs(workspace)
     parent = table[table["tags.mlflow.parentRunId"].isna()]
     children = table[table["tags.mlflow.parentRunId"] == parent.run_id.item()]
     assert len(table) == 3
     assert parent["metrics.war"].item() == 0.9
+    assert parent["tags.data"].item() == "0123.dir"
+    (inputs,) = mlflow.get_run(parent.run_id.item()).inputs.dataset_inputs
+    assert inputs.dataset.name == VARIANT.dataset
     assert parent["metrics.paper_war"].item() == pytest.approx(0.9221)
     assert parent["metrics.difference_war"].item() == pytest.approx(0.9 - 0.9221)
     assert parent["params.recipe.lr"].item() == "3.5e-05"
@@ -73,7 +83,7 @@ def test_epochs_then_everything_else(workspace: Workspace):
 
 
 def test_another_configuration_is_another_run(workspace: Workspace):
-    Tracker(workspace, "v", VARIANT).epoch(1, row(1))
+    Tracker(workspace, "v", VARIANT, RAW).epoch(1, row(1))
     Tracker(workspace, "v", VARIANT.model_copy(update={"seed": 7})).epoch(1, row(1))
     parents = runs(workspace).query("`tags.mlflow.parentRunId`.isna()")
     assert set(parents["params.seed"]) == {"0", "7"}
@@ -83,8 +93,8 @@ def test_a_server_that_is_down_loses_nothing(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # the discard port: nobody listens
-    Tracker(workspace, "v", VARIANT).epoch(1, row(1))
+    Tracker(workspace, "v", VARIANT, RAW).epoch(1, row(1))
     assert "sent next time" in caplog.text
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    Tracker(workspace, "v", VARIANT).epoch(1, row(2))
+    Tracker(workspace, "v", VARIANT, RAW).epoch(1, row(2))
     assert set(runs(workspace)["params.seed"].dropna()) == {"0"}

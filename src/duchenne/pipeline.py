@@ -108,7 +108,7 @@ def train(catalog: Catalog, workspace: Workspace, variant: str) -> None:
     store = FaceStore(workspace.faces(config.dataset))
     table = read_index(workspace.index(config.dataset))
     parts = _parts(pd.read_parquet(workspace.split(variant)), table.rows, store)
-    tracker = tracking.Tracker(workspace, variant, config)
+    tracker = tracking.Tracker(workspace, variant, config, catalog.datasets[config.dataset].root)
     if config.init_from == "scratch" and not config.model.pretrained:
         log.warning("%s starts from random weights: model.pretrained names no published ones", variant)
     for fold, samples in parts.groupby("fold"):
@@ -242,7 +242,8 @@ def report(catalog: Catalog, workspace: Workspace) -> Path:
         failure_sheet(store, rows, catalog.datasets[dataset].root, folder / "failures.jpg")
     page = write_report(workspace, catalog, workspace.reports)
     for variant in catalog.run.variants:
-        tracking.Tracker(workspace, variant, catalog.variants[variant]).publish()
+        config = catalog.variants[variant]
+        tracking.Tracker(workspace, variant, config, catalog.datasets[config.dataset].root).publish()
     return page
 
 

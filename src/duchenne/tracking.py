@@ -11,7 +11,6 @@ import importlib.metadata
 import json
 import logging
 import os
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,10 +36,13 @@ class Tracker:
     """Sends one variant's runs; the run ids and what was sent are kept in ``work/track/<variant>.json``.
 
     A variant whose configuration changed gets a new parent run: MLflow's parameters cannot be overwritten.
+
+    Args:
+        raw: folder of the dataset's raw files, whose hash by DVC becomes a tag.
     """
 
-    def __init__(self, workspace: Workspace, name: str, config: Variant):
-        self.workspace, self.name, self.config = workspace, name, config
+    def __init__(self, workspace: Workspace, name: str, config: Variant, raw: Path | None = None):
+        self.workspace, self.name, self.config, self.raw = workspace, name, config, raw
         self._file = workspace.work("track", f"{name}.json")
         key = hashlib.sha256((uri(workspace) + config.model_dump_json()).encode()).hexdigest()[:16]
         known = json.loads(self._file.read_text()) if self._file.exists() else {}
@@ -73,6 +75,7 @@ class Tracker:
                 if folder.exists():
                     client.log_artifacts(parent, str(folder), place)
             client.log_artifact(parent, str(self.workspace.reports / "index.html"), "report")
+            self._log_dataset(parent)
             self._log_model(parent, folders[0])
             client.set_terminated(parent)
 
@@ -133,16 +136,20 @@ class Tracker:
 
     def _tags(self) -> dict[str, str]:
         from duchenne.reporting.papers import printed_for, sources
+        from duchenne.reporting.provenance import code_revision, data_revisions
 
         found = printed_for(self.name, self.config)
+        commit, changed = code_revision(self.workspace.root)
+        data = data_revisions(self.workspace.root, {self.config.dataset: self.raw}) if self.raw else {}
         return {
             "variant": self.name,
             "dataset": self.config.dataset,
             "protocol": self.config.protocol.kind,
             "network": self.config.model.architecture,
             "selection": self.config.selection,
-            "code": _revision(self.workspace.root),
-            "data": hashlib.sha256(self.workspace.split(self.name).read_bytes()).hexdigest()[:16],
+            "code": f"{commit}, changed" if changed else commit,
+            "data": data.get(self.config.dataset, ""),
+            "split": hashlib.sha256(self.workspace.split(self.name).read_bytes()).hexdigest()[:16],
             "mlflow.note.content": self.config.note,
             **({"paper": sources(found)} if found else {}),
         }
@@ -156,6 +163,19 @@ class Tracker:
         return {f"paper_{name}": paper for name, (paper, _) in rows.items()} | {
             f"difference_{name}": ours - paper for name, (paper, ours) in rows.items()
         }
+
+    def _log_dataset(self, parent: str) -> None:
+        """Log the index of the dataset as the run's input, once."""
+        import mlflow
+
+        path = self.workspace.index(self.config.dataset)
+        if self._state.get("dataset") or not path.exists():
+            return
+        rows = pd.read_parquet(path, columns=["sample", "emotion", "subject"])
+        data = mlflow.data.from_pandas(rows, source=path.as_posix(), targets="emotion", name=self.config.dataset)
+        with mlflow.start_run(run_id=parent):
+            mlflow.log_input(data, context="training and test")
+        self._state["dataset"] = True
 
     def _log_model(self, parent: str, folder: Path) -> None:
         """Log the first fold's network (the folds of a cross-validation are alike) once per set of weights."""
@@ -188,9 +208,3 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def _revision(root: Path) -> str:
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "not under git"
