@@ -412,6 +412,10 @@ class Variant(Strict):
             raise ValueError("selection val needs protocol.val_share above 0")
         return self
 
+    def decides(self) -> dict[str, Any]:
+        """Fields that its results depend on, as JSON has them."""
+        return self.model_dump(mode="json", exclude={"note", "reproduces"})
+
 
 class LandmarkNet(Strict):
     """How the landmark network is trained."""

@@ -104,7 +104,7 @@ def start_at_the_mean(network: MobileFaceNet, faces: Renders) -> MobileFaceNet:
     last = network.output_layer.bn
     with torch.no_grad():
         last.bias.copy_(torch.from_numpy(aligned.mean(axis=0).ravel() / SIZE))
-        last.weight.fill_(0.1)
+        last.weight.fill_(0.05)
     return network
 
 

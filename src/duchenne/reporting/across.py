@@ -23,9 +23,6 @@ DEPTHS = {
 }
 """Network -> family, the option that sets its number of blocks, the number without it."""
 
-BESIDE = {"note", "reproduces"}
-"""Fields of a variant that change nothing in its results."""
-
 
 class Drawn(NamedTuple):
     """A figure as SVG text, and its numbers in words."""
@@ -76,7 +73,7 @@ def depths(runs: list[Run]) -> Drawn | None:
     for run in runs:
         if run.config.model.architecture in DEPTHS:
             family, option, _ = DEPTHS[run.config.model.architecture]
-            plain = run.config.model_dump(mode="json", exclude=BESIDE)
+            plain = run.config.decides()
             plain["model"] |= {"architecture": family, "options": {**run.config.model.options, option: None}}
             groups[family, json.dumps(plain, sort_keys=True)].append(run)
     series = {}

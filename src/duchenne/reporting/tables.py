@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -79,13 +80,20 @@ def write_tables(catalog: Catalog, workspace: Workspace, out: Path) -> list[Pape
 
     A ``.tex`` file is a ``tabular`` with the rules of the package booktabs, for ``\input`` into a ``table``.
     A variant that ``reproduces`` the values of another one (by other selection, seed or recipe) has lines of its own
-    once its training has begun.
+    once its training has begun; finished runs that differ in nothing but the seed also have their mean.
     """
     run = cache(partial(_Run, catalog, workspace))
-    twins: dict[str, list[_Run]] = {}
+    twins: dict[str, list[_Run | _Mean]] = defaultdict(list)
+    seeds: dict[tuple[str, str], list[_Run]] = defaultdict(list)
     for name, config in catalog.variants.items():
         if config.reproduces and run(name).status != "not run":
-            twins.setdefault(config.reproduces, []).append(run(name))
+            twins[config.reproduces].append(run(name))
+        if run(name).metrics:
+            alike = json.dumps(config.decides() | {"seed": None}, sort_keys=True)
+            seeds[config.reproduces or name, alike].append(run(name))
+    for (reproduced, _), runs in seeds.items():
+        if len(runs) > 1:
+            twins[reproduced].append(_Mean(runs))
     tables = [_paper_table(paper, table, run, twins) for paper in papers() for table in paper.tables]
     for table in tables:
         with replacing(out / f"{table.slug}.csv") as part:
@@ -173,17 +181,39 @@ class _Run:
         return _Value(own(""), own("_low"), own("_high"))
 
 
-def _paper_table(paper: Paper, table: Table, run: Callable[[str], _Run], twins: dict[str, list[_Run]]) -> PaperTable:
+class _Mean:
+    """Finished runs that differ in nothing but their seed, as one."""
+
+    status = "run"
+
+    def __init__(self, runs: list[_Run]):
+        self.name, self._runs = f"{runs[0].name}, mean of {len(runs)} seeds", runs
+        self.optimistic = runs[0].optimistic
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What the runs share once, what sets them apart in a row."""
+        each = [run.facts for run in self._runs]
+        return {key: ", ".join(dict.fromkeys(facts[key] for facts in each)) for key in FACTS}
+
+    def value(self, table: Table, column: Column) -> _Value:
+        ours = [run.value(table, column).ours for run in self._runs]
+        return _Value(statistics.fmean(ours), std=statistics.stdev(ours))
+
+
+def _paper_table(
+    paper: Paper, table: Table, run: Callable[[str], _Run], twins: dict[str, list[_Run | _Mean]]
+) -> PaperTable:
     lines: list[list[str]] = []
     cells: list[dict[str, Any]] = []
     behind: dict[str, dict[str, str]] = {}
     for row in table.rows:
         lines.append([row.method, "paper", *(EMPTY if text == "nan" else text for text in row.printed)])
-        runs: dict[str, dict[int, _Run]] = defaultdict(dict)  # label -> position of a column -> whose value
+        runs: dict[str, dict[int, _Run | _Mean]] = defaultdict(dict)  # label -> position of a column -> whose value
         for i, (column, text, value) in enumerate(zip(table.columns, row.printed, row.values, strict=True)):
             theirs = {"method": row.method, "column": column.name, "metric": column.metric, "paper": text}
             name = row.run.format(data=column.data) if column.metric else ""
-            found = {"ours": run(name)} | {twin.name: twin for twin in twins.get(name, [])} if name else {}
+            found = {"ours": run(name)} | {twin.name: twin for twin in twins[name]} if name else {}
             for label, own in found.items():
                 runs[label][i] = own
                 behind[own.name] = own.facts
@@ -209,7 +239,7 @@ def _paper_table(paper: Paper, table: Table, run: Callable[[str], _Run], twins: 
     )
 
 
-def _lines(label: str, table: Table, row: Row, runs: dict[int, _Run]) -> list[list[str]]:
+def _lines(label: str, table: Table, row: Row, runs: dict[int, _Run | _Mean]) -> list[list[str]]:
     """Our values below a row of the paper, their intervals and differences; a line without anything is left out."""
     values, intervals, differences = ([""] * len(table.columns) for _ in range(3))
     for i, run in runs.items():
