@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import timm
 import torch
 import torch.nn.functional as F
@@ -115,14 +113,3 @@ def check_export(model: nn.Module) -> None:
     program = torch.export.export(model, (images(2),), dynamic_shapes=({0: torch.export.Dim("batch")},))
     with torch.no_grad():
         torch.testing.assert_close(program.module()(images(3)), model(images(3)), rtol=0, atol=1e-5)
-
-
-def check_onnx(model: nn.Module, path: Path) -> None:
-    import onnxruntime
-
-    shapes = ({0: torch.export.Dim("batch")},)
-    torch.onnx.export(model, (images(2),), path, dynamo=True, dynamic_shapes=shapes, input_names=["images"])
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    (logits,) = session.run(None, {"images": images(3).numpy()})
-    with torch.no_grad():
-        torch.testing.assert_close(torch.from_numpy(logits), model(images(3)), rtol=0, atol=1e-4)

@@ -48,7 +48,7 @@ MISTAKES = {
     "nested misspelt key": (("datasets", "synth_demo", "synth", "subject", 3), "(did you mean 'subjects'?)"),
     "misspelt choice": (("variants", "poster_v2_demo", "selection", "vall"), "(did you mean 'val'?)"),
     "misspelt dataset": (("variants", "poster_v2_demo", "dataset", "synth_dem"), "(did you mean 'synth_demo'?)"),
-    "misspelt run": (("run", "variants", "poster_demo", {"dataset": "synth_demo"}), "(did you mean 'poster_v2_demo'?)"),
+    "misspelt run": (("run", "variants", "frl_dgt_dem", {"dataset": "synth_demo"}), "(did you mean 'frl_dgt_demo'?)"),
     "contradiction": (("run", "datasets", "synth_demo", {"root": "elsewhere"}), "make them equal"),
     "dataset not run": (("run", "datasets", {}), "run.datasets: add 'synth_demo'"),
     "not rendered": (("run", "synthesize", []), "run.synthesize: add 'synth_demo'"),

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx_tools import check_onnx
 from torch import Tensor, nn
 
 import duchenne.models.frl_dgt as module
@@ -354,14 +355,5 @@ def test_exported_graph_gives_the_same_logits_for_another_batch_size(model: nn.M
 @pytest.mark.slow
 @pytest.mark.parametrize("displacement", [pytest.param(name, marks=pytest.mark.exhaustive) for name in ("dgm", "dis")])
 def test_onnx_runtime_gives_the_same_logits(displacement: str, tmp_path: Path) -> None:
-    runtime = pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript")
     model = build(displacement=displacement).eval()
-    path = tmp_path / "frl_dgt.onnx"
-    shapes = ({0: torch.export.Dim("batch")},)
-    torch.onnx.export(model, (pairs(model),), path, dynamo=True, dynamic_shapes=shapes, input_names=["pairs"])
-    session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    x = pairs(model, 3)
-    (logits,) = session.run(None, {"pairs": x.numpy()})
-    with torch.no_grad():
-        torch.testing.assert_close(torch.from_numpy(logits), model(x), rtol=0, atol=1e-4)
+    check_onnx(model, pairs(model), pairs(model, 3), tmp_path / "frl_dgt.onnx")

@@ -14,6 +14,7 @@ import timm
 import torch
 import torch.nn.functional as F
 import torchvision
+from onnx_tools import check_onnx
 from torch import Tensor, nn
 
 import duchenne.models
@@ -22,19 +23,13 @@ from duchenne.errors import UserError
 from duchenne.models.backbones import mobilenet_clip, mvit
 from duchenne.models.backbones.clip_stem import ClipStem
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 NETWORKS = ("ifdd_3dvit", "ifdd_2dcnn", "mvit_clip", "mobilenetv2_clip")
 
 
 def exhaustive(name: str):
     return pytest.param(name, marks=pytest.mark.exhaustive)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def build(name: str, **options) -> nn.Module:
@@ -337,15 +332,7 @@ def test_exported_graph_gives_the_same_logits_for_another_batch_size(name: str) 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [exhaustive(name) for name in NETWORKS])
 def test_onnx_runtime_gives_the_same_logits(name: str, tmp_path: Path) -> None:
-    runtime = pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript")
-    model, path = build(name).eval(), tmp_path / "network.onnx"
-    shapes = ({0: torch.export.Dim("batch")},)
-    torch.onnx.export(model, (clips(2),), path, dynamo=True, dynamic_shapes=shapes, input_names=["clips"])
-    session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    (logits,) = session.run(None, {"clips": clips(1).numpy()})
-    with torch.no_grad():
-        torch.testing.assert_close(torch.from_numpy(logits), model(clips(1)), rtol=0, atol=1e-4)
+    check_onnx(build(name).eval(), clips(2), clips(1), tmp_path / "network.onnx")
 
 
 @pytest.mark.slow

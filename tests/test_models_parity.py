@@ -18,6 +18,8 @@ import duchenne.models
 from duchenne.models.backbones.ir50 import IR50, split_body
 from duchenne.models.backbones.mobilefacenet import MobileFaceNet
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.fixture(scope="module")
 def parity(shared: Path) -> Path:
@@ -30,14 +32,6 @@ def rule(parity: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def keys(parity: Path, name: str) -> dict[str, list]:

@@ -8,6 +8,7 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from onnx_tools import check_onnx
 from poster_tools import (
     LABELS,
     build,
@@ -16,7 +17,6 @@ from poster_tools import (
     check_export,
     check_fusion_trains,
     check_gradients,
-    check_onnx,
     counts,
     images,
     lively,
@@ -287,4 +287,4 @@ def test_exported_graph_gives_the_same_logits_for_another_batch_size(name: str) 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ["poster_t", "poster_image_only"])
 def test_onnx_runtime_gives_the_same_logits(name: str, tmp_path: Path) -> None:
-    check_onnx(lively(name, depth=1).eval(), tmp_path / "poster.onnx")
+    check_onnx(lively(name, depth=1).eval(), images(2), images(3), tmp_path / "poster.onnx")

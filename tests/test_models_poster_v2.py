@@ -8,6 +8,7 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from onnx_tools import check_onnx
 from poster_tools import (
     LABELS,
     build,
@@ -16,7 +17,6 @@ from poster_tools import (
     check_export,
     check_fusion_trains,
     check_gradients,
-    check_onnx,
     counts,
     images,
     lively,
@@ -249,6 +249,6 @@ def test_exported_graph_gives_the_same_logits_for_another_batch_size(model: nn.M
     check_export(model)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_onnx_runtime_gives_the_same_logits(model: nn.Module, tmp_path: Path) -> None:
-    check_onnx(model, tmp_path / "poster_v2.onnx")
+    check_onnx(model, images(2), images(3), tmp_path / "poster_v2.onnx")

@@ -36,7 +36,7 @@ PARAMS = {
         "variants": {name: {"dataset": "tiny", "init_from": "scratch"} for name in ("official", "folds")},
         "landmark_nets": {},
     },
-    "compute": {"jobs": 2},
+    "compute": {"jobs": 2, "folds_at_once": 1},
     "report": {"show_faces": True, "bootstrap": 100, "gallery": 4, "tsne_iterations": 250},
     "datasets": {
         "tiny": {

@@ -33,7 +33,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
         folder = workspace.model("v") / f"fold_{fold}"
         folder.mkdir(parents=True)
         pd.DataFrame([row(1), row(2)]).to_csv(folder / "history.csv", index=False)
-        (folder / "card.json").write_text(json.dumps({"classes": ["anger", "neutral"]}))
+        (folder / "card.json").write_text(json.dumps({"classes": ["anger", "neutral"], "takes": "pair"}))
         (folder / "weights.safetensors").write_bytes(b"weights")
     workspace.results("v").mkdir(parents=True)
     (workspace.results("v") / "metrics.json").write_text(json.dumps({"war": 0.9, "uar": 0.8, "selection": "test"}))
@@ -79,6 +79,7 @@ def test_epochs_then_everything_else(workspace: Workspace):
     assert {item.path for item in client.list_artifacts(parent.run_id.item())} >= {"results", "report"}
     model = client.search_logged_models(parent.experiment_id.tolist())[0]
     signature = mlflow.models.get_model_info(model.model_uri).signature
+    assert [column.name for column in signature.inputs] == ["video", "onset", "apex"]
     assert [column.name for column in signature.outputs] == ["emotion", "anger", "neutral"]
 
 

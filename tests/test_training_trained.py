@@ -2,6 +2,7 @@
 
 import json
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,7 +14,7 @@ from training_tools import CLASSES, COMPUTE, SMALL, parts, variant, write_store
 from duchenne.catalog import Compute
 from duchenne.faces import FaceStore
 from duchenne.training import TrainingError, load_trained, predict, train_fold
-from duchenne.training.device import device_of, precision_of
+from duchenne.training.device import device_of, folds_at_once, precision_of
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +103,14 @@ def test_precision_is_what_the_hardware_does_natively():
     assert precision_of(Compute(precision="auto"), cpu) == ("bf16" if native else "fp32")
     assert precision_of(Compute(precision="fp32"), cpu) == "fp32"
     assert precision_of(Compute(precision="bf16"), cpu) == "bf16"
+
+
+def test_folds_at_once_leave_the_machine_to_those_who_share_it_already(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert 1 <= folds_at_once(Compute(device="cpu")) <= joblib.cpu_count()
+    assert folds_at_once(Compute(device="cpu", folds_at_once=7)) == 7
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert folds_at_once(Compute(device="cpu")) == 1
 
 
 def test_a_device_that_is_not_there_is_named():

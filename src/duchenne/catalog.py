@@ -459,6 +459,9 @@ class Compute(Strict):
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     loader_workers: int = Field(0, ge=0)
+    folds_at_once: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        "auto", description="trained in as many processes; auto: one on a GPU, else what cores and memory allow"
+    )
     channels_last: bool = True
     compile: bool = False
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from duchenne import splits as protocols
 from duchenne.catalog import Catalog
 from duchenne.errors import UserError
 from duchenne.files import replacing, write_json
@@ -85,6 +85,7 @@ def split(catalog: Catalog, workspace: Workspace, variant: str) -> None:
     Raises:
         LeakError: a subject, a source or a near-duplicate image is on both sides.
     """
+    from duchenne import splits as protocols
     from duchenne.datasets import read_index
     from duchenne.faces import FaceStore
 
@@ -98,11 +99,16 @@ def split(catalog: Catalog, workspace: Workspace, variant: str) -> None:
 
 
 def train(catalog: Catalog, workspace: Workspace, variant: str) -> None:
-    """Train every fold of a variant; a finished fold is kept, a killed one resumes."""
+    """Train every fold of a variant, some at once; a finished fold is kept, a killed one resumes.
+
+    Of folds that train at once MLflow gets the epochs with the report: processes cannot share what was sent.
+    """
+    from joblib import Parallel, delayed
+
     from duchenne import tracking
     from duchenne.datasets import read_index
     from duchenne.faces import FaceStore
-    from duchenne.training import train_fold
+    from duchenne.training import folds_at_once, train_fold
 
     config = catalog.variants[variant]
     store = FaceStore(workspace.faces(config.dataset))
@@ -111,8 +117,9 @@ def train(catalog: Catalog, workspace: Workspace, variant: str) -> None:
     tracker = tracking.Tracker(workspace, variant, config, catalog.datasets[config.dataset].root)
     if config.init_from == "scratch" and not config.model.pretrained:
         log.warning("%s starts from random weights: model.pretrained names no published ones", variant)
-    for fold, samples in parts.groupby("fold"):
-        train_fold(
+    at_once = min(folds_at_once(catalog.compute), parts["fold"].nunique())
+    Parallel(n_jobs=at_once, backend="loky")(
+        delayed(train_fold)(
             config,
             table.classes,
             int(fold),
@@ -123,8 +130,10 @@ def train(catalog: Catalog, workspace: Workspace, variant: str) -> None:
             compute=catalog.compute,
             init=_initial(workspace, config.init_from, int(fold)),
             landmarks=workspace.landmarks(config.dataset),
-            on_epoch=lambda row, fold=int(fold): tracker.epoch(fold, row),
+            on_epoch=partial(tracker.epoch, int(fold)) if at_once == 1 else None,
         )
+        for fold, samples in parts.groupby("fold")
+    )
 
 
 def evaluate(catalog: Catalog, workspace: Workspace, variant: str) -> None:

@@ -1,26 +1,36 @@
-"""A trained network as MLflow serves it ("models from code"): pictures in, expressions out.
+"""A trained network as MLflow serves it ("models from code"): pictures or clips in, expressions out.
 
-Input: a column ``image`` of base64-encoded image files. Output: one row an image with ``emotion`` (empty when no face
-was found) and one probability a class.
+Input: a column ``image`` of base64-encoded image files; for networks of clips ``video``, base64-encoded video files,
+and for those of pairs with it ``onset`` and ``apex``, frames counted from 0. Output: one row an input with ``emotion``
+(empty when no face was found) and one probability a class.
 """
 
 import base64
 import io
+import tempfile
 from pathlib import Path
 
 import mlflow
 import pandas as pd
 
-from duchenne.predict import Predictor
+from duchenne.predict import Answer, Predictor
 
 
 class Expressions(mlflow.pyfunc.PythonModel):
     def load_context(self, context: mlflow.pyfunc.PythonModelContext) -> None:
         self.predictor = Predictor(Path(context.artifacts["fold"]))
 
-    def predict(self, context, model_input, params=None) -> pd.DataFrame:
-        rows = [self.predictor(io.BytesIO(base64.b64decode(text))) for text in model_input["image"]]
+    def predict(self, context, model_input: pd.DataFrame, params: dict | None = None) -> pd.DataFrame:
+        rows = [self._answer(row) for row in model_input.to_dict("records")]
         return pd.DataFrame([{"emotion": row["emotion"] or "", **row["probabilities"]} for row in rows])
+
+    def _answer(self, row: dict) -> Answer:
+        if self.predictor.takes == "image":
+            return self.predictor(io.BytesIO(base64.b64decode(row["image"])))
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "clip"
+            path.write_bytes(base64.b64decode(row["video"]))
+            return self.predictor(path, row.get("onset"), row.get("apex"))
 
 
 mlflow.models.set_model(Expressions())

@@ -57,4 +57,6 @@ def run(catalog: Catalog, variant: str, samples: int, scratch: Path | None) -> P
         parts[parts.fold <= FOLDS].to_parquet(path, index=False)
     pipeline.train(small, workspace, variant)
     pipeline.evaluate(small, workspace, variant)
+    pipeline.explain(small, workspace, variant)
+    pipeline.complexity(small, workspace, variant)
     return pipeline.report(small, workspace)

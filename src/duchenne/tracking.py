@@ -26,6 +26,13 @@ logger = logging.getLogger(__name__)
 
 EXPERIMENT = "duchenne"
 
+SERVED = {
+    "image": {"image": "string"},
+    "clip": {"video": "string"},
+    "pair": {"video": "string", "onset": "long", "apex": "long"},
+}
+"""What a network takes -> columns and types of the served model's input; see ``serving.py``."""
+
 
 def uri(workspace: Workspace) -> str:
     """``MLFLOW_TRACKING_URI``, or a SQLite file in the workspace: MLflow's default moves with the current folder."""
@@ -186,17 +193,16 @@ class Tracker:
         digest = hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
         if self._state.get("model") == digest:
             return
-        classes = json.loads((folder / "card.json").read_text())["classes"]
-        probabilities = [ColSpec("double", name) for name in classes]
+        card = json.loads((folder / "card.json").read_text())
+        wanted = [ColSpec(kind, name) for name, kind in SERVED[card["takes"]].items()]
+        probabilities = [ColSpec("double", name) for name in card["classes"]]
         with mlflow.start_run(run_id=parent):
             mlflow.pyfunc.log_model(
                 name="model",
                 python_model=str(Path(__file__).with_name("serving.py")),
                 artifacts={"fold": str(folder)},
                 code_paths=[str(Path(__file__).parent)],
-                signature=ModelSignature(
-                    Schema([ColSpec("string", "image")]), Schema([ColSpec("string", "emotion"), *probabilities])
-                ),
+                signature=ModelSignature(Schema(wanted), Schema([ColSpec("string", "emotion"), *probabilities])),
                 pip_requirements=importlib.metadata.requires("duchenne"),
             )
         self._state["model"] = digest

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import Literal
 
+import joblib
+import psutil
 import torch
 from torch import nn
 
@@ -11,6 +14,9 @@ from duchenne.catalog import Compute
 from duchenne.training.errors import TrainingError
 
 Precision = Literal["fp32", "bf16"]
+
+FOLD_BYTES = 5 * 2**30
+"""Memory that the training of a fold may need; POSTER++ took 3.2 GB with batches of 16."""
 
 
 def device_of(compute: Compute) -> torch.device:
@@ -47,6 +53,20 @@ def precision_of(compute: Compute, device: torch.device) -> Precision:
         features = torch.cpu.get_capabilities() if device.type == "cpu" else {}
         native = any(features.get(name) for name in ("amx_bf16", "avx512_bf16"))
     return "bf16" if native else "fp32"
+
+
+def folds_at_once(compute: Compute) -> int:
+    """How many folds of a variant train at once, each in a process with its share of the cores.
+
+    ``auto`` is one on a GPU and below ``accelerate launch``, which has processes of its own; elsewhere one a core, as
+    far as memory allows. On two cores, two folds at once needed a third less CPU time a sample than one after the
+    other with two threads.
+    """
+    if compute.folds_at_once != "auto":
+        return compute.folds_at_once
+    if device_of(compute).type != "cpu" or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return 1
+    return max(1, min(joblib.cpu_count(), psutil.virtual_memory().available // FOLD_BYTES))
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:

@@ -80,6 +80,7 @@ def make_card(
         "classes": classes,
         "architecture": variant.model.architecture,
         "options": variant.model.options,
+        "takes": getattr(network, "takes", "image"),
         "input_size": data["input_size"],
         "mean": data["mean"],
         "std": data["std"],

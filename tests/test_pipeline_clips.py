@@ -1,0 +1,170 @@
+"""Videos and micro-expressions through every stage: rendered clips, the real networks at an epoch, the report."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+
+import cv2
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+
+from duchenne import pipeline
+from duchenne.catalog import Catalog
+from duchenne.datasets import read_index
+from duchenne.predict import Predictor
+from duchenne.tracking import uri
+from duchenne.workspace import Workspace
+
+pytestmark = pytest.mark.slow
+
+EMOTIONS = ["happiness", "surprise"]
+EXPRESSIONS = ["negative", "positive", "surprise"]
+QUICK = {"optimizer": "adamw", "lr": 1e-4, "batch_size": 2, "eval_batch_size": 4}
+VARIANTS = {
+    "video": {
+        "dataset": "videos",
+        "protocol": {"kind": "kfold", "folds": 2, "val_share": 0},
+        "model": {"architecture": "ifdd_2dcnn"},
+        "recipe": {**QUICK, "epochs": 1, "clip": {"frames": 16}, "mix": {"mixup": 0.8}},
+        "selection": "last",
+    },
+    "micro": {
+        "dataset": "micros",
+        "protocol": {"kind": "loso", "val_share": 0},
+        "model": {"architecture": "frl_dgt"},
+        "recipe": {**QUICK, "epochs": 1, "pretrain_epochs": 1, "augment": {"apex_random": 0.4}},
+        "selection": "last",
+    },
+}
+SETS = {
+    # 18 frames a clip: one window of 16, and the rest is dropped
+    "videos": {"kind": "video", "classes": EMOTIONS, "subjects": 2, "seconds": (0.72, 0.72), "size": 160},
+    "micros": {"kind": "micro", "classes": EXPRESSIONS, "subjects": 3, "frames": (8, 9), "size": 160},
+}
+
+FACES = {"videos": {"encoding": "jpeg"}, "micros": {"encoding": "png"}}
+RUNS = [("video", 4, 2, EMOTIONS), ("micro", 9, 3, EXPRESSIONS)]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> tuple[Catalog, Workspace]:
+    root = tmp_path_factory.mktemp("clips")
+    roots = {name: str(root / "data" / "raw" / name) for name in SETS}
+    datasets = {
+        name: {
+            "layout": "synth",
+            "classes": synth["classes"],
+            "root": roots[name],
+            "faces": FACES[name],
+            "synth": synth,
+        }
+        for name, synth in SETS.items()
+    }
+    runs = {name: {"dataset": variant["dataset"]} for name, variant in VARIANTS.items()}
+    catalog = Catalog.model_validate(
+        {
+            "datasets": datasets,
+            "variants": VARIANTS,
+            "run": {
+                "synthesize": list(SETS),
+                "datasets": {name: {"root": path} for name, path in roots.items()},
+                "variants": runs,
+            },
+            "compute": {"jobs": 1, "device": "cpu", "precision": "fp32", "folds_at_once": 1},
+            "report": {"bootstrap": 100, "gallery": 4, "tsne_iterations": 250},
+        }
+    )
+    workspace = Workspace(root)
+    for dataset in SETS:
+        for stage in (pipeline.synthesize, pipeline.index, pipeline.align, pipeline.landmarks):
+            stage(catalog, workspace, dataset)
+    for variant in VARIANTS:
+        for stage in (pipeline.split, pipeline.train, pipeline.evaluate, pipeline.explain, pipeline.complexity):
+            stage(catalog, workspace, variant)
+    pipeline.report(catalog, workspace)
+    return catalog, workspace
+
+
+@pytest.mark.parametrize(("variant", "samples", "folds", "classes"), RUNS)
+def test_every_sample_is_predicted_once_by_a_network_that_never_saw_its_subject(
+    project, variant, samples, folds, classes
+):
+    _, workspace = project
+    predictions = pd.read_parquet(workspace.results(variant) / "predictions.parquet")
+    assert len(predictions) == predictions["sample"].nunique() == samples
+    assert predictions["fold"].nunique() == folds
+    np.testing.assert_allclose(predictions[[f"p_{name}" for name in classes]].sum(axis=1), 1, rtol=1e-5)
+    split = pd.read_parquet(workspace.split(variant))
+    for fold, rows in predictions.groupby("fold"):
+        trained = split[(split["fold"] == fold) & (split["part"] == "train")]["sample"]
+        assert not set(trained.str[:5]) & set(rows["subject"])
+
+    metrics = json.loads((workspace.results(variant) / "metrics.json").read_text())
+    assert metrics["war"] == pytest.approx((predictions["label"] == predictions["predicted"]).mean())
+    assert metrics["folds"] == folds
+    by_fold = predictions["label"].eq(predictions["predicted"]).groupby(predictions["fold"]).mean()
+    assert metrics["war_fold_mean"] == pytest.approx(by_fold.mean())
+    assert metrics["war_fold_std"] == pytest.approx(by_fold.std())
+    assert variant in (workspace.reports / "index.html").read_text()
+
+
+def test_a_micro_expression_is_learnt_without_labels_first(project):
+    _, workspace = project
+    for fold in (1, 2, 3):
+        pretraining = pd.read_csv(workspace.model("micro") / f"fold_{fold}" / "pretraining.csv")
+        history = pd.read_csv(workspace.model("micro") / f"fold_{fold}" / "history.csv")
+        assert len(pretraining) == len(history) == 1
+        assert (history["train_displacement"] > 0).all()
+
+
+def test_predict_names_a_clip_as_the_pipeline_did(project):
+    catalog, workspace = project
+    for variant, frames in (("video", ()), ("micro", ("onset", "apex"))):
+        wanted = pd.read_parquet(workspace.results(variant) / "predictions.parquet").iloc[0]
+        dataset = catalog.variants[variant].dataset
+        index = pd.read_parquet(workspace.index(dataset)).set_index("sample")
+        row = index.loc[wanted["sample"]]
+        fold = workspace.model(variant) / f"fold_{wanted['fold']}"
+        answer = Predictor(fold)(catalog.datasets[dataset].root / row["path"], *(int(row[name]) for name in frames))
+        for name, share in answer["probabilities"].items():
+            assert share == pytest.approx(wanted[f"p_{name}"], abs=0.02)  # frames are stored as JPEG, or as PNG
+
+
+def test_mlflow_serves_a_network_of_clips(project, tmp_path):
+    catalog, workspace = project
+    row = read_index(workspace.index("videos")).rows.iloc[0]
+    frames = [cv2.imread(path) for path in sorted((catalog.datasets["videos"].root / row["path"]).iterdir())]
+    path = tmp_path / "clip.mp4"
+    writer = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"mp4v"), 25, frames[0].shape[1::-1])
+    for frame in frames:
+        writer.write(frame)
+    writer.release()
+    mlflow.set_tracking_uri(uri(workspace))
+    runs = mlflow.search_runs(search_all_experiments=True).set_index("tags.variant")
+    parent = runs[runs["tags.mlflow.parentRunId"].isna()].loc["video", "run_id"]
+    (model,) = mlflow.MlflowClient().get_run(parent).outputs.model_outputs
+    served = mlflow.pyfunc.load_model(f"models:/{model.model_id}")
+    answers = served.predict(pd.DataFrame({"video": [base64.b64encode(path.read_bytes()).decode()]}))
+    answer = Predictor(workspace.model("video") / "fold_1")(path)
+    assert answers["emotion"].tolist() == [answer["emotion"]]
+    np.testing.assert_allclose(answers[EMOTIONS], [list(answer["probabilities"].values())], atol=1e-4)
+
+
+def test_lost_folds_are_trained_again_two_at_once_and_give_the_same(project):
+    catalog, workspace = project
+    before = pd.read_parquet(workspace.results("micro") / "predictions.parquet")
+    work = workspace.work("train", "micro")
+    kept = work / "fold_1" / "done" / "weights.safetensors"
+    written = kept.stat().st_mtime_ns
+    for folder in (work / "fold_2", work / "fold_3", workspace.model("micro")):
+        shutil.rmtree(folder)
+    compute = catalog.compute.model_copy(update={"folds_at_once": 2})
+    pipeline.train(catalog.model_copy(update={"compute": compute}), workspace, "micro")
+    assert kept.stat().st_mtime_ns == written
+    pipeline.evaluate(catalog, workspace, "micro")
+    after = pd.read_parquet(workspace.results("micro") / "predictions.parquet")
+    pd.testing.assert_frame_equal(after, before, rtol=1e-3)  # another number of threads changes the last bits
