@@ -21,7 +21,7 @@ from duchenne.faces.points import LEFT_EYE, RIGHT_EYE, key_points
 from duchenne.files import replacing, source_digest, write_json
 from duchenne.landmark_net.samples import Renders
 from duchenne.models.backbones.mobilefacenet import MobileFaceNet
-from duchenne.training.device import autocast, device_of, precision_of
+from duchenne.training.device import autocast, device_of, precision_of, reuse_memory
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +44,7 @@ def train_landmark_net(config: LandmarkNet, root: Path, out: Path, work: Path, c
     """
     device = device_of(compute)
     precision = precision_of(compute, device)
+    reuse_memory()
     torch.manual_seed(config.seed)
     train = Renders(root, "train", config.seed, config.limit)
     network = start_at_the_mean(MobileFaceNet(), train).to(device, memory_format=torch.channels_last)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from typing import Literal
 
 import joblib
@@ -15,8 +17,11 @@ from duchenne.training.errors import TrainingError
 
 Precision = Literal["fp32", "bf16"]
 
-FOLD_BYTES = 5 * 2**30
-"""Memory that the training of a fold may need; POSTER++ took 3.2 GB with batches of 16."""
+FOLD_BYTES = 6 * 2**30
+"""Memory that the training of a fold may need; POSTER++ took 3.2 GB with batches of 16, IFDD-2DCNN 5.5 with 4."""
+
+GLIBC = {-8: 1, -3: 2**30, -1: 2**31 - 1}
+"""Options of glibc's ``mallopt``: M_ARENA_MAX, M_MMAP_THRESHOLD and M_TRIM_THRESHOLD (bytes)."""
 
 
 def device_of(compute: Compute) -> torch.device:
@@ -67,6 +72,17 @@ def folds_at_once(compute: Compute) -> int:
     if device_of(compute).type != "cpu" or int(os.environ.get("WORLD_SIZE", "1")) > 1:
         return 1
     return max(1, min(joblib.cpu_count(), psutil.virtual_memory().available // FOLD_BYTES))
+
+
+def reuse_memory() -> None:
+    """Let this process keep what a step frees for the next step.
+
+    By default glibc gives large blocks back to the system, which hands them out anew, page by page and zeroed: two
+    thirds of the time of a training step of IFDD-2DCNN on a CPU (4.7 s a clip and core, 1.9 s with this).
+    """
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):  # musl has none
+        for option, value in GLIBC.items():
+            libc.mallopt(option, value)
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:

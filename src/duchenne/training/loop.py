@@ -27,7 +27,7 @@ from duchenne.catalog import Compute, Recipe, Variant
 from duchenne.faces import FaceStore
 from duchenne.training.checkpoint import Checkpoints, fingerprint
 from duchenne.training.data import Draws, loader
-from duchenne.training.device import device_of, layout_of, precision_of
+from duchenne.training.device import device_of, layout_of, precision_of, reuse_memory
 from duchenne.training.errors import TrainingError
 from duchenne.training.inputs import au_centres, inputs
 from duchenne.training.measure import METRICS, measure, score
@@ -91,6 +91,7 @@ def train_fold(
     accelerator = _accelerator(compute, device)
     main = accelerator.is_main_process
 
+    reuse_memory()
     torch.backends.cudnn.deterministic = True
     set_seed(variant.seed)
     network = create(variant.model.architecture, variant.model.options, classes)
