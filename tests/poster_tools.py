@@ -107,9 +107,3 @@ def check_bfloat16(model: nn.Module) -> None:
     loss.backward()
     assert loss.isfinite()
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
-
-
-def check_export(model: nn.Module) -> None:
-    program = torch.export.export(model, (images(2),), dynamic_shapes=({0: torch.export.Dim("batch")},))
-    with torch.no_grad():
-        torch.testing.assert_close(program.module()(images(3)), model(images(3)), rtol=0, atol=1e-5)

@@ -8,13 +8,12 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
-from onnx_tools import check_onnx
+from export_tools import check_exports
 from poster_tools import (
     LABELS,
     build,
     check_batch,
     check_bfloat16,
-    check_export,
     check_fusion_trains,
     check_gradients,
     counts,
@@ -280,11 +279,5 @@ def test_bfloat16_autocast_gives_finite_logits_and_gradients() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["poster_t", pytest.param("poster_image_only", marks=pytest.mark.exhaustive)])
-def test_exported_graph_gives_the_same_logits_for_another_batch_size(name: str) -> None:
-    check_export(lively(name, depth=1).eval())
-
-
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("name", ["poster_t", "poster_image_only"])
-def test_onnx_runtime_gives_the_same_logits(name: str, tmp_path: Path) -> None:
-    check_onnx(lively(name, depth=1).eval(), images(2), images(3), tmp_path / "poster.onnx")
+def test_exports_give_the_same_logits_for_another_batch_size(name: str, tmp_path: Path) -> None:
+    check_exports(lively(name, depth=1).eval(), images(2), images(3), tmp_path / "poster.onnx")

@@ -8,13 +8,12 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
-from onnx_tools import check_onnx
+from export_tools import check_exports
 from poster_tools import (
     LABELS,
     build,
     check_batch,
     check_bfloat16,
-    check_export,
     check_fusion_trains,
     check_gradients,
     counts,
@@ -244,11 +243,6 @@ def test_bfloat16_autocast_gives_finite_logits_and_gradients() -> None:
     check_bfloat16(build("poster_v2", drop_path_rate=0.0).train())
 
 
-@pytest.mark.exhaustive
-def test_exported_graph_gives_the_same_logits_for_another_batch_size(model: nn.Module) -> None:
-    check_export(model)
-
-
-@pytest.mark.exhaustive
-def test_onnx_runtime_gives_the_same_logits(model: nn.Module, tmp_path: Path) -> None:
-    check_onnx(model, images(2), images(3), tmp_path / "poster_v2.onnx")
+@pytest.mark.slow
+def test_exports_give_the_same_logits_for_another_batch_size(model: nn.Module, tmp_path: Path) -> None:
+    check_exports(model, images(2), images(3), tmp_path / "poster_v2.onnx")

@@ -51,6 +51,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     finish(workspace, "ifdd_3dvit_dfew", "val", wrong=35, folds=5)  # 75.00 % of every fold
     for seed, wrong in ("", 420), ("_seed_1", 427), ("_seed_2", 406):  # 40, 39 and 42 %
         finish(workspace, f"ifdd_3dvit_ferv39k{seed}", "val", wrong)
+    write_json(workspace.work("track", "ifdd_3dvit_ferv39k_seed_1.json"), {"run": "77aa"})
     (workspace.work("train", "poster_rafdb") / "fold_1").mkdir(parents=True)
     return workspace
 
@@ -77,6 +78,7 @@ def test_runs_that_differ_in_their_seed_alone_have_their_mean(tables: dict[str, 
     assert [found[key] for key in after] == [["± 1.53"] * 2, ["+1.18", "−10.76"]]  # of 39.15 and 51.09
     facts = table.runs.set_index("Seed").loc["0, 1, 2"]
     assert facts["Variant"] == "ifdd_3dvit_ferv39k, ifdd_3dvit_ferv39k_seed_1, ifdd_3dvit_ferv39k_seed_2"
+    assert facts["MLflow run"] == "77aa"
     # another selection or recipe is no other seed
     assert not any("mean of" in value for value in tables["poster_v2_table_3"].frame["Value"])
 

@@ -1,4 +1,4 @@
-"""68 points from MobileFaceNet, the network that POSTER and POSTER++ lean on; its default weights are ours."""
+"""68 points from MobileFaceNet, the network that POSTER and POSTER++ lean on; its weights in this package are ours."""
 
 from __future__ import annotations
 

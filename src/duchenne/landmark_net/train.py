@@ -48,6 +48,8 @@ def train_landmark_net(config: LandmarkNet, root: Path, out: Path, work: Path, c
     torch.manual_seed(config.seed)
     train = Renders(root, "train", config.seed, config.limit)
     network = start_at_the_mean(MobileFaceNet(), train).to(device, memory_format=torch.channels_last)
+    if compute.compile:
+        network.compile()
     order = torch.Generator()
     steps = -(-len(train) // config.batch_size)
     optimizer = torch.optim.AdamW(network.parameters(), config.lr, weight_decay=config.weight_decay)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import statistics
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from duchenne.catalog import Catalog
@@ -194,11 +194,11 @@ class _Mean:
     def facts(self) -> dict[str, str]:
         """What the runs share once, what sets them apart in a row."""
         each = [run.facts for run in self._runs]
-        return {key: ", ".join(dict.fromkeys(facts[key] for facts in each)) for key in FACTS}
+        return {key: ", ".join(filter(None, dict.fromkeys(facts[key] for facts in each))) for key in FACTS}
 
     def value(self, table: Table, column: Column) -> _Value:
         ours = [run.value(table, column).ours for run in self._runs]
-        return _Value(statistics.fmean(ours), std=statistics.stdev(ours))
+        return _Value(float(np.mean(ours)), std=float(np.std(ours, ddof=1)))
 
 
 def _paper_table(

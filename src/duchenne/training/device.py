@@ -64,8 +64,7 @@ def folds_at_once(compute: Compute) -> int:
     """How many folds of a variant train at once, each in a process with its share of the cores.
 
     ``auto`` is one on a GPU and below ``accelerate launch``, which has processes of its own; elsewhere one a core, as
-    far as memory allows. On two cores, two folds at once needed a third less CPU time a sample than one after the
-    other with two threads.
+    far as memory allows.
     """
     if compute.folds_at_once != "auto":
         return compute.folds_at_once

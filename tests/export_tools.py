@@ -1,0 +1,21 @@
+"""A network's exported graph and the ONNX file made of it, checked by running both."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+
+def check_exports(model: nn.Module, example: Tensor, other: Tensor, path: Path) -> None:
+    """Both, exported with ``example``, give the network's logits for ``other``, a batch of another size."""
+    program = torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    with torch.no_grad():
+        expected = model(other)
+        torch.testing.assert_close(program.module()(other), expected, rtol=0, atol=1e-5)
+    torch.onnx.export(program, (example,), path, dynamo=True, optimize=False, input_names=["inputs"])
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (logits,) = session.run(None, {"inputs": other.numpy()})
+    torch.testing.assert_close(torch.from_numpy(logits), expected, rtol=0, atol=1e-4)
