@@ -13,7 +13,7 @@ from torch import nn
 from training_tools import COMPUTE, SMALL, variant, write_store
 
 from duchenne import models  # noqa: F401  (registers the networks)
-from duchenne.catalog import Clip
+from duchenne.catalog import NETWORKS, Clip
 from duchenne.errors import UserError
 from duchenne.evaluation.explain import View, agreement, grad_cam, look, readings, striking, views
 from duchenne.faces import FaceStore
@@ -68,6 +68,10 @@ def test_grad_cam_shows_no_negative_evidence_and_treats_frames_apart():
     assert cam.shape == (1, 2, 4, 4)
     torch.testing.assert_close(cam[0, 0], torch.full((4, 4), 3.0))
     assert cam[0, 1].abs().sum() == 0
+
+
+def test_the_catalog_knows_every_network_of_ours():
+    assert set(OURS) == NETWORKS
 
 
 @pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in OURS])

@@ -169,6 +169,12 @@ class LabelSet(Strict):
     without: list[str] = Field([], description="samples that are left out whatever the files say of them")
 
 
+NETWORKS = {
+    *("poster_t", "poster_s", "poster_l", "poster_image_only", "poster_v2"),
+    *("ifdd_3dvit", "ifdd_2dcnn", "mvit_clip", "mobilenetv2_clip", "frl_dgt"),
+}
+"""Networks of :mod:`duchenne.models`, known without its import, which takes seconds."""
+
 LABEL_SETS = {
     name: LabelSet.model_validate(block)
     for name, block in YAML(typ="safe", pure=True).load(Path(__file__).parent / "datasets" / "label_sets.yaml").items()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from duchenne.catalog import Catalog
+from duchenne.catalog import NETWORKS, Catalog
 from duchenne.errors import UserError
 from duchenne.files import replacing, write_json
 from duchenne.workspace import Workspace
@@ -48,10 +48,12 @@ def landmark_net(catalog: Catalog, workspace: Workspace, name: str) -> None:
 def index(catalog: Catalog, workspace: Workspace, dataset: str) -> None:
     """Read a dataset's layout into the common index; names that only later stages need are checked here too."""
     from duchenne.datasets import build_index, write_index
-    from duchenne.models import require
 
-    for variant in catalog.run.variants:
-        require(catalog.variants[variant].model.architecture)  # hours of face work should not precede a misspelling
+    # hours of face work should not precede a misspelling
+    for architecture in {catalog.variants[variant].model.architecture for variant in catalog.run.variants} - NETWORKS:
+        from duchenne.models import require
+
+        require(architecture)
     write_index(build_index(dataset, catalog.datasets[dataset]), workspace.index(dataset))
 
 
