@@ -174,12 +174,14 @@ class Tracker:
     def _log_dataset(self, parent: str) -> None:
         """Log the index of the dataset as the run's input, once."""
         import mlflow
+        from mlflow.data.sources import LocalArtifactDatasetSource
 
         path = self.workspace.index(self.config.dataset)
         if self._state.get("dataset") or not path.exists():
             return
         rows = pd.read_parquet(path, columns=["sample", "emotion", "subject"])
-        data = mlflow.data.from_pandas(rows, source=path.as_posix(), targets="emotion", name=self.config.dataset)
+        source = LocalArtifactDatasetSource(path.as_posix())
+        data = mlflow.data.from_pandas(rows, source=source, targets="emotion", name=self.config.dataset)
         with mlflow.start_run(run_id=parent):
             mlflow.log_input(data, context="training and test")
         self._state["dataset"] = True
