@@ -51,7 +51,7 @@ def test_the_criterion_by_hand(tmp_path):
     assert find_apex("difference", 1, 6, folder) == 4
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(3, 9), st.integers(3, 9), st.sampled_from([0.0, 0.5, 1.0]), st.integers(0, 1))
 def test_a_smooth_rise_and_fall_has_its_apex_at_the_top_whatever_drifts(tmp_path, rise, fall, drift, early):
     up, down = np.sin(np.linspace(0, np.pi / 2, rise, endpoint=False)), np.cos(np.linspace(0, np.pi / 2, fall + 1))

@@ -118,7 +118,7 @@ def test_excel_files_that_cannot_be_read(tmp_path):
         read_table(sheet(tmp_path / "codes.xlsx", [("Subject", "File name s")]), ["Subject", "Filename"])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.integers(0, 99999), st.integers(1, 7)), min_size=1), st.sampled_from([",", ";", "\t"]))
 def test_what_is_written_is_read(tmp_path_factory, rows, delimiter):
     lines = [delimiter.join(NAMES), *(delimiter.join(map(str, row)) for row in rows)]

@@ -91,7 +91,7 @@ def test_what_both_have_in_common_does_not_widen_the_interval():
 
 
 @given(two_runs())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_values_are_those_of_each_run_alone(runs: tuple[pd.DataFrame, pd.DataFrame]):
     found = compare(*runs, CLASSES, 100)
     for column, run in zip(("first", "second"), runs, strict=True):
@@ -104,7 +104,7 @@ def test_the_values_are_those_of_each_run_alone(runs: tuple[pd.DataFrame, pd.Dat
 
 
 @given(two_runs())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_other_way_round_every_difference_changes_its_sign(runs: tuple[pd.DataFrame, pd.DataFrame]):
     there, back = compare(*runs, CLASSES, 100), compare(*reversed(runs), CLASSES, 100)
     for one, two in ((there.metrics, back.metrics), (there.per_class, back.per_class)):

@@ -97,7 +97,7 @@ def test_folds():
 
 
 @given(predictions())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_agreement_with_scikit_learn(table: pd.DataFrame):
     m = evaluate(table, ["a", "b", "c"], 100)
     truth, guess = table["label"], table["predicted"]
@@ -108,7 +108,7 @@ def test_agreement_with_scikit_learn(table: pd.DataFrame):
 
 
 @given(predictions(), st.randoms(use_true_random=False))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_order_and_names_of_samples_do_not_matter(table: pd.DataFrame, random):
     order = list(range(len(table)))
     random.shuffle(order)
@@ -119,7 +119,7 @@ def test_order_and_names_of_samples_do_not_matter(table: pd.DataFrame, random):
 
 
 @given(predictions())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_bounds(table: pd.DataFrame):
     m = evaluate(table, ["a", "b", "c"], 100)
     for name in ("war", "uar", "uf1", "ece"):

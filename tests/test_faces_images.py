@@ -156,7 +156,7 @@ SEEDS = {kind: _encoded(kind) for kind in ("jpeg", "png", "bmp", "tiff", "webp",
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     kind=st.sampled_from(sorted(SEEDS)),
     changes=st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 255)), min_size=1, max_size=8),

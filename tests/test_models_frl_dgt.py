@@ -116,7 +116,7 @@ def test_normalisation_by_hand() -> None:
     torch.testing.assert_close(normalise(field), expected)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.floats(0.01, 1000), st.integers(0, 1000))
 def test_normalisation_takes_the_scale_of_each_sample_away(scale: float, seed: int) -> None:
     field = torch.randn(2, 2, 6, 6, generator=torch.Generator().manual_seed(seed))

@@ -72,7 +72,7 @@ def drawn(rows: pd.DataFrame, protocol: Protocol, hashes: dict[str, str] | None)
 
 @pytest.mark.parametrize("kind", ["kfold", "holdout"])
 @given(data=indices(), seed=st.integers(0, 5), val_share=st.sampled_from([0.0, 0.1, 0.4]), folds=st.integers(2, 4))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_what_we_draw_never_leaks(kind, data, seed, val_share, folds):
     rows, hashes = data
     protocol = Protocol(kind=kind, seed=seed, val_share=val_share, folds=folds)
@@ -96,7 +96,7 @@ def test_what_we_draw_never_leaks(kind, data, seed, val_share, folds):
     people=st.integers(3, 9),
     val_share=st.sampled_from([0.0, 0.2]),
 )
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_loso_tests_every_subject_once(labels, people, val_share):
     rows = table(labels, [f"p{i % people}" for i in range(len(labels))])
     protocol = Protocol(kind="loso", val_share=val_share)
@@ -110,7 +110,7 @@ def test_loso_tests_every_subject_once(labels, people, val_share):
 
 @pytest.mark.parametrize("kind", ["kfold", "holdout", "loso"])
 @given(order=st.permutations(range(40)), seed=st.integers(0, 3))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_the_order_of_rows_does_not_matter(kind, order, seed):
     rows = table([i % 3 for i in range(40)], [f"p{i % 7}" for i in range(40)])
     protocol = Protocol(kind=kind, seed=seed, folds=3)
@@ -273,7 +273,7 @@ def test_hashes_of_another_version_are_refused():
 
 
 @given(st.integers(0, 40), st.integers(0, 2**32 - 1))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_near_pairs_are_those_of_a_plain_loop(distance, seed):
     rng = np.random.default_rng(seed)
     centres = [code(rng) for _ in range(5)]
@@ -295,7 +295,7 @@ def test_near_pairs_over_many_tiles():
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0.05, 0.6))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_pick_takes_whole_groups_near_the_share(seed, share):
     rng = np.random.default_rng(seed)
     strata, groups = rng.integers(0, 3, 300), rng.integers(0, 60, 300).astype(str)

@@ -86,7 +86,7 @@ def test_what_a_moved_face_uncovers_is_zero():
     assert uncovered.abs().max() < 0.02  # of a byte's rounding: 0.5 / 255 / 0.2
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**62))
 def test_erased_pixels_are_zero_and_cover_the_share_asked_for(seed):
     faces = torch.full((3, 100, 100), 255, dtype=torch.uint8)
