@@ -15,7 +15,7 @@ def check_exports(model: nn.Module, example: Tensor, other: Tensor, path: Path) 
     with torch.no_grad():
         expected = model(other)
         torch.testing.assert_close(program.module()(other), expected, rtol=0, atol=1e-5)
-    torch.onnx.export(program, (example,), path, dynamo=True, optimize=False, input_names=["inputs"])
+    torch.onnx.export(program, (example,), path, dynamo=True, input_names=["inputs"])
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     (logits,) = session.run(None, {"inputs": other.numpy()})
     torch.testing.assert_close(torch.from_numpy(logits), expected, rtol=0, atol=1e-4)

@@ -95,3 +95,12 @@ def test_missing_and_broken_files(tmp_path: Path):
 @given(st.sampled_from(catalog.EMOTIONS))
 def test_every_name_is_nearest_to_itself(name: str):
     assert catalog.nearest(name, catalog.EMOTIONS) == f" (did you mean {name!r}?)"
+
+
+def test_packaged_weights_are_not_their_owners():
+    files = {"mobilefacenet": "packaged", "ir50": "ir50.pth"}
+    model = catalog.Model(architecture="poster_v2", pretrained=files)
+    assert model.published == ["ir50"]
+    assert model.files["mobilefacenet"].is_file()
+    with pytest.raises(ValueError, match="no weights of ir50 are packaged; only those of mobilefacenet are"):
+        catalog.Model(architecture="poster_v2", pretrained={"ir50": "packaged"})

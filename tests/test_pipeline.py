@@ -47,7 +47,7 @@ PARAMS = {
         }
     },
     "variants": {
-        "not_run": {
+        "official": {
             "dataset": "tiny",
             "protocol": {"kind": "official", "val_share": 0.2},
             "model": {"architecture": "resnet10t"},
@@ -102,9 +102,9 @@ class Project:
         process.wait()
 
 
-def changed(*path_and_value: object) -> dict:
-    """PARAMS with one value changed."""
-    params = json.loads(json.dumps(PARAMS))
+def changed(*path_and_value: object, of: dict = PARAMS) -> dict:
+    """Parameters with one value changed."""
+    params = json.loads(json.dumps(of))
     *path, key, value = path_and_value
     block = params
     for part in path:
@@ -140,14 +140,20 @@ def test_a_second_repro_runs_nothing(project: Project):
 
 
 def test_one_variants_recipe_makes_that_variant_stale_and_no_other(project: Project):
-    stale = {}
-    for variant in ("folds", "not_run"):
-        project.params(changed("variants", variant, "recipe", "lr", 2e-3))
+    def stale(params: dict) -> set[str]:
+        project.params(params)
         try:
-            stale[variant] = set(json.loads(project.dvc("status", "--json")))
+            return set(json.loads(project.dvc("status", "--json")))
         finally:
             project.params(PARAMS)
-    assert stale == {"folds": {"train@folds", "report"}, "not_run": {"report"}}  # the page shows every configuration
+
+    another_lr = ("recipe", "lr", 2e-3)
+    assert stale(changed("variants", "folds", *another_lr)) == {"train@folds", "report"}
+    both = changed("run", "variants", "official", {"dataset": "tiny", "init_from": "scratch"})
+    new = {f"{stage}@official" for stage in ("split", "train", "evaluate", "explain", "complexity")} | {"report"}
+    assert stale(both) == new
+    assert stale(changed("variants", "folds", *another_lr, of=both)) == new | {"train@folds"}
+    assert stale(changed("variants", "official", *another_lr, of=both)) == new
 
 
 def test_a_misspelt_key_stops_with_a_suggestion(project: Project):
@@ -217,8 +223,15 @@ def test_a_kill_changes_nothing(project: Project, stage: str, trace: str):
         assert YAML(typ="safe").load(project.root / "dvc.lock")["stages"][stage]["outs"] == lock
 
 
-def test_smoke_walks_every_stage_in_a_scratch_folder(project: Project, tmp_path: Path):
+@pytest.mark.parametrize(("variant", "folds"), [("folds", 2), ("official", 1)])
+def test_smoke_walks_every_stage_in_a_scratch_folder(project: Project, tmp_path: Path, variant: str, folds: int):
     whole = catalog.load(project.root / "params.yaml")
-    page = smoke.run(whole, "folds", 16, tmp_path)
+    page = smoke.run(whole, variant, 16, tmp_path)
     assert page.is_relative_to(tmp_path)
+    assert variant in page.read_text()
     assert len(pd.read_parquet(tmp_path / "data" / "index" / "tiny.parquet")) <= 24
+    predictions = pd.read_parquet(tmp_path / "results" / variant / "predictions.parquet")
+    assert predictions["fold"].nunique() == folds
+    metrics = json.loads((tmp_path / "results" / variant / "metrics.json").read_text())
+    assert metrics["n"] == len(predictions)
+    assert metrics["war"] == pytest.approx((predictions["label"] == predictions["predicted"]).mean())

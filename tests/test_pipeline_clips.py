@@ -145,7 +145,11 @@ def test_mlflow_serves_a_network_of_clips(project, tmp_path):
     writer.release()
     mlflow.set_tracking_uri(uri(workspace))
     runs = mlflow.search_runs(search_all_experiments=True).set_index("tags.variant")
-    parent = runs[runs["tags.mlflow.parentRunId"].isna()].loc["video", "run_id"]
+    parents = runs[runs["tags.mlflow.parentRunId"].isna()]["run_id"]
+    assert set(parents.index) == set(VARIANTS)
+    children = {parents[variant]: folds for variant, _, folds, _ in RUNS}
+    assert runs["tags.mlflow.parentRunId"].value_counts().to_dict() == children
+    parent = parents["video"]
     (model,) = mlflow.MlflowClient().get_run(parent).outputs.model_outputs
     served = mlflow.pyfunc.load_model(f"models:/{model.model_id}")
     answers = served.predict(pd.DataFrame({"video": [base64.b64encode(path.read_bytes()).decode()]}))

@@ -292,6 +292,11 @@ class Model(Strict):
         """``pretrained`` with the paths of packaged files."""
         return {part: PACKAGED[part] if path == Path("packaged") else path for part, path in self.pretrained.items()}
 
+    @property
+    def published(self) -> list[str]:
+        """Parts whose weights are a file of their owners."""
+        return [part for part, path in self.pretrained.items() if path != Path("packaged")]
+
 
 class Erase(Strict):
     """Random erasing after normalisation (torchvision's RandomErasing, value 0)."""

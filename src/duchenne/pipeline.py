@@ -49,11 +49,12 @@ def index(catalog: Catalog, workspace: Workspace, dataset: str) -> None:
     """Read a dataset's layout into the common index; names that only later stages need are checked here too."""
     from duchenne.datasets import build_index, write_index
 
-    # hours of face work should not precede a misspelling
-    for architecture in {catalog.variants[variant].model.architecture for variant in catalog.run.variants} - NETWORKS:
+    architectures = {catalog.variants[variant].model.architecture for variant in catalog.run.variants}
+    if others := architectures - NETWORKS:  # hours of face work should not precede a misspelling
         from duchenne.models import require
 
-        require(architecture)
+        for architecture in others:
+            require(architecture)
     write_index(build_index(dataset, catalog.datasets[dataset]), workspace.index(dataset))
 
 
@@ -117,8 +118,9 @@ def train(catalog: Catalog, workspace: Workspace, variant: str) -> None:
     table = read_index(workspace.index(config.dataset))
     parts = _parts(pd.read_parquet(workspace.split(variant)), table.rows, store)
     tracker = tracking.Tracker(workspace, variant, config, catalog.datasets[config.dataset].root)
-    if config.init_from == "scratch" and not config.model.pretrained:
-        log.warning("%s starts from random weights: model.pretrained names no published ones", variant)
+    if config.init_from == "scratch" and not config.model.published:
+        packaged = f" in all but {', '.join(config.model.pretrained)}" if config.model.pretrained else ""
+        log.warning("%s starts from random weights%s: model.pretrained names no published ones", variant, packaged)
     at_once = min(folds_at_once(catalog.compute), parts["fold"].nunique())
     Parallel(n_jobs=at_once, backend="loky")(
         delayed(train_fold)(

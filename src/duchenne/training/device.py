@@ -76,8 +76,8 @@ def folds_at_once(compute: Compute) -> int:
 def reuse_memory() -> None:
     """Let this process keep what a step frees for the next step.
 
-    By default glibc gives large blocks back to the system, which hands them out anew, page by page and zeroed: two
-    thirds of the time of a training step of IFDD-2DCNN on a CPU (4.7 s a clip and core, 1.9 s with this).
+    By default glibc gives large blocks back to the system, which hands them out anew, page by page and zeroed:
+    60 % of the time of a training step of IFDD-2DCNN on a CPU (4.7 s a clip and core, 1.9 s with this).
     """
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):  # musl has none
         for option, value in GLIBC.items():
