@@ -305,6 +305,20 @@ def test_faces_are_annys() -> None:
     assert np.abs(ours - theirs).max() < 0.2  # mm: anny's breast shapes, left out here, reach the neck
 
 
+def test_people_have_the_proportions_of_people() -> None:
+    # Below the pupils, in distances of the pupils (64 mm). After Farkas, Anthropometry of the Head and Face, 1994:
+    # means of men and women of n-sn, sn-sto, en-gn and or-sci, the pupils 1 mm above the inner corners of the eyes.
+    norms = {"subnasale": 0.75, "stomion": 1.08, "gnathion": 1.77, "superciliare": -0.39}
+    marks = {"subnasale": [33], "stomion": [62, 66], "gnathion": [8], "superciliare": [19, 24]}
+    points = np.stack([landmarks(subject_of(7, person).neutral)[:, [0, 2]] for person in range(60)])
+    right, left = points[:, 36:42].mean(axis=1), points[:, 42:48].mean(axis=1)
+    apart = np.linalg.norm(left - right, axis=1)
+    for name, marked in marks.items():
+        below = ((right + left)[:, 1] / 2 - points[:, marked, 1].mean(axis=1)) / apart
+        assert below.mean() == pytest.approx(norms[name], abs=0.04), name
+        assert 0.02 < below.std() < 0.15, name
+
+
 # --- expressions
 
 

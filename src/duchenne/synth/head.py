@@ -33,7 +33,7 @@ LIP_VERTICES = (466, 2587, 2577, 2499, 2603, 2609, 496, 474)
 # height of the edge of the hair (mm) over depth y (mm), before and behind the ear
 HAIRLINE_FRONT = (-30.0, 12.0, 30.0, 42.0), (60.0, 48.0, 14.0, -22.0)
 HAIRLINE_BACK = (75.0, 90.0, 120.0, 160.0), (-22.0, -50.0, -62.0, -66.0)
-SHAPE_AREAS = ("cheek", "chin", "ear", "eye", "forehead", "head", "mouth", "neck", "nose")
+SHAPE_AREAS = ("cheek", "chin", "ear", "eye", "eyebrows", "forehead", "head", "mouth", "neck", "nose")
 
 ANCHORS: dict[str, dict[str, float]] = {
     "gender": {"male": 0.0, "female": 1.0},
