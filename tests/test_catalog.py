@@ -102,5 +102,15 @@ def test_packaged_weights_are_not_their_owners():
     model = catalog.Model(architecture="poster_v2", pretrained=files)
     assert model.published == ["ir50"]
     assert model.files["mobilefacenet"].is_file()
+    assert catalog.Model(architecture="poster_v2", pretrained={"ir50": "ir50.pth"}) == model
     with pytest.raises(ValueError, match="no weights of ir50 are packaged; only those of mobilefacenet are"):
         catalog.Model(architecture="poster_v2", pretrained={"ir50": "packaged"})
+
+
+def test_the_landmark_branch_is_the_packaged_one_where_there_is_one():
+    assert list(catalog.Model(architecture="poster_t").files) == ["mobilefacenet"]
+    assert catalog.Model(architecture="poster_t", pretrained={"mobilefacenet": None}).files == {}
+    assert catalog.Model(architecture="ifdd_2dcnn").pretrained == {}
+    assert catalog.Model(architecture="poster_l", pretrained={"mobilefacenet": "theirs.pth"}).published
+    with pytest.raises(ValueError, match="pretrained"):
+        catalog.Model(architecture="poster_t", pretrained="ir50.pth")

@@ -170,10 +170,11 @@ class LabelSet(Strict):
 
 
 NETWORKS = {
-    *("poster_t", "poster_s", "poster_l", "poster_image_only", "poster_v2"),
-    *("ifdd_3dvit", "ifdd_2dcnn", "mvit_clip", "mobilenetv2_clip", "frl_dgt"),
+    **dict.fromkeys(("poster_t", "poster_s", "poster_l", "poster_v2"), ("mobilefacenet",)),
+    **dict.fromkeys(("poster_image_only", "ifdd_3dvit", "ifdd_2dcnn", "mvit_clip", "mobilenetv2_clip", "frl_dgt"), ()),
 }
-"""Networks of :mod:`duchenne.models`, known without its import, which takes seconds."""
+"""Networks of :mod:`duchenne.models`, known without its import, which takes seconds, and their parts whose weights come
+with this package."""
 
 LABEL_SETS = {
     name: LabelSet.model_validate(block)
@@ -275,13 +276,23 @@ class Model(Strict):
 
     architecture: str
     options: dict[str, Any] = {}
-    pretrained: dict[str, Path] = Field(
-        {}, description="part of the network -> file as its owners publish it; packaged: the one in this package"
+    pretrained: dict[str, Path | None] = Field(
+        {},
+        description="part of the network -> file as its owners publish it; packaged: the one in this package, which is "
+        "the default where there is one; null: random weights",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _packaged_by_default(cls, block: Any) -> Any:
+        if isinstance(block, dict) and isinstance(given := block.get("pretrained", {}), dict):
+            default = dict.fromkeys(NETWORKS.get(str(block.get("architecture")), ()), "packaged")
+            return block | {"pretrained": default | given}
+        return block
 
     @field_validator("pretrained")
     @classmethod
-    def _packaged_parts_exist(cls, files: dict[str, Path]) -> dict[str, Path]:
+    def _packaged_parts_exist(cls, files: dict[str, Path | None]) -> dict[str, Path | None]:
         for part, path in files.items():
             if path == Path("packaged") and part not in PACKAGED:
                 raise ValueError(f"no weights of {part} are packaged; only those of {', '.join(PACKAGED)} are")
@@ -289,13 +300,14 @@ class Model(Strict):
 
     @property
     def files(self) -> dict[str, Path]:
-        """``pretrained`` with the paths of packaged files."""
-        return {part: PACKAGED[part] if path == Path("packaged") else path for part, path in self.pretrained.items()}
+        """``pretrained`` with the paths of packaged files, without the parts that start from random weights."""
+        named = {part: PACKAGED[part] if path == Path("packaged") else path for part, path in self.pretrained.items()}
+        return {part: path for part, path in named.items() if path is not None}
 
     @property
     def published(self) -> list[str]:
         """Parts whose weights are a file of their owners."""
-        return [part for part, path in self.pretrained.items() if path != Path("packaged")]
+        return [part for part, path in self.pretrained.items() if path not in (None, Path("packaged"))]
 
 
 class Erase(Strict):

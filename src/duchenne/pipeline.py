@@ -50,7 +50,7 @@ def index(catalog: Catalog, workspace: Workspace, dataset: str) -> None:
     from duchenne.datasets import build_index, write_index
 
     architectures = {catalog.variants[variant].model.architecture for variant in catalog.run.variants}
-    if others := architectures - NETWORKS:  # hours of face work should not precede a misspelling
+    if others := architectures - NETWORKS.keys():  # hours of face work should not precede a misspelling
         from duchenne.models import require
 
         for architecture in others:
@@ -119,7 +119,7 @@ def train(catalog: Catalog, workspace: Workspace, variant: str) -> None:
     parts = _parts(pd.read_parquet(workspace.split(variant)), table.rows, store)
     tracker = tracking.Tracker(workspace, variant, config, catalog.datasets[config.dataset].root)
     if config.init_from == "scratch" and not config.model.published:
-        packaged = f" in all but {', '.join(config.model.pretrained)}" if config.model.pretrained else ""
+        packaged = f" in all but {', '.join(config.model.files)}" if config.model.files else ""
         log.warning("%s starts from random weights%s: model.pretrained names no published ones", variant, packaged)
     at_once = min(folds_at_once(catalog.compute), parts["fold"].nunique())
     Parallel(n_jobs=at_once, backend="loky")(

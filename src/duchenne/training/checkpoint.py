@@ -89,8 +89,8 @@ def _digest(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
         raise TrainingError(
-            f"{path} does not exist: put the file there (README, Published weights), or start from random weights by "
-            "leaving model.pretrained out"
+            f"{path} does not exist: put the file there (README, Published weights), or leave its part out of "
+            "model.pretrained: null means random weights"
         ) from None
 
 

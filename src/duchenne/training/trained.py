@@ -42,7 +42,7 @@ def initialise(network: nn.Module, variant: Variant, classes: list[str], init: P
         TrainingError: the weights of ``init`` do not fit; every entry that does not is listed.
     """
     if init is None:
-        if variant.model.pretrained:
+        if variant.model.files:
             models.load_pretrained(network, variant.model.files)
         return
     weights, card = load_file(init / "weights.safetensors"), read_card(init)
