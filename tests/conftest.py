@@ -16,6 +16,12 @@ settings.load_profile("untimed")  # a test may take as long as the machine needs
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.fixture(autouse=True)
+def no_tracking_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs are tracked in each test's own folder; what MLflow leaves in the environment ends with the test."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+
+
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """Arithmetic in an order that does not depend on the machine's cores."""

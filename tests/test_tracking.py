@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import mlflow
@@ -24,8 +25,7 @@ def row(epoch: int) -> dict[str, float]:
 
 
 @pytest.fixture
-def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+def workspace(tmp_path: Path) -> Workspace:
     workspace = Workspace(tmp_path / "a folder")
     workspace.split("v").parent.mkdir(parents=True)
     workspace.split("v").write_bytes(b"split")
@@ -48,7 +48,9 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
 
 
 def runs(workspace: Workspace) -> pd.DataFrame:
-    mlflow.set_tracking_uri(uri(workspace))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", "")  # MLflow leaves its own there
+        mlflow.set_tracking_uri(uri(workspace))
     return mlflow.search_runs(experiment_names=[EXPERIMENT])
 
 
@@ -90,12 +92,21 @@ def test_another_configuration_is_another_run(workspace: Workspace):
     assert set(parents["params.seed"]) == {"0", "7"}
 
 
+def test_workspaces_of_one_process_keep_to_themselves(workspace: Workspace, tmp_path: Path):
+    Tracker(workspace, "v", VARIANT, RAW).epoch(1, row(1))
+    other = Workspace(tmp_path / "another folder")
+    shutil.copytree(workspace.root / "data", other.root / "data")
+    Tracker(other, "v", VARIANT.model_copy(update={"seed": 7}), RAW).epoch(1, row(1))
+    assert set(runs(workspace)["params.seed"].dropna()) == {"0"}
+    assert set(runs(other)["params.seed"].dropna()) == {"7"}
+
+
 def test_a_server_that_is_down_loses_nothing(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # the discard port: nobody listens
     Tracker(workspace, "v", VARIANT, RAW).epoch(1, row(1))
     assert "sent next time" in caplog.text
-    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
     Tracker(workspace, "v", VARIANT, RAW).epoch(1, row(2))
     assert set(runs(workspace)["params.seed"].dropna()) == {"0"}

@@ -93,6 +93,7 @@ class Tracker:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
         logging.getLogger("alembic").setLevel(logging.WARNING)
+        given = os.environ.get("MLFLOW_TRACKING_URI")
         try:
             import mlflow
 
@@ -101,6 +102,10 @@ class Tracker:
         except Exception as error:  # whatever a tracking server does, the training goes on
             logger.warning("MLflow did not take the results of %s; they are sent next time: %s", self.name, error)
         finally:
+            # MLflow leaves its address in the environment, where another workspace would take it for the user's
+            os.environ.pop("MLFLOW_TRACKING_URI", None)
+            if given is not None:
+                os.environ["MLFLOW_TRACKING_URI"] = given
             write_json(self._file, self._state)
 
     def _parent(self, client: Any) -> str:
