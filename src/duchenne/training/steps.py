@@ -87,6 +87,9 @@ class Steps:
             for name, value in {"loss": loss, **losses}.items():
                 kept.setdefault(name, []).append(self.accelerator.gather(value.expand(len(x))))
             kept["war"].append(self.accelerator.gather((logits.argmax(1) == labels).float()))
+            bar.set_postfix(
+                {name: f"{torch.cat(kept[name][-20:]).mean():.2f}" for name in ("loss", "war")}, refresh=False
+            )
             bar.update(len(kept["war"][-1]))
         return {"lr": lr} | {f"train_{name}": torch.cat(values).mean().item() for name, values in kept.items()}
 
