@@ -12,12 +12,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from training_tools import CLASSES, COMPUTE, SMALL, parts, variant, write_store
 
 from duchenne.catalog import Augment, Compute
 from duchenne.faces import FaceStore
 from duchenne.training import TrainingError, load_trained, predict, train_fold
+from duchenne.training.measure import measure
 
 PLAIN = {"sam_rho": None, "augment": Augment()}
 TIMES = ["seconds", "images_per_second"]
@@ -315,3 +317,16 @@ def test_bf16_and_clipping_and_mixup_learn(train):
     assert json.loads((out / "card.json").read_text())["precision"] == "bf16"
     losses = pd.read_csv(out / "history.csv")["train_loss"]
     assert losses.iloc[-1] < losses.iloc[0]
+
+
+def test_a_network_that_says_the_same_of_every_sample_is_warned_of(caplog):
+    network = torch.nn.Linear(3, 3)
+    batches = [(torch.eye(3), torch.arange(3), torch.arange(3))]
+    arguments = (Accelerator(cpu=True), network, batches, torch.contiguous_format, "fp32")
+    with torch.no_grad():
+        network.weight.copy_(torch.eye(3))
+        assert measure(*arguments)["uar"] == 1
+        assert not caplog.text
+        network.weight.zero_()
+        assert measure(*arguments)["uar"] == pytest.approx(1 / 3)
+    assert "all 3 samples are given one class" in caplog.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 
 import torch
@@ -16,6 +17,8 @@ from duchenne.training.data import over_views
 from duchenne.training.device import Precision, autocast
 from duchenne.training.errors import TrainingError
 
+log = logging.getLogger(__name__)
+
 METRICS = ("loss", "war", "uar", "uf1")
 
 
@@ -27,7 +30,10 @@ def measure(
     layout: torch.memory_format,
     precision: Precision,
 ) -> dict[str, float]:
-    """Cross-entropy, WAR, UAR and UF1 of a network over a part; the logits of a sample's views are averaged."""
+    """Cross-entropy, WAR, UAR and UF1 of a network over a part; the logits of a sample's views are averaged.
+
+    A network that gives every sample the same class is warned of: too high a learning rate can end in that.
+    """
     network.eval()
     outputs, targets, places = [], [], []
     for inputs, target, rows in batches:
@@ -40,6 +46,11 @@ def measure(
     rows = torch.cat(places)
     logits, labels = over_views(torch.cat(outputs), rows), over_views(torch.cat(targets), rows).long()
     predicted, present = logits.argmax(1), labels.unique().tolist()
+    if len(present) > 1 and len(predicted.unique()) == 1:
+        log.warning(
+            "all %d samples are given one class: if it stays so, the network has collapsed; lower recipe.lr",
+            len(labels),
+        )
     return {
         "loss": F.cross_entropy(logits, labels).item(),
         "war": accuracy_score(labels, predicted),
