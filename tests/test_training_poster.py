@@ -8,7 +8,7 @@ from training_tools import CLASSES, COMPUTE, parts, variant, write_store
 import duchenne.models  # noqa: F401  (registers the networks)
 from duchenne.faces import FaceStore
 from duchenne.training import load_trained, predict, train_fold
-from duchenne.training.trained import create
+from duchenne.training.trained import create, initialise
 
 BALLAST = ("VIT.IRLinear1", "VIT.IRLinear2", "VIT.CON1", "VIT.patch_embed", "VIT.eca_block", "ir_back.output_layer")
 
@@ -25,7 +25,9 @@ def test_one_epoch(tmp_path, frozen):
     train_fold(config, CLASSES, 1, samples, store, tmp_path / "fold", tmp_path / "work", COMPUTE)
 
     torch.manual_seed(config.seed)
-    before = create("poster_v2", config.model.options, CLASSES).state_dict()
+    network = create("poster_v2", config.model.options, CLASSES)
+    initialise(network, config, CLASSES, None)
+    before = network.state_dict()
     after = load_file(tmp_path / "fold" / "weights.safetensors")
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert "VIT.head.linear.weight" in changed
