@@ -166,7 +166,7 @@ def test_lost_folds_are_trained_again_two_at_once_and_give_the_same(project):
     written = kept.stat().st_mtime_ns
     for folder in (work / "fold_2", work / "fold_3", workspace.model("micro")):
         shutil.rmtree(folder)
-    compute = catalog.compute.model_copy(update={"folds_at_once": 2})
+    compute = catalog.compute.model_copy(update={"folds_at_once": 2, "loader_workers": 1})
     pipeline.train(catalog.model_copy(update={"compute": compute}), workspace, "micro")
     assert kept.stat().st_mtime_ns == written
     pipeline.evaluate(catalog, workspace, "micro")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import sys
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -85,9 +87,19 @@ def loader(faces: FaceImages, batch_size: int, compute: Compute, draws: Draws | 
         sampler=faces.items if draws is None else draws,
         num_workers=compute.loader_workers,
         persistent_workers=compute.loader_workers > 0,
+        multiprocessing_context=_start_method() if compute.loader_workers else None,
         pin_memory=torch.accelerator.is_available(),
         generator=torch.Generator(),  # its own, so that starting workers draws nothing from the global one
     )
+
+
+def _start_method() -> str:
+    """How a loader's processes start: as Python does here, but in a fold's process, where joblib has set a way of its
+    own that can start no other process."""
+    method = multiprocessing.get_start_method()
+    if method in multiprocessing.get_all_start_methods():
+        return method
+    return "fork" if sys.platform == "linux" else "spawn"
 
 
 def over_views(values: Tensor, rows: Tensor) -> Tensor:
