@@ -58,7 +58,8 @@ def test_a_new_clip_is_named_as_the_pipeline_names_it(architecture: str, clips, 
 
     last = rows.iloc[-1]
     network, card = load_trained(fold)
-    logits, _ = predict(network, store, rows.iloc[-1:], card, COMPUTE)
+    as_here = COMPUTE.model_copy(update={"precision": "auto"})  # bf16 where the machine has it, like the predictor
+    logits, _ = predict(network, store, rows.iloc[-1:], card, as_here)
     shares = np.exp(logits[0]) / np.exp(logits[0]).sum()
     answer = Predictor(fold)(root / last["path"], onset=2, apex=6)
     assert answer["emotion"] == CLASSES[int(shares.argmax())]
