@@ -115,6 +115,16 @@ def test_what_is_learnt_without_labels_comes_first(train):
     assert not same(out, without)
 
 
+def test_what_is_learnt_without_labels_has_a_rate_of_its_own(train):
+    lr = pairs().recipe.lr
+    runs = {rate: train(pairs(epochs=1, pretrain_lr=rate), f"at_{rate}") for rate in (None, lr, 1e-9)}
+    assert same(runs[None], runs[lr])
+    first, *_, last = pd.read_csv(runs[1e-9] / "pretraining.csv")["loss"]
+    assert last > 0.9 * first
+    first, *_, last = pd.read_csv(runs[lr] / "pretraining.csv")["loss"]
+    assert last < 0.9 * first
+
+
 class Interrupted(FaceStore):
     """Ctrl-C at the ``left``-th frame that is read."""
 

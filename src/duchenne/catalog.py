@@ -381,6 +381,7 @@ class Recipe(Strict):
 
     epochs: int = Field(ge=1)
     pretrain_epochs: int = Field(0, ge=0, description="before the epochs, on the network's loss without labels")
+    pretrain_lr: float | None = Field(None, gt=0, description="constant, of these epochs; null: lr")
     early_stop_above: Share | None = Field(None, description="stop after an epoch with a higher WAR in validation")
     batch_size: int = Field(ge=1)
     drop_last: bool = Field(False, description="leave out the samples of an epoch that fill no batch")

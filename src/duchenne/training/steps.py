@@ -94,17 +94,18 @@ class Steps:
         return {"lr": lr} | {f"train_{name}": torch.cat(values).mean().item() for name, values in kept.items()}
 
     def epoch_without_labels(self, epoch: int, bar: tqdm) -> dict[str, float]:
-        """Train on the network's own loss for an epoch at the recipe's lr, without SAM: its mean.
+        """Train on the network's own loss for an epoch at the recipe's pretrain_lr, without SAM: its mean.
 
         Raises:
             TrainingError: a loss is not finite.
         """
         self.model.train()
+        lr = self.recipe.pretrain_lr or self.recipe.lr
         kept = []
         for step, (x, _, rows) in enumerate(self.batches, epoch * len(self.batches)):
             place = f"epoch {epoch + 1} without labels, step {step + 1}"
             backward = partial(self._unlabelled, x.to(memory_format=self.layout))
-            (loss,) = self._step(backward, self.recipe.lr, rows, place)
+            (loss,) = self._step(backward, lr, rows, place)
             kept.append(self.accelerator.gather(loss.expand(len(x))))
             bar.update(len(kept[-1]))
         return {"loss": torch.cat(kept).mean().item()}
