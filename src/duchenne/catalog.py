@@ -81,6 +81,7 @@ class Synth(Strict):
     size: int = Field(224, ge=64, le=1024, description="height and width of a frame, px")
     test_share: Share = Field(0.2, description="share of the subjects in the official test part (image sets)")
     folds: int = Field(5, ge=2, description="subject-disjoint official folds (video sets)")
+    variety: float = Field(0.0, ge=0, le=1, description="how far brows, lashes and lips may be from their usual place")
     intensity: Range = Field((0.7, 1.1), description="strength of an expression; 1: in full")
     stray_units: Probability = Field(0.0, description="how often each action unit joins an expression (image sets)")
     yaw_sigma: float = Field(6.0, ge=0, description="degrees")

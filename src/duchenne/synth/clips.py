@@ -26,7 +26,7 @@ def render_clip(config: Synth, task: Task, folder: Path) -> tuple[dict[str, Any]
     """
     rng = np.random.default_rng(task.stream(config.seed, SAMPLE))
     names = renderer().head.unit_names
-    subject = subject_of(config.seed, task.subject)
+    subject = subject_of(config.seed, task.subject, config.variety)
     factors = nuisance.draw_factors(config, rng)
     intensity = rng.uniform(*config.intensity)
     full = expression.draw(task.emotion, intensity, rng)

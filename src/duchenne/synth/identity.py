@@ -8,6 +8,7 @@ import numpy as np
 import warp as wp
 
 from duchenne.synth.head import Head
+from duchenne.synth.landmarks import Anchors, anchors
 from duchenne.synth.paint import Look
 
 # Linear RGB from fair to dark.
@@ -62,15 +63,21 @@ LARGE_SHAPES = ("trans", "angle", "push", "scale-depth")  # local changes of whi
 
 @dataclass(frozen=True)
 class Subject:
-    """A person: the resting (V, 3) face in mm and the paint on it; ``traits`` say it in words and numbers."""
+    """A person: the resting (V, 3) face in mm, the paint and the landmarks on it; ``traits`` say it in words."""
 
     neutral: np.ndarray
     look: Look
+    anchors: Anchors
     traits: dict[str, str | float]
 
 
-def make_subject(head: Head, rng: np.random.Generator) -> Subject:
-    """Draw a person."""
+def make_subject(head: Head, rng: np.random.Generator, variety: float = 0.0) -> Subject:
+    """Draw a person.
+
+    Args:
+        variety: 0..1, how far brows, lashes and the red of the lips may be from their usual place. Of the same ``rng``
+            it is otherwise the same person.
+    """
     ancestry = str(rng.choice(list(ANCESTRY), p=[0.28, 0.28, 0.44]))
     kin = ANCESTRY[ancestry]
     female = bool(rng.random() < 0.5)
@@ -126,11 +133,24 @@ def make_subject(head: Head, rng: np.random.Generator) -> Subject:
     look.bald = 1.0 if bald else 0.0
     look.curl = float(kin["curl"] if rng.random() < 0.8 else rng.uniform(0.0, 1.0))
     volume = 0.0 if bald else float(rng.uniform(8.0, 16.0) if long else rng.uniform(2.0, 18.0))
+    if variety:
+        _vary(look, variety, female, rng)
     traits = {
         "sex": "female" if female else "male", "years": round(years, 1), "ancestry": ancestry,
         "tone": round(level, 2), "hair": "bald" if bald else f"{'long' if long else 'short'} {hair}", "beard": beard,
     }  # fmt: skip
-    return Subject(_hair(head, neutral, volume, look.hairline, long), look, traits)
+    return Subject(_hair(head, neutral, volume, look.hairline, long), look, anchors(look), traits)
+
+
+def _vary(look: Look, variety: float, female: bool, rng: np.random.Generator) -> None:
+    """Brows, lashes and lips unlike the usual ones, in mm."""
+    look.brow_shift = wp.vec3(*(variety * rng.uniform([-2.0, -6.0, -2.0], [3.0, 3.0, 2.0])))
+    look.brow_drop = float(variety * rng.uniform(-2.0, 3.0))
+    look.brow_width *= float(1 + variety * rng.uniform(-0.3, 0.5))
+    look.brow_density *= float(1 - variety * rng.beta(1, 3))
+    look.lash_wing = float(variety * rng.uniform(0.0, 5.0))
+    look.lash *= float(1 - 0.6 * variety * rng.random() * (not female))
+    look.lip_edge = wp.vec2(*(variety * rng.uniform([-1.0, -0.5], [1.5, 4.0])))
 
 
 def _shapes(names: tuple[str, ...], rng: np.random.Generator) -> dict[str, float]:

@@ -1,18 +1,22 @@
 """The 68 landmarks of iBUG's 300-W mark-up as places on the head, and the five key points of alignment.
 
-Each landmark is one vertex of the head, or the middle of two. Chosen once on the template, by eye and so that they
-agree on average with dlib's 68-point predictor, which was trained on that mark-up; none lies where hair grows. The
-table gives the side of positive x (the right half of an upright picture), and its mirror image follows.
+Each landmark is a weighted mean of up to three vertices of the head. Brows and the outer line of the lips are where a
+person is painted with them; the others were chosen once on the template, so that on rendered neutral faces they agree
+on average with dlib's 68-point predictor, which was trained on that mark-up. :data:`PLACES` gives the side of
+positive x (the right half of an upright picture); its mirror image follows.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.spatial import cKDTree
 
-from duchenne.synth.head import load_head
+from duchenne.synth.head import SKIN, load_head
+from duchenne.synth.paint import Look, brow_line, lip_edges
 
 _MIRROR = {
     **{i: 16 - i for i in range(8)},
@@ -22,38 +26,107 @@ _MIRROR = {
 }  # fmt: skip
 """Landmark of the left half of the picture -> the one it mirrors."""
 
-PLACES: dict[int, tuple[int, ...]] = {
-    8: (1580,), 9: (2942, 3703), 10: (2946, 3705), 11: (2939, 3707), 12: (2825,), 13: (2826, 3621), 14: (2409, 3619),
+PLACES: dict[int, dict[int, float] | tuple[int, ...]] = {
+    8: (1651,), 9: (2942, 3703), 10: (2946, 3705), 11: (2939, 3707), 12: (2825,), 13: (2826, 3621), 14: (2409, 3619),
     15: (3616, 3619), 16: (3617,),
-    22: (2371, 2376), 23: (2367,), 24: (2372,), 25: (2374, 2375), 26: (2394, 2401),
     27: (132,), 28: (131, 135), 29: (164,), 30: (1409,),
-    33: (343,), 34: (2447,), 35: (2465, 2485),
-    42: (2221,), 43: (3437,), 44: (3420,), 45: (3427,), 46: (3432,), 47: (3434,),
-    51: (466,), 52: (2590,), 53: (3758,), 54: (2553,), 55: (2609, 2536), 56: (2611, 2615), 57: (492, 496),
-    62: (474,), 63: (2597, 2598), 64: (2574,), 65: (2606, 2612), 66: (493,),
+    33: (317, 343), 34: (2446, 2447), 35: (2465, 2485),
+    # the lids seem to meet a little inside their corners
+    42: {2221: 0.935, 3427: 0.065}, 43: {3437: 0.7, 3438: 0.3}, 44: (3420, 3060),
+    45: {3427: 0.915, 2221: 0.085}, 46: (3432, 2195), 47: {3434: 0.7, 3435: 0.3},
+    54: (2560, 2573),
+    62: (474,), 63: (2598,), 64: (2567, 2568), 65: (2612,), 66: (493,),
 }  # fmt: skip
-"""Landmark (0-based) -> vertices of the head whose mean it is."""
+"""Landmark (0-based) -> vertices of the head whose mean it is, or their weights."""
+
+BROW = {22: (0.0, 0.1), 23: (0.26, 0.9), 24: (0.54, 0.9), 25: (0.8, 1.1), 26: (1.03, 0.0)}
+"""Landmark -> place along the brow, 0 to 1 at the tail, and above its middle line in half widths."""
+LIPS = {51: (0.0, 0), 52: (5.8, 0), 53: (14.2, 0), 55: (14.8, 1), 56: (5.6, 1), 57: (0.0, 1)}
+"""Landmark -> place x in mm, and whether on the upper or the lower edge of the lips' red."""
 
 LEFT_EYE, RIGHT_EYE, NOSE_TIP, MOUTH_CORNERS = slice(36, 42), slice(42, 48), 30, (48, 54)
 
+FRAMED = (
+    (1580,), (2372,), *(PLACES[i] for i in range(9, 17)), (1409,), (2371, 2376), (2367,), (2374, 2375), (2394, 2401),
+)  # fmt: skip
+"""What a picture is framed by, whatever a person is painted with: chin, top of the brow, jaw, nose tip, brow."""
+
+
+@dataclass(frozen=True)
+class Anchors:
+    """Landmarks as weighted means of vertices: both (N, 3)."""
+
+    vertices: np.ndarray
+    weights: np.ndarray
+
+    def on(self, face: np.ndarray) -> np.ndarray:
+        """Their places (N, 3) on a face (V, 3)."""
+        return (face[self.vertices] * self.weights[..., None]).sum(axis=1)
+
+
+def anchors(look: Look) -> Anchors:
+    """The 68 landmarks of whoever is painted so."""
+    places = {name: _mean(place) for name, place in PLACES.items()}
+    for name, (along, above) in BROW.items():
+        x, z, half = brow_line(along, look)
+        places[name] = _on_skin(x, z + above * half)
+    for name, (x, edge) in LIPS.items():
+        places[name] = _on_skin(x, lip_edges(x, look)[edge])
+    places |= {name: _mirrored(places[twin]) for name, twin in _MIRROR.items()}
+    return _anchors(places[name] for name in range(68))
+
 
 @functools.cache
-def _vertices() -> np.ndarray:
-    """(68, 2) vertex numbers; one vertex is named twice."""
+def framed() -> Anchors:
+    """:data:`FRAMED`, then its mirror image."""
+    places = [_mean(place) for place in FRAMED]
+    return _anchors([*places, *map(_mirrored, places)])
+
+
+Place = tuple[np.ndarray, np.ndarray]  # three vertices and their weights
+
+
+def _mean(place: tuple[int, ...] | dict[int, float]) -> Place:
+    weights = place if isinstance(place, dict) else dict.fromkeys(place, 1 / len(place))
+    unused = 3 - len(weights)
+    return np.array([*weights, *[0] * unused]), np.array([*weights.values(), *[0.0] * unused])
+
+
+def _mirrored(place: Place) -> Place:
+    return _twins()[place[0]], place[1]
+
+
+def _on_skin(x: float, z: float) -> Place:
+    """The place x and z (mm) of the resting template's frontal plane, on the skin in front."""
+    head = load_head()
+    cells = head.triangles[head.part == SKIN]
+    a, b, c = (head.template[cells[:, i]][:, [0, 2]] for i in range(3))
+    ab, ac, ap = b - a, c - a, np.array([x, z]) - a
+    area = _cross(ab, ac)
+    area[area == 0] = np.nan  # seen edge-on: no place is inside
+    v, w = _cross(ap, ac) / area, _cross(ab, ap) / area
+    weights = np.stack([1 - v - w, v, w], axis=1)
+    inside = np.flatnonzero((weights >= -1e-6).all(axis=1))
+    depth = (weights[inside] * head.template[cells[inside], 1]).sum(axis=1)
+    hit = inside[depth.argmin()]
+    return cells[hit], weights[hit]
+
+
+def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]
+
+
+@functools.cache
+def _twins() -> np.ndarray:
+    """Vertex of the skin -> the one on the other side."""
     head = load_head()
     skin = head.template[: head.shapes.shape[1]]
-    mirrored = cKDTree(skin).query(skin * [-1.0, 1.0, 1.0])[1]
-    table = np.zeros((68, 2), int)
-    for landmark, vertices in PLACES.items():
-        table[landmark] = vertices[0], vertices[-1]
-    for landmark, twin in _MIRROR.items():
-        table[landmark] = mirrored[table[twin]]
-    return table
+    return cKDTree(skin).query(skin * [-1.0, 1.0, 1.0])[1]
 
 
-def landmarks(vertices: np.ndarray) -> np.ndarray:
-    """The landmarks (68, 3) of a face (V, 3)."""
-    return vertices[_vertices()].mean(axis=1)
+def _anchors(places: Iterable[Place]) -> Anchors:
+    vertices, weights = zip(*places, strict=True)
+    return Anchors(np.stack(vertices), np.stack(weights))
 
 
 def key_points(points: np.ndarray) -> np.ndarray:

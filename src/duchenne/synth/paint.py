@@ -41,7 +41,11 @@ class Look:
     brow_width: float  # mm, half
     brow_arch: float  # mm
     brow_density: float
+    brow_shift: wp.vec3  # mm: how much further out the inner end and the tail are, and how much higher both
+    brow_drop: float  # mm by which the tail hangs lower
     lash: float
+    lash_wing: float  # mm that the upper lashes reach further beyond the corner of the eye
+    lip_edge: wp.vec2  # mm by which the red reaches higher and lower
     liner: float  # eye make-up
     stubble: float
     beard: float
@@ -87,20 +91,40 @@ def hair_depth(p: wp.vec3, hairline: float) -> float:
 
 
 @wp.func
-def lip_depth(x: float, z: float) -> float:
-    """How far (mm) a place of the frontal plane is inside the red of the lips."""
+def lip_edges(x: float, look: Look) -> wp.vec2:
+    """Upper and lower edge (z, mm) of the red of the lips."""
     upper = line4(x, 0.0, -60.3, 7.0, -58.9, 17.8, -60.9, 27.6, -67.0)
     lower = line4(x, 0.0, -75.2, 11.0, -74.4, 19.0, -71.8, 27.6, -67.4)
-    return wp.min(wp.min(upper - z, z - lower), 0.5 * (27.6 - x))
+    share = step_soft(27.6, 12.0, x)
+    return wp.vec2(upper + share * look.lip_edge[0], lower - share * look.lip_edge[1])
+
+
+@wp.func
+def lip_depth(x: float, z: float, look: Look) -> float:
+    """How far (mm) a place of the frontal plane is inside the red of the lips."""
+    edges = lip_edges(x, look)
+    return wp.min(wp.min(edges[0] - z, z - edges[1]), 0.5 * (27.6 - x))
+
+
+@wp.func
+def brow_line(t: float, look: Look) -> wp.vec3:
+    """Place x and z (mm) of the middle of the brow at 0 (inner end) to 1 (tail), and half its width there."""
+    inner = 9.0 + look.brow_shift[0]
+    x = inner + t * (52.0 + look.brow_shift[1] - inner)
+    z = line4(t, 0.0, 18.2, 0.35, 20.6, 0.68, 20.8, 1.0, 14.0) + look.brow_arch * bell(t - 0.68, 0.3)
+    z += look.brow_shift[2] - look.brow_drop * step_soft(0.5, 1.0, t)
+    half = look.brow_width * (0.62 + 0.5 * bell(t - 0.3, 0.35)) * line4(t, 0.0, 0.75, 0.1, 1.0, 0.6, 0.9, 1.0, 0.25)
+    return wp.vec3(x, z, half)
 
 
 @wp.func
 def brow_cover(x: float, z: float, look: Look, strand: float) -> float:
-    t = wp.clamp((x - 9.0) / 43.0, 0.0, 1.0)
-    arch = line4(t, 0.0, 18.2, 0.35, 20.6, 0.68, 20.8, 1.0, 14.0) + look.brow_arch * bell(t - 0.68, 0.3)
-    half = look.brow_width * (0.62 + 0.5 * bell(t - 0.3, 0.35)) * line4(t, 0.0, 0.75, 0.1, 1.0, 0.6, 0.9, 1.0, 0.25)
-    d = wp.abs(z - arch) / half
-    ends = step_soft(7.5, 11.5, x + 2.0 * strand) * step_soft(53.5, 50.0, x + 2.0 * strand)
+    inner = look.brow_shift[0]
+    outer = look.brow_shift[1]
+    line = brow_line(wp.clamp((x - 9.0 - inner) / (43.0 + outer - inner), 0.0, 1.0), look)
+    d = wp.abs(z - line[1]) / line[2]
+    along = x + 2.0 * strand
+    ends = step_soft(7.5 + inner, 11.5 + inner, along) * step_soft(53.5 + outer, 50.0 + outer, along)
     return wp.clamp(step_soft(1.25, 0.55, d + 0.25 * strand) * ends * (look.brow_density + 0.25 * strand), 0.0, 1.0)
 
 
@@ -249,7 +273,7 @@ def paint_skin(p: wp.vec3, look: Look, f: Furrows, state: wp.uint32) -> Surface:
         s.gloss = s.gloss * (1.0 - 0.8 * thick)
 
     if x < 29.0 and z < -56.0 and z > -80.0 and p[1] < -5.0:
-        lip = step_soft(-0.5, 0.9, lip_depth(x, z)) * step_soft(-5.0, -9.0, p[1])
+        lip = step_soft(-0.5, 0.9, lip_depth(x, z, look)) * step_soft(-5.0, -9.0, p[1])
         creases = 1.0 + 0.12 * wp.noise(state, wp.vec3(1.1 * p[0], 0.0, 0.15 * z))
         colour = wp.lerp(colour, look.lip * creases, 0.85 * lip)
         s.gloss = wp.lerp(s.gloss, 0.28, lip)
@@ -267,12 +291,15 @@ def paint_skin(p: wp.vec3, look: Look, f: Furrows, state: wp.uint32) -> Surface:
         upper = line4(x, 16.5, -0.9, 24.0, 3.6, 36.0, 5.3, 45.0, 0.6) + 0.7 * bell(x - 31.0, 7.0)
         lower = line4(x, 16.5, -0.9, 24.0, -4.2, 36.0, -4.9, 45.0, 0.4)
         width = step_soft(15.5, 21.0, x) * step_soft(47.5, 44.5, x) * step_soft(-6.0, -9.0, p[1])
-        colour = colour * (1.0 - width * look.lash * step_soft(1.7, 0.5, wp.abs(z - upper - 0.1)))
+        wing = look.lash_wing
+        above = step_soft(15.5, 21.0, x) * step_soft(47.5 + wing, 44.5 + wing, x)
+        above = above * step_soft(-6.0 + 1.2 * wing, -9.0 + 1.2 * wing, p[1])
+        colour = colour * (1.0 - above * look.lash * step_soft(1.7, 0.5, wp.abs(z - upper - 0.1)))
         colour = colour * (1.0 - 0.55 * width * look.lash * step_soft(1.1, 0.3, wp.abs(z - lower + 0.1)))
-        colour = colour * (1.0 - 0.5 * width * look.liner * step_soft(4.5, 0.8, wp.abs(z - upper - 1.2)))
+        colour = colour * (1.0 - 0.5 * above * look.liner * step_soft(4.5, 0.8, wp.abs(z - upper - 1.2)))
         wet = bell(x - 17.2, 1.6) * bell(z + 1.2, 1.6)
         colour = wp.lerp(colour, wp.vec3(0.6, 0.25, 0.22), 0.6 * wet)
-        s.relief = s.relief * (1.0 - 0.35 * width * bell(z - upper - 4.2, 0.9))
+        s.relief = s.relief * (1.0 - 0.35 * above * bell(z - upper - 4.2, 0.9))
     nostril = bell(x - 7.2, 3.6) * bell(z + 45.2, 2.3) * step_soft(-36.0, -30.0, p[1])
     colour = colour * (1.0 - 0.75 * nostril)
 

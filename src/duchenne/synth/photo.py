@@ -9,7 +9,7 @@ import numpy as np
 from duchenne.synth import nuisance
 from duchenne.synth.expression import face_units, furrows
 from duchenne.synth.identity import Subject
-from duchenne.synth.landmarks import landmarks
+from duchenne.synth.landmarks import framed
 from duchenne.synth.nuisance import Factors
 from duchenne.synth.render import Camera, Frame, renderer
 
@@ -28,9 +28,9 @@ class Photo:
 
 def frame_camera(subject: Subject, factors: Factors, size: int) -> Camera:
     """The camera that shows the resting, turned face at its size and place in the frame."""
-    marks = landmarks(subject.neutral)
+    marks = framed().on(subject.neutral)
     distance = 1000.0 * factors["distance"]
-    focal = size * factors["face_share"] * distance / float(marks[19, 2] - marks[8, 2])
+    focal = size * factors["face_share"] * distance / float(marks[1, 2] - marks[0, 2])
     turned = nuisance.turn(marks, factors["yaw"], factors["pitch"], factors["roll"])
     plain = Camera(size, focal, distance, (0.0, 0.0)).project(turned)
     middle = (plain.min(axis=0) + plain.max(axis=0)) / 2
@@ -58,7 +58,7 @@ def take(
     face = head.posed(subject.neutral, units)
     vertices = nuisance.turn(face, factors["yaw"], factors["pitch"], factors["roll"])
     frame = view.render(vertices, camera, nuisance.light(factors), subject.look, furrows(strength))
-    marks = landmarks(vertices)
+    marks = subject.anchors.on(vertices)
     points = camera.project(marks)
 
     scene = np.random.default_rng(scene_seed)

@@ -44,6 +44,6 @@ def plan(config: Synth) -> list[Task]:
 
 
 @functools.lru_cache(maxsize=4)
-def subject_of(seed: int, number: int) -> Subject:
-    """The subject of a number: the same person in every set of the same seed."""
-    return make_subject(load_head(), np.random.default_rng([seed, SUBJECT, number]))
+def subject_of(seed: int, number: int, variety: float = 0.0) -> Subject:
+    """The subject of a number: the same person in every set of the same seed and variety."""
+    return make_subject(load_head(), np.random.default_rng([seed, SUBJECT, number]), variety)

@@ -19,7 +19,7 @@ def render_still(config: Synth, task: Task, folder: Path) -> tuple[dict[str, Any
     """Render one picture below ``folder``; returns its truth (with the ``files`` written) and no frames."""
     rng = np.random.default_rng(task.stream(config.seed, SAMPLE))
     names = renderer().head.unit_names
-    subject = subject_of(config.seed, task.subject)
+    subject = subject_of(config.seed, task.subject, config.variety)
     factors = nuisance.draw_factors(config, rng)
     strength = expression.draw(task.emotion, rng.uniform(*config.intensity), rng)
     if config.stray_units:
