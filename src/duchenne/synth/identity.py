@@ -133,8 +133,7 @@ def make_subject(head: Head, rng: np.random.Generator, variety: float = 0.0) -> 
     look.bald = 1.0 if bald else 0.0
     look.curl = float(kin["curl"] if rng.random() < 0.8 else rng.uniform(0.0, 1.0))
     volume = 0.0 if bald else float(rng.uniform(8.0, 16.0) if long else rng.uniform(2.0, 18.0))
-    if variety:
-        _vary(look, variety, female, rng)
+    _vary(look, variety, female, rng)
     traits = {
         "sex": "female" if female else "male", "years": round(years, 1), "ancestry": ancestry,
         "tone": round(level, 2), "hair": "bald" if bald else f"{'long' if long else 'short'} {hair}", "beard": beard,
@@ -143,7 +142,7 @@ def make_subject(head: Head, rng: np.random.Generator, variety: float = 0.0) -> 
 
 
 def _vary(look: Look, variety: float, female: bool, rng: np.random.Generator) -> None:
-    """Brows, lashes and lips unlike the usual ones, in mm."""
+    """Move brows, lashes and the edges of the lips; nothing at a variety of 0."""
     look.brow_shift = wp.vec3(*(variety * rng.uniform([-2.0, -6.0, -2.0], [3.0, 3.0, 2.0])))
     look.brow_drop = float(variety * rng.uniform(-2.0, 3.0))
     look.brow_width *= float(1 + variety * rng.uniform(-0.3, 0.5))
