@@ -14,8 +14,11 @@ from duchenne.reporting.runs import Run
 NARROW = "\N{NARROW NO-BREAK SPACE}"
 
 
-def run(name: str, war: float, architecture: str = "poster_v2", counted: bool = True, **changes: object) -> Run:
-    """A run with this result; ``changes`` are fields of the variant, ``options`` those of its network."""
+def run(name: str, war: float, architecture: str = "poster_v2", params: float | None = 10.0, **changes: object) -> Run:
+    """A run with this result, its network of so many million parameters or not counted.
+
+    ``changes`` are fields of the variant, ``options`` those of its network.
+    """
     options = changes.pop("options", {})
     config = Variant(
         **{
@@ -28,7 +31,7 @@ def run(name: str, war: float, architecture: str = "poster_v2", counted: bool = 
     )
     metrics = {"war": war, "war_low": war - 0.1, "war_high": war + 0.1}
     nothing = pd.DataFrame()
-    counts = {"params": 10.0, "macs": 1.25} if counted else {}
+    counts = {"params": params, "macs": 1.25} if params else {}
     return Run(name, config, ["anger", "fear"], metrics, nothing, nothing, {}, nothing, nothing, counts, Path())
 
 
@@ -59,15 +62,15 @@ def test_runs_that_differ_in_more_than_depth_are_no_curve():
     assert depths([run("a", 0.5, "frl_dgt")]) is None
 
 
-def test_sizes_are_drawn_where_two_counted_runs_share_a_dataset():
-    runs = [run("a", 0.5), run("b", 0.6), run("c", 0.7, counted=False), run("d", 0.8, dataset="e")]
-    drawn = sizes(runs)
+def test_sizes_are_drawn_where_networks_of_two_sizes_share_a_dataset():
+    alike = [run("d", 0.8, dataset="e"), run("e", 0.8, dataset="e")]
+    drawn = sizes([run("a", 0.5), run("b", 0.6, params=20.0), run("c", 0.7, params=None), *alike])
     assert list(drawn) == ["d"]
     assert (
         drawn["d"].words
         == "; ".join(
-            f"{name}: 10.0 M parameters, 1.25 G MACs, WAR {war}{NARROW}%"
-            for name, war in (("a", "50.0"), ("b", "60.0"))
+            f"{name}: {size} M parameters, 1.25 G MACs, WAR {war}{NARROW}%"
+            for name, size, war in (("a", "10.0", "50.0"), ("b", "20.0", "60.0"))
         )
         + "."
     )

@@ -49,14 +49,14 @@ def comparisons(runs: list[Run], workspace: Workspace, catalog: Catalog) -> tupl
 
 
 def sizes(runs: list[Run]) -> dict[str, Drawn]:
-    """Dataset -> WAR against the sizes of networks, where two or more runs have networks that were counted."""
+    """Dataset -> WAR against the sizes of networks, where runs have networks of two or more sizes."""
     groups: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
         if run.sizes:
             groups[run.config.dataset].append(run)
     drawn = {}
     for dataset, own in groups.items():
-        if len(own) > 1:
+        if len({(run.sizes["params"], run.sizes["macs"]) for run in own}) > 1:
             table = pd.DataFrame([run.metrics | run.sizes for run in own], [run.name for run in own])
             each = (
                 f"{run.name}: {run.sizes['params']:.1f} M parameters, {run.sizes['macs']:.2f} G MACs, "
