@@ -19,6 +19,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PositiveInt,
     ValidationError,
     field_validator,
     model_validator,
@@ -81,7 +82,7 @@ class Synth(Strict):
     size: int = Field(224, ge=64, le=1024, description="height and width of a frame, px")
     test_share: Share = Field(0.2, description="share of the subjects in the official test part (image sets)")
     folds: int = Field(5, ge=2, description="subject-disjoint official folds (video sets)")
-    variety: float = Field(0.0, ge=0, le=1, description="how far brows, lashes and lips may be from their usual place")
+    variety: float = Field(0.0, ge=0, le=1, description="how much more people differ in shape and looks")
     intensity: Range = Field((0.7, 1.1), description="strength of an expression; 1: in full")
     stray_units: Probability = Field(0.0, description="how often each action unit joins an expression (image sets)")
     yaw_sigma: float = Field(6.0, ge=0, description="degrees")
@@ -447,9 +448,11 @@ class LandmarkNet(Strict):
 
     dataset: str = Field(description="a synth image set")
     limit: int | None = Field(None, ge=2, description="use the first so many training faces")
-    epochs: int = Field(ge=1)
+    epochs: tuple[PositiveInt, ...] = Field(
+        min_length=1, description="of each cycle, in which the rate rises and falls, to 0.3 of the height before"
+    )
     batch_size: int = Field(64, ge=2)
-    lr: float = Field(2e-3, gt=0, description="the highest of one cycle")
+    lr: float = Field(2e-3, gt=0, description="the highest of the first cycle")
     weight_decay: float = Field(0.01, ge=0)
     seed: int = 0
 
