@@ -75,8 +75,8 @@ def make_subject(head: Head, rng: np.random.Generator, variety: float = 0.0) -> 
     """Draw a person.
 
     Args:
-        variety: 0..1, how far brows, lashes and the red of the lips may be from their usual place. Of the same ``rng``
-            it is otherwise the same person.
+        variety: 0..1, how much more people differ in shape, brows, lashes, lips and beards. Of the same ``rng`` it is
+            otherwise the same person.
     """
     ancestry = str(rng.choice(list(ANCESTRY), p=[0.28, 0.28, 0.44]))
     kin = ANCESTRY[ancestry]
@@ -91,7 +91,7 @@ def make_subject(head: Head, rng: np.random.Generator, variety: float = 0.0) -> 
         "height": 0.5,
         "proportions": float(rng.uniform(0.4, 0.9)),
     }
-    shapes = _shapes(head.shape_names, rng)
+    shapes = _shapes(head.shape_names, rng, variety)
 
     old = (years - 30) / 45
     grey = rng.random() < old - 0.25
@@ -142,7 +142,7 @@ def make_subject(head: Head, rng: np.random.Generator, variety: float = 0.0) -> 
 
 
 def _vary(look: Look, variety: float, female: bool, rng: np.random.Generator) -> None:
-    """Move brows, lashes and the edges of the lips; nothing at a variety of 0."""
+    """Move brows, lashes, beard and the edges of the lips; nothing at a variety of 0."""
     look.brow_shift = wp.vec3(*(variety * rng.uniform([-2.0, -6.0, -2.0], [3.0, 3.0, 2.0])))
     look.brow_drop = float(variety * rng.uniform(-2.0, 3.0))
     look.brow_width *= float(1 + variety * rng.uniform(-0.3, 0.5))
@@ -150,17 +150,19 @@ def _vary(look: Look, variety: float, female: bool, rng: np.random.Generator) ->
     look.lash_wing = float(variety * rng.uniform(0.0, 5.0))
     look.lash *= float(1 - 0.6 * variety * rng.random() * (not female))
     look.lip_edge = wp.vec2(*(variety * rng.uniform([-1.0, -0.5], [1.5, 4.0])))
+    look.beard_chin = float(variety * rng.random())
 
 
-def _shapes(names: tuple[str, ...], rng: np.random.Generator) -> dict[str, float]:
+def _shapes(names: tuple[str, ...], rng: np.random.Generator, variety: float) -> dict[str, float]:
     """Local changes: the same on both sides but for a little."""
+    wider = 1 + 0.35 * variety
     shapes: dict[str, float] = {}
     for name in names:
         key = name.removeprefix("l-").removeprefix("r-")
-        spread = SHAPE_SPREAD * (0.5 if any(word in key for word in LARGE_SHAPES) else 1.0)
+        spread = wider * SHAPE_SPREAD * (0.5 if any(word in key for word in LARGE_SHAPES) else 1.0)
         mean, twin = MEAN_SHAPE.get(key, 0.0), shapes.get(f"l-{key}")
         level = rng.normal(mean, spread) if twin is None else twin + rng.normal(0.0, 0.03)
-        shapes[name] = float(np.clip(level, mean - 0.5, mean + 0.5))
+        shapes[name] = float(np.clip(level, mean - 0.5 * wider, mean + 0.5 * wider))
     return shapes
 
 

@@ -49,6 +49,7 @@ class Look:
     liner: float  # eye make-up
     stubble: float
     beard: float
+    beard_chin: float  # how much of the chin below the lip it covers, 0..1
     hairline: float  # mm above its usual place
     bald: float
     curl: float
@@ -261,8 +262,9 @@ def paint_skin(p: wp.vec3, look: Look, f: Furrows, state: wp.uint32) -> Surface:
 
     if z < -14.0 and look.stubble + look.beard > 0.0:
         grown = step_soft(-44.0, -54.0, z) * step_soft(16.0, -2.0, p[1] + 0.25 * (z + 60.0))
+        bare = 1.3 + 8.0 * look.beard_chin
         moustache = bell(z + 53.0, 5.0) * step_soft(30.0, 24.0, x)
-        jaw = wp.max(moustache, grown * step_soft(10.0, 22.0, x + 1.3 * wp.max(-77.0 - z, 0.0)))
+        jaw = wp.max(moustache, grown * step_soft(10.0, 22.0, x + bare * wp.max(-77.0 - z, 0.0)))
         sides = step_soft(-8.0, -50.0, z) * step_soft(50.0, 66.0, x) * step_soft(48.0, 40.0, p[1])
         jaw = wp.clamp(wp.max(jaw, sides) * step_soft(-128.0, -112.0, z), 0.0, 1.0)
         bristle = wp.noise(state, wp.vec3(1.5 * p[0], 1.0 * p[1], 0.7 * z))
