@@ -19,7 +19,6 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    PositiveInt,
     ValidationError,
     field_validator,
     model_validator,
@@ -448,11 +447,9 @@ class LandmarkNet(Strict):
 
     dataset: str = Field(description="a synth image set")
     limit: int | None = Field(None, ge=2, description="use the first so many training faces")
-    epochs: tuple[PositiveInt, ...] = Field(
-        min_length=1, description="of each cycle, in which the rate rises and falls, to 0.3 of the height before"
-    )
+    epochs: int = Field(ge=1)
     batch_size: int = Field(64, ge=2)
-    lr: float = Field(2e-3, gt=0, description="the highest of the first cycle")
+    lr: float = Field(2e-3, gt=0, description="the highest of one cycle")
     weight_decay: float = Field(0.01, ge=0)
     seed: int = 0
 

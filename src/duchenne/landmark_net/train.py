@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from bisect import bisect_right
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,6 @@ import pandas as pd
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader, RandomSampler
 from tqdm import tqdm
 
@@ -56,29 +53,22 @@ def train_landmark_net(config: LandmarkNet, root: Path, out: Path, work: Path, c
     order = torch.Generator()
     steps = -(-len(train) // config.batch_size)
     optimizer = torch.optim.AdamW(network.parameters(), config.lr, weight_decay=config.weight_decay)
-    *starts, last = accumulate(config.epochs, initial=0)
-
-    def cycle(epoch: int) -> OneCycleLR:
-        number = bisect_right(starts, epoch) - 1
-        return OneCycleLR(optimizer, config.lr * 0.3**number, total_steps=steps * config.epochs[number], pct_start=0.1)
-
-    schedule = cycle(0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, config.lr, total_steps=steps * config.epochs, pct_start=0.1
+    )
     first, history = 0, []
     key = {"config": config.model_dump(mode="json"), "samples": len(train), "code": source_digest("landmark_net")}
     if (work / "state.pt").exists():
         state = torch.load(work / "state.pt", map_location=device, weights_only=True)
         if state["key"] == key:
-            first, history = state["epoch"], state["history"]
-            schedule = cycle(first - 1)
             network.load_state_dict(state["network"])
             optimizer.load_state_dict(state["optimizer"])
             schedule.load_state_dict(state["schedule"])
+            first, history = state["epoch"], state["history"]
             log.info("the landmark network goes on after %d epochs", first)
 
-    with tqdm(total=len(train) * last, initial=len(train) * first, unit="face", smoothing=0) as bar:
-        for epoch in range(first, last):
-            if epoch in starts[1:]:
-                schedule = cycle(epoch)
+    with tqdm(total=len(train) * config.epochs, initial=len(train) * first, unit="face", smoothing=0) as bar:
+        for epoch in range(first, config.epochs):
             train.epoch = epoch
             order.manual_seed(config.seed * 1000 + epoch)
             loader = DataLoader(
