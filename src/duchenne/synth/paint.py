@@ -262,7 +262,7 @@ def paint_skin(p: wp.vec3, look: Look, f: Furrows, state: wp.uint32) -> Surface:
 
     if z < -14.0 and look.stubble + look.beard > 0.0:
         grown = step_soft(-44.0, -54.0, z) * step_soft(16.0, -2.0, p[1] + 0.25 * (z + 60.0))
-        bare = 1.3 + 8.0 * look.beard_chin
+        bare = 1.3 + 8.0 * look.beard_chin  # how fast the bare patch below the lip narrows
         moustache = bell(z + 53.0, 5.0) * step_soft(30.0, 24.0, x)
         jaw = wp.max(moustache, grown * step_soft(10.0, 22.0, x + bare * wp.max(-77.0 - z, 0.0)))
         sides = step_soft(-8.0, -50.0, z) * step_soft(50.0, 66.0, x) * step_soft(48.0, 40.0, p[1])
