@@ -22,11 +22,12 @@ import typer
 from tqdm import tqdm
 
 from duchenne.catalog import Faces
-from duchenne.faces.align import similarity, template, warp
+from duchenne.faces.align import apply, similarity, template, warp
 from duchenne.faces.find import find_face
 from duchenne.faces.images import read_image
 from duchenne.faces.landmarks import LANDMARKERS, landmarker
 from duchenne.faces.points import key_points
+from duchenne.landmark_net.samples import bent
 
 GROUPS = {
     "pupils": [((0,), range(36, 42)), ((1,), range(42, 48))],
@@ -44,6 +45,11 @@ GROUPS = {
 CORE = ["pupils", "mouth corners", "chin"]
 FAILED = 8
 """Mean error of a face, per cent, over which its landmarks count as lost, a bar that is common with 300-W."""
+
+PARTS = {
+    "jaw": slice(0, 17), "brows": slice(17, 27), "nose": slice(27, 36), "eyes": slice(36, 48), "mouth": slice(48, 68),
+}  # fmt: skip
+"""Points of iBUG's 68, counted from 0."""
 
 MODELS = {name: Faces(landmarks=name) for name in LANDMARKERS}
 SPOILT = {
@@ -71,6 +77,26 @@ def errors(root: Path, boxes: dict[str, np.ndarray]) -> pd.DataFrame:
                         error = 100 * np.linalg.norm(away) / pupils
                         rows.append({"path": path, "model": model, "picture": picture, "group": group, "error": error})
     return pd.DataFrame(rows)
+
+
+def follow(root: Path, boxes: dict[str, np.ndarray], amount: float = 0.05) -> pd.DataFrame:
+    """How far a model's points go with the parts of a face that is bent: 1 all the way, 0 not at all.
+
+    The slope of their shift on that of what was under them, both without the face's shift, turn and scale as a whole.
+    A model that knows a face as a whole alone stays behind. By part and model.
+    """
+    shifts: dict[tuple[str, str], list[np.ndarray]] = {}
+    for k, path in enumerate(tqdm(boxes, desc="bending")):
+        image, box = read_image(root / path), boxes[path]
+        for name, config in MODELS.items():
+            before = landmarker(config)(image, box)
+            changed, true = bent(image, before, amount, np.random.default_rng(k))
+            after = landmarker(config)(changed, box)
+            local = [points - apply(similarity(before, points), before) for points in (true, after)]
+            for part, points in PARTS.items():
+                shifts.setdefault((part, name), []).append(np.stack([array[points] for array in local]))
+    slopes = {key: np.concatenate(values, axis=1) for key, values in shifts.items()}
+    return pd.Series({key: (true * found).sum() / (true**2).sum() for key, (true, found) in slopes.items()}).unstack()
 
 
 def shake(root: Path, boxes: dict[str, np.ndarray], frames: int = 12) -> dict[str, float]:
@@ -176,6 +202,8 @@ def main(
     for name in list(SPOILT)[1:]:
         line(f"those, {name}", table[(table["picture"] == name) & table["core"]].groupby("model")["error"].mean())
     line("shake of the eye centres in a noisy still", pd.Series(shake(root, boxes)))
+    for part, shares in follow(root, boxes).iterrows():
+        line(f"share of the way that the points of the {part} go with a bent face", shares)
     rates = speed(root, boxes)
     line("faces a second of one core, landmarks alone", pd.Series({k: v[0] for k, v in rates.items()}), 0)
     line("with detection and alignment", pd.Series({k: v[1] for k, v in rates.items()}), 0)

@@ -18,14 +18,15 @@ from duchenne.faces.landmarks import landmarker
 from duchenne.faces.mobilefacenet import EYE_DISTANCE, MIRROR, SIZE
 from duchenne.faces.points import key_points
 from duchenne.landmark_net import train, train_landmark_net
-from duchenne.landmark_net.samples import Renders
+from duchenne.landmark_net.samples import Renders, bent
+from duchenne.landmark_net.taught import Taught, start_at_the_mean, wing_loss
 from duchenne.models.backbones.mobilefacenet import MobileFaceNet
 from duchenne.synth import generate
 from duchenne.synth.head import load_head
 from duchenne.synth.landmarks import anchors
 from duchenne.synth.paint import Look
 
-CONFIG = LandmarkNet(dataset="renders", epochs=2, batch_size=8, lr=2e-3)
+CONFIG = LandmarkNet(dataset="renders", epochs=2, batch_size=8, lr=2e-3, bend=0.1, map_weight=1.0)
 COMPUTE = Compute(device="cpu", precision="fp32")
 
 
@@ -39,7 +40,7 @@ def renders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_wing_loss_equals_its_equation():
     def loss(error: float) -> float:
-        return float(train.wing_loss(torch.tensor([error], dtype=torch.float64)))
+        return float(wing_loss(torch.tensor([error], dtype=torch.float64)))
 
     assert loss(0.0) == 0.0
     assert loss(-3.0) == pytest.approx(10 * log(1 + 3 / 2))
@@ -65,12 +66,61 @@ def test_held_out_faces_are_aligned_and_training_faces_differ_by_epoch(renders: 
     assert not torch.equal(training[0][1], first[1])
 
 
-def test_before_training_a_batch_gets_the_mean_face(renders: Path):
+@pytest.mark.parametrize("seed", range(5))
+def test_points_stay_on_what_they_mark_when_a_face_is_bent(seed: int):
+    points = np.stack(np.meshgrid(np.linspace(30, 160, 17), np.linspace(30, 160, 4)), axis=-1).reshape(68, 2).round()
+    image = np.full((200, 190, 3), 40, np.uint8)
+    for x, y in points.astype(int):
+        image[y - 1 : y + 2, x - 1 : x + 2] = 255
+    eyes = np.linalg.norm(np.subtract(*key_points(points)[:2]))
+    changed, moved = bent(image, points, 4 / eyes, np.random.default_rng(seed))
+    shifts = moved - points
+    assert 2 < shifts.std() < 8
+    assert np.linalg.norm(shifts[0] - shifts[1]) > 0.1  # not as one
+    rows, columns = np.mgrid[: image.shape[0], : image.shape[1]]
+    for x, y in moved:
+        weight = np.clip(changed[..., 0] - 40.0, 0, None) * (np.hypot(columns - x, rows - y) < 3.5)
+        seen = np.array([(weight * columns).sum(), (weight * rows).sum()]) / weight.sum()
+        np.testing.assert_allclose(seen, (x, y), atol=0.5)
+
+
+def test_nothing_is_bent_by_nothing(renders: Path):
+    image = np.random.default_rng(0).integers(0, 255, (50, 60, 3), np.uint8)
+    points = np.random.default_rng(1).uniform(5, 45, (68, 2))
+    changed, moved = bent(image, points, 0.0, np.random.default_rng(2))
+    np.testing.assert_array_equal(changed, image)
+    np.testing.assert_allclose(moved, points)
+    straight, curved = Renders(renders, "test")[0], Renders(renders, "test", bend=0.1)[0]
+    assert (straight[1] - curved[1]).abs().max() > 0.5
+    torch.testing.assert_close(curved[1], Renders(renders, "test", bend=0.1)[0][1], rtol=0, atol=0)
+
+
+def test_training_starts_around_the_mean_face(renders: Path):
     faces = Renders(renders, "train")
-    network = train.start_at_the_mean(MobileFaceNet(), faces)
-    found = network(torch.stack([faces[i][0] for i in range(8)])).detach().unflatten(1, (68, 2)).mean(0) * SIZE
+    network = MobileFaceNet()
+    start_at_the_mean(network, faces.points)
+    found = network.output_layer.bn.eval()(torch.zeros(1, 136)).detach().unflatten(1, (68, 2))[0] * SIZE
     true = torch.stack([faces[i][1] for i in range(len(faces))]).mean(0)
     torch.testing.assert_close(found, true, atol=0.01, rtol=0)
+
+
+def test_what_a_face_is_answered_in_training_does_not_hang_on_its_batch():
+    head = Taught(MobileFaceNet()).train().network.output_layer
+    maps = torch.randn(4, 512, 7, 7) + 3
+    torch.testing.assert_close(head(maps), torch.cat([head(one[None]) for one in maps]))
+
+
+@pytest.mark.parametrize(("row", "column"), [(0, 0), (3, 9), (13, 6)])
+def test_a_map_with_one_peak_is_read_as_the_middle_of_that_cell(row: int, column: int):
+    taught = Taught(MobileFaceNet()).eval()
+    maps = torch.zeros(1, 128, 14, 14)
+    maps[..., row, column] = 1.0
+    taught.network.forward_features = lambda x: (None, maps, torch.zeros(1, 512, 7, 7))
+    torch.nn.init.constant_(taught.read.weight, 1.0)
+    _, read = taught(torch.zeros(1, 3, SIZE, SIZE))
+    cell = SIZE / 14
+    expected = torch.tensor([column, row]) * cell + (cell - 1) / 2
+    torch.testing.assert_close(read[0] * SIZE, expected.expand(68, 2))
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Rendered faces as the landmark network sees them in training: cropped, turned, mirrored and spoilt at random (ours).
+"""Rendered faces as the landmark network sees them in training: bent, turned, mirrored and spoilt at random (ours).
 
 Half of the crops are almost aligned, as the second look of :class:`duchenne.faces.mobilefacenet.MobileFaceNet68` and
 the landmark branch of POSTER see a face; the other half are as far off as a detector's box.
@@ -41,14 +41,17 @@ class Renders(Dataset):
         root: the set's folder.
         part: official part, train or test.
         seed: of the random crops; with ``None`` every crop is aligned and nothing is spoilt.
+        bend: largest standard deviation of how far parts of a face are moved against each other, in eye distances.
     """
 
-    def __init__(self, root: Path, part: str, seed: int | None = None, limit: int | None = None) -> None:
+    def __init__(
+        self, root: Path, part: str, seed: int | None = None, limit: int | None = None, bend: float = 0.0
+    ) -> None:
         truth = pd.read_parquet(root / "truth.parquet")
         truth = truth[truth["split"] == part].iloc[:limit]
         self.paths = [str(root / path) for path in truth["path"]]
         self.points = np.stack(truth["landmarks"].to_list()).reshape(-1, 68, 2)
-        self.seed, self.epoch = seed, 0
+        self.seed, self.bend, self.epoch = seed, bend, 0
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -56,20 +59,50 @@ class Renders(Dataset):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         image = cv2.cvtColor(cv2.imread(self.paths[index]), cv2.COLOR_BGR2RGB)
         points = self.points[index] - 0.5  # the middle of the first pixel is (0.5, 0.5) in a render, (0, 0) in OpenCV
-        matrix = similarity(key_points(points), template(SIZE, EYE_DISTANCE))
+        rng = np.random.default_rng([self.seed or 0, self.epoch, index])
+        if self.bend:
+            image, points = bent(image, points, rng.uniform(0, self.bend), rng)
         if self.seed is None:
+            matrix = similarity(key_points(points), template(SIZE, EYE_DISTANCE))
             crop = torch.from_numpy(warp(image, matrix, SIZE)).permute(2, 0, 1)
             return crop.float() / 255, torch.from_numpy(apply(matrix, points)).float()
-        rng = np.random.default_rng([self.seed, self.epoch, index])
         if rng.random() < 0.5:
             image, points = image[:, ::-1].copy(), (points * [-1, 1] + [image.shape[1] - 1, 0])[MIRROR]
-            matrix = similarity(key_points(points), template(SIZE, EYE_DISTANCE))
+        matrix = similarity(key_points(points), template(SIZE, EYE_DISTANCE))
         matrix = jitter(rng) @ np.vstack([matrix, [0, 0, 1]])
         pixels = coarse(warp(image, matrix, SIZE), rng)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(rng.integers(2**31)))
             crop = SPOIL(torch.from_numpy(pixels).permute(2, 0, 1))
         return crop, torch.from_numpy(apply(matrix, points)).float()
+
+
+def bent(
+    image: np.ndarray, points: np.ndarray, amount: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """A face whose parts have moved against each other by a smooth random field, and its points.
+
+    All heads come from one model, in which the place of one part foretells that of another; a network that relies on
+    this does not look where a part is.
+
+    Args:
+        image: uint8 (H, W, 3).
+        points: (68, 2) in px.
+        amount: standard deviation of the field in eye distances.
+    """
+    left, right = key_points(points)[:2]
+    eyes = float(np.linalg.norm(right - left))
+    size = image.shape[1::-1]
+    knots = np.ceil(np.array(size) / (eyes * rng.uniform(0.5, 1.5))).astype(int) + 1
+    field = rng.normal(0, amount * eyes, (knots[1], knots[0], 2)).astype(np.float32)
+    field = cv2.resize(field, size, interpolation=cv2.INTER_CUBIC)
+    grid = np.stack(np.meshgrid(*map(np.arange, size)), axis=-1).astype(np.float32)
+    image = cv2.remap(image, grid + field, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    moved = points
+    for _ in range(20):  # the pixel at p shows what was at p + field(p): the other way round by iteration
+        at = moved.astype(np.float32)[None]
+        moved = points - cv2.remap(field, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0]
+    return image, moved
 
 
 def jitter(rng: np.random.Generator) -> np.ndarray:

@@ -1,0 +1,63 @@
+"""The landmark network as it is taught: where it starts, what else it answers, what its error costs (ours)."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from duchenne.faces.align import apply, similarity, template
+from duchenne.faces.mobilefacenet import EYE_DISTANCE, SIZE
+from duchenne.faces.points import key_points
+from duchenne.models.backbones.mobilefacenet import MobileFaceNet
+
+
+class Taught(nn.Module):
+    """MobileFaceNet in training, with a second answer that is read from its maps of 14 x 14 and thrown away later.
+
+    A point of the second answer is the mean place of the cells, weighted by the softmax of a map of its own (Sun et
+    al., "Integral Human Pose Regression", ECCV 2018): to give it, the maps must tell where a part is.
+    """
+
+    def __init__(self, network: MobileFaceNet) -> None:
+        super().__init__()
+        self.network = network
+        self.read = nn.Conv2d(128, 68, 1)
+        self.register_buffer("places", (torch.arange(14) + 0.5) / 14 - 0.5 / SIZE, persistent=False)
+
+    def train(self, mode: bool = True) -> Self:
+        """As of every module, but the two BatchNorms behind the last map stay the affine maps they began as.
+
+        They see one value of a face and channel. Statistics of a batch of 32 would move every point by a sixth of its
+        standard deviation at random: a noise that the network cannot learn away and does not meet in use.
+        """
+        super().train(mode)
+        for norm in (self.network.output_layer.conv_6_dw.bn, self.network.output_layer.bn):
+            norm.eval()
+        return self
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised images (B, 3, 112, 112) -> two answers (B, 68, 2), x and y as shares of the width."""
+        _, maps, last = self.network.forward_features(x)
+        heat = self.read(maps).flatten(2).softmax(-1).unflatten(2, (14, 14))
+        read = torch.stack([heat.sum(2) @ self.places, heat.sum(3) @ self.places], dim=-1)
+        return self.network.output_layer(last).unflatten(1, (68, 2)), read
+
+
+def start_at_the_mean(network: MobileFaceNet, faces: np.ndarray) -> None:
+    """Let the network begin around the mean of the aligned ``faces`` (N, 68, 2): training is about what differs."""
+    key = template(SIZE, EYE_DISTANCE)
+    aligned = np.stack([apply(similarity(key_points(points), key), points) for points in faces])
+    last = network.output_layer.bn
+    with torch.no_grad():
+        last.bias.copy_(torch.from_numpy(aligned.mean(axis=0).ravel() / SIZE))
+        last.weight.fill_(0.05)
+
+
+def wing_loss(error: Tensor, width: float = 10.0, curvature: float = 2.0) -> Tensor:
+    """Wing loss of errors in px (Feng et al., "Wing Loss", CVPR 2018, equation 5): steeper than L1 near zero."""
+    size = error.abs()
+    offset = width - width * np.log1p(width / curvature)
+    return torch.where(size < width, width * torch.log1p(size / curvature), size - offset).mean()
