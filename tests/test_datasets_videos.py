@@ -79,7 +79,7 @@ def test_dfew_lists_that_contradict_each_other(tmp_path):
         index("dfew", tmp_path)
     told = caught.value.problems
     assert told[["row", "problem"]].to_numpy().tolist() == [
-        [2, "is 2 here, but 1 in the test list of its fold"],
+        [2, "is 2 here, but 1 in test(single-labeled)/set_2.csv"],
         [3, "trains and tests in fold 1"],
         [6, "trains here, but tests in no fold"],
     ]

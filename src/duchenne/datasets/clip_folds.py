@@ -98,7 +98,7 @@ def _compare(tests: pd.DataFrame, train: pd.DataFrame, fold: int, listing: Listi
         elif clip not in should:
             problem = f"trains and tests in fold {fold}"
         elif label != labels.at[clip, "label"]:
-            problem = f"is {label} here, but {labels.at[clip, 'label']} in the test list of its fold"
+            problem = f"is {label} here, but {labels.at[clip, 'label']} in {labels.at[clip, 'file']}"
         else:
             continue
         listing.problems.append((row, "clip", f"{clip:05d}", problem, file))
