@@ -27,7 +27,7 @@ from duchenne.faces.find import find_face
 from duchenne.faces.images import read_image
 from duchenne.faces.landmarks import LANDMARKERS, landmarker
 from duchenne.faces.points import key_points
-from duchenne.landmark_net.samples import bent
+from duchenne.landmark_net.samples import bending, bent
 
 GROUPS = {
     "pupils": [((0,), range(36, 42)), ((1,), range(42, 48))],
@@ -85,12 +85,15 @@ def follow(root: Path, boxes: dict[str, np.ndarray], amount: float = 0.05) -> pd
     The slope of their shift on that of what was under them, both without the face's shift, turn and scale as a whole.
     A model that knows a face as a whole alone stays behind. By part and model.
     """
+    hand = pd.read_csv(root / "landmarks189.csv").set_index(["path", "point"])[["x", "y"]]
     shifts: dict[tuple[str, str], list[np.ndarray]] = {}
     for k, path in enumerate(tqdm(boxes, desc="bending")):
         image, box = read_image(root / path), boxes[path]
+        eyes = float(np.linalg.norm(hand.loc[path].loc[0] - hand.loc[path].loc[1]))
+        field = bending(image.shape[:2], eyes, amount, np.random.default_rng(k))
         for name, config in MODELS.items():
             before = landmarker(config)(image, box)
-            changed, true = bent(image, before, amount, np.random.default_rng(k))
+            changed, true = bent(image, before, field)
             after = landmarker(config)(changed, box)
             local = [points - apply(similarity(before, points), before) for points in (true, after)]
             for part, points in PARTS.items():

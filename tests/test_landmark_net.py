@@ -18,7 +18,7 @@ from duchenne.faces.landmarks import landmarker
 from duchenne.faces.mobilefacenet import EYE_DISTANCE, MIRROR, SIZE
 from duchenne.faces.points import key_points
 from duchenne.landmark_net import train, train_landmark_net
-from duchenne.landmark_net.samples import Renders, bent
+from duchenne.landmark_net.samples import Renders, bending, bent
 from duchenne.landmark_net.taught import Taught, start_at_the_mean, wing_loss
 from duchenne.models.backbones.mobilefacenet import MobileFaceNet
 from duchenne.synth import generate
@@ -72,8 +72,7 @@ def test_points_stay_on_what_they_mark_when_a_face_is_bent(seed: int):
     image = np.full((200, 190, 3), 40, np.uint8)
     for x, y in points.astype(int):
         image[y - 1 : y + 2, x - 1 : x + 2] = 255
-    eyes = np.linalg.norm(np.subtract(*key_points(points)[:2]))
-    changed, moved = bent(image, points, 4 / eyes, np.random.default_rng(seed))
+    changed, moved = bent(image, points, bending((200, 190), 60.0, 4 / 60, np.random.default_rng(seed)))
     shifts = moved - points
     assert 2 < shifts.std() < 8
     assert np.linalg.norm(shifts[0] - shifts[1]) > 0.1  # not as one
@@ -87,7 +86,7 @@ def test_points_stay_on_what_they_mark_when_a_face_is_bent(seed: int):
 def test_nothing_is_bent_by_nothing(renders: Path):
     image = np.random.default_rng(0).integers(0, 255, (50, 60, 3), np.uint8)
     points = np.random.default_rng(1).uniform(5, 45, (68, 2))
-    changed, moved = bent(image, points, 0.0, np.random.default_rng(2))
+    changed, moved = bent(image, points, bending((50, 60), 20.0, 0.0, np.random.default_rng(2)))
     np.testing.assert_array_equal(changed, image)
     np.testing.assert_allclose(moved, points)
     straight, curved = Renders(renders, "test")[0], Renders(renders, "test", bend=0.1)[0]
@@ -128,12 +127,13 @@ def test_an_interruption_changes_nothing(renders: Path, tmp_path: Path, monkeypa
     train_landmark_net(CONFIG, renders, tmp_path / "whole", tmp_path / "work1", COMPUTE)
     history = pd.read_csv(tmp_path / "whole" / "history.csv")
 
-    measures = iter([train.held_out_error, None])
+    measures = iter([train.held_out_error, train.held_out_error, None])
     with monkeypatch.context() as patch:
         patch.setattr(train, "held_out_error", lambda *args: next(measures)(*args))
         with pytest.raises(TypeError):  # the second epoch ends in an error
             train_landmark_net(CONFIG, renders, tmp_path / "twice", tmp_path / "work2", COMPUTE)
     assert not (tmp_path / "twice").exists()
+    assert torch.load(tmp_path / "work2" / "state.pt", weights_only=True)["epoch"] == 1
     train_landmark_net(CONFIG, renders, tmp_path / "twice", tmp_path / "work2", COMPUTE)
     whole, twice = (load_file(tmp_path / name / "mobilefacenet68.safetensors") for name in ("whole", "twice"))
     torch.testing.assert_close(whole, twice, rtol=0, atol=0)

@@ -451,7 +451,7 @@ class LandmarkNet(Strict):
     batch_size: int = Field(64, ge=2)
     lr: float = Field(2e-3, gt=0, description="the highest of one cycle")
     weight_decay: float = Field(0.01, ge=0)
-    bend: float = Field(0.0, ge=0, le=0.2, description="how far parts of a face are moved at random, in eye distances")
+    bend: float = Field(0.0, ge=0, le=0.2, description="largest SD by which parts of a face are moved, eye distances")
     map_weight: float = Field(0.0, ge=0, description="of the loss of the points that are read from the maps of 14 x 14")
     seed: int = 0
 

@@ -61,14 +61,15 @@ class Renders(Dataset):
         points = self.points[index] - 0.5  # the middle of the first pixel is (0.5, 0.5) in a render, (0, 0) in OpenCV
         rng = np.random.default_rng([self.seed or 0, self.epoch, index])
         if self.bend:
-            image, points = bent(image, points, rng.uniform(0, self.bend), rng)
-        if self.seed is None:
-            matrix = similarity(key_points(points), template(SIZE, EYE_DISTANCE))
-            crop = torch.from_numpy(warp(image, matrix, SIZE)).permute(2, 0, 1)
-            return crop.float() / 255, torch.from_numpy(apply(matrix, points)).float()
-        if rng.random() < 0.5:
+            eyes = float(np.linalg.norm(np.subtract(*key_points(points)[:2])))
+            amount = rng.uniform(0, self.bend)
+            image, points = bent(image, points, bending(image.shape[:2], eyes, amount, rng))
+        if self.seed is not None and rng.random() < 0.5:
             image, points = image[:, ::-1].copy(), (points * [-1, 1] + [image.shape[1] - 1, 0])[MIRROR]
         matrix = similarity(key_points(points), template(SIZE, EYE_DISTANCE))
+        if self.seed is None:
+            crop = torch.from_numpy(warp(image, matrix, SIZE)).permute(2, 0, 1)
+            return crop.float() / 255, torch.from_numpy(apply(matrix, points)).float()
         matrix = jitter(rng) @ np.vstack([matrix, [0, 0, 1]])
         pixels = coarse(warp(image, matrix, SIZE), rng)
         with torch.random.fork_rng(devices=[]):
@@ -77,26 +78,25 @@ class Renders(Dataset):
         return crop, torch.from_numpy(apply(matrix, points)).float()
 
 
-def bent(
-    image: np.ndarray, points: np.ndarray, amount: float, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """A face whose parts have moved against each other by a smooth random field, and its points.
+def bending(shape: tuple[int, int], eyes: float, amount: float, rng: np.random.Generator) -> np.ndarray:
+    """A smooth random field, float32 (H, W, 2) in px, that moves the parts of a face against each other.
 
     All heads come from one model, in which the place of one part foretells that of another; a network that relies on
     this does not look where a part is.
 
     Args:
-        image: uint8 (H, W, 3).
-        points: (68, 2) in px.
-        amount: standard deviation of the field in eye distances.
+        shape: H, W.
+        eyes: distance of the eyes in px; the field changes over 0.5 to 1.5 of it.
+        amount: standard deviation at the knots of the field, in eye distances.
     """
-    left, right = key_points(points)[:2]
-    eyes = float(np.linalg.norm(right - left))
-    size = image.shape[1::-1]
-    knots = np.ceil(np.array(size) / (eyes * rng.uniform(0.5, 1.5))).astype(int) + 1
-    field = rng.normal(0, amount * eyes, (knots[1], knots[0], 2)).astype(np.float32)
-    field = cv2.resize(field, size, interpolation=cv2.INTER_CUBIC)
-    grid = np.stack(np.meshgrid(*map(np.arange, size)), axis=-1).astype(np.float32)
+    knots = np.ceil(np.array(shape) / (eyes * rng.uniform(0.5, 1.5))).astype(int) + 1
+    field = rng.normal(0, amount * eyes, (*knots, 2)).astype(np.float32)
+    return cv2.resize(field, shape[::-1], interpolation=cv2.INTER_CUBIC)
+
+
+def bent(image: np.ndarray, points: np.ndarray, field: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """An image (H, W, 3) and points (N, 2) in px, moved by a field of :func:`bending`."""
+    grid = np.stack(np.meshgrid(*map(np.arange, image.shape[1::-1])), axis=-1).astype(np.float32)
     image = cv2.remap(image, grid + field, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     moved = points
     for _ in range(20):  # the pixel at p shows what was at p + field(p): the other way round by iteration

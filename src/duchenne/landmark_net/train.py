@@ -48,6 +48,7 @@ def train_landmark_net(config: LandmarkNet, root: Path, out: Path, work: Path, c
     taught = Taught(network).to(device, memory_format=torch.channels_last)
     if compute.compile:
         taught.compile()
+    held_out = {"nme": Renders(root, "test"), "nme_bent": Renders(root, "test", bend=BENT)}
     order = torch.Generator()
     steps = -(-len(train) // config.batch_size)
     optimizer = torch.optim.AdamW(taught.parameters(), config.lr, weight_decay=config.weight_decay)
@@ -92,8 +93,8 @@ def train_landmark_net(config: LandmarkNet, root: Path, out: Path, work: Path, c
                 total += loss.item() * len(images)
                 bar.update(len(images))
             row = {"epoch": epoch + 1, "lr": schedule.get_last_lr()[0], "train_loss": total / len(train)}
-            for name, bend in (("nme", 0.0), ("nme_bent", BENT)):
-                row[name] = held_out_error(network, Renders(root, "test", bend=bend), config.batch_size, device)
+            for name, faces in held_out.items():
+                row[name] = held_out_error(network, faces, config.batch_size, device)
             history.append(row)
             bar.set_postfix(nme=f"{row['nme']:.2f}")
             state = {"key": key, "epoch": epoch + 1, "history": history, "taught": taught.state_dict()}
