@@ -146,7 +146,7 @@ def make_subject(head: Head, rng: np.random.Generator, variety: float = 0.0) -> 
 
 def _vary(look: Look, variety: float, female: bool, rng: np.random.Generator) -> None:
     """Move brows, lashes, beard and the edges of the lips; nothing at a variety of 0."""
-    look.brow_shift = wp.vec3(*(variety * rng.uniform([-2.0, -6.0, -2.0], [3.0, 3.0, 2.0])))
+    look.brow_shift = wp.vec3(*(variety * rng.uniform([-2.0, -4.0, -2.0], [4.0, 8.0, 2.0])))
     look.brow_drop = float(variety * rng.uniform(-2.0, 3.0))
     look.brow_width *= float(1 + variety * rng.uniform(-0.3, 0.5))
     look.brow_density *= float(1 - variety * rng.beta(1, 3))

@@ -113,7 +113,7 @@ def brow_line(t: float, look: Look) -> wp.vec3:
     inner = 9.0 + look.brow_shift[0]
     x = inner + t * (52.0 + look.brow_shift[1] - inner)
     z = line4(t, 0.0, 18.2, 0.35, 20.6, 0.68, 20.8, 1.0, 14.0) + look.brow_arch * bell(t - 0.68, 0.3)
-    z += look.brow_shift[2] - look.brow_drop * step_soft(0.5, 1.0, t)
+    z += look.brow_shift[2] - (look.brow_drop + 0.5 * wp.max(look.brow_shift[1], 0.0)) * step_soft(0.5, 1.0, t)
     half = look.brow_width * (0.62 + 0.5 * bell(t - 0.3, 0.35)) * line4(t, 0.0, 0.75, 0.1, 1.0, 0.6, 0.9, 1.0, 0.25)
     return wp.vec3(x, z, half)
 
@@ -281,7 +281,8 @@ def paint_skin(p: wp.vec3, look: Look, f: Furrows, state: wp.uint32) -> Surface:
         s.gloss = wp.lerp(s.gloss, 0.28, lip)
         s.sharpness = wp.lerp(s.sharpness, 30.0, lip)
 
-    if z > -15.0 and z < 36.0 and x < 60.0 and p[1] < 10.0:
+    longer = wp.max(look.brow_shift[1], 0.0)  # mm; such a brow goes further round the temple
+    if z > -15.0 and z < 36.0 and x < 60.0 + longer and p[1] < 10.0 + 2.0 * longer:
         # thin skin about the eyes is darker; brows, lashes and the crease of the lid
         rx = (x - 31.0) / 21.0
         rz = (z + 1.0) / 12.0
@@ -289,7 +290,8 @@ def paint_skin(p: wp.vec3, look: Look, f: Furrows, state: wp.uint32) -> Surface:
         colour = wp.cw_mul(colour, wp.vec3(1.0, 1.0, 1.0) - wp.vec3(0.13, 0.2, 0.17) * socket)
         if z > 8.0:
             strand = wp.noise(state, wp.vec3(0.9 * x - 0.5 * z, 0.0, 0.35 * z + 0.5 * x))
-            colour = wp.lerp(colour, look.brow, brow_cover(x, z, look, strand) * step_soft(8.0, 0.0, p[1]))
+            here = brow_cover(x, z, look, strand) * step_soft(8.0, 0.0, p[1] - 2.0 * longer)
+            colour = wp.lerp(colour, look.brow, here)
         upper = line4(x, 16.5, -0.9, 24.0, 3.6, 36.0, 5.3, 45.0, 0.6) + 0.7 * bell(x - 31.0, 7.0)
         lower = line4(x, 16.5, -0.9, 24.0, -4.2, 36.0, -4.9, 45.0, 0.4)
         width = step_soft(15.5, 21.0, x) * step_soft(47.5, 44.5, x) * step_soft(-6.0, -9.0, p[1])
