@@ -24,7 +24,7 @@ SPOIL = v2.Compose(
     [
         v2.RandomApply([v2.ColorJitter(0.5, 0.5, 0.6, 0.08)], 0.8),
         v2.RandomGrayscale(0.2),
-        v2.RandomApply([v2.GaussianBlur(21, (0.3, 5.0))], 0.3),
+        v2.RandomApply([v2.GaussianBlur(21, (0.3, 5.0))], 0.3),  # 2 % of a portrait's height are about 4 px here
         v2.RandomAutocontrast(0.1),
         v2.RandomEqualize(0.05),
         v2.ToDtype(torch.float32, scale=True),

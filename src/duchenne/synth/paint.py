@@ -109,7 +109,10 @@ def lip_depth(x: float, z: float, look: Look) -> float:
 
 @wp.func
 def brow_line(t: float, look: Look) -> wp.vec3:
-    """Place x and z (mm) of the middle of the brow at 0 (inner end) to 1 (tail), and half its width there."""
+    """Place x and z (mm) of the middle of the brow at 0 (inner end) to 1 (tail), and half its width there.
+
+    A tail that reaches further round the temple also ends lower, by half as much.
+    """
     inner = 9.0 + look.brow_shift[0]
     x = inner + t * (52.0 + look.brow_shift[1] - inner)
     z = line4(t, 0.0, 18.2, 0.35, 20.6, 0.68, 20.8, 1.0, 14.0) + look.brow_arch * bell(t - 0.68, 0.3)
