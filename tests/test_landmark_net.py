@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from math import log
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from duchenne.catalog import Compute, Faces, LandmarkNet, Synth
+from duchenne.errors import UserError
 from duchenne.faces.align import template
 from duchenne.faces.landmarks import landmarker
 from duchenne.faces.mobilefacenet import EYE_DISTANCE, MIRROR, SIZE
@@ -120,6 +122,25 @@ def test_a_map_with_one_peak_is_read_as_the_middle_of_that_cell(row: int, column
     cell = SIZE / 14
     expected = torch.tensor([column, row]) * cell + (cell - 1) / 2
     torch.testing.assert_close(read[0] * SIZE, expected.expand(68, 2))
+
+
+def test_training_goes_on_from_given_weights(renders: Path, tmp_path: Path):
+    torch.manual_seed(7)
+    given = {name: value.half() for name, value in MobileFaceNet().state_dict().items() if value.is_floating_point()}
+    save_file(given, tmp_path / "given.safetensors")
+    step = CONFIG.model_copy(update={"epochs": 1, "lr": 1e-12, "start": tmp_path / "given.safetensors"})
+    train_landmark_net(step, renders, tmp_path / "on", tmp_path / "work", COMPUTE)
+    learnt = load_file(tmp_path / "on" / "mobilefacenet68.safetensors")
+    for name in dict(MobileFaceNet().named_parameters()):
+        torch.testing.assert_close(learnt[name], given[name], rtol=0, atol=0)
+    card = json.loads((tmp_path / "on" / "card.json").read_text())
+    assert card["config"]["start_sha256"] == sha256((tmp_path / "given.safetensors").read_bytes()).hexdigest()
+
+
+def test_weights_to_go_on_from_that_are_not_there_are_named(renders: Path, tmp_path: Path):
+    config = CONFIG.model_copy(update={"start": tmp_path / "absent.safetensors"})
+    with pytest.raises(UserError, match=r"absent\.safetensors: no such file"):
+        train_landmark_net(config, renders, tmp_path / "on", tmp_path / "work", COMPUTE)
 
 
 @pytest.mark.slow

@@ -333,6 +333,17 @@ def test_with_variety_people_differ_more_and_stay_themselves() -> None:
     assert (nearest == np.arange(20)).mean() > 0.9
 
 
+def test_only_varied_people_have_patches_and_faded_lips() -> None:
+    names = ("lid_shade", "lip_fade", "lip_heart", "crease", "circles", "socket", "mottle", "bare_lip", "patchy")
+    usual, other = ([subject_of(7, person, variety) for person in range(20)] for variety in (0.0, 1.0))
+    for name in names:
+        assert not any(np.any(getattr(one.look, name)) for one in usual), name
+        assert any(np.any(getattr(one.look, name)) for one in other), name
+    for one in [*usual, *other]:
+        assert one.traits["beard"] == (one.look.beard > 0)
+        assert one.traits["sex"] == "male" or not (one.look.beard or one.look.stubble or one.look.patchy)
+
+
 def test_people_have_the_proportions_of_people() -> None:
     # Below the pupils, in distances of the pupils (64 mm). After Farkas, Anthropometry of the Head and Face, 1994:
     # means of men and women of n-sn, sn-sto, en-gn and or-sci, the pupils 1 mm above the inner corners of the eyes.

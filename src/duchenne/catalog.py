@@ -453,6 +453,7 @@ class LandmarkNet(Strict):
     weight_decay: float = Field(0.01, ge=0)
     bend: float = Field(0.0, ge=0, le=0.2, description="largest SD by which parts of a face are moved, eye distances")
     map_weight: float = Field(0.0, ge=0, description="of the loss of the points that are read from the maps of 14 x 14")
+    start: Path | None = Field(None, description="weights of MobileFaceNet to go on from, as this package's own")
     seed: int = 0
 
 

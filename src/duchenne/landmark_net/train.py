@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,13 @@ from torch.utils.data import DataLoader, RandomSampler
 from tqdm import tqdm
 
 from duchenne.catalog import Compute, LandmarkNet
+from duchenne.errors import UserError
 from duchenne.faces.mobilefacenet import MEAN, SIZE, STD
 from duchenne.faces.points import LEFT_EYE, RIGHT_EYE
 from duchenne.files import replacing, source_digest, write_json
 from duchenne.landmark_net.samples import Renders
 from duchenne.landmark_net.taught import Taught, start_at_the_mean, wing_loss
+from duchenne.models import load_official
 from duchenne.models.backbones.mobilefacenet import MobileFaceNet
 from duchenne.training.device import autocast, device_of, precision_of, reuse_memory
 
@@ -37,14 +40,23 @@ def train_landmark_net(config: LandmarkNet, root: Path, out: Path, work: Path, c
 
     Args:
         work: folder of the resumable state.
+
+    Raises:
+        UserError: no weights at ``config.start``, or not of this network.
+        FloatingPointError: the loss is not finite.
     """
+    if config.start and not config.start.is_file():
+        raise UserError(f"{config.start}: no such file, named as landmark_nets.*.start; train or get it first")
     device = device_of(compute)
     precision = precision_of(compute, device)
     reuse_memory()
     torch.manual_seed(config.seed)
     train = Renders(root, "train", config.seed, config.limit, config.bend)
     network = MobileFaceNet()
-    start_at_the_mean(network, train.points[:200])
+    if config.start:
+        load_official(network, config.start)
+    else:
+        start_at_the_mean(network, train.points[:200])
     taught = Taught(network).to(device, memory_format=torch.channels_last)
     if compute.compile:
         taught.compile()
@@ -56,7 +68,8 @@ def train_landmark_net(config: LandmarkNet, root: Path, out: Path, work: Path, c
         optimizer, config.lr, total_steps=steps * config.epochs, pct_start=0.1
     )
     first, history = 0, []
-    key = {"config": config.model_dump(mode="json"), "samples": len(train), "code": source_digest("landmark_net")}
+    given = config.model_dump(mode="json") | {"start_sha256": config.start and _sha256(config.start)}
+    key = {"config": given, "samples": len(train), "code": source_digest("landmark_net")}
     if (work / "state.pt").exists():
         state = torch.load(work / "state.pt", map_location=device, weights_only=True)
         if state["key"] == key:
@@ -100,7 +113,7 @@ def train_landmark_net(config: LandmarkNet, root: Path, out: Path, work: Path, c
             state = {"key": key, "epoch": epoch + 1, "history": history, "taught": taught.state_dict()}
             with replacing(work / "state.pt") as path:
                 torch.save(state | {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}, path)
-    _publish(network, config, history, out)
+    _publish(network, config.dataset, given, history, out)
 
 
 def normalised(images: Tensor, device: torch.device) -> Tensor:
@@ -121,7 +134,14 @@ def held_out_error(network: MobileFaceNet, faces: Renders, batch_size: int, devi
     return 100 * float(torch.cat(errors).mean())
 
 
-def _publish(network: MobileFaceNet, config: LandmarkNet, history: list[dict[str, Any]], out: Path) -> None:
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _publish(
+    network: MobileFaceNet, dataset: str, given: dict[str, Any], history: list[dict[str, Any]], out: Path
+) -> None:
     out.mkdir(parents=True, exist_ok=True)
     # counters of batches are of no use to anyone
     weights = {k: v.half().cpu().contiguous() for k, v in network.state_dict().items() if v.is_floating_point()}
@@ -133,10 +153,10 @@ def _publish(network: MobileFaceNet, config: LandmarkNet, history: list[dict[str
         out / "card.json",
         {
             "network": "MobileFaceNet, 68 points of iBUG 300-W in their order",
-            "data": f"rendered faces, dataset {config.dataset} of params.yaml",
+            "data": f"rendered faces, dataset {dataset} of params.yaml",
             "licence": "CC0-1.0",
             "input": f"RGB {SIZE} x {SIZE}, ImageNet's mean and standard deviation; output x, y as shares of the width",
-            "config": config.model_dump(mode="json"),
+            "config": given,
             "nme_renders": round(history[-1]["nme"], 3),
             "nme_renders_bent": round(history[-1]["nme_bent"], 3),
         },

@@ -139,21 +139,40 @@ def make_subject(head: Head, rng: np.random.Generator, variety: float = 0.0) -> 
     _vary(look, variety, female, rng)
     traits = {
         "sex": "female" if female else "male", "years": round(years, 1), "ancestry": ancestry,
-        "tone": round(level, 2), "hair": "bald" if bald else f"{'long' if long else 'short'} {hair}", "beard": beard,
+        "tone": round(level, 2), "hair": "bald" if bald else f"{'long' if long else 'short'} {hair}",
+        "beard": look.beard > 0,
     }  # fmt: skip
     return Subject(_hair(head, neutral, volume, look.hairline, long), look, anchors(look), traits)
 
 
 def _vary(look: Look, variety: float, female: bool, rng: np.random.Generator) -> None:
-    """Move brows, lashes, beard and the edges of the lips; nothing at a variety of 0."""
-    look.brow_shift = wp.vec3(*(variety * rng.uniform([-2.0, -4.0, -2.0], [4.0, 8.0, 2.0])))
-    look.brow_drop = float(variety * rng.uniform(-2.0, 3.0))
+    """Move and colour brows, lashes, lids, lips, beard and skin; nothing at a variety of 0."""
+    look.brow_shift = wp.vec3(*(variety * rng.uniform([-2.0, -4.0, -2.0], [4.0, 6.0, 2.0])))
+    look.brow_drop = float(variety * rng.uniform(-1.0, 5.0))
     look.brow_width *= float(1 + variety * rng.uniform(-0.3, 0.5))
     look.brow_density *= float(1 - variety * rng.beta(1, 3))
-    look.lash_wing = float(variety * rng.uniform(0.0, 5.0))
+    look.lash_wing = float(variety * 5.0 * rng.beta(0.7, 1.5))
     look.lash *= float(1 - 0.6 * variety * rng.random() * (not female))
     look.lip_edge = wp.vec2(*(variety * rng.uniform([-1.0, -0.5], [1.5, 4.0])))
     look.beard_chin = float(variety * rng.random())
+    if not female:
+        if look.beard == 0.0 and rng.random() < 0.3:
+            look.beard = float(variety * rng.uniform(0.2, 0.9))
+        look.bare_lip, look.bare_jaw, look.parting = (float(v) for v in variety * rng.beta(0.5, 1.0, 3))
+        look.patchy = float(variety * rng.beta(1.0, 2.5))
+        look.brow = wp.lerp(look.brow, look.hair, float(variety * rng.beta(1.0, 2.0)))
+    else:
+        look.brow = wp.lerp(look.brow, 0.6 * look.hair, float(variety * rng.beta(1.0, 1.5)))
+    # The darker the skin, the more often the red of the lips is brown, in its upper part above all.
+    dark = 1.0 - min(look.tone[0] / 0.6, 1.0)
+    look.lip = wp.lerp(look.lip, wp.vec3(0.5, 0.13, 0.13), float(variety * rng.beta(1.0, 3.0)))
+    look.lip_fade = wp.vec2(*(variety * rng.beta(0.6, 1.2, 2) * [0.25 + 0.75 * dark, 0.2 + 0.5 * dark]))
+    look.lip_heart = float(variety * rng.beta(0.6, 1.2))
+    look.lid_shade = float(variety * rng.uniform(0.0, 0.9))
+    look.crease = wp.vec2(*(variety * rng.uniform([-1.5, -0.2], [2.5, 0.6])))
+    look.circles = float(variety * rng.beta(1.0, 2.0))
+    look.socket = float(variety * rng.beta(1.0, 2.0))
+    look.mottle = float(variety * rng.beta(1.0, 2.5))
 
 
 def _shapes(names: tuple[str, ...], rng: np.random.Generator, variety: float) -> dict[str, float]:

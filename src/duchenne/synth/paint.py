@@ -45,11 +45,22 @@ class Look:
     brow_drop: float  # mm by which the tail hangs lower
     lash: float
     lash_wing: float  # mm that the upper lashes reach further beyond the corner of the eye
+    lid_shade: float  # how much the upper lid and its lashes darken the eye
     lip_edge: wp.vec2  # mm by which the red reaches higher and lower
+    lip_fade: wp.vec2  # how much the red of the upper and of the lower lip gives way to dark skin
+    lip_heart: float  # how much rosier the lower lip is in its middle
     liner: float  # eye make-up
+    crease: wp.vec2  # of the upper lid: mm higher than usual, and how much darker
+    circles: float  # dark skin below the eyes
+    socket: float  # dark skin around the eyes
+    mottle: float  # pale and dark patches of skin
     stubble: float
     beard: float
     beard_chin: float  # how much of the chin below the lip it covers, 0..1
+    bare_lip: float  # how much of the moustache is missing
+    bare_jaw: float  # how much of the beard beside the chin is missing
+    parting: float  # how bare the groove below the nose is
+    patchy: float  # how unevenly it grows
     hairline: float  # mm above its usual place
     bald: float
     curl: float
@@ -116,7 +127,8 @@ def brow_line(t: float, look: Look) -> wp.vec3:
     inner = 9.0 + look.brow_shift[0]
     x = inner + t * (52.0 + look.brow_shift[1] - inner)
     z = line4(t, 0.0, 18.2, 0.35, 20.6, 0.68, 20.8, 1.0, 14.0) + look.brow_arch * bell(t - 0.68, 0.3)
-    z += look.brow_shift[2] - (look.brow_drop + 0.5 * wp.max(look.brow_shift[1], 0.0)) * step_soft(0.5, 1.0, t)
+    late = wp.max(2.0 * t - 1.0, 0.0)
+    z += look.brow_shift[2] - (look.brow_drop + 0.5 * wp.max(look.brow_shift[1], 0.0)) * late * late
     half = look.brow_width * (0.62 + 0.5 * bell(t - 0.3, 0.35)) * line4(t, 0.0, 0.75, 0.1, 1.0, 0.6, 0.9, 1.0, 0.25)
     return wp.vec3(x, z, half)
 
@@ -195,6 +207,7 @@ def paint_eye(p: wp.vec3, look: Look, state: wp.uint32) -> Surface:
     iris = iris * (1.0 - 0.75 * step_soft(4.7, 5.8, r))
     colour = wp.lerp(white, iris, step_soft(6.1, 5.5, r) * front)
     colour = colour * (1.0 - step_soft(2.9, 2.3, r) * front)
+    colour = colour * (1.0 - look.lid_shade * (0.3 + 0.5 * step_soft(-1.0, 6.0, p[2])))
     s.albedo = wp.vec3(wp.max(colour[0], 0.004), wp.max(colour[1], 0.004), wp.max(colour[2], 0.004))
     s.gloss = 0.55
     s.sharpness = 260.0
@@ -256,6 +269,10 @@ def paint_skin(p: wp.vec3, look: Look, f: Furrows, state: wp.uint32) -> Surface:
     warm = 0.55 * bell(x - 38.0, 17.0) * bell(z + 32.0, 16.0) + 0.5 * bell(x, 14.0) * bell(z + 36.0, 12.0)
     warm += 0.25 * bell(x, 20.0) * bell(z + 100.0, 14.0) + 0.4 * step_soft(73.0, 77.0, x)
     colour = wp.lerp(colour, look.blush, wp.clamp(warm + 0.15 * blotch, 0.0, 0.8))
+    if look.mottle > 0.0:
+        patch = step_soft(0.1, 0.35, wp.noise(state, 0.05 * p + wp.vec3(7.0, 3.0, 19.0)))
+        patch -= step_soft(0.1, 0.35, wp.noise(state, 0.06 * p + wp.vec3(3.0, 29.0, 5.0)))
+        colour = colour * (1.0 + 0.25 * look.mottle * patch)
     if look.freckles > 0.0:
         spots = step_soft(0.42, 0.6, wp.noise(state, 0.42 * p + wp.vec3(31.0, 7.0, 3.0)))
         colour = colour * (1.0 - 0.4 * look.freckles * spots * face * bell(z + 25.0, 28.0))
@@ -267,9 +284,15 @@ def paint_skin(p: wp.vec3, look: Look, f: Furrows, state: wp.uint32) -> Surface:
         grown = step_soft(-44.0, -54.0, z) * step_soft(16.0, -2.0, p[1] + 0.25 * (z + 60.0))
         bare = 1.3 + 8.0 * look.beard_chin  # how fast the bare patch below the lip narrows
         moustache = bell(z + 53.0, 5.0) * step_soft(30.0, 24.0, x)
-        jaw = wp.max(moustache, grown * step_soft(10.0, 22.0, x + bare * wp.max(-77.0 - z, 0.0)))
+        moustache = moustache * (1.0 - look.bare_lip) * (1.0 - look.parting * bell(x, 4.0))
+        chin = grown * step_soft(10.0, 22.0, x + bare * wp.max(-77.0 - z, 0.0))
+        chin = chin * (1.0 - look.bare_jaw * step_soft(24.0, 34.0, x))
         sides = step_soft(-8.0, -50.0, z) * step_soft(50.0, 66.0, x) * step_soft(48.0, 40.0, p[1])
-        jaw = wp.clamp(wp.max(jaw, sides) * step_soft(-128.0, -112.0, z), 0.0, 1.0)
+        jaw = wp.max(wp.max(moustache, chin), sides * (1.0 - look.bare_jaw))
+        jaw = wp.clamp(jaw * step_soft(-128.0, -112.0, z), 0.0, 1.0)
+        if look.patchy > 0.0:
+            tuft = fractal(state, wp.vec3(0.16 * p[0], 0.16 * p[1], 0.1 * z))
+            jaw = jaw * (1.0 - look.patchy * step_soft(0.2, -0.6, tuft))
         bristle = wp.noise(state, wp.vec3(1.5 * p[0], 1.0 * p[1], 0.7 * z))
         shadow = 0.5 * look.hair + wp.vec3(0.02, 0.02, 0.025)
         colour = wp.lerp(colour, shadow, look.stubble * jaw * (0.45 + 0.2 * bristle))
@@ -280,7 +303,10 @@ def paint_skin(p: wp.vec3, look: Look, f: Furrows, state: wp.uint32) -> Surface:
     if x < 29.0 and z < -56.0 and z > -80.0 and p[1] < -5.0:
         lip = step_soft(-0.5, 0.9, lip_depth(x, z, look)) * step_soft(-5.0, -9.0, p[1])
         creases = 1.0 + 0.12 * wp.noise(state, wp.vec3(1.1 * p[0], 0.0, 0.15 * z))
-        colour = wp.lerp(colour, look.lip * creases, 0.85 * lip)
+        lower = step_soft(-66.4, -68.4, z)
+        red = wp.lerp(look.lip, wp.vec3(0.62, 0.22, 0.21), lower * look.lip_heart * bell(z + 70.0, 2.6) * bell(x, 17.0))
+        red = wp.lerp(red, 0.72 * look.tone, wp.lerp(look.lip_fade[0], look.lip_fade[1], lower))
+        colour = wp.lerp(colour, red * creases, 0.85 * lip)
         s.gloss = wp.lerp(s.gloss, 0.28, lip)
         s.sharpness = wp.lerp(s.sharpness, 30.0, lip)
 
@@ -290,7 +316,9 @@ def paint_skin(p: wp.vec3, look: Look, f: Furrows, state: wp.uint32) -> Surface:
         rx = (x - 31.0) / 21.0
         rz = (z + 1.0) / 12.0
         socket = wp.exp(-(rx * rx + rz * rz))
-        colour = wp.cw_mul(colour, wp.vec3(1.0, 1.0, 1.0) - wp.vec3(0.13, 0.2, 0.17) * socket)
+        bags = look.circles * bell(x - 29.0, 15.0) * bell(z + 13.0, 6.0)
+        shade = wp.vec3(0.13, 0.2, 0.17) * socket + wp.vec3(0.3, 0.34, 0.27) * (look.socket * socket + bags)
+        colour = wp.cw_mul(colour, wp.vec3(1.0, 1.0, 1.0) - shade)
         if z > 8.0:
             strand = wp.noise(state, wp.vec3(0.9 * x - 0.5 * z, 0.0, 0.35 * z + 0.5 * x))
             here = brow_cover(x, z, look, strand) * step_soft(8.0, 0.0, p[1] - 2.0 * longer)
@@ -306,7 +334,9 @@ def paint_skin(p: wp.vec3, look: Look, f: Furrows, state: wp.uint32) -> Surface:
         colour = colour * (1.0 - 0.5 * above * look.liner * step_soft(4.5, 0.8, wp.abs(z - upper - 1.2)))
         wet = bell(x - 17.2, 1.6) * bell(z + 1.2, 1.6)
         colour = wp.lerp(colour, wp.vec3(0.6, 0.25, 0.22), 0.6 * wet)
-        s.relief = s.relief * (1.0 - 0.35 * above * bell(z - upper - 4.2, 0.9))
+        line = above * bell(z - upper - 4.2 - look.crease[0], 0.9)
+        s.relief = s.relief * (1.0 - 0.35 * line)
+        colour = colour * (1.0 - look.crease[1] * line)
     nostril = bell(x - 7.2, 3.6) * bell(z + 45.2, 2.3) * step_soft(-36.0, -30.0, p[1])
     colour = colour * (1.0 - 0.75 * nostril)
 
