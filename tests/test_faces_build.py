@@ -305,8 +305,9 @@ def test_a_clip_has_a_smooth_trajectory(root, tmp_path):
     write(tmp_path / "v" / "10.png", np.zeros_like(image))  # a frame without a face
     row = {"sample": "v", "path": "v", "kind": "frames", "fps": 25.0}
     jitters = []
-    for smoothing in (0.0, 0.08):
-        store = align(rows(row), tmp_path, tmp_path / str(smoothing), Faces(smoothing=smoothing))
+    for smoothing in (0.0, 0.08):  # dlib's points shake: there is something to smooth
+        config = Faces(landmarks="dlib68", smoothing=smoothing)
+        store = align(rows(row), tmp_path, tmp_path / str(smoothing), config)
         stored = store.row("v")
         assert np.isnan(stored["confidence"][10])
         assert not np.isnan(np.delete(stored["confidence"], 10)).any()
@@ -333,7 +334,7 @@ def test_landmarks_of_every_frame_and_the_mean_centres(store, tmp_path):
     assert table["points"].map(len).eq(136).all()
     keys = np.stack(table["key_points"]).reshape(-1, 5, 2)
     away = np.linalg.norm(keys - template(224, PNG.eye_distance), axis=-1)
-    assert away[:, [0, 1, 3, 4]].mean() < 6  # a turned head's nose is elsewhere
+    assert away[:, [0, 1, 3, 4]].mean() < 7  # a turned head's nose is elsewhere
     np.testing.assert_allclose(keys, key_points(np.stack(table["points"]).reshape(-1, 68, 2)), atol=1e-4)
     mean = json.loads(centres.read_text())
     assert (mean["size"], mean["n"], list(mean["mean"])) == (224, 8, list(REGIONS))

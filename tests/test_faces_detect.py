@@ -152,7 +152,7 @@ def test_missing_and_wrong_model_files_are_named(tmp_path):
     with pytest.raises(UserError, match=r"nowhere\.dat does not exist"):
         landmarker(Faces(landmark_model=tmp_path / "nowhere.dat"))
     with pytest.raises(UserError, match=r"wrong\.dat is no dlib shape predictor"):
-        landmarker(Faces(landmark_model=wrong))
+        landmarker(Faces(landmarks="dlib68", landmark_model=wrong))
     with pytest.raises(ValidationError, match="yunet needs detector_model"):
         Faces(detector="yunet")
 

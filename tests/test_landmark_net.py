@@ -11,17 +11,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from safetensors.torch import load_file, save_file
 
 from duchenne.catalog import Compute, Faces, LandmarkNet, Synth
 from duchenne.errors import UserError
-from duchenne.faces.align import template
+from duchenne.faces.align import apply, template
 from duchenne.faces.landmarks import landmarker
-from duchenne.faces.mobilefacenet import EYE_DISTANCE, MIRROR, SIZE
+from duchenne.faces.mobilefacenet import EYE_DISTANCE, INNER, MIRROR, SIZE, nearer, taught_inner
 from duchenne.faces.points import key_points
 from duchenne.landmark_net import train, train_landmark_net
 from duchenne.landmark_net.samples import Renders, bending, bent
-from duchenne.landmark_net.taught import Taught, start_at_the_mean, wing_loss
+from duchenne.landmark_net.taught import Taught, seen, start_at_the_mean, wing_loss
 from duchenne.models.backbones.mobilefacenet import MobileFaceNet
 from duchenne.synth import generate
 from duchenne.synth.head import load_head
@@ -96,6 +99,48 @@ def test_nothing_is_bent_by_nothing(renders: Path):
     torch.testing.assert_close(curved[1], Renders(renders, "test", bend=0.1)[0][1], rtol=0, atol=0)
 
 
+@given(arrays(float, (68, 2), elements=st.floats(-20, 130)))
+def test_the_nearer_crop_is_filled_by_all_but_the_jaw(points: np.ndarray):
+    assume(np.ptp(points[17:], axis=0).max() > 1)
+    inner = apply(nearer(points), points)[17:]
+    assert np.ptp(inner, axis=0).max() == pytest.approx(INNER * SIZE)
+    np.testing.assert_allclose((inner.min(axis=0) + inner.max(axis=0)) / 2, (SIZE - 1) / 2, atol=1e-6)
+
+
+def test_points_far_outside_of_a_crop_are_not_asked_for():
+    points = torch.tensor([[0.0, 0.0], [-11.0, 50.0], [-12.0, 50.0], [50.0, SIZE + 11.0], [50.0, SIZE + 12.0]])
+    assert seen(points).tolist() == [True, True, False, True, False]
+
+
+def test_crops_to_learn_from_are_aligned_far_off_and_near(renders: Path):
+    faces = Renders(renders, "train", seed=1)
+    points = [faces[i % len(faces)][1] for i in range(60)]
+    for faces.epoch in range(1, 4):
+        points += [faces[i][1] for i in range(len(faces))]
+    points = torch.stack(points)
+    eyes = (points[:, 42:48].mean(1) - points[:, 36:42].mean(1)).norm(dim=1) / (EYE_DISTANCE * SIZE)
+    assert 0.15 < (eyes > 1.3).float().mean() < 0.6
+    assert (eyes < 0.85).any()
+
+
+def test_only_weights_that_were_taught_to_look_nearer_do_so(renders: Path, tmp_path: Path):
+    network = MobileFaceNet()
+    start_at_the_mean(network, Renders(renders, "train").points)
+    weights = {name: value for name, value in network.state_dict().items() if value.is_floating_point()}
+    image = np.random.default_rng(0).integers(0, 255, (300, 400, 3), np.uint8)
+    found = {}
+    for name, metadata in {"near": {"inner": "0.8"}, "plain": None}.items():
+        path = tmp_path / f"{name}.safetensors"
+        save_file(weights, path, metadata)
+        config = Faces(landmarks="mobilefacenet", landmark_model=path)
+        found[name] = landmarker(config)(image, np.array([100.0, 50.0, 250.0, 200.0]))
+    np.testing.assert_array_equal(found["near"][:17], found["plain"][:17])
+    assert np.abs(found["near"][17:] - found["plain"][17:]).max() > 1
+    assert taught_inner(tmp_path / "near.safetensors") == 0.8
+    assert taught_inner(tmp_path / "plain.safetensors") is None
+    assert taught_inner(tmp_path / "mobilefacenet_model_best.pth.tar") is None
+
+
 def test_training_starts_around_the_mean_face(renders: Path):
     faces = Renders(renders, "train")
     network = MobileFaceNet()
@@ -126,13 +171,13 @@ def test_a_map_with_one_peak_is_read_as_the_middle_of_that_cell(row: int, column
 
 def test_training_goes_on_from_given_weights(renders: Path, tmp_path: Path):
     torch.manual_seed(7)
-    given = {name: value.half() for name, value in MobileFaceNet().state_dict().items() if value.is_floating_point()}
-    save_file(given, tmp_path / "given.safetensors")
+    before = {name: value.half() for name, value in MobileFaceNet().state_dict().items() if value.is_floating_point()}
+    save_file(before, tmp_path / "given.safetensors")
     step = CONFIG.model_copy(update={"epochs": 1, "lr": 1e-12, "start": tmp_path / "given.safetensors"})
     train_landmark_net(step, renders, tmp_path / "on", tmp_path / "work", COMPUTE)
     learnt = load_file(tmp_path / "on" / "mobilefacenet68.safetensors")
     for name in dict(MobileFaceNet().named_parameters()):
-        torch.testing.assert_close(learnt[name], given[name], rtol=0, atol=0)
+        torch.testing.assert_close(learnt[name], before[name], rtol=0, atol=0)
     card = json.loads((tmp_path / "on" / "card.json").read_text())
     assert card["config"]["start_sha256"] == sha256((tmp_path / "given.safetensors").read_bytes()).hexdigest()
 
@@ -162,6 +207,7 @@ def test_an_interruption_changes_nothing(renders: Path, tmp_path: Path, monkeypa
 
     assert json.loads((tmp_path / "whole" / "card.json").read_text())["licence"] == "CC0-1.0"
     assert (tmp_path / "whole" / "mobilefacenet68.safetensors").stat().st_size < 2.5e6
+    assert taught_inner(tmp_path / "whole" / "mobilefacenet68.safetensors") == INNER
     config = Faces(landmarks="mobilefacenet", landmark_model=tmp_path / "whole" / "mobilefacenet68.safetensors")
     image = np.zeros((300, 400, 3), np.uint8)
     points = landmarker(config)(image, np.array([100.0, 50.0, 250.0, 200.0]))

@@ -129,7 +129,7 @@ class Faces(Strict):
     detector: Literal["dlib", "yunet"] = "dlib"
     detector_model: Path | None = Field(None, description="ONNX file of YuNet")
     upsample: int = Field(1, ge=0, le=3, description="times the image is doubled in dlib's last look")
-    landmarks: Literal["mobilefacenet", "dlib68"] = "dlib68"
+    landmarks: Literal["mobilefacenet", "dlib68"] = "mobilefacenet"
     landmark_model: Path | None = Field(None, description="file of the landmark model, other than the packaged one")
     size: int = Field(224, ge=32, le=1024, description="height and width of an aligned face, px")
     eye_distance: float = Field(

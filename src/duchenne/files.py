@@ -32,6 +32,12 @@ def write_json(path: Path, value: Any) -> None:
         part.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def source_digest(*parts: str) -> str:
     """SHA-256 of the sources of parts of this package: what older code left behind is not taken for the newer's."""
     package = Path(__file__).parent

@@ -18,7 +18,7 @@ from duchenne.faces.detect import detector
 from duchenne.faces.landmarks import landmarker, model_digest
 from duchenne.faces.sample import align_sample
 from duchenne.faces.store import SCHEMA
-from duchenne.files import source_digest, write_json
+from duchenne.files import file_digest, source_digest, write_json
 
 SHARD = 500_000_000
 """Bytes of a file of the store, about."""
@@ -101,8 +101,7 @@ def _fingerprint(files: list[Path]) -> str:
     """Of what the chunks hold: their names also tell when the pictures were copied to this machine."""
     digest = hashlib.sha256()
     for path in files:
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(bytes.fromhex(file_digest(path)))
     return digest.hexdigest()[:16]
 
 

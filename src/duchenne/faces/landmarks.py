@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from functools import cache
 from pathlib import Path
 from typing import Protocol
@@ -13,6 +12,7 @@ from duchenne.catalog import Faces
 from duchenne.errors import UserError
 from duchenne.faces.dlib68 import Dlib68
 from duchenne.faces.mobilefacenet import MobileFaceNet68
+from duchenne.files import file_digest
 
 
 class Landmarker(Protocol):
@@ -60,5 +60,4 @@ def landmarker(config: Faces) -> Landmarker:
 @cache
 def model_digest(config: Faces) -> str:
     """SHA-256 of the landmark model's file."""
-    with model_file(config).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_digest(model_file(config))

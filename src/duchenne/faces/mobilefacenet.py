@@ -17,6 +17,10 @@ EYE_DISTANCE = 0.34
 """Distance of the eyes in the network's crop, a share of its width: that of an aligned face by default, so that the
 landmark branch of POSTER sees what the network was taught on."""
 
+INNER = 0.8
+"""How much of the nearer crop the points but for the jaw fill, a share of its width. Weights that were taught such
+crops say so in their file: a safetensors file's entry ``inner``."""
+
 MEAN, STD = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
 
 MIRROR = np.array(
@@ -30,8 +34,9 @@ MIRROR = np.array(
 class MobileFaceNet68:
     """MobileFaceNet (Chen et al. 2018) with a head of 68 points, in a crop of 112 px.
 
-    It looks twice (ours): at the box, and at the crop that the first look's five key points align. The second look
-    takes the mean of the crop and its mirror image.
+    It looks three times (ours): at the box; at the crop that the first look's five key points align; and nearer, at
+    what is inside of the jaw, if the weights were taught to (:data:`INNER`). The second and the third take the mean of
+    the crop and its mirror image; the jaw is the second's, all else the third's.
 
     ``landmark_model`` may name the file that POSTER's owners use, or another state dict of the network.
     """
@@ -50,6 +55,7 @@ class MobileFaceNet68:
         self._torch = torch
         self._network = MobileFaceNet().eval()
         load_official(self._network, self.file(config))
+        self._inner = taught_inner(self.file(config))
         for block in self._network.modules():  # half as fast again
             if hasattr(block, "conv") and hasattr(block, "bn"):
                 block.conv, block.bn = torch.nn.utils.fuse_conv_bn_eval(block.conv, block.bn), torch.nn.Identity()
@@ -61,16 +67,43 @@ class MobileFaceNet68:
         (points,) = self._points(_crop(image, matrix)[None])
         points = apply(cv2.invertAffineTransform(matrix), points)
         matrix = similarity(key_points(points), template(SIZE, EYE_DISTANCE))
+        aligned = self._with_mirrored(image, matrix)
+        points = apply(cv2.invertAffineTransform(matrix), aligned)
+        if self._inner:
+            matrix = nearer(aligned, self._inner) @ np.vstack([matrix, [0, 0, 1]])
+            points[17:] = apply(cv2.invertAffineTransform(matrix), self._with_mirrored(image, matrix)[17:])
+        return points + shift
+
+    def _with_mirrored(self, image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+        """Points (68, 2) in px of the crop that the transform (2, 3) takes: the mean of it and its mirror image."""
         crop = _crop(image, matrix)
         there, back = self._points(np.stack([crop, crop[:, ::-1]]))
-        points = (there + (back * [-1, 1] + [SIZE - 1, 0])[MIRROR]) / 2
-        return apply(cv2.invertAffineTransform(matrix), points) + shift
+        return (there + (back * [-1, 1] + [SIZE - 1, 0])[MIRROR]) / 2
 
     def _points(self, crops: np.ndarray) -> np.ndarray:
         """Crops (N, SIZE, SIZE, 3) -> points (N, 68, 2) in px of each."""
         with self._torch.inference_mode():
             found = self._network(self._torch.from_numpy(crops).permute(0, 3, 1, 2))
         return found.double().numpy().reshape(-1, 68, 2) * SIZE
+
+
+def taught_inner(path: Path) -> float | None:
+    """:data:`INNER` of the crops that the weights in a file were taught; ``None`` for those that were taught none."""
+    from safetensors import safe_open
+
+    if path.suffix != ".safetensors":
+        return None
+    with safe_open(path, "pt") as file:
+        inner = (file.metadata() or {}).get("inner")
+    return None if inner is None else float(inner)
+
+
+def nearer(points: np.ndarray, inner: float = INNER) -> np.ndarray:
+    """The transform (2, 3) of an aligned crop to one that brows, eyes, nose and mouth fill; points (68, 2) in px."""
+    low, high = points[17:].min(axis=0), points[17:].max(axis=0)
+    scale = inner * SIZE / (high - low).max()
+    shift = (SIZE - 1) / 2 - scale * (low + high) / 2
+    return np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
 
 
 def _crop(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Rendered faces as the landmark network sees them in training: bent, turned, mirrored and spoilt at random (ours).
 
-Half of the crops are almost aligned, as the second look of :class:`duchenne.faces.mobilefacenet.MobileFaceNet68` and
-the landmark branch of POSTER see a face; the other half are as far off as a detector's box.
+A third of the crops are as far off as a detector's box, a third almost aligned and a third nearer than that: what the
+three looks of :class:`duchenne.faces.mobilefacenet.MobileFaceNet68` see of a face. The landmark branch of POSTER sees
+the second.
 """
 
 from __future__ import annotations
@@ -17,19 +18,19 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from duchenne.faces.align import apply, similarity, template, warp
-from duchenne.faces.mobilefacenet import EYE_DISTANCE, MIRROR, SIZE
+from duchenne.faces.mobilefacenet import EYE_DISTANCE, MIRROR, SIZE, nearer
 from duchenne.faces.points import key_points
 
 SPOIL = v2.Compose(
     [
         v2.RandomApply([v2.ColorJitter(0.5, 0.5, 0.6, 0.08)], 0.8),
         v2.RandomGrayscale(0.2),
-        v2.RandomApply([v2.GaussianBlur(21, (0.3, 5.0))], 0.3),  # 2 % of a portrait's height are about 4 px here
+        v2.RandomApply([v2.GaussianBlur(21, (0.3, 5.0))], 0.2),  # 2 % of a portrait's height are about 4 px here
         v2.RandomAutocontrast(0.1),
         v2.RandomEqualize(0.05),
         v2.ToDtype(torch.float32, scale=True),
-        v2.RandomApply([v2.GaussianNoise(sigma=0.05)], 0.4),
-        v2.RandomErasing(0.3, (0.02, 0.2), value="random"),
+        v2.RandomApply([v2.GaussianNoise(sigma=0.05)], 0.25),
+        v2.RandomErasing(0.15, (0.02, 0.2), value="random"),
     ]
 )
 
@@ -70,7 +71,10 @@ class Renders(Dataset):
         if self.seed is None:
             crop = torch.from_numpy(warp(image, matrix, SIZE)).permute(2, 0, 1)
             return crop.float() / 255, torch.from_numpy(apply(matrix, points)).float()
-        matrix = jitter(rng) @ np.vstack([matrix, [0, 0, 1]])
+        look = rng.integers(3)
+        if look == 2:
+            matrix = nearer(apply(matrix, points)) @ np.vstack([matrix, [0, 0, 1]])
+        matrix = jitter(look == 0, rng) @ np.vstack([matrix, [0, 0, 1]])
         pixels = coarse(warp(image, matrix, SIZE), rng)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(rng.integers(2**31)))
@@ -105,19 +109,19 @@ def bent(image: np.ndarray, points: np.ndarray, field: np.ndarray) -> tuple[np.n
     return image, moved
 
 
-def jitter(rng: np.random.Generator) -> np.ndarray:
-    """A random similarity (2, 3) of the crop about its middle: small, or as far off as a detector's box."""
-    if rng.random() < 0.5:
-        angle, log_scale, shift = rng.normal(0, 4), rng.normal(0, 0.05), rng.normal(0, 0.02, 2)
-    else:
+def jitter(far: bool, rng: np.random.Generator) -> np.ndarray:
+    """A random similarity (2, 3) of the crop about its middle: as far off as a detector's box, or small."""
+    if far:
         angle, log_scale, shift = rng.uniform(-35, 35), rng.uniform(-0.25, 0.25), rng.uniform(-0.1, 0.1, 2)
+    else:
+        angle, log_scale, shift = rng.normal(0, 4), rng.normal(0, 0.05), rng.normal(0, 0.02, 2)
     middle = (SIZE - 1) / 2
     matrix = cv2.getRotationMatrix2D((middle, middle), angle, float(np.exp(log_scale)))
     matrix[:, 2] += SIZE * shift
     return matrix
 
 
-def coarse(pixels: np.ndarray, rng: np.random.Generator, often: float = 0.3) -> np.ndarray:
+def coarse(pixels: np.ndarray, rng: np.random.Generator, often: float = 0.2) -> np.ndarray:
     """A crop as it looks when the face was a small part of the photograph, or the file was packed hard."""
     if rng.random() < often:
         side = int(rng.integers(28, SIZE))

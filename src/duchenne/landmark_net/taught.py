@@ -61,3 +61,9 @@ def wing_loss(error: Tensor, width: float = 10.0, curvature: float = 2.0) -> Ten
     size = error.abs()
     offset = width - width * np.log1p(width / curvature)
     return torch.where(size < width, width * torch.log1p(size / curvature), size - offset).mean()
+
+
+def seen(points: Tensor) -> Tensor:
+    """Which points (..., 2) in px lie in the crop or at most a tenth of its width outside; no others are asked for."""
+    margin = SIZE / 10
+    return ((points > -margin) & (points < SIZE + margin)).all(dim=-1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,11 @@ from tqdm import tqdm
 
 from duchenne.catalog import Compute, LandmarkNet
 from duchenne.errors import UserError
-from duchenne.faces.mobilefacenet import MEAN, SIZE, STD
+from duchenne.faces.mobilefacenet import INNER, MEAN, SIZE, STD
 from duchenne.faces.points import LEFT_EYE, RIGHT_EYE
-from duchenne.files import replacing, source_digest, write_json
+from duchenne.files import file_digest, replacing, source_digest, write_json
 from duchenne.landmark_net.samples import Renders
-from duchenne.landmark_net.taught import Taught, start_at_the_mean, wing_loss
+from duchenne.landmark_net.taught import Taught, seen, start_at_the_mean, wing_loss
 from duchenne.models import load_official
 from duchenne.models.backbones.mobilefacenet import MobileFaceNet
 from duchenne.training.device import autocast, device_of, precision_of, reuse_memory
@@ -68,7 +67,7 @@ def train_landmark_net(config: LandmarkNet, root: Path, out: Path, work: Path, c
         optimizer, config.lr, total_steps=steps * config.epochs, pct_start=0.1
     )
     first, history = 0, []
-    given = config.model_dump(mode="json") | {"start_sha256": config.start and _sha256(config.start)}
+    given = config.model_dump(mode="json") | {"start_sha256": config.start and file_digest(config.start)}
     key = {"config": given, "samples": len(train), "code": source_digest("landmark_net")}
     if (work / "state.pt").exists():
         state = torch.load(work / "state.pt", map_location=device, weights_only=True)
@@ -95,8 +94,9 @@ def train_landmark_net(config: LandmarkNet, root: Path, out: Path, work: Path, c
                 with autocast(device, precision):
                     found, read = taught(normalised(images, device))
                 points = points.to(device)
-                loss = wing_loss(found.float() * SIZE - points)
-                loss = loss + config.map_weight * wing_loss(read.float() * SIZE - points)
+                asked = seen(points)
+                loss = wing_loss((found.float() * SIZE - points)[asked])
+                loss = loss + config.map_weight * wing_loss((read.float() * SIZE - points)[asked])
                 if not torch.isfinite(loss):
                     raise FloatingPointError(f"the loss of epoch {epoch + 1} is not finite: lower landmark_nets.*.lr")
                 optimizer.zero_grad(set_to_none=True)
@@ -134,11 +134,6 @@ def held_out_error(network: MobileFaceNet, faces: Renders, batch_size: int, devi
     return 100 * float(torch.cat(errors).mean())
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _publish(
     network: MobileFaceNet, dataset: str, given: dict[str, Any], history: list[dict[str, Any]], out: Path
 ) -> None:
@@ -146,7 +141,7 @@ def _publish(
     # counters of batches are of no use to anyone
     weights = {k: v.half().cpu().contiguous() for k, v in network.state_dict().items() if v.is_floating_point()}
     with replacing(out / "mobilefacenet68.safetensors") as path:
-        save_file(weights, path)
+        save_file(weights, path, {"inner": str(INNER)})
     with replacing(out / "history.csv") as path:
         pd.DataFrame(history).to_csv(path, index=False)
     write_json(

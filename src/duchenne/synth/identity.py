@@ -78,8 +78,8 @@ def make_subject(head: Head, rng: np.random.Generator, variety: float = 0.0) -> 
     """Draw a person.
 
     Args:
-        variety: 0..1, how much more people differ in shape, brows, lashes, lips and beards. Of the same ``rng`` it is
-            otherwise the same person.
+        variety: 0..1, how much more people differ in shape, brows, lashes, lids, lips, beards and skin; a man may have
+            a beard that he has not at 0. Of the same ``rng`` it is otherwise the same person.
     """
     ancestry = str(rng.choice(list(ANCESTRY), p=[0.28, 0.28, 0.44]))
     kin = ANCESTRY[ancestry]
@@ -173,6 +173,13 @@ def _vary(look: Look, variety: float, female: bool, rng: np.random.Generator) ->
     look.circles = float(variety * rng.beta(1.0, 2.0))
     look.socket = float(variety * rng.beta(1.0, 2.0))
     look.mottle = float(variety * rng.beta(1.0, 2.5))
+    look.gloss *= float(1 + 3.0 * variety * rng.beta(0.8, 2.0))
+    look.keenness = float(variety * rng.beta(1.0, 2.0))
+    look.lip_upper = float(variety * rng.uniform(-0.1, 0.45))
+    look.lip_line = float(variety * rng.uniform(0.0, 0.7))
+    look.nostril = float(variety * rng.uniform(-0.45, 0.2))
+    look.nose_wing = float(variety * rng.uniform(0.0, 0.5))
+    look.nose_under = float(variety * rng.uniform(0.0, 0.45))
 
 
 def _shapes(names: tuple[str, ...], rng: np.random.Generator, variety: float) -> dict[str, float]:

@@ -35,7 +35,7 @@ PLACES: dict[int, dict[int, float] | tuple[int, ...]] = {
     # the lids seem to meet a little inside their corners
     42: {2221: 0.935, 3427: 0.065}, 43: {3437: 0.7, 3438: 0.3}, 44: (3420, 3060),
     45: {3427: 0.915, 2221: 0.085}, 46: (3432, 2195), 47: {3434: 0.7, 3435: 0.3},
-    54: {2553: 0.4, 2572: 0.6},
+    54: (2555, 3404),  # where the lips meet
     62: (474,), 63: (2598,), 64: (2567, 2568), 65: (2612,), 66: (493,),
 }  # fmt: skip
 """Landmark (0-based) -> vertices of the head whose mean it is, or their weights."""

@@ -35,6 +35,7 @@ class Look:
     iris: wp.vec3
     cloth: wp.vec3
     gloss: float
+    keenness: float  # how much narrower than usual the highlights on the skin are
     texture: float  # blotches and pores
     freckles: float
     age: float  # lines that stay without any expression
@@ -49,6 +50,11 @@ class Look:
     lip_edge: wp.vec2  # mm by which the red reaches higher and lower
     lip_fade: wp.vec2  # how much the red of the upper and of the lower lip gives way to dark skin
     lip_heart: float  # how much rosier the lower lip is in its middle
+    lip_upper: float  # how much darker the upper lip is
+    lip_line: float  # how dark the line between the lips is
+    nostril: float  # how much darker the nostrils are than usual
+    nose_wing: float  # how dark the crease about the wing of the nose is
+    nose_under: float  # how dark the skin below the nose is
     liner: float  # eye make-up
     crease: wp.vec2  # of the upper lid: mm higher than usual, and how much darker
     circles: float  # dark skin below the eyes
@@ -251,7 +257,7 @@ def paint_skin(p: wp.vec3, look: Look, f: Furrows, state: wp.uint32) -> Surface:
     side = wp.where(p[0] < 0.0, 0, 1)
     face = step_soft(25.0, 5.0, p[1])
     s.relief = 1.0
-    s.sharpness = 14.0
+    s.sharpness = 14.0 + 40.0 * look.keenness
 
     inside = hair_depth(p, look.hairline)
     cover = float(0.0)
@@ -306,7 +312,9 @@ def paint_skin(p: wp.vec3, look: Look, f: Furrows, state: wp.uint32) -> Surface:
         lower = step_soft(-66.4, -68.4, z)
         red = wp.lerp(look.lip, wp.vec3(0.62, 0.22, 0.21), lower * look.lip_heart * bell(z + 70.0, 2.6) * bell(x, 17.0))
         red = wp.lerp(red, 0.72 * look.tone, wp.lerp(look.lip_fade[0], look.lip_fade[1], lower))
+        red = red * (1.0 - look.lip_upper * (1.0 - lower))
         colour = wp.lerp(colour, red * creases, 0.85 * lip)
+        colour = colour * (1.0 - look.lip_line * bell(z + 66.9, 0.9))
         s.gloss = wp.lerp(s.gloss, 0.28, lip)
         s.sharpness = wp.lerp(s.sharpness, 30.0, lip)
 
@@ -338,7 +346,11 @@ def paint_skin(p: wp.vec3, look: Look, f: Furrows, state: wp.uint32) -> Surface:
         s.relief = s.relief * (1.0 - 0.35 * line)
         colour = colour * (1.0 - look.crease[1] * line)
     nostril = bell(x - 7.2, 3.6) * bell(z + 45.2, 2.3) * step_soft(-36.0, -30.0, p[1])
-    colour = colour * (1.0 - 0.75 * nostril)
+    colour = colour * (1.0 - (0.75 + look.nostril) * nostril)
+    if x < 26.0 and z < -28.0 and z > -58.0:
+        around = segment(x, z, 18.3, -33.0, 15.3, -44.5)
+        colour = colour * (1.0 - look.nose_wing * bell(around[0], 1.5) * fade(around[1]))
+        colour = colour * (1.0 - look.nose_under * bell(z + 49.5, 2.5) * step_soft(17.0, 9.0, x))
 
     if cover > 0.0:
         colour = wp.lerp(colour, hair_colour(p, look, state), cover)

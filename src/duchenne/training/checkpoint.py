@@ -30,7 +30,7 @@ from torch import Tensor
 
 from duchenne.catalog import Variant
 from duchenne.faces import FaceStore
-from duchenne.files import replacing, source_digest, write_json
+from duchenne.files import file_digest, replacing, source_digest, write_json
 from duchenne.training.device import Precision
 from duchenne.training.errors import TrainingError
 
@@ -85,8 +85,7 @@ def code_version() -> str:
 
 def _digest(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_digest(path)
     except FileNotFoundError:
         raise TrainingError(
             f"{path} does not exist: put the file there (README, Published weights), or leave its part out of "
