@@ -43,6 +43,7 @@ def wrong(tree: dict, *path_and_value: object) -> dict:
     return tree
 
 
+RUN_SECOND = {"root": "data/raw/synth_landmarks_2", "init_from": "mobilefacenet68"}
 MISTAKES = {
     "misspelt key": (("variants", "poster_v2_demo", "sed", 1), "unknown key (did you mean 'seed'?)"),
     "nested misspelt key": (("datasets", "synth_demo", "synth", "subject", 3), "(did you mean 'subjects'?)"),
@@ -55,6 +56,14 @@ MISTAKES = {
     "not an emotion": (("datasets", "synth_demo", "classes", ["happines", "anger"]), "(did you mean 'happiness'?)"),
     "wrong type": (("variants", "poster_v2_demo", "seed", "seven"), "variants.poster_v2_demo.seed"),
     "empty range": (("datasets", "synth_demo", "synth", "intensity", [1.0, 0.5]), "is empty"),
+    "landmark net of nothing": (
+        ("landmark_nets", "mobilefacenet68_2", "init_from", "mobilefacenet"),
+        "'mobilefacenet68'",
+    ),
+    "landmark net not run": (
+        ("run", "landmark_nets", {"mobilefacenet68_2": RUN_SECOND}),
+        "run.landmark_nets: add 'mobilefacenet68'",
+    ),
     "start not run": (("variants", "poster_v2_demo", "init_from", "poster_v2_synth"), "make them equal"),
 }
 

@@ -173,8 +173,8 @@ def test_training_goes_on_from_given_weights(renders: Path, tmp_path: Path):
     torch.manual_seed(7)
     before = {name: value.half() for name, value in MobileFaceNet().state_dict().items() if value.is_floating_point()}
     save_file(before, tmp_path / "given.safetensors")
-    step = CONFIG.model_copy(update={"epochs": 1, "lr": 1e-12, "start": tmp_path / "given.safetensors"})
-    train_landmark_net(step, renders, tmp_path / "on", tmp_path / "work", COMPUTE)
+    step = CONFIG.model_copy(update={"epochs": 1, "lr": 1e-12, "init_from": "given"})
+    train_landmark_net(step, renders, tmp_path / "on", tmp_path / "work", COMPUTE, tmp_path / "given.safetensors")
     learnt = load_file(tmp_path / "on" / "mobilefacenet68.safetensors")
     for name in dict(MobileFaceNet().named_parameters()):
         torch.testing.assert_close(learnt[name], before[name], rtol=0, atol=0)
@@ -183,9 +183,9 @@ def test_training_goes_on_from_given_weights(renders: Path, tmp_path: Path):
 
 
 def test_weights_to_go_on_from_that_are_not_there_are_named(renders: Path, tmp_path: Path):
-    config = CONFIG.model_copy(update={"start": tmp_path / "absent.safetensors"})
-    with pytest.raises(UserError, match=r"absent\.safetensors: no such file"):
-        train_landmark_net(config, renders, tmp_path / "on", tmp_path / "work", COMPUTE)
+    config, absent = CONFIG.model_copy(update={"init_from": "first"}), tmp_path / "absent.safetensors"
+    with pytest.raises(UserError, match=r"absent\.safetensors: no such file; train first first"):
+        train_landmark_net(config, renders, tmp_path / "on", tmp_path / "work", COMPUTE, absent)
 
 
 @pytest.mark.slow

@@ -18,6 +18,8 @@ from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from duchenne import catalog, cli, smoke
+from duchenne.files import file_digest
+from duchenne.landmark_net import WEIGHTS
 from duchenne.predict import Predictor
 from duchenne.tracking import uri
 from duchenne.workspace import Workspace
@@ -137,6 +139,18 @@ def test_every_stage_leaves_what_it_promises(project: Project):
 
 def test_a_second_repro_runs_nothing(project: Project):
     assert "Running stage" not in project.dvc("repro")
+
+
+def test_a_landmark_network_goes_on_from_the_one_before(tmp_path: Path):
+    first = {"dataset": "tiny", "limit": 4, "epochs": 1, "batch_size": 2}
+    runs = {name: {"root": "data/raw/tiny", "init_from": init} for name, init in (("a", "scratch"), ("b", "a"))}
+    project = Project(tmp_path / "nets")
+    params = changed("run", "landmark_nets", runs)
+    project.params(params | {"landmark_nets": {"a": first, "b": first | {"init_from": "a"}}})
+    project.dvc("repro", "landmark_net@b")
+    models = project.root / "models"
+    card = json.loads((models / "b" / "card.json").read_text())
+    assert card["config"]["start_sha256"] == file_digest(models / "a" / WEIGHTS)
 
 
 def test_one_variants_recipe_makes_that_variant_stale_and_no_other(project: Project):

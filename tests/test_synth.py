@@ -22,7 +22,7 @@ from duchenne.synth import expression, generate, nuisance
 from duchenne.synth.clips import displacement
 from duchenne.synth.head import ANCESTRIES, ANCHORS, EYES, SKIN, load_head
 from duchenne.synth.identity import make_subject
-from duchenne.synth.landmarks import framed
+from duchenne.synth.landmarks import LIPS, framed
 from duchenne.synth.motion import micro_course, video_course
 from duchenne.synth.paint import brow_line, lip_edges
 from duchenne.synth.photo import frame_camera, take
@@ -316,8 +316,8 @@ def test_brows_and_lips_are_marked_where_they_are_painted() -> None:
     assert not np.delete(moved, painted).any()
     template = load_head().template
     for look, marks in ((one.look, one.anchors.on(template)) for one in (usual, other)):
-        for x, _, z in marks[[51, 52, 53]]:
-            assert z == pytest.approx(lip_edges(float(x), look)[0], abs=0.02)
+        for name, (x, edge, above) in LIPS.items():
+            assert marks[name, [0, 2]] == pytest.approx([x, lip_edges(x, look)[edge] + above], abs=0.02)
         inner, tail = marks[22], brow_line(1.0, look)
         assert inner[[0, 2]] == pytest.approx(brow_line(0.0, look)[:2], abs=0.5)
         assert marks[26, 2] == pytest.approx(tail[1], abs=0.5)

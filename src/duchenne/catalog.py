@@ -453,7 +453,7 @@ class LandmarkNet(Strict):
     weight_decay: float = Field(0.01, ge=0)
     bend: float = Field(0.0, ge=0, le=0.2, description="largest SD by which parts of a face are moved, eye distances")
     map_weight: float = Field(0.0, ge=0, description="of the loss of the points that are read from the maps of 14 x 14")
-    start: Path | None = Field(None, description="weights of MobileFaceNet to go on from, as this package's own")
+    init_from: str = Field("scratch", description="landmark net whose weights training goes on from")
     seed: int = 0
 
 
@@ -468,6 +468,7 @@ class RunVariant(Strict):
 
 class RunLandmarkNet(Strict):
     root: Path = Field(description="of its dataset")
+    init_from: str = "scratch"
 
 
 class Run(Strict):
@@ -585,11 +586,18 @@ def _dangling(catalog: Catalog) -> Iterator[str]:
     rendered = [name for name, dataset in catalog.datasets.items() if dataset.synth]
     for name, net in catalog.landmark_nets.items():
         yield from known(f"landmark_nets.{name}.dataset", net.dataset, rendered)
+        yield from known(f"landmark_nets.{name}.init_from", net.init_from, ["scratch", *catalog.landmark_nets])
     run = catalog.run
     for name, item in run.landmark_nets.items():
         yield from known("run.landmark_nets", name, catalog.landmark_nets)
-        if (net := catalog.landmark_nets.get(name)) and item.root != (root := catalog.datasets[net.dataset].root):
+        if (net := catalog.landmark_nets.get(name)) is None or net.dataset not in rendered:
+            continue
+        if item.root != (root := catalog.datasets[net.dataset].root):
             yield f"run.landmark_nets.{name}.root: is {item.root}, datasets.{net.dataset} says {root}: make them equal"
+        if item.init_from != (start := net.init_from):
+            yield f"run.landmark_nets.{name}.init_from: landmark_nets.{name} says {start!r}: make them equal"
+        if start not in ("scratch", *run.landmark_nets):
+            yield f"run.landmark_nets: add {start!r}, from which {name} goes on"
     for name in run.synthesize:
         yield from known("run.synthesize", name, rendered)
     for name, item in run.datasets.items():

@@ -38,11 +38,12 @@ def synthesize(catalog: Catalog, workspace: Workspace, dataset: str) -> None:
 
 def landmark_net(catalog: Catalog, workspace: Workspace, name: str) -> None:
     """Teach the landmark network on rendered faces."""
-    from duchenne.landmark_net import train_landmark_net
+    from duchenne.landmark_net import WEIGHTS, train_landmark_net
 
     config = catalog.landmark_nets[name]
-    work = workspace.work("landmark_net", name)
-    train_landmark_net(config, catalog.datasets[config.dataset].root, workspace.model(name), work, catalog.compute)
+    root, work = catalog.datasets[config.dataset].root, workspace.work("landmark_net", name)
+    start = None if config.init_from == "scratch" else workspace.model(config.init_from) / WEIGHTS
+    train_landmark_net(config, root, workspace.model(name), work, catalog.compute, start)
 
 
 def index(catalog: Catalog, workspace: Workspace, dataset: str) -> None:

@@ -26,34 +26,38 @@ from duchenne.training.device import autocast, device_of, precision_of, reuse_me
 
 log = logging.getLogger(__name__)
 
+WEIGHTS = "mobilefacenet68.safetensors"
 BENT = 0.1
 """By how much held-out faces are bent to tell a network that looks where parts are from one that infers it."""
 
 
-def train_landmark_net(config: LandmarkNet, root: Path, out: Path, work: Path, compute: Compute) -> None:
+def train_landmark_net(
+    config: LandmarkNet, root: Path, out: Path, work: Path, compute: Compute, start: Path | None = None
+) -> None:
     """Teach MobileFaceNet the points of the rendered set at ``root``.
 
-    Leaves ``mobilefacenet68.safetensors`` (float16), ``card.json`` and ``history.csv`` in ``out``: NME is the mean
+    Leaves :data:`WEIGHTS` (float16), ``card.json`` and ``history.csv`` in ``out``: NME is the mean
     distance of the 68 points on held-out people, per cent of the pupils' distance, in aligned crops; ``nme_bent`` is
     that of the same faces bent by up to :data:`BENT`.
 
     Args:
         work: folder of the resumable state.
+        start: weights to go on from, what ``config.init_from`` left.
 
     Raises:
-        UserError: no weights at ``config.start``, or not of this network.
+        UserError: no weights at ``start``, or not of this network.
         FloatingPointError: the loss is not finite.
     """
-    if config.start and not config.start.is_file():
-        raise UserError(f"{config.start}: no such file, named as landmark_nets.*.start; train or get it first")
+    if start and not start.is_file():
+        raise UserError(f"{start}: no such file; train {config.init_from} first, from which this one goes on")
     device = device_of(compute)
     precision = precision_of(compute, device)
     reuse_memory()
     torch.manual_seed(config.seed)
     train = Renders(root, "train", config.seed, config.limit, config.bend)
     network = MobileFaceNet()
-    if config.start:
-        load_official(network, config.start)
+    if start:
+        load_official(network, start)
     else:
         start_at_the_mean(network, train.points[:200])
     taught = Taught(network).to(device, memory_format=torch.channels_last)
@@ -67,7 +71,7 @@ def train_landmark_net(config: LandmarkNet, root: Path, out: Path, work: Path, c
         optimizer, config.lr, total_steps=steps * config.epochs, pct_start=0.1
     )
     first, history = 0, []
-    given = config.model_dump(mode="json") | {"start_sha256": config.start and file_digest(config.start)}
+    given = config.model_dump(mode="json") | {"start_sha256": start and file_digest(start)}
     key = {"config": given, "samples": len(train), "code": source_digest("landmark_net")}
     if (work / "state.pt").exists():
         state = torch.load(work / "state.pt", map_location=device, weights_only=True)
@@ -140,7 +144,7 @@ def _publish(
     out.mkdir(parents=True, exist_ok=True)
     # counters of batches are of no use to anyone
     weights = {k: v.half().cpu().contiguous() for k, v in network.state_dict().items() if v.is_floating_point()}
-    with replacing(out / "mobilefacenet68.safetensors") as path:
+    with replacing(out / WEIGHTS) as path:
         save_file(weights, path, {"inner": str(INNER)})
     with replacing(out / "history.csv") as path:
         pd.DataFrame(history).to_csv(path, index=False)

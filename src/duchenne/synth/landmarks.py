@@ -1,9 +1,9 @@
 """The 68 landmarks of iBUG's 300-W mark-up as places on the head, and the five key points of alignment.
 
 Each landmark is a weighted mean of up to three vertices of the head. Brows and the outer line of the lips are where a
-person is painted with them; the others were chosen once on the template, so that on rendered neutral faces they agree
-on average with dlib's 68-point predictor, which was trained on that mark-up, but for the jaw beside the ears: none
-lies where hair grows. :data:`PLACES` gives the side of
+person is painted with them; lids and the corners of eyes and mouth are where the head has them. The others were chosen
+on the template, so that on rendered neutral faces they agree on average with dlib's 68-point predictor, which was
+trained on that mark-up, but for the jaw beside the ears: none lies where hair grows. :data:`PLACES` gives the side of
 positive x (the right half of an upright picture); its mirror image follows.
 """
 
@@ -28,10 +28,10 @@ _MIRROR = {
 """Landmark of the left half of the picture -> the one it mirrors."""
 
 PLACES: dict[int, dict[int, float] | tuple[int, ...]] = {
-    8: (1651,), 9: (2942, 3703), 10: (2946, 3705), 11: (2939, 3707), 12: (2825,), 13: (2826, 3621), 14: (2409, 3619),
+    8: (732,), 9: (2942, 3703), 10: (2946, 3705), 11: (2939, 3707), 12: (2825,), 13: (2826, 3621), 14: (2409, 3619),
     15: (3616, 3619), 16: (3617,),
-    27: (132,), 28: (131, 135), 29: (164,), 30: (1409,),
-    33: (317, 343), 34: (2446, 2447), 35: (2465, 2485),
+    27: (132,), 28: (131, 135), 29: (164,), 30: {1409: 0.72, 294: 0.28},
+    33: (317, 343), 34: (2446, 2447), 35: (2452, 2465),
     # the lids seem to meet a little inside their corners
     42: {2221: 0.935, 3427: 0.065}, 43: {3437: 0.7, 3438: 0.3}, 44: (3420, 3060),
     45: {3427: 0.915, 2221: 0.085}, 46: (3432, 2195), 47: {3434: 0.7, 3435: 0.3},
@@ -42,8 +42,14 @@ PLACES: dict[int, dict[int, float] | tuple[int, ...]] = {
 
 BROW = {22: (0.0, 0.1), 23: (0.26, 0.9), 24: (0.54, 0.9), 25: (0.8, 1.1), 26: (1.03, 0.0)}
 """Landmark -> place along the brow, 0 to 1 at the tail, and above its middle line in half widths."""
-LIPS = {51: (0.0, 0), 52: (5.8, 0), 53: (14.2, 0), 55: (14.8, 1), 56: (5.6, 1), 57: (0.0, 1)}
-"""Landmark -> place x in mm, and whether on the upper or the lower edge of the lips' red."""
+LIPS = {
+    51: (0.0, 0, -0.2), 52: (6.2, 0, 0.2), 53: (15.1, 0, 0.0),
+    55: (15.5, 1, 0.0), 56: (5.8, 1, -0.5), 57: (0.0, 1, -0.7),
+}  # fmt: skip
+"""Landmark -> place x in mm, whether on the upper or the lower edge of the lips' red, and how far above it in mm.
+
+dlib's predictor sees the middle of both edges lower than they are painted, and the peaks higher.
+"""
 
 LEFT_EYE, RIGHT_EYE, NOSE_TIP, MOUTH_CORNERS = slice(36, 42), slice(42, 48), 30, (48, 54)
 
@@ -71,8 +77,8 @@ def anchors(look: Look) -> Anchors:
     for name, (along, above) in BROW.items():
         x, z, half = brow_line(along, look)
         places[name] = _on_skin(x, z + above * half)
-    for name, (x, edge) in LIPS.items():
-        places[name] = _on_skin(x, lip_edges(x, look)[edge])
+    for name, (x, edge, above) in LIPS.items():
+        places[name] = _on_skin(x, lip_edges(x, look)[edge] + above)
     places |= {name: _mirrored(places[twin]) for name, twin in _MIRROR.items()}
     return _anchors(places[name] for name in range(68))
 

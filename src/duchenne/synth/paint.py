@@ -24,7 +24,7 @@ _SHOULDERS, _CURTAIN, _CAVITY = wp.constant(SHOULDERS), wp.constant(CURTAIN), wp
 
 @wp.struct
 class Look:
-    """Colours (linear RGB) and amounts (0..1 unless a unit is given) of one person."""
+    """Colours (linear RGB) and amounts (to 1; below 0: the opposite; or the unit that is given) of one person."""
 
     seed: int
     tone: wp.vec3
@@ -111,8 +111,8 @@ def hair_depth(p: wp.vec3, hairline: float) -> float:
 @wp.func
 def lip_edges(x: float, look: Look) -> wp.vec2:
     """Upper and lower edge (z, mm) of the red of the lips."""
-    upper = line4(x, 0.0, -60.3, 7.0, -58.9, 17.8, -60.9, 27.6, -67.0)
-    lower = line4(x, 0.0, -75.2, 11.0, -74.4, 19.0, -71.8, 27.6, -67.4)
+    upper = line4(x, 0.0, -60.8, 6.6, -58.4, 17.8, -60.9, 27.6, -67.0)
+    lower = line4(x, 0.0, -75.8, 11.0, -74.8, 19.0, -71.8, 27.6, -67.4)
     share = step_soft(27.6, 12.0, x)
     return wp.vec2(upper + share * look.lip_edge[0], lower - share * look.lip_edge[1])
 
