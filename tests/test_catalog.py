@@ -43,6 +43,7 @@ def wrong(tree: dict, *path_and_value: object) -> dict:
     return tree
 
 
+RUN_FIRST = {"root": "data/raw/synth_landmarks", "init_from": "scratch"}
 RUN_SECOND = {"root": "data/raw/synth_landmarks_2", "init_from": "mobilefacenet68"}
 MISTAKES = {
     "misspelt key": (("variants", "poster_v2_demo", "sed", 1), "unknown key (did you mean 'seed'?)"),
@@ -59,6 +60,10 @@ MISTAKES = {
     "landmark net of nothing": (
         ("landmark_nets", "mobilefacenet68_2", "init_from", "mobilefacenet"),
         "'mobilefacenet68'",
+    ),
+    "landmark net without faces": (
+        ("run", "landmark_nets", {"mobilefacenet68": RUN_FIRST}),
+        "run.synthesize: add 'synth_landmarks'",
     ),
     "landmark net not run": (
         ("run", "landmark_nets", {"mobilefacenet68_2": RUN_SECOND}),

@@ -598,6 +598,8 @@ def _dangling(catalog: Catalog) -> Iterator[str]:
             yield f"run.landmark_nets.{name}.init_from: landmark_nets.{name} says {start!r}: make them equal"
         if start not in ("scratch", *run.landmark_nets):
             yield f"run.landmark_nets: add {start!r}, from which {name} goes on"
+        if net.dataset not in run.synthesize:
+            yield f"run.synthesize: add {net.dataset!r}, which run.landmark_nets.{name} needs"
     for name in run.synthesize:
         yield from known("run.synthesize", name, rendered)
     for name, item in run.datasets.items():

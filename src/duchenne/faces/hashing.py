@@ -20,6 +20,10 @@ Within 24 bits lie 329 of London's 330 copies and, in the order above, 98, 92, 9
 others were detected at another place. The number of different people within a distance falls about tenfold with every
 10 bits, so that 24 bits, the default of ``Protocol.hash_distance``, raise fewer than one false alarm in 1e9 pairs of
 photographs and in 1e6 pairs of rendered faces (extrapolated).
+
+Aligned by the packaged landmark network instead, the nearest different people are 64 bits apart (2,080 pairs of London)
+and 74 (19,900 pairs of 200 people of LFW); within 24 bits lie all of London's 325 copies and, in the order above, 99,
+99, 100, 72 and 70 % of LFW's 1,000.
 """
 
 from __future__ import annotations
