@@ -166,6 +166,18 @@ def test_smoothness_costs_less_where_the_apex_has_an_edge() -> None:
     assert costs[1] < 0.5 * costs[0]
 
 
+def test_the_loss_of_a_batch_is_the_mean_of_its_pairs() -> None:
+    """Whatever the batch, and however many pixels of a pair come from inside the frame."""
+    generator = torch.Generator().manual_seed(4)
+    pair = torch.rand(4, 2, 32, 32, generator=generator)
+    field = torch.tensor([0.0, 4.0, 12.0, 40.0])[:, None, None, None] + torch.rand(4, 2, 32, 32, generator=generator)
+    alone = [self_supervised_loss(one, by, 0.03) for one, by in zip(pair.split(1), field.split(1), strict=True)]
+    for count in (1, 2, 4):
+        torch.testing.assert_close(
+            self_supervised_loss(pair[:count], field[:count], 0.03), torch.stack(alone[:count]).mean()
+        )
+
+
 def test_the_dgm_learns_a_shift_that_nobody_labelled() -> None:
     torch.manual_seed(0)
     wide = smooth(4, 1, 48, 48, seed=2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -219,16 +221,49 @@ def test_context_loss_ignores_what_cancels_over_its_axes() -> None:
     assert lifting(context_loss="THWC").context_loss(x, static.flatten(1, 2)) == 0.5
 
 
-def test_loss_is_given_in_training_alone_weighted_and_summed_over_the_batch() -> None:
+PAPER_LOSS = {"lifting_weight": 1.0, "lifting_reduction": "mean"}
+CODE_LOSS = {"lifting_weight": 0.1, "lifting_reduction": "sum"}
+
+
+@pytest.mark.parametrize("count", [1, 4, 16])
+def test_weight_of_the_loss_beside_the_cross_entropy(count: int) -> None:
+    """Every clip differs by 0.5, which is a loss of 0.125; seven equal logits have a cross-entropy of ln 7.
+
+    Eq. 9 adds both over the clips, so that their ratio is that of one clip. In the code it grows with the batch.
+    """
+    x = torch.zeros(count, FRAMES, CHANNELS, 7, 7)
+    static = torch.full((count, 196, CHANNELS), 0.5)
+    entropy = F.cross_entropy(torch.zeros(count, 7), torch.arange(count) % 7)
+    for options, weight in ((PAPER_LOSS, 1.0), (CODE_LOSS, 0.1 * count)):
+        module = lifting(**options)
+        ratio = module.options.lifting_weight * module.context_loss(x, static) / entropy
+        assert ratio.item() == pytest.approx(weight * 0.125 / math.log(7))
+
+
+def test_loss_is_given_in_training_alone_weighted_and_reduced() -> None:
     x = clip(1)
-    module = lifting(lifting_weight=0.1).train()
-    assert not module.eval()(x)[1]
-    one, two = (module.train()(y)[1]["lifting"] for y in (x, x.expand(2, -1, -1, -1, -1)))
-    torch.testing.assert_close(two, 2 * one)
+    for options, times in ((PAPER_LOSS, 1), (CODE_LOSS, 4)):
+        module = lifting(**options)
+        assert not module(x)[1]
+        one, four = (module.train()(y)[1]["lifting"] for y in (x, x.expand(4, -1, -1, -1, -1)))
+        assert one > 0
+        torch.testing.assert_close(four, times * one)
+    assert torch.equal(lifting().train()(x)[1]["lifting"], one)  # the default is the code
     heavy = lifting(lifting_weight=1.0).train()(x)[1]["lifting"]
     torch.testing.assert_close(heavy, 10 * one)
-    assert one > 0
     assert not lifting(context_loss="none").train()(x)[1]
+
+
+@pytest.mark.parametrize("options", [PAPER_LOSS, CODE_LOSS], ids=["paper", "code"])
+def test_processes_that_share_a_batch_have_the_loss_of_all_of_it(
+    options: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, x, static = lifting(**options), clip(4), tokens(clip(4, seed=9)[:, :4])
+    whole = module.context_loss(x, static)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    shared = [module.context_loss(*half) for half in zip(x.split(2), static.split(2), strict=True)]
+    torch.testing.assert_close(sum(shared) / 2, whole)  # as the gradients of two processes are averaged
 
 
 # ----------------------------------------------------------------------------------------------------------- training

@@ -64,3 +64,10 @@ def test_an_ablation_changes_its_parents_network_or_recipe_and_no_data(family: s
         if variant.selection == base.selection:  # an honest twin differs in its validation part alone
             assert variant.protocol == base.protocol
             assert (variant.model, variant.recipe) != (base.model, base.recipe)
+
+
+def test_ifdd_as_the_paper_weighs_its_two_losses_alike():
+    options = CATALOG.variants["ifdd_3dvit_dfew_paper"].model.options
+    assert (options["lifting_weight"], options["lifting_reduction"]) == (1.0, "mean")  # Eq. 9
+    default = built(CATALOG.variants["ifdd_3dvit_dfew"]).backbone.WaveLifts.options
+    assert (default.lifting_weight, default.lifting_reduction) == (0.1, "sum")  # the official code

@@ -40,6 +40,13 @@ def test_shares_of_a_mixed_batch_are_smoothed_as_its_labels_would_be():
     torch.testing.assert_close(criterion(LOGITS, shares), expected)
 
 
+@pytest.mark.parametrize("fields", [{}, {"label_smoothing": 0.1}, {"loss": "ce_plus_2ls"}], ids=str)
+def test_the_same_samples_in_a_larger_batch_have_the_same_loss(fields: dict):
+    criterion = create_loss(Recipe(epochs=1, batch_size=2, lr=1, **fields))
+    once, eight_times = (criterion(LOGITS.repeat(times, 1), LABELS.repeat(times)) for times in (1, 8))
+    torch.testing.assert_close(eight_times, once)
+
+
 def test_a_smoothing_that_would_not_be_used_is_refused():
     with pytest.raises(ValueError, match="loss ce_plus_2ls has a smoothing of its own"):
         Recipe(epochs=1, batch_size=2, lr=1, loss="ce_plus_2ls", label_smoothing=0.1)

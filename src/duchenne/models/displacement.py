@@ -80,7 +80,7 @@ def warp(image: Tensor, displacement: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def self_supervised_loss(pair: Tensor, displacement: Tensor, smoothness: float) -> Tensor:
-    """How badly the onset, moved by the displacement, explains the apex: a scalar (ours).
+    """How badly the onset, moved by the displacement, explains the apex: a scalar, the mean over the pairs (ours).
 
     Charbonnier's sqrt(difference^2 + 0.001^2) over the pixels that came from inside the frame, plus ``smoothness``
     times the mean absolute difference of neighbouring displacements in px, weighted by
@@ -96,7 +96,8 @@ def self_supervised_loss(pair: Tensor, displacement: Tensor, smoothness: float) 
     onset, apex = gaussian_blur(pair.float(), [5, 5], [1.0, 1.0]).split(1, dim=1)
     moved, inside = warp(onset, displacement)
     photometric = ((moved - apex).square() + 1e-6).sqrt()
-    loss = (photometric * inside).sum() / inside.sum().clamp(min=1)
+    of_pair = (photometric * inside).sum((1, 2, 3)) / inside.sum((1, 2, 3)).clamp(min=1)
+    loss = of_pair.mean()
     for axis in (2, 3):
         edge = torch.exp(-10 * apex.diff(dim=axis).abs())
         loss = loss + smoothness * (edge * displacement.diff(dim=axis).abs()).mean()

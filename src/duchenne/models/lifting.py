@@ -8,6 +8,7 @@ predictor (LADM), what the official code adds behind them, and the loss that hol
 from dataclasses import dataclass, fields
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from timm.layers import DropPath, trunc_normal_
 from torch import Tensor, nn
@@ -33,6 +34,7 @@ CHOICES = {
     "order": ("update_predict", "predict_update"),
     "relation": ("mutual_transformer", "self_transformer", "self_cnn"),
     "context_loss": ("TC", "THWC", "none"),
+    "lifting_reduction": ("sum", "mean"),
 }
 OTHER = {"a": "d", "d": "a"}  # static (approximation) and dynamic (detail) half
 
@@ -55,7 +57,10 @@ class LiftingOptions:
             or the other half alone, by two convolutions. The paper feeds the predictor of the last two with the
             half as split, the official code with the updated one; here with the updated one.
         context_loss: axes over which the static half may differ from the clip without a loss (Table 4).
-        lifting_weight: of the context loss; 0.1 in the code, 1 in the paper.
+        lifting_weight: weight of the context loss beside a cross-entropy that is a mean over the batch.
+        lifting_reduction: how the context losses of the clips become one. ``mean`` with a weight of 1 is Eq. 9, which
+            treats both losses alike. ``sum`` with 0.1 is the official code: the weight of the context loss then grows
+            with the batch size, so that at 16 clips it is 1.6 times that of the paper.
 
     Raises:
         UserError: a value is not one of :data:`CHOICES`.
@@ -71,6 +76,7 @@ class LiftingOptions:
     relation: str = "mutual_transformer"
     context_loss: str = "TC"
     lifting_weight: float = 0.1
+    lifting_reduction: str = "sum"
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -78,6 +84,11 @@ class LiftingOptions:
             if field.name in CHOICES and value not in CHOICES[field.name]:
                 known = CHOICES[field.name]
                 raise UserError(f"{field.name}: {value!r} is not one of {', '.join(known)}{nearest(str(value), known)}")
+
+
+def _processes() -> int:
+    """Number of processes that share a batch: their gradients are averaged, so a sum over the batch is times this."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def splitter(channels: int, frames: int, options: LiftingOptions) -> nn.Module:
@@ -194,17 +205,19 @@ class WaveletLifting(nn.Module):
         return self.project_compress(dynamic.transpose(1, 2)).squeeze(2)
 
     def context_loss(self, clip: Tensor, static: Tensor) -> Tensor:
-        """Smooth L1 of the difference between X, averaged over pairs of frames, and Y_S (Eq. 9), summed over the batch.
+        """Smooth L1 of the difference between X, averaged over pairs of frames, and Y_S (Eq. 9): a scalar.
 
         ``TC``: of its mean over frames and channels, averaged over the cells of the map; ``THWC``: of itself, averaged
-        over all elements.
+        over all elements. ``lifting_reduction`` says whether the clips' losses are added or averaged. The sum is that
+        of the whole batch, also where several processes share it.
         """
         pairs = clip.float().unflatten(1, (-1, 2)).mean(2).flatten(3).transpose(2, 3)
         difference = pairs - static.float().unflatten(1, (-1, self.side**2))
         if self.options.context_loss == "TC":
             difference = difference.mean((1, 3))
         huber = F.smooth_l1_loss(difference, torch.zeros_like(difference), reduction="none")
-        return huber.flatten(1).mean(1).sum()
+        clips = huber.flatten(1).mean(1)
+        return clips.mean() if self.options.lifting_reduction == "mean" else clips.sum() * _processes()
 
     def forward(self, clip: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Clips (B, T, C, 7, 7) -> features (B, C) and, while training, the weighted losses by name."""
