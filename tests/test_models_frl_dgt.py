@@ -314,13 +314,32 @@ def test_explanations_are_shares_of_the_attention_in_their_places(model: nn.Modu
         "global": (2, 224, 224),
         "full_face": (2, 224, 224),
     }
-    for name, total in (("local", 9.0), ("global", 1.0), ("full_face", 1.0)):
-        torch.testing.assert_close(maps[name].sum((1, 2)), torch.full((2,), total))
     outside = torch.ones(224 * 224, dtype=torch.bool)
     outside[model.box_pixels().flatten()] = False
     assert not maps["local"].flatten(1)[:, outside].any()
     weights = model.fuse(x, model.displacement(x))[1]["full_face"]
-    torch.testing.assert_close(maps["full_face"][:, 20, 40] * 256, weights[:, 14 + 2])  # second row, third column
+    torch.testing.assert_close(maps["full_face"].mean((1, 2)), torch.ones(2))
+    torch.testing.assert_close(maps["full_face"][:, 20, 40] / 196, weights[:, 14 + 2])  # second row, third column
+
+
+def test_where_boxes_overlap_their_weights_are_averaged(monkeypatch) -> None:
+    model = build(displacement="none", full_face=False, regions="positive").eval()  # two eyes, two cheeks, the mouth
+    centres = model.au_centers.clone()
+    centres[model.boxes] = torch.tensor([[50.0, 50], [74, 50], [150, 50], [150, 150], [50, 150]])
+    model.set_au_centers(centres)
+    local = torch.full((1, 5, 36), 1 / 36)
+    local[0, 0] = torch.arange(36) / 630  # patch 5 is the last of the first row: x from 66, y from 26 px
+    weights = {"local": local, "global": torch.tensor([[0.4, 0.2, 0.2, 0.1, 0.1]])}
+    monkeypatch.setattr(model, "fuse", lambda x, displacement: (x, weights))
+    maps = model.explain(torch.zeros(1, 2, 224, 224))
+    alone, both, other, nowhere = (30, 30), (30, 70), (30, 90), (110, 110)  # down, across; px
+    first = 36 * 5 / 630  # what the first box has at the second place; the second box has 1 everywhere
+    for place, expected in {alone: 0, both: (first + 1) / 2, other: 1, nowhere: 0}.items():
+        assert maps["local"][0][place].item() == pytest.approx(expected, abs=1e-6)
+    for place, expected in {alone: 0, both: (2 * first + 1) / 2, other: 1, nowhere: 0}.items():  # 5 boxes: 0.4 is twice
+        assert maps["global"][0][place].item() == pytest.approx(expected, abs=1e-6)
+    assert maps["global"][0, 150, 150].item() == pytest.approx(0.5)
+    assert maps["global"].max() <= max(2 * 36 * 35 / 630, 1) + 1e-6  # never more than the largest patch has
 
 
 def test_explanations_of_a_network_without_parts() -> None:

@@ -256,24 +256,31 @@ class FrlDgt(nn.Module):
         """What Fig. 2 of the supplement shows of each sample, as far as the network has it.
 
         Returns:
-            ``displacement`` (B, 2, 224, 224) in px, and maps (B, 224, 224) of weights: ``local``, those of the patches
-            within each box (a box adds up to 1); ``global``, the same times the weight of the box (the map adds up to
-            1); ``full_face`` (adds up to 1). Where boxes overlap, their weights are added.
+            ``displacement`` (B, 2, 224, 224) in px, and maps (B, 224, 224) of weights as multiples of an even share:
+            ``local``, of the patches within each box; ``global``, the same times the weight of the box; ``full_face``,
+            of the patches of the face. Where boxes overlap, a pixel has the mean of their patches; outside all boxes
+            it is 0.
         """
         displacement = self.displacement(x)
         weights = self.fuse(x, displacement)[1]
         maps = {} if displacement is None else {"displacement": displacement}
         if "local" in weights:
-            pixels = self.box_pixels()
-            scaled = weights["global"][:, :, None] * weights["local"]
-            for name, value in (("local", weights["local"]), ("global", scaled)):
-                shares = (value / BOX_PATCH**2)[..., None].expand(-1, -1, -1, pixels.shape[2])
-                face = value.new_zeros(len(x), SIZE * SIZE).index_add(1, pixels.flatten(), shares.flatten(1))
-                maps[name] = face.unflatten(1, (SIZE, SIZE))
+            local = weights["local"] * weights["local"].shape[2]
+            boxes = weights["global"] * weights["global"].shape[1]
+            maps["local"] = self._on_face(local)
+            maps["global"] = self._on_face(boxes[:, :, None] * local)
         if "full_face" in weights:
-            face = weights["full_face"].unflatten(1, (1, SIZE // FACE_PATCH, -1)) / FACE_PATCH**2
-            maps["full_face"] = F.interpolate(face, scale_factor=FACE_PATCH).squeeze(1)
+            face = weights["full_face"].unflatten(1, (1, SIZE // FACE_PATCH, -1))
+            maps["full_face"] = F.interpolate(face * weights["full_face"].shape[1], scale_factor=FACE_PATCH).squeeze(1)
         return maps
+
+    def _on_face(self, patches: Tensor) -> Tensor:
+        """Values of the boxes' patches (B, boxes, 36) -> the mean of those on each pixel (B, 224, 224), else 0."""
+        pixels = self.box_pixels()
+        values = patches[..., None].expand(-1, -1, -1, pixels.shape[2]).flatten(1)
+        total = patches.new_zeros(len(patches), SIZE * SIZE).index_add(1, pixels.flatten(), values)
+        covering = pixels.flatten().bincount(minlength=SIZE * SIZE)
+        return (total / covering.clamp(min=1)).unflatten(1, (SIZE, SIZE))
 
 
 default_cfgs = generate_default_cfgs(

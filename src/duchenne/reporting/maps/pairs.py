@@ -11,18 +11,17 @@ from matplotlib.figure import Figure
 
 from duchenne.evaluation.explain import CLIP, View, striking
 from duchenne.evaluation.motion import errors, estimates, true_displacement
-from duchenne.models.frl_dgt import BOX
 from duchenne.reporting.maps.displacement import NAMES, STEP, Pair, draw_displacements
 from duchenne.reporting.maps.drawing import grid, overlay, scale
 from duchenne.reporting.maps.exhibit import RESULTS, SIDE, Exhibit, Maps, Picture
 from duchenne.reporting.style import BLUE, INK
 
 WEIGHTS = {
-    "local": ("within\nthe boxes", lambda share: share * BOX**2),
-    "global": ("with the\nboxes' weights", lambda share: share * np.count_nonzero(share)),
-    "full_face": ("full face", lambda share: share * share.size),
+    "local": "within\nthe boxes",
+    "global": "with the\nboxes' weights",
+    "full_face": "full face",
 }
-"""Map of the fusion weights -> what stands beside it, and the weights as multiples of an even share."""
+"""Map of the fusion weights -> what stands beside it."""
 
 
 def pair_maps(exhibit: Exhibit, card: dict[str, Any]) -> Maps:
@@ -76,8 +75,8 @@ def _pictures(exhibit: Exhibit, shown: list[Pair], name: str, adverb: str) -> It
             f"looks_{name}.png",
             f"Where it looks: pairs {adverb}",
             f"{who} Weights of the fusion layers as multiples of an even share: of the patches of each box, the same "
-            "times the weight of the box, and of the patches of the full face. Where boxes overlap, their weights are "
-            "added. White line: three quarters of the scale.",
+            "times the weight of the box, and of the patches of the full face. Where boxes overlap, the mean of their "
+            "patches is shown. White line: three quarters of the scale.",
             f"{len(shown)} faces {adverb} with maps of the fusion weights.",
             _draw_weights(exhibit, [pair.view for pair in shown]),
         )
@@ -110,9 +109,9 @@ def _errors(table: pd.DataFrame, numbers: dict[str, float]) -> Picture:
 
 def _draw_weights(exhibit: Exhibit, shown: list[View]) -> Figure:
     names = [name for name in WEIGHTS if name in shown[0].maps]
-    figure, axes, bars = grid([exhibit.named(view.sample) for view in shown], [WEIGHTS[name][0] for name in names])
+    figure, axes, bars = grid([exhibit.named(view.sample) for view in shown], [WEIGHTS[name] for name in names])
     for row, bar, name in zip(axes, bars, names, strict=True):
-        shares = [WEIGHTS[name][1](view.maps[name]) for view in shown]
+        shares = [view.maps[name] for view in shown]
         most = max(share.max() for share in shares)
         for axis, view, share in zip(row, shown, shares, strict=True):
             face = (view.x[1] * 255).astype(np.uint8) if exhibit.show_faces else None
