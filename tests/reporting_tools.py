@@ -140,7 +140,13 @@ def _train(
 ) -> None:
     folder.mkdir(parents=True)
     epochs = np.arange(1, config.recipe.epochs + 1)
-    history = {"epoch": epochs, "lr": 1e-3, "train_loss": 1 / epochs, "train_war": 1 - 0.5 / epochs}
+    history = {
+        "epoch": epochs,
+        "lr": 1e-3,
+        "train_loss": 1 / epochs,
+        "train_war": 1 - 0.5 / epochs,
+        "train_uar": 1 - 0.6 / epochs,
+    }
     for part in sorted(measured):
         history |= {
             f"{part}_{metric}": random.uniform(0.4, 0.9, len(epochs)) for metric in ("loss", "war", "uar", "uf1")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from duchenne.evaluation import calibration, evaluate
 from duchenne.reporting import figures, figures_across
@@ -55,7 +57,7 @@ def draw_all(predictions: pd.DataFrame) -> dict[str, str]:
             "train_loss": random.random(6),
             "train_war": random.random(6),
             "val_loss": random.random(6),
-            "val_uar": random.random(6),
+            "val_war": random.random(6),
         }
     )
     parts = pd.DataFrame({"part": ["train", "train", "val", "test"], "label": [0, 1, 2, 0]})
@@ -74,6 +76,13 @@ def draw_all(predictions: pd.DataFrame) -> dict[str, str]:
         "depths": figures_across.depths({"one": SIZED, "other": SIZED.assign(depth=SIZED["depth"] + 1)}),
         "difference": figures_across.confusion_difference(DIFFERENCE),
     }
+
+
+def drawn(figure_of: Callable[..., str], *args: object) -> Figure:
+    """What a function of figures draws, as artists whose data can be read."""
+    figure = Figure()
+    figure_of.__wrapped__(figure, *args)
+    return figure
 
 
 def texts(svg: str) -> list[str]:
@@ -99,6 +108,21 @@ def test_the_confusion_matrix_takes_any_number_of_classes(number: int):
     frame = pd.DataFrame({"label": np.arange(number), "predicted": np.arange(number)})
     shown = texts(figures.confusion(frame, [f"class {i}" for i in range(number)]))
     assert shown.count("100 %") == number
+
+
+def test_each_panel_of_the_curves_holds_one_quantity_of_all_parts():
+    columns = [f"{part}_{metric}" for part in ("train", "val", "test") for metric in ("loss", "war", "uar")]
+    values = {column: [0.1 * i, 0.1 * i + 0.05, 0.1 * i + 0.02, 0.1 * i + 0.03] for i, column in enumerate(columns)}
+    history = pd.DataFrame({"epoch": [1, 2, 1, 2], "fold": [1, 1, 2, 2]} | values)
+    figure = drawn(figures.curves, history, {1: 2, 2: 2})
+    assert [axes.get_ylabel() for axes in figure.axes] == ["loss", "WAR", "UAR"]
+    for axes, metric in zip(figure.axes, ("loss", "war", "uar"), strict=True):
+        thick = {line.get_label(): line.get_ydata() for line in axes.lines if not line.get_label().startswith("_")}
+        assert thick.keys() == {"training", "validation", "test"}
+        for label, part in {"training": "train", "validation": "val", "test": "test"}.items():
+            one, two, three, four = values[f"{part}_{metric}"]
+            np.testing.assert_allclose(thick[label], [(one + three) / 2, (two + four) / 2])
+        assert [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == ":"] == [2]
 
 
 def test_a_history_without_a_validation_part_shows_no_such_curve():

@@ -12,14 +12,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import training_networks  # noqa: F401  (registers tiny networks)
 from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
+from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from training_tools import CLASSES, COMPUTE, SMALL, parts, variant, write_store
 
 from duchenne.catalog import Augment, Compute
 from duchenne.faces import FaceStore
 from duchenne.training import TrainingError, load_trained, predict, train_fold
-from duchenne.training.measure import measure
+from duchenne.training.measure import measure, rates
 
 PLAIN = {"sam_rho": None, "augment": Augment()}
 TIMES = ["seconds", "images_per_second"]
@@ -244,6 +246,25 @@ def test_training_starts_from_the_weights_it_is_given(train):
     out = train(still, "still", init=start)
     learnt = {name for name, tensor in weights(out).items() if not torch.equal(tensor, weights(start)[name])}
     assert all("running" in name or "num_batches" in name for name in learnt)
+
+
+def test_rates_of_unbalanced_labels_by_hand():
+    found = rates(torch.tensor([0, 0, 0, 0, 1, 1]), torch.tensor([0, 0, 0, 2, 0, 1]))
+    assert found["war"] == pytest.approx(4 / 6)
+    assert found["uar"] == pytest.approx((3 / 4 + 1 / 2) / 2)
+    assert found["uf1"] == pytest.approx((2 * 3 / (2 * 3 + 1 + 1) + 2 * 1 / (2 * 1 + 1)) / 2)
+
+
+def test_the_history_has_the_rates_of_the_training_part(train, drawn):
+    store, samples = drawn
+    few = samples[(samples["part"] != "train") | (samples["label"] != 1) | (samples.index % 2 == 0)]  # unbalanced
+    out = train(variant(architecture="tiny", options={}, epochs=1, lr=1e-30, **PLAIN), samples=few)
+    row, (network, card) = pd.read_csv(out / "history.csv").iloc[0], load_trained(out)
+    learnt = few[few["part"] == "train"]
+    predicted = predict(network, store, learnt, card, COMPUTE)[0].argmax(1)
+    assert row["train_war"] == pytest.approx(accuracy_score(learnt["label"], predicted))
+    assert row["train_uar"] == pytest.approx(balanced_accuracy_score(learnt["label"], predicted))
+    assert row["train_war"] != pytest.approx(row["train_uar"])
 
 
 def test_a_lonely_last_sample_waits_for_another_epoch(train, drawn):

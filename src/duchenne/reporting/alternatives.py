@@ -7,6 +7,7 @@ import pandas as pd
 
 from duchenne.evaluation.metrics import LEVEL
 from duchenne.reporting.factors import Factor
+from duchenne.reporting.figures import CURVES, MEASURED_PARTS
 from duchenne.reporting.runs import Run
 from duchenne.reporting.wording import interval, percent
 
@@ -44,12 +45,14 @@ def _confusion(run: Run) -> str:
 
 
 def _curves(history: pd.DataFrame) -> str:
-    names = {"train_loss": "training loss", "val_loss": "validation loss", "test_loss": "test loss"}
     means = history.groupby("epoch").mean(numeric_only=True)
-    shown = {label: means[column].dropna() for column, label in names.items() if column in means}
-    ends = [
-        f"{label} from {values.iloc[0]:.3f} to {values.iloc[-1]:.3f}" for label, values in shown.items() if len(values)
-    ]
+    ends = []
+    for metric in CURVES:
+        for part, (label, *_) in MEASURED_PARTS.items():
+            values = means.get(f"{part}_{metric}", pd.Series(dtype=float)).dropna()
+            if len(values):
+                first, last = (f"{v:.3f}" if metric == "loss" else percent(v) for v in values.iloc[[0, -1]])
+                ends.append(f"{label} {metric if metric == 'loss' else metric.upper()} from {first} to {last}")
     return f"In {len(means)} epochs: {', '.join(ends)}."
 
 

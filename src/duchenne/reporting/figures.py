@@ -13,6 +13,10 @@ from duchenne.reporting.factors import Factor
 from duchenne.reporting.style import BLUE, INK, MARKERS, ORANGE, PALETTE, PAPER, SOFT, WIDTH, rgb, svg
 
 PARTS = {"train": ("#8a8f98", ""), "val": ("#56b4e9", "//"), "test": (BLUE, "")}
+CURVES = ("loss", "war", "uar")
+"""What a history holds of each part, a panel each."""
+MEASURED_PARTS = {"train": ("training", SOFT, "--"), "val": ("validation", BLUE, "-"), "test": ("test", ORANGE, "-.")}
+"""Part -> label, colour and dashes of its curves."""
 VECTOR_POINTS = 5000
 """A scatter plot of more points is drawn as pixels: as shapes it would weigh megabytes."""
 
@@ -45,35 +49,33 @@ def confusion(figure: Figure, predictions: pd.DataFrame, classes: list[str]) -> 
     axes.spines[:].set_visible(False)
 
 
-@svg(4.4)
+@svg(5.6)
 def curves(figure: Figure, history: pd.DataFrame, selected: dict[int, int]) -> None:
-    """Loss, WAR and UAR over the epochs: one thin line a fold, a thick one for the mean; the reported epochs marked."""
-    above, below = figure.subplots(2, 1, sharex=True)
-    lines = {  # column -> axes, colour, dashes, label
-        "train_loss": (above, SOFT, "--", "training"),
-        "val_loss": (above, BLUE, "-", "validation"),
-        "test_loss": (above, ORANGE, "-.", "test"),
-        "train_war": (below, SOFT, "--", "training, WAR"),
-        "val_uar": (below, BLUE, "-", "validation, UAR"),
-        "test_uar": (below, ORANGE, "-.", "test, UAR"),
-    }
-    folds = history["fold"].nunique()
-    for column, (axes, colour, dashes, label) in lines.items():
-        if column not in history or history[column].isna().all():
-            continue
-        table = history.pivot(index="epoch", columns="fold", values=column)
-        if folds > 1:
-            axes.plot(table, color=colour, linestyle=dashes, linewidth=0.7, alpha=0.45)
-        axes.plot(table.mean(axis=1), color=colour, linestyle=dashes, linewidth=1.9, marker=".", label=label)
-    epochs = pd.Series(selected).value_counts()
-    for axes in (above, below):
+    """Loss, WAR and UAR over the epochs, a panel each, of all parts that were measured (POSTER++, Figures 8 to 11).
+
+    One thin line a fold, a thick one for their mean; the reported epochs are marked.
+    """
+    panels = figure.subplots(3, 1, sharex=True)
+    folds, epochs = history["fold"].nunique(), pd.Series(selected).value_counts()
+    handles = {}
+    for axes, metric in zip(panels, CURVES, strict=True):
+        for part, (label, colour, dashes) in MEASURED_PARTS.items():
+            column = f"{part}_{metric}"
+            if column not in history or history[column].isna().all():
+                continue
+            table = history.pivot(index="epoch", columns="fold", values=column)
+            if folds > 1:
+                axes.plot(table, color=colour, linestyle=dashes, linewidth=0.7, alpha=0.45)
+            style = {"color": colour, "linestyle": dashes, "linewidth": 1.9, "marker": "."}
+            handles[label] = axes.plot(table.mean(axis=1), label=label, **style)[0]
         for epoch, count in epochs.items():
             axes.axvline(epoch, color=INK, linewidth=0.8, linestyle=":", alpha=max(0.35, count / folds), zorder=0)
-        axes.legend(fontsize=8)
-    above.set(ylabel="loss", ylim=(0, None))
-    below.set(xlabel="epoch (dotted: reported)", ylabel="share right", ylim=(0, 1.02))
-    below.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
-    below.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.set(ylabel=metric if metric == "loss" else metric.upper(), ylim=(0, None if metric == "loss" else 1.02))
+    for axes in panels[1:]:
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    panels[-1].set_xlabel("epoch (dotted: reported)")
+    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=len(handles), fontsize=8)
 
 
 @svg(3.4)

@@ -63,9 +63,10 @@ def train_fold(
     ``pretrain_epochs`` come first, with an optimiser of their own at a constant lr: what the network's
     ``pretraining_loss`` teaches it about the training part without labels. Their history is ``pretraining.csv``.
 
-    Columns of the history: ``lr`` of the epoch's last step; ``train_loss``, ``train_war`` and ``train_<name>`` of the
-    further losses that the network adds to the first, over the augmented samples as they came, before the step each
-    took part in (under SAM the first pass; with mixup against the heavier label); ``val_*`` and, with selection
+    Columns of the history: ``lr`` of the epoch's last step; ``train_loss``, ``train_<name>`` of the further
+    losses that the network adds to the first, ``train_war``, ``train_uar`` and ``train_uf1``, over the augmented
+    samples as they came, before the step each took part in (under SAM the first pass; with mixup against the heavier
+    label); ``val_*`` and, with selection
     ``test``, ``test_*``: plain cross-entropy, WAR, UAR and UF1 after the epoch; ``seconds`` of the whole epoch;
     ``images_per_second`` of its training (clips or pairs, where the network takes such).
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from sklearn.metrics import accuracy_score, f1_score, recall_score
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from duchenne.catalog import Variant
@@ -20,6 +20,16 @@ from duchenne.training.errors import TrainingError
 log = logging.getLogger(__name__)
 
 METRICS = ("loss", "war", "uar", "uf1")
+
+
+def rates(labels: Tensor, predicted: Tensor) -> dict[str, float]:
+    """WAR, UAR and UF1, the last two over the classes that ``labels`` has; both are integers (N,)."""
+    present = labels.unique().tolist()
+    return {
+        "war": accuracy_score(labels, predicted),
+        "uar": recall_score(labels, predicted, labels=present, average="macro"),
+        "uf1": f1_score(labels, predicted, labels=present, average="macro", zero_division=0),
+    }
 
 
 @torch.no_grad()
@@ -45,18 +55,13 @@ def measure(
         places.append(rows.cpu())
     rows = torch.cat(places)
     logits, labels = over_views(torch.cat(outputs), rows), over_views(torch.cat(targets), rows).long()
-    predicted, present = logits.argmax(1), labels.unique().tolist()
-    if len(present) > 1 and len(predicted.unique()) == 1:
+    predicted = logits.argmax(1)
+    if len(labels.unique()) > 1 and len(predicted.unique()) == 1:
         log.warning(
             "all %d samples are given one class: if it stays so, the network has collapsed; lower recipe.lr",
             len(labels),
         )
-    return {
-        "loss": F.cross_entropy(logits, labels).item(),
-        "war": accuracy_score(labels, predicted),
-        "uar": recall_score(labels, predicted, labels=present, average="macro"),
-        "uf1": f1_score(labels, predicted, labels=present, average="macro"),
-    }
+    return {"loss": F.cross_entropy(logits, labels).item(), **rates(labels, predicted)}
 
 
 def score(row: dict[str, float], variant: Variant) -> list[float] | None:

@@ -19,6 +19,7 @@ from duchenne.training.augment import Mixing
 from duchenne.training.device import Precision, autocast
 from duchenne.training.errors import TrainingError
 from duchenne.training.losses import Loss, create_loss
+from duchenne.training.measure import rates
 from duchenne.training.optim import learning_rate
 from duchenne.training.sam import ascended
 
@@ -58,7 +59,9 @@ class Steps:
     average: ModelEmaV3 | None = None
 
     def epoch(self, epoch: int, bar: tqdm) -> dict[str, float]:
-        """Train for the ``epoch``-th epoch (from 0): lr of its last step, train_loss, train_war and further losses.
+        """Train for the ``epoch``-th epoch (from 0): lr of its last step, then ``train_*``.
+
+        Those are loss, further losses of the network, WAR, UAR and UF1.
 
         Raises:
             TrainingError: a loss is not finite.
@@ -69,7 +72,8 @@ class Steps:
         # In SAM's second pass a landmark branch that normalises by fixed statistics would give the same maps again.
         reuse = recipe.sam_rho is not None and getattr(network, "landmark_bn_frozen", False)
         self.model.train()
-        kept: dict[str, list[Tensor]] = {"loss": [], "war": []}
+        kept: dict[str, list[Tensor]] = {"loss": []}
+        answers: list[Tensor] = []  # label and predicted class of each sample, (2, batch) a step
         for step, (x, target, rows) in enumerate(self.batches, epoch * len(self.batches)):
             if mix:
                 x, target = mix(x, target)
@@ -84,14 +88,16 @@ class Steps:
                 self.average.update(network, step)
 
             labels = target if target.ndim == 1 else target.argmax(1)
+            answers.append(self.accelerator.gather(torch.stack([labels, logits.argmax(1)], 1)).T)
             for name, value in {"loss": loss, **losses}.items():
                 kept.setdefault(name, []).append(self.accelerator.gather(value.expand(len(x))))
-            kept["war"].append(self.accelerator.gather((logits.argmax(1) == labels).float()))
-            bar.set_postfix(
-                {name: f"{torch.cat(kept[name][-20:]).mean():.2f}" for name in ("loss", "war")}, refresh=False
-            )
-            bar.update(len(kept["war"][-1]))
-        return {"lr": lr} | {f"train_{name}": torch.cat(values).mean().item() for name, values in kept.items()}
+            recent_labels, recent = torch.cat(answers[-20:], 1)
+            shown = {"loss": torch.cat(kept["loss"][-20:]).mean(), "war": (recent_labels == recent).float().mean()}
+            bar.set_postfix({name: f"{value:.2f}" for name, value in shown.items()}, refresh=False)
+            bar.update(answers[-1].shape[1])
+        means = {name: torch.cat(values).mean().item() for name, values in kept.items()}
+        scores = means | rates(*torch.cat(answers, 1).cpu())
+        return {"lr": lr} | {f"train_{name}": value for name, value in scores.items()}
 
     def epoch_without_labels(self, epoch: int, bar: tqdm) -> dict[str, float]:
         """Train on the network's own loss for an epoch at the recipe's pretrain_lr, without SAM: its mean.
