@@ -45,6 +45,7 @@ def predictions() -> pd.DataFrame:
             "predicted": np.where(random.random(40) < 0.7, label, 0),
             "confidence": random.uniform(0.4, 1, 40),
         }
+        | dict(zip([f"p_{name}" for name in CLASSES], random.dirichlet([1, 1, 1], 40).T, strict=True))
     )
 
 
@@ -69,6 +70,7 @@ def draw_all(predictions: pd.DataFrame) -> dict[str, str]:
         "reliability": figures.reliability(calibration(predictions), 0.1),
         "radar": figures.radar(evaluate(predictions, CLASSES, 100), CLASSES),
         "densities": figures.densities(predictions),
+        "confidences": figures.confidences(predictions, CLASSES),
         "embedding": figures.embedding(points, labels, CLASSES),
         "balance": figures.balance(parts, CLASSES),
         "factors": figures.factors([Factor("yaw", True, MEASURED), Factor("pitch", True, MEASURED)], 0.6),
@@ -141,6 +143,29 @@ def test_the_legend_of_confidences_counts_right_and_wrong(predictions: pd.DataFr
 
 def test_confidences_of_a_run_without_mistakes_are_drawn(predictions: pd.DataFrame):
     assert "wrong" not in " ".join(texts(figures.densities(predictions.assign(predicted=predictions["label"]))))
+
+
+def test_confidence_in_a_class_is_that_of_its_samples_and_of_the_others():
+    frame = pd.DataFrame(
+        {"label": [0, 0, 1, 1, 1], "p_anger": [0.9, 0.7, 0.2, 0.1, 0.4], "p_joy": [0.1, 0.3, 0.8, 0.9, 0.6]}
+    )
+    (axes,) = drawn(figures.confidences, frame, ["anger", "joy"]).axes
+    shown = [(points.get_offsets().T[0], points.get_offsets().T[1].tolist()) for points in axes.collections[::2]]
+    assert [values for _, values in shown] == [[0.2, 0.1, 0.4], [0.9, 0.7], [0.1, 0.3], [0.8, 0.9, 0.6]]
+    for (across, _), (low, high) in zip(shown, [(-1, 0), (0, 1), (0, 1), (1, 2)], strict=True):  # left are the others
+        assert (across > low).all()
+        assert (across < high).all()
+    assert [line.get_ydata()[0] for line in axes.lines] == pytest.approx([0.2, 0.8, 0.2, 0.8])
+    assert [line.get_label() for line in axes.lines[:2]] == ["other classes", "samples of the class"]
+
+
+def test_a_density_of_shares_adds_up_to_one_and_does_not_sink_at_the_ends():
+    for values in (np.random.default_rng(0).uniform(0, 1, 2000), np.array([0.999, 1.0, 0.9999, 0.98])):
+        assert np.trapezoid(figures.kernel_density(values), figures.LEVELS) == pytest.approx(1, abs=0.02)
+    flat = figures.kernel_density(np.random.default_rng(0).uniform(0, 1, 2000))
+    assert flat == pytest.approx(np.ones(201), abs=0.15)
+    assert figures.kernel_density(np.full(4, 0.3)) is None
+    assert figures.kernel_density(np.array([0.3])) is None
 
 
 def test_the_difference_of_confusions_is_in_points_with_signs():

@@ -7,7 +7,7 @@ import pandas as pd
 
 from duchenne.evaluation.metrics import LEVEL
 from duchenne.reporting.factors import Factor
-from duchenne.reporting.figures import CURVES, MEASURED_PARTS
+from duchenne.reporting.figures import CURVES, MEASURED_PARTS, positives
 from duchenne.reporting.runs import Run
 from duchenne.reporting.wording import interval, percent
 
@@ -26,6 +26,7 @@ def described(run: Run, factors: list[Factor]) -> dict[str, str]:
         "reliability": f"Reliability of {run.name}: mean confidence {percent(run.predictions['confidence'].mean())}, "
         f"share right {percent(run.metrics['war'])}, calibration error {percent(run.metrics['ece'])}.",
         "densities": f"Confidence of {run.name}. {_confidence(run.predictions)}",
+        "confidences": f"Median confidence of {run.name} in each class. {_confidences(run.predictions, run.present)}",
         "balance": f"Share of each class by part. {_balance(run.parts, run.classes)}",
         "tsne": f"Map of the features of {run.name}: one point a test sample, grouped by class.",
         "factors": f"WAR of {run.name} against what is known of the samples. {_factors(factors)}",
@@ -60,6 +61,15 @@ def _confidence(predictions: pd.DataFrame) -> str:
     right = np.where(predictions["label"] == predictions["predicted"], "right", "wrong")
     groups = predictions["confidence"].groupby(right)
     return " ".join(f"Median of {len(own):,} {name} answers: {percent(own.median())}." for name, own in groups)
+
+
+def _confidences(predictions: pd.DataFrame, present: list[str]) -> str:
+    sentences = []
+    for name in present:
+        values, own = predictions[f"p_{name}"], positives(predictions, name)
+        others = f", of the other samples {percent(values[~own].median())}" if (~own).any() else ""
+        sentences.append(f"{name}: of its own samples {percent(values[own].median())}{others}")
+    return "; ".join(sentences) + "."
 
 
 def _balance(parts: pd.DataFrame, classes: list[str]) -> str:

@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
+from scipy.stats import gaussian_kde
 
 from duchenne.evaluation.metrics import BINS
 from duchenne.reporting.factors import Factor
@@ -17,6 +18,8 @@ CURVES = ("loss", "war", "uar")
 """What a history holds of each part, a panel each."""
 MEASURED_PARTS = {"train": ("training", SOFT, "--"), "val": ("validation", BLUE, "-"), "test": ("test", ORANGE, "-.")}
 """Part -> label, colour and dashes of its curves."""
+LEVELS = np.linspace(0, 1, 201)
+"""Confidences at which a density is drawn."""
 VECTOR_POINTS = 5000
 """A scatter plot of more points is drawn as pixels: as shapes it would weigh megabytes."""
 
@@ -157,6 +160,63 @@ def densities(figure: Figure, predictions: pd.DataFrame) -> None:
     axes.set(xlabel="confidence", ylabel="density", xlim=(0, 1))
     axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     figure.legend(loc="outside upper center", ncols=2, fontsize=8)
+
+
+@svg(3.8)
+def confidences(figure: Figure, predictions: pd.DataFrame, present: list[str]) -> None:
+    """Confidence in each class, of the samples that are of it and of the others (IFDD, Figure 5).
+
+    Left of a class's line the samples of other classes, right of it its own: a dot each, their kernel density, and a
+    bar at their median.
+
+    Args:
+        predictions: columns ``label`` and ``p_<class>``.
+        present: the classes that have a test sample.
+    """
+    figure.set_size_inches(max(WIDTH, 0.8 + 0.62 * len(present)), 3.8)
+    random = np.random.default_rng(0)
+    axes = figure.subplots()
+    for place, name in enumerate(present):
+        values, own = predictions[f"p_{name}"].to_numpy(float), positives(predictions, name)
+        for side, chosen, colour, hatch, marker, label in (
+            (-1, ~own, SOFT, "", ".", "other classes"),
+            (1, own, ORANGE, "///", "x", "samples of the class"),
+        ):
+            if not chosen.any():
+                continue
+            dots = values[chosen]
+            spread = place + side * (0.05 + 0.12 * random.random(len(dots)))
+            raster = len(predictions) * len(present) > VECTOR_POINTS
+            axes.scatter(spread, dots, s=7, color=colour, marker=marker, linewidths=0.6, alpha=0.55, rasterized=raster)
+            if (density := kernel_density(dots)) is not None:
+                outline = {"edgecolor": colour, "facecolor": (*rgb(colour), 0.18), "hatch": hatch, "linewidth": 1.2}
+                width = 0.42 * density / density.max()
+                axes.fill_betweenx(LEVELS, place, place + side * width, where=width > 0.002, **outline)
+            marks = {"color": colour, "linewidth": 2.2, "label": label if place == 0 else None}
+            axes.plot([place, place + side * 0.44], [np.median(dots)] * 2, **marks)
+    slanted = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if len(present) > 4 else {}
+    axes.set_xticks(range(len(present)), present, **slanted)
+    axes.set(ylabel="confidence in the class", xlim=(-0.55, len(present) - 0.45), ylim=(-0.01, 1.01))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    axes.grid(axis="x", visible=False)
+    figure.legend(loc="outside upper center", ncols=2, fontsize=8)
+
+
+def positives(predictions: pd.DataFrame, name: str) -> np.ndarray:
+    """Which predictions are of samples of a class, by the order of the columns ``p_<class>``."""
+    classes = [column.removeprefix("p_") for column in predictions if column.startswith("p_")]
+    return (predictions["label"] == classes.index(name)).to_numpy(bool)
+
+
+def kernel_density(values: np.ndarray) -> np.ndarray | None:
+    """Gaussian kernel density of shares at :data:`LEVELS`, by Scott's rule; None where they hardly vary.
+
+    What would lie below 0 or above 1 is reflected, so that a density that is high at an end is not halved there.
+    """
+    if np.ptp(values) < LEVELS[1]:
+        return None
+    kernel = gaussian_kde(values)
+    return kernel(LEVELS) + kernel(-LEVELS) + kernel(2 - LEVELS)
 
 
 @svg(4.4)

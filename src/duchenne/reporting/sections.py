@@ -107,6 +107,7 @@ def _draw(run: Run, factors: list[Factor]) -> dict[str, str]:
         "curves": figures.curves(run.history, run.selected),
         "reliability": figures.reliability(calibration(run.predictions), run.metrics["ece"]),
         "densities": figures.densities(run.predictions),
+        "confidences": figures.confidences(run.predictions, run.present),
         "balance": figures.balance(run.parts, run.classes),
     }
     if len(run.present) > 2:
