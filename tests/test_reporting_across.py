@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
-from duchenne.catalog import Model, Protocol, Recipe, Variant
-from duchenne.reporting.across import depths, sizes
+from duchenne.catalog import Catalog, Model, Protocol, Recipe, Variant, load
+from duchenne.reporting.across import depths, recalls, sizes
+from duchenne.reporting.printed import printed_methods
 from duchenne.reporting.runs import Run
 
 NARROW = "\N{NARROW NO-BREAK SPACE}"
@@ -49,6 +52,7 @@ def test_depths_join_networks_and_options_of_a_family_in_order():
     ]
     drawn = depths(runs)
     assert told(drawn.words) == ["2 blocks 50.0", "4 blocks 60.0", "8 blocks 80.0"]
+    assert "8 blocks 80.0\N{NARROW NO-BREAK SPACE}%." in drawn.words  # nothing is printed for this run
     assert "POSTER on d, as t" in drawn.words
     assert "<svg" in drawn.svg
 
@@ -62,9 +66,9 @@ def test_runs_that_differ_in_more_than_depth_are_no_curve():
     assert depths([run("a", 0.5, "frl_dgt")]) is None
 
 
-def test_sizes_are_drawn_where_networks_of_two_sizes_share_a_dataset():
+def test_sizes_are_drawn_where_networks_of_two_sizes_share_a_dataset(catalog: Catalog):
     alike = [run("d", 0.8, dataset="e"), run("e", 0.8, dataset="e")]
-    drawn = sizes([run("a", 0.5), run("b", 0.6, params=20.0), run("c", 0.7, params=None), *alike])
+    drawn = sizes([run("a", 0.5), run("b", 0.6, params=20.0), run("c", 0.7, params=None), *alike], catalog)
     assert list(drawn) == ["d"]
     assert (
         drawn["d"].words
@@ -74,3 +78,41 @@ def test_sizes_are_drawn_where_networks_of_two_sizes_share_a_dataset():
         )
         + "."
     )
+
+
+@pytest.fixture(scope="module")
+def catalog() -> Catalog:
+    return load(Path(__file__).parents[1] / "params.yaml")
+
+
+def test_printed_rows_belong_to_the_dataset_of_their_column(catalog: Catalog):
+    def war(dataset: str, method: str, source: str) -> list[float]:
+        found = printed_methods(catalog, dataset)
+        return [round(m.values["war"], 6) for m in found if (m.row.method, m.source) == (method, source)]
+
+    assert war("raf_db", "DMUE", "POSTER++, Table 6") == [0.8942]
+    assert war("affectnet_7", "DMUE", "POSTER++, Table 6") == [0.6311]
+    assert war("raf_db", "POSTER++", "POSTER++, Table 6") == [0.9221]
+    assert war("affectnet_8", "DMUE", "POSTER++, Table 6") == []
+    assert war("dfew", "CDGT", "IFDD, Table 5") == [0.7007]
+    assert war("mafw", "T-ESFL", "IFDD, Table 7") == [0.4818]
+    # one table of three sets: each row belongs to that of its own variant
+    rows = [m.row.method for m in printed_methods(catalog, "affectnet_8") if m.source == "POSTER++, Table 4"]
+    assert rows == ["AffectNet (8 cls), POSTER", "AffectNet (8 cls), POSTER++"]
+    assert printed_methods(catalog, "synth_demo") == []
+
+
+def test_sizes_and_recalls_stand_beside_the_printed_ones(catalog: Catalog):
+    names = ["happiness", "sadness", "neutral", "anger", "surprise", "disgust", "fear"]
+    scored = run("mine", 0.6, "ifdd_3dvit", dataset="dfew")
+    scored = replace(scored, classes=names, metrics=scored.metrics | {"uar": 0.5} | {f"recall_{n}": 0.5 for n in names})
+    assert (
+        "POSTER++, as printed: 43.7 M parameters, WAR 92.21"
+        in sizes([run("m", 0.9, dataset="raf_db")], catalog)["raf_db"].words
+    )
+    words = recalls([scored], catalog)["dfew"].words
+    assert f"mine: happiness 50.0{NARROW}%" in words
+    assert re.findall(r"; ([^:;]+), as printed", words) == [
+        "IFDD-3DViT", "MViT (Baseline)", "IFDD-2DCNN", "MobileNetV2 (Baseline)", "CDGT", "M3DFEL", "GCA+IAL", "STT",
+    ]  # fmt: skip
+    assert recalls([replace(scored, config=run("x", 0.5, dataset="synth_video_demo").config)], catalog) == {}

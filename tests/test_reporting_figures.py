@@ -26,9 +26,11 @@ SIZED = pd.DataFrame(
         "params": [10, 20],
         "macs": [1, 4],
         "depth": [2, 4],
+        "printed": [0.6, np.nan],
     },
     index=["small", "large"],
 )
+STARS = pd.DataFrame([[0.9, 0.5, 0.2], [0.4, 0.6, 0.1]], index=["good", "bad"], columns=CLASSES)
 DIFFERENCE = pd.DataFrame([[0.25, -0.25, 0], [0, 0, 0]], index=CLASSES[:2], columns=CLASSES)
 
 
@@ -74,7 +76,8 @@ def draw_all(predictions: pd.DataFrame) -> dict[str, str]:
         "embedding": figures.embedding(points, labels, CLASSES),
         "balance": figures.balance(parts, CLASSES),
         "factors": figures.factors([Factor("yaw", True, MEASURED), Factor("pitch", True, MEASURED)], 0.6),
-        "sizes": figures_across.sizes(SIZED),
+        "sizes": figures_across.sizes(SIZED, SIZED[["war", "params"]]),
+        "stars": figures_across.recalls(STARS, STARS),
         "depths": figures_across.depths({"one": SIZED, "other": SIZED.assign(depth=SIZED["depth"] + 1)}),
         "difference": figures_across.confusion_difference(DIFFERENCE),
     }
@@ -166,6 +169,43 @@ def test_a_density_of_shares_adds_up_to_one_and_does_not_sink_at_the_ends():
     assert flat == pytest.approx(np.ones(201), abs=0.15)
     assert figures.kernel_density(np.full(4, 0.3)) is None
     assert figures.kernel_density(np.array([0.3])) is None
+
+
+def test_sizes_show_ours_with_intervals_and_the_printed_ones_by_number():
+    printed = pd.DataFrame({"war": [0.91, 0.92], "params": [65.2, 43.7]}, index=["TransFER", "POSTER++"])
+    figure = drawn(figures_across.sizes, SIZED, printed)
+    left, right = figure.axes
+    for axes, column in ((left, "params"), (right, "macs")):
+        shown = [(line.get_xdata().tolist(), line.get_ydata().tolist()) for line in axes.lines if len(line.get_xdata())]
+        for size, war in zip(SIZED[column], SIZED["war"], strict=True):
+            assert ([size], [war]) in shown
+            assert ([size], [pytest.approx(war - 0.1)]) in shown
+    marked = {line.get_marker(): (*line.get_xdata(), *line.get_ydata()) for line in left.lines}
+    assert marked["$1$"] == (65.2, 0.91)
+    assert marked["$2$"] == (43.7, 0.92)
+    assert "$1$" not in {line.get_marker() for line in right.lines}
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["small", "large", "TransFER, printed", "POSTER++, printed"]
+    assert left.get_xlim()[1] > 65.2
+
+
+def test_depths_show_the_printed_value_beside_ours():
+    (axes,) = drawn(figures_across.depths, {"one": SIZED}).axes
+    (printed,) = [line for line in axes.lines if line.get_marker() == "d"]
+    np.testing.assert_array_equal(printed.get_ydata(), [0.6, np.nan])
+    curve = next(line for line in axes.lines if line.get_linestyle() == "-")
+    assert (curve.get_xdata().tolist(), curve.get_ydata().tolist()) == ([2, 4], [0.5, 0.7])
+
+
+def test_stars_of_several_runs_close_and_stand_at_their_class():
+    figure = drawn(figures_across.recalls, STARS, STARS.rename(index={"good": "best", "bad": "worst"}) / 2)
+    for axes, factor, names in zip(figure.axes, (1, 0.5), (["good", "bad"], ["best", "worst"]), strict=True):
+        assert [line.get_label() for line in axes.lines] == names
+        assert axes.lines[0].get_ydata() == pytest.approx(factor * np.array([0.9, 0.5, 0.2, 0.9]))
+        assert axes.lines[0].get_xdata() == pytest.approx(np.deg2rad([0, 120, 240, 360]))
+        assert [label.get_text() for label in axes.get_xticklabels()] == CLASSES
+        assert axes.patches[0].get_xy()[:3, 1] == pytest.approx([0.9, 0.5, 0.2])  # ours, in both
+    assert len(drawn(figures_across.recalls, STARS, STARS.iloc[:0]).axes) == 1
 
 
 def test_the_difference_of_confusions_is_in_points_with_signs():

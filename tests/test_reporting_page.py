@@ -235,10 +235,11 @@ def test_figures_are_files_too(project: tuple[Workspace, Catalog], page: str):
     folder = project[0].reports / "folds"
     names = {path.stem for path in folder.iterdir()}
     assert names == {
-        "confusion", "recall", "radar", "curves", "reliability", "densities", "balance", "tsne", "factors",
+        "confusion", "recall", "radar", "curves", "reliability", "densities", "confidences", "balance", "tsne",
+        "factors",
     }  # fmt: skip
     across = {path.name for path in (project[0].reports / "across").iterdir()}
-    assert across == {"sizes_drawn.svg", "difference_folds_folds_again.svg"}
+    assert across == {"sizes_drawn.svg", "recalls_drawn.svg", "difference_folds_folds_again.svg"}
 
 
 def test_an_unfinished_run_is_named(project: tuple[Workspace, Catalog], tmp_path: Path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
@@ -109,12 +110,17 @@ def radar(figure: Figure, metrics: dict[str, float], present: list[str]) -> None
     )
     angle = np.linspace(0, 2 * np.pi, len(around))
     axes = figure.subplots(subplot_kw={"projection": "polar"})
-    axes.set_theta_zero_location("N")
-    axes.set_theta_direction(-1)
     axes.fill_between(angle, low, high, color=BLUE, alpha=0.18, linewidth=0)
     axes.plot(angle, value, color=BLUE, marker="o", markersize=5, linewidth=1.8)
     axes.plot(np.linspace(0, 2 * np.pi, 100), np.full(100, 1 / len(present)), color=SOFT, linestyle=":")
-    axes.set_xticks(angle[:-1], present)
+    star(axes, angle[:-1], present)
+
+
+def star(axes: Axes, angle: np.ndarray, present: list[str]) -> None:
+    """Make polar axes those of a star: a class at each angle, shares from the centre."""
+    axes.set_theta_zero_location("N")
+    axes.set_theta_direction(-1)
+    axes.set_xticks(angle, present)
     axes.tick_params(axis="x", pad=8)
     axes.set_ylim(0, 1)
     axes.set_yticks([0.25, 0.5, 0.75, 1])

@@ -9,25 +9,44 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from duchenne.reporting.figures import star
 from duchenne.reporting.style import BLUE, INK, MARKERS, ORANGE, PALETTE, PAPER, SOFT, WIDTH, rgb, svg
+
+PRINTED = {
+    "color": SOFT,
+    "marker": "d",
+    "markersize": 6,
+    "fillstyle": "none",
+    "markeredgewidth": 0.8,
+    "linestyle": "none",
+}
+"""How a value that a paper prints is drawn."""
+SHOWN = len(PALETTE)
+"""Stars in a panel at most: each has a colour of its own."""
 
 
 @svg(4.2)
-def sizes(figure: Figure, runs: pd.DataFrame) -> None:
-    """WAR against parameters and against MACs (POSTER++, Figure 1), with 95 % intervals.
+def sizes(figure: Figure, runs: pd.DataFrame, printed: pd.DataFrame) -> None:
+    """WAR against parameters and against MACs, with 95 % intervals, beside printed methods (POSTER++, Figure 1).
 
     Args:
-        runs: by name: ``war``, ``war_low``, ``war_high``, ``params`` (millions), ``macs`` (thousands of millions).
+        runs: by name: ``war``, ``war_low``, ``war_high``, ``params`` (millions), ``macs`` (billions).
+        printed: by method: ``war`` and ``params``; operations are counted in too many ways to share an axis.
     """
-    figure.set_size_inches(2 * WIDTH, 3.6 + 0.2 * -(-len(runs) // 3))
+    figure.set_size_inches(2 * WIDTH, 3.6 + 0.2 * -(-(len(runs) + len(printed)) // 3))
     panels = figure.subplots(1, 2, sharey=True)
     for axes, column, label in zip(panels, ("params", "macs"), ("parameters, M", "MACs, G"), strict=True):
         for i, (name, run) in enumerate(runs.iterrows()):
             _point(axes, run[column], run, i, str(name) if axes is panels[0] else None)
-        axes.set(xlabel=label, xlim=(0, 1.1 * runs[column].max()))
+        axes.set(xlabel=label, xlim=(0, 1.1 * max([*runs[column], *printed.get(column, [])])))
+    handles, labels = panels[0].get_legend_handles_labels()
+    for i, (name, method) in enumerate(printed.iterrows(), 1):
+        number = PRINTED | {"marker": f"${i}$", "markersize": 6 if i < 10 else 9}
+        handles += panels[0].plot(method["params"], method["war"], **number)
+        labels.append(f"{name}, printed")
     panels[0].set_ylabel("WAR")
     panels[0].yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
-    figure.legend(loc="outside lower center", ncols=3, fontsize=8)
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8)
 
 
 @svg(3.6)
@@ -35,17 +54,46 @@ def depths(figure: Figure, series: dict[str, pd.DataFrame]) -> None:
     """WAR against the number of blocks (POSTER, Figure 1; POSTER++, Figure 6), with 95 % intervals.
 
     Args:
-        series: label -> columns ``depth``, ``war``, ``war_low``, ``war_high``.
+        series: label -> columns ``depth``, ``war``, ``war_low``, ``war_high``, and ``printed``, the paper's WAR or NaN.
     """
     axes = figure.subplots()
     for i, (label, table) in enumerate(series.items()):
         axes.plot(table["depth"], table["war"], color=PALETTE[i % len(PALETTE)], linewidth=1.2)
         for k, (_, run) in enumerate(table.iterrows()):
             _point(axes, run["depth"], run, i, label if k == 0 else None)
+        axes.plot(table["depth"], table["printed"], **PRINTED)
     axes.set(xlabel="blocks", ylabel="WAR")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     figure.legend(loc="outside upper center", ncols=1, fontsize=8)
+
+
+@svg(5.0)
+def recalls(figure: Figure, runs: pd.DataFrame, printed: pd.DataFrame) -> None:
+    """Recall of each class by several runs, and by the methods of a paper, as stars (IFDD, Figure 4).
+
+    The area of the first run is filled in both, for comparison.
+
+    Args:
+        runs: share by name and class, the best first, :data:`SHOWN` at most.
+        printed: the same of the paper's methods, or empty.
+    """
+    groups = {"our runs": runs} | ({"as printed": printed} if len(printed) else {})
+    lines = max(len(table) for table in groups.values())
+    figure.set_size_inches(WIDTH * len(groups), 4.2 + 0.18 * -(-lines // 2))
+    angle = np.linspace(0, 2 * np.pi, runs.shape[1] + 1)
+    panels = figure.subplots(1, len(groups), subplot_kw={"projection": "polar"}, squeeze=False)[0]
+    for axes, (title, table) in zip(panels, groups.items(), strict=True):
+        best = runs.iloc[0].to_numpy(float)
+        label = f"{runs.index[0]} (ours)" if table is printed else None
+        axes.fill(angle[:-1], best, color=SOFT, alpha=0.18, linewidth=0, label=label)
+        for i, (name, row) in enumerate(table.iterrows()):
+            style = {"color": PALETTE[i % len(PALETTE)], "marker": MARKERS[i % len(MARKERS)], "markersize": 4}
+            axes.plot(angle, row.to_numpy(float)[[*range(len(row)), 0]], linewidth=1.4, label=name, **style)
+        star(axes, angle[:-1], list(runs.columns))
+        if len(groups) > 1:
+            axes.set_title(title, pad=18, fontsize=9)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, fontsize=8)
 
 
 @svg(4.4)

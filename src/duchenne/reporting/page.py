@@ -49,8 +49,9 @@ def write_report(workspace: Workspace, catalog: Catalog, out: Path) -> Path:
         _write({f"{run.name}/{name}": svg for name, svg in drawn.items()}, out)
 
     compared, differences = across.comparisons(runs, workspace, catalog)
-    sizes, depths = across.sizes(runs), across.depths(runs)
-    together = differences | {f"sizes_{dataset}": drawn for dataset, drawn in sizes.items()}
+    depths = across.depths(runs)
+    together = differences | {f"sizes_{name}": drawn for name, drawn in across.sizes(runs, catalog).items()}
+    together |= {f"recalls_{name}": drawn for name, drawn in across.recalls(runs, catalog).items()}
     if depths is not None:
         together["depths"] = depths
     _write({f"across/{name}": drawn.svg for name, drawn in together.items()}, out)
@@ -65,7 +66,13 @@ def write_report(workspace: Workspace, catalog: Catalog, out: Path) -> Path:
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": wording.percent, "interval": wording.interval, "sources": sources}
-    environment.globals |= {"words": wording, "METRICS": METRICS, "TILE": gallery.TILE, "SHOWN": DISAGREEMENTS}
+    environment.globals |= {
+        "words": wording,
+        "METRICS": METRICS,
+        "TILE": gallery.TILE,
+        "SHOWN": DISAGREEMENTS,
+        "RADARS": across.figures_across.SHOWN,
+    }
     style, script = (Markup(environment.loader.get_source(environment, name)[0]) for name in ("style.css", "page.js"))
     datasets = dict.fromkeys([*catalog.run.synthesize, *catalog.run.datasets])
     commit, changed = code_revision(workspace.root)
