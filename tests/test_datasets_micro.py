@@ -138,7 +138,8 @@ def test_casme2_frames_that_are_not_on_the_disk(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("cell", "message"), [("x", "'x' is no number"), ("4.5", "'4.5' is no whole number"), ("-3", "'-3' is negative")]
+    ("cell", "message"),
+    [("x", "'x' is not a number"), ("4.5", "'4.5' is not a whole number"), ("-3", "'-3' is negative")],
 )
 def test_casme2_cells_that_are_no_frame(tmp_path, cell, message):
     rows = [CASME2[0], ("02", "EP1", cell, 59, 86, 12, "happiness")]

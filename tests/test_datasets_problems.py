@@ -31,7 +31,7 @@ def problems(root: Path, text: str | bytes, **more) -> IndexProblems:
 
 ROWS = {  # header, cells of line 3, column, text of the message
     "missing file": ("path,label", "gone.jpg,anger", "path", "no such file or folder"),
-    "other case": ("path,label", "Good.JPG,anger", "path", "there is 'good.jpg'"),
+    "other case": ("path,label", "Good.jpg,anger", "path", "there is 'good.jpg'"),
     "missing folder": ("path,label", "no/where/a.jpg,anger", "path", "no such file or folder"),
     "absolute": ("path,label", "/etc/hostname,anger", "path", "leads out of the dataset's root"),
     "windows drive": ("path,label", "C:\\faces\\a.jpg,anger", "path", "leads out of the dataset's root"),
@@ -50,12 +50,12 @@ ROWS = {  # header, cells of line 3, column, text of the message
     "apex before onset": ("path,label,onset,apex", "clip,anger,5,4", "onset", "onset 5 lies after apex 4"),
     "offset before apex": ("path,label,apex,offset", "clip,anger,5,4", "apex", "apex 5 lies after offset 4"),
     "offset before onset": ("path,label,onset,offset", "clip,anger,5,4", "onset", "onset 5 lies after offset 4"),
-    "onset no number": ("path,label,onset", "clip,anger,/", "onset", "'/' is no number"),
-    "onset no whole number": ("path,label,onset", "clip,anger,1.5", "onset", "'1.5' is no whole number"),
+    "onset no number": ("path,label,onset", "clip,anger,/", "onset", "'/' is not a number"),
+    "onset no whole number": ("path,label,onset", "clip,anger,1.5", "onset", "'1.5' is not a whole number"),
     "onset negative": ("path,label,onset", "clip,anger,-1", "onset", "'-1' is negative"),
     "fold zero": ("path,label,fold", "good.jpg,anger,0", "fold", "folds count from 1"),
     "fps zero": ("path,label,fps", "clip,anger,0", "fps", "must be above 0"),
-    "fps infinite": ("path,label,fps", "clip,anger,inf", "fps", "'inf' is no number"),
+    "fps infinite": ("path,label,fps", "clip,anger,inf", "fps", "'inf' is not a number"),
     "flat box": ("path,label,x0,y0,x1,y1", "good.jpg,anger,5,5,5,9", "x0", "has no area"),
     "half a box": ("path,label,x0,y0,x1,y1", "good.jpg,anger,5,5,,", "x0", "needs all of"),
     "unknown part": ("path,label,split", "good.jpg,anger,tset", "split", "did you mean 'test'?"),
@@ -128,13 +128,13 @@ def test_one_long_video_may_hold_many_expressions(root):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("path,label\ngood.jpg,anger\n".encode("utf-16"), "is not UTF-8 text"),
         ("path,label\ngood.jpg,anger\n".encode("utf-16-le"), "zero bytes"),
         ("path,label\né.jpg,anger\n".encode("latin-1"), "byte 0xe9 in line 2"),
         (b"path,lable\ngood.jpg,anger\n", "label: the required column is missing (did you mean 'lable'?)"),
-        (b"file,emotion\ngood.jpg,anger\n", "path: the required column is missing (there are: file, emotion)"),
+        (b"file,emotion\ngood.jpg,anger\n", "path: the required column is missing (there are: file, emotion); name"),
+        (b"path,Label,LABEL\ngood.jpg,anger,x\n", "'Label' and 'LABEL' may both be 'label': say which one"),
         (b"path,label,path\ngood.jpg,anger,x\n", "names 'path' more than once"),
-        (b'path,label\n"good.jpg,anger\n', "is no CSV"),
+        (b'path,label\n"good.jpg,anger\n', "is not CSV"),
         (b"", "required column is missing"),
         (b"path,label\n", "there is no usable sample"),
     ],
@@ -152,7 +152,7 @@ def test_files_that_are_not_there(root):
     with pytest.raises(IndexProblems, match=r"no such manifest \(did you mean 'manifset.csv'\?\)"):
         build_index("mine", config.model_copy(update={"root": root}))
     (root / "manifest.parquet").write_text("path,label")
-    with pytest.raises(IndexProblems, match="is no Parquet file"):
+    with pytest.raises(IndexProblems, match="is not a Parquet file"):
         build_index("mine", config.model_copy(update={"root": root, "manifest": "manifest.parquet"}))
 
 
@@ -165,9 +165,11 @@ def test_folders_that_do_not_fit(tmp_path):
         build_index("mine", Dataset(layout="folder", root=tmp_path, classes=CLASSES))
     told = dict(zip(caught.value.problems["path"], caught.value.problems["column"], strict=True))
     assert told == {"train/hapy/b.jpg": "label", "train/c.jpg": "label", "extra/d.jpg": "split"}
-    assert "'hapy' is no emotion name (did you mean 'happy'?)" in str(caught.value)
+    assert "'hapy' is not an emotion name (did you mean 'happy'?)" in str(caught.value)
 
 
 def test_labels_that_lead_to_no_emotion_are_refused():
-    with pytest.raises(ValueError, match=r"labels\.1: 'hapiness' is no emotion name \(did you mean 'happiness'\?\)"):
+    with pytest.raises(
+        ValueError, match=r"labels\.1: 'hapiness' is not an emotion name \(did you mean 'happiness'\?\)"
+    ):
         Dataset(layout="folder", root=Path(), classes=CLASSES, labels={"1": "hapiness"})

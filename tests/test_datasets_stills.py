@@ -89,7 +89,7 @@ def test_raf_db_beside_its_compound_half(tmp_path):
 @pytest.mark.parametrize("code", ["0", "12", "x"])
 def test_raf_db_codes_that_do_not_exist(tmp_path, code):
     raf(tmp_path, [*RAF, f"train_00004.jpg {code}"])
-    with pytest.raises(IndexProblems, match="is no emotion name"):
+    with pytest.raises(IndexProblems, match="is not an emotion name"):
         index("raf_db", tmp_path)
 
 

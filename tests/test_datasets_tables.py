@@ -75,7 +75,7 @@ def test_tables_that_do_not_fit(tmp_path, content, message):
 def test_bytes_that_are_no_text(tmp_path):
     path = tmp_path / "list.txt"
     path.write_bytes(b"a.jpg 5\nb\xff\xff.jpg 4\n")
-    with pytest.raises(UnreadableError, match=r"is no UTF-8 text \(line 2\)"):
+    with pytest.raises(UnreadableError, match=r"neither UTF-8, UTF-16 nor GB 18030 text \(byte 0xff in line 2\)"):
         read_text(path)
     path.write_bytes("a.jpg 5\n".encode("utf-16-le"))
     with pytest.raises(UnreadableError, match="zero bytes"):

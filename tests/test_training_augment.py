@@ -112,6 +112,16 @@ def test_mixup_is_a_weighted_sum_with_the_reversed_batch(shape):
     torch.testing.assert_close(target, share * one_hot + (1 - share) * one_hot.flip(0))
 
 
+def test_mixup_of_votes_is_the_same_weighted_sum():
+    shares = torch.tensor([[0.6, 0.4, 0.0], [0.0, 0.5, 0.5], [0.1, 0.2, 0.7], [0.0, 0.0, 1.0]])
+    np.random.seed(3)
+    _, target = Mixing(Mix(mixup=0.8), 3)(torch.rand(4, 3, 8, 8), shares)
+    np.random.seed(3)
+    np.random.rand()
+    share = np.random.beta(0.8, 0.8)
+    torch.testing.assert_close(target, share * shares + (1 - share) * shares.flip(0))
+
+
 def test_cutmix_puts_one_box_of_the_partner_into_every_frame():
     labels = torch.tensor([0, 1, 2, 0])
     np.random.seed(0)

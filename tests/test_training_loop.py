@@ -340,6 +340,31 @@ def test_bf16_and_clipping_and_mixup_learn(train):
     assert losses.iloc[-1] < losses.iloc[0]
 
 
+def test_soft_targets_are_the_votes_of_the_samples(train, drawn, monkeypatch):
+    samples = drawn[1].copy()
+    samples["votes"] = [[1.0, 2.0 + i, 0.0] for i in range(len(samples))]  # the label has at most a third of them
+    seen = []
+
+    def loss(logits, target):
+        seen.append(target)
+        return torch.nn.functional.cross_entropy(logits, target)
+
+    monkeypatch.setattr("duchenne.training.steps.create_loss", lambda recipe: loss)
+    out = train(variant(epochs=1, targets="soft", **PLAIN), samples=samples)
+    shares = torch.cat(seen)
+    counts = torch.tensor([[1.0, 2.0 + i, 0.0] for i in range(20)])
+    torch.testing.assert_close(shares[shares[:, 0].argsort(descending=True)], counts / counts.sum(1, keepdim=True))
+    with pytest.raises(TrainingError, match="20 of 20 training samples have no votes"):
+        train(variant(epochs=1, targets="soft", **PLAIN), samples=drawn[1])
+
+    train(variant(epochs=1, targets="soft", **PLAIN), samples=samples)  # the same votes: finished
+    assert len(seen) == 3
+    samples["votes"] = [[2.0, 1.0, 0.0]] * len(samples)
+    assert not same(out, train(variant(epochs=1, targets="soft", **PLAIN), "other", samples=samples))
+    train(variant(epochs=1, targets="soft", **PLAIN), samples=samples)
+    assert len(seen) == 9
+
+
 def test_a_network_that_says_the_same_of_every_sample_is_warned_of(caplog):
     network = torch.nn.Linear(3, 3)
     batches = [(torch.eye(3), torch.arange(3), torch.arange(3))]

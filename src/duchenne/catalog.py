@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -26,6 +27,7 @@ from pydantic import (
 from ruamel.yaml import YAML, YAMLError
 
 from duchenne.errors import UserError
+from duchenne.files import expanded
 from duchenne.weights import PACKAGED
 
 EMOTIONS = (
@@ -37,6 +39,17 @@ EMOTIONS = (
 Share = Annotated[float, Field(ge=0, lt=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+Place = Annotated[Path, AfterValidator(expanded)]
+"""A file or folder; ``~`` stands for the user's home."""
+
+
+def _word(value: Any) -> Any:
+    """A label as text: ``0`` in YAML is a number, and means the label that a file writes as 0."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Word = Annotated[str, BeforeValidator(_word)]
+"""A cell of an annotation file as ``params.yaml`` names it; numbers need no quotes."""
 
 
 class CatalogError(UserError):
@@ -116,7 +129,7 @@ class Synth(Strict):
     def _known_expressions(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
         for name in classes:
             if name not in EMOTIONS:
-                raise ValueError(f"{name!r} is no emotion name{nearest(name, EMOTIONS)}")
+                raise ValueError(f"{name!r} is not an emotion name{nearest(name, EMOTIONS)}")
         return classes
 
 
@@ -127,10 +140,10 @@ class Faces(Strict):
         "detect", description="find faces; take the boxes of the index; or frames are aligned faces already"
     )
     detector: Literal["dlib", "yunet"] = "dlib"
-    detector_model: Path | None = Field(None, description="ONNX file of YuNet")
+    detector_model: Place | None = Field(None, description="ONNX file of YuNet")
     upsample: int = Field(1, ge=0, le=3, description="times the image is doubled in dlib's last look")
     landmarks: Literal["mobilefacenet", "dlib68"] = "mobilefacenet"
-    landmark_model: Path | None = Field(None, description="file of the landmark model, other than the packaged one")
+    landmark_model: Place | None = Field(None, description="file of the landmark model, other than the packaged one")
     size: int = Field(224, ge=32, le=1024, description="height and width of an aligned face, px")
     eye_distance: float = Field(
         0.34,
@@ -184,6 +197,13 @@ LABEL_SETS = {
 """Name -> classes, what the labels of the files mean, and which of them are left out."""
 
 
+MANIFEST_COLUMNS = (
+    "sample", "path", "label", "subject", "source", "split", "fold", "onset", "apex", "offset", "fps", "aus",
+    "x0", "y0", "x1", "y1",
+)  # fmt: skip
+"""Columns of a manifest that have a meaning, beside ``votes_<emotion>``; all others are kept as factors."""
+
+
 class Dataset(Strict):
     """Where the samples are, which emotions they show and how their faces are aligned."""
 
@@ -191,15 +211,21 @@ class Dataset(Strict):
         "synth", "folder", "manifest",
         "raf_db", "affectnet", "caer_s", "dfew", "ferv39k", "mafw", "casme2", "samm", "smic", "megc2019",
     ]  # fmt: skip
-    root: Path
+    root: Place
     label_set: str | None = Field(None, description="official classes and labels; default: the layout's, if it has one")
     classes: list[str] = Field(
         min_length=2, description="emotion names in class order, compound ones joined by _; default: of the label set"
     )
-    labels: dict[str, str] = Field({}, description="label as the files spell it -> emotion name")
-    ignore: list[str] = Field([], description="labels left out on purpose (after renaming)")
-    manifest: str = Field("manifest.csv", description="CSV or Parquet file below root (layout manifest)")
-    annotations: Path | None = Field(None, description="file or folder of the annotation lists, if not below root")
+    labels: dict[Word, str] = Field({}, description="label as the files spell it -> emotion name")
+    ignore: list[Word] = Field([], description="labels left out on purpose (after renaming)")
+    manifest: Annotated[str, AfterValidator(lambda name: str(expanded(name)))] = Field(
+        "manifest.csv", description="table that names the samples: CSV, Excel or Parquet, below root or anywhere"
+    )
+    columns: dict[str, str] = Field({}, description="column as the manifest names it -> column of Duchenne")
+    splits: dict[Word, Literal["train", "val", "test"]] = Field(
+        {}, description="part as the manifest names it -> train, val or test"
+    )
+    annotations: Place | None = Field(None, description="file or folder of the annotation lists, if not below root")
     media: str | None = Field(None, description="which of several forms to use, by folder name; default: see layout")
     apex: Literal["middle", "difference", "none"] = Field(
         "middle",
@@ -239,7 +265,7 @@ class Dataset(Strict):
     def _known_and_distinct(cls, classes: list[str]) -> list[str]:
         for name in classes:
             if not is_emotion(name):
-                raise ValueError(f"{name!r} is no emotion name{nearest(name, EMOTIONS)}")
+                raise ValueError(f"{name!r} is not an emotion name{nearest(name, EMOTIONS)}")
         if len(set(classes)) != len(classes):
             raise ValueError("a class is named twice")
         return classes
@@ -248,7 +274,23 @@ class Dataset(Strict):
     def _labels_lead_to_emotions(self) -> Self:
         for word, name in self.labels.items():
             if not is_emotion(name) and name not in self.ignore:
-                raise ValueError(f"labels.{word}: {name!r} is no emotion name{nearest(name, EMOTIONS)}")
+                raise ValueError(f"labels.{word}: {name!r} is not an emotion name{nearest(name, EMOTIONS)}")
+        return self
+
+    @model_validator(mode="after")
+    def _columns_are_those_of_a_manifest(self) -> Self:
+        if self.layout != "manifest" and (given := [name for name in ("columns", "splits") if getattr(self, name)]):
+            raise ValueError(f"{' and '.join(given)}: only layout manifest has such, this is {self.layout}")
+        for word, name in self.columns.items():
+            if name in MANIFEST_COLUMNS or name.removeprefix("votes_") not in ("", name):
+                continue
+            if word in MANIFEST_COLUMNS:
+                raise ValueError(f"columns.{word}: the file's name stands first: write {{{name}: {word}}}")
+            known = f"{', '.join(MANIFEST_COLUMNS)}, votes_<emotion>"
+            raise ValueError(f"columns.{word}: there is no column {name!r}{nearest(name, MANIFEST_COLUMNS)}: {known}")
+        names = list(self.columns.values())
+        if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+            raise ValueError(f"columns: {' and '.join(twice)} is given to more than one column of the manifest")
         return self
 
     @model_validator(mode="after")
@@ -277,7 +319,7 @@ class Model(Strict):
 
     architecture: str
     options: dict[str, Any] = {}
-    pretrained: dict[str, Path | None] = Field(
+    pretrained: dict[str, Place | None] = Field(
         {},
         description="part of the network -> file as its owners publish it; packaged: the one in this package, which is "
         "the default where there is one; null: random weights",
@@ -398,6 +440,9 @@ class Recipe(Strict):
     label_smoothing: Share = Field(0.0, description="of ce")
     clip_grad: float | None = Field(None, gt=0, description="largest gradient norm")
     sampler: Literal["shuffle", "balanced"] = "shuffle"
+    targets: Literal["hard", "soft"] = Field(
+        "hard", description="what the loss compares with: the label; or the annotators' votes as shares of the classes"
+    )
     ema_decay: float | None = Field(None, gt=0, lt=1)
     mix: Mix | None = None
     clip: Clip = Clip()
@@ -457,8 +502,18 @@ class LandmarkNet(Strict):
     seed: int = 0
 
 
+def _without_tilde(path: Path) -> Path:
+    if path.parts[:1] and path.parts[0].startswith("~"):
+        raise ValueError(f"DVC does not know ~: write {expanded(path)}")
+    return path
+
+
+DvcPlace = Annotated[Path, AfterValidator(_without_tilde)]
+"""A file or folder that DVC reads from ``params.yaml``."""
+
+
 class RunDataset(Strict):
-    root: Path
+    root: DvcPlace
 
 
 class RunVariant(Strict):
@@ -467,7 +522,7 @@ class RunVariant(Strict):
 
 
 class RunLandmarkNet(Strict):
-    root: Path = Field(description="of its dataset")
+    root: DvcPlace = Field(description="of its dataset")
     init_from: str = "scratch"
 
 

@@ -264,7 +264,7 @@ def report(catalog: Catalog, workspace: Workspace) -> Path:
 def _parts(parts: pd.DataFrame, rows: pd.DataFrame, store: FaceStore) -> pd.DataFrame:
     """Rows of a split with what the index says of their samples, of those whose face was found."""
     parts = parts[parts["sample"].isin(set(store.samples))]
-    known = rows[["sample", "label", "subject", "onset", "apex", "n_frames"]]
+    known = rows[["sample", "label", "subject", "onset", "apex", "n_frames", "votes"]]
     return parts.merge(known, on="sample", validate="many_to_one")
 
 

@@ -120,7 +120,7 @@ def _code(data: bytes) -> int:
         raise ValueError(f"{len(data) - start} bytes of values, expected one of {kind.itemsize}")
     value = float(np.frombuffer(data, kind, offset=start)[0])
     if value % 1:
-        raise ValueError(f"{value} is no whole number")
+        raise ValueError(f"{value} is not a whole number")
     return int(value)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import posixpath
 
 import numpy as np
@@ -16,6 +17,7 @@ from duchenne.datasets.listing import COLUMNS, Listing
 
 FRAMES = ("onset", "apex", "offset")
 BOX = ("x0", "y0", "x1", "y1")
+SAMPLE_COLUMN = "; where one video holds several expressions, add a column ``sample`` that names each of them"
 _LARGEST = 2**53
 """Whole number that a float holds exactly."""
 
@@ -47,16 +49,12 @@ def check(listing: Listing, dataset: str, config: Dataset) -> tuple[pd.DataFrame
         pairs = text.loc[late.fillna(False), [first, second]].astype("str")
         book.each(late, first, f"{first} " + pairs[first] + f" lies after {second} " + pairs[second])
     _boxes(text, book)
-    _twice(text, ["sample"], listing.unit, book)
-    _twice(text, ["path", "onset", "offset"], listing.unit, book)  # one long video may hold many expressions
-
-    there = text.index[text["path"].notna()]
-    found = pd.DataFrame(
-        files.look(config.root, text.loc[there, "path"].tolist(), listing.trusted),
-        there,
-        ["kind", "n_frames", "problem"],
-    )
+    text["votes"] = _votes(text["votes"], Labels(dataset, config), book)
+    found = _files(text, listing, config)
     book.each(found["problem"].notna(), "path", found["problem"])
+    named = "" if "sample" in listing.rows else SAMPLE_COLUMN
+    _twice(text, ["sample"], listing.unit, book, named)
+    _twice(text, ["path", "onset", "offset"], listing.unit, book)  # one long video may hold many expressions
 
     good = text[~text.index.isin(book.rows)].join(found[["kind", "n_frames"]]).sort_values("sample")
     place = {name: i for i, name in enumerate(config.classes)}
@@ -130,14 +128,14 @@ def _parts(words: pd.Series, book: _Book) -> pd.Series:
 def _number(words: pd.Series, column: str, book: _Book) -> pd.Series:
     numbers = pd.to_numeric(words, errors="coerce").astype(float)
     wrong = words.notna() & ~np.isfinite(numbers)
-    book.each(wrong, column, words[wrong].map(repr) + " is no number")
+    book.each(wrong, column, words[wrong].map(repr) + " is not a number")
     return numbers
 
 
 def _whole(words: pd.Series, column: str, book: _Book) -> pd.Series:
     numbers = _number(words, column, book)
     broken = np.isfinite(numbers) & (numbers % 1 != 0)
-    book.each(broken, column, words[broken].map(repr) + " is no whole number")
+    book.each(broken, column, words[broken].map(repr) + " is not a whole number")
     book.each(numbers < 0, column, words[numbers < 0].map(repr) + " is negative")
     huge = np.isfinite(numbers) & (numbers > _LARGEST)
     book.each(huge, column, words[huge].map(repr) + " is too large")
@@ -152,7 +150,54 @@ def _boxes(text: pd.DataFrame, book: _Book) -> None:
     book.note(flat, "x0", "the face box has no area: x1 must lie right of x0, y1 below y0")
 
 
-def _twice(text: pd.DataFrame, columns: list[str], unit: str, book: _Book) -> None:
+def _files(text: pd.DataFrame, listing: Listing, config: Dataset) -> pd.DataFrame:
+    """kind, n_frames and problem of every row with a path; ``text`` gets the path of a file whose ending is there in
+    upper or lower case only."""
+    columns = ["kind", "n_frames", "problem"]
+    paths = text["path"].dropna()
+    found = pd.DataFrame(files.look(config.root, paths.tolist(), listing.trusted), paths.index, columns)
+    lost = paths[found["kind"].isna()]
+    respelt = lost.map(files.respell(config.root, lost.unique())).dropna()
+    if len(respelt):
+        text.loc[respelt.index, "path"] = respelt
+        again = files.look(config.root, respelt.tolist(), listing.trusted)
+        found.loc[respelt.index, columns] = pd.DataFrame(again, respelt.index, columns)
+        listed, there = lost[respelt.index[0]], respelt.iloc[0]
+        oddity = f"is {there!r} on the disk: the ending of {len(respelt)} names differs in upper and lower case"
+        listing.findings.notes.append((None, "path", listed, oddity, "read"))
+    return found
+
+
+def _votes(cells: pd.Series, labels: Labels, book: _Book) -> pd.Series:
+    """Votes for each of the classes, in their order; those for labels that are ignored count for none."""
+    given = cells.dropna()
+    if given.empty:
+        return cells
+    texts: dict[str, list[float] | None] = {}
+    wrong: dict[str, str] = {}
+    for text in given.unique():
+        try:
+            texts[text] = _distribution(json.loads(text), labels)
+        except ValueError as error:
+            wrong[text] = str(error)
+    book.each(cells.isin(wrong), "votes", cells.map(wrong))
+    return cells.map(texts).astype(object)
+
+
+def _distribution(votes: dict[str, str], labels: Labels) -> list[float]:
+    counts = dict.fromkeys(labels.classes, 0.0)
+    for word, cell in votes.items():
+        number = pd.to_numeric(cell, errors="coerce")
+        if not (np.isfinite(number) and number >= 0):
+            raise ValueError(f"{cell!r} for {word!r} is not a number of votes")
+        if (emotion := labels.emotion(word)) is not None:
+            counts[emotion] += float(number)
+    if not any(counts.values()):
+        raise ValueError("none is for any of the classes")
+    return list(counts.values())
+
+
+def _twice(text: pd.DataFrame, columns: list[str], unit: str, book: _Book, advice: str = "") -> None:
     """The first of several equal rows stays; each further one names it."""
     known = text[text[columns[0]].notna()]
     again = known.duplicated(columns)
@@ -163,4 +208,4 @@ def _twice(text: pd.DataFrame, columns: list[str], unit: str, book: _Book) -> No
     files = known.groupby(columns, dropna=False)["file"].transform("first")
     lines = f"{unit} " + first.astype("str") + files.where(files == "", " of " + files)
     where = names.where(first.isna(), lines)
-    book.each(again, columns[0], "the same " + columns[0] + " as in " + where.astype("str"))
+    book.each(again, columns[0], "the same " + columns[0] + " as in " + where.astype("str") + advice)

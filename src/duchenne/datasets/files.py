@@ -6,7 +6,7 @@ import io
 import os
 import posixpath
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,6 +49,31 @@ def look(root: Path, paths: Sequence[str], trusted: Sequence[str] = ()) -> list[
     """
     looker = _Looker(root, trusted)
     return [looker.look(path) for path in tqdm(paths, desc="files", unit="file", delay=3, leave=False)]
+
+
+def respell(root: Path, paths: Iterable[str]) -> dict[str, str]:
+    """Path -> the file that is there, for those of the paths that differ from it in the case of their ending alone.
+
+    Cameras write ``.JPG`` and converters ``.jpg``, while lists are made on systems to which both are one.
+    """
+    folders: dict[str, dict[str, list[str]]] = {}
+    found = {}
+    for path in paths:
+        folder, name = posixpath.split(path)
+        if folder not in folders:
+            place = root / folder
+            folders[folder] = {}
+            for there in place.iterdir() if place.is_dir() else ():
+                folders[folder].setdefault(_same_ending(there.name), []).append(there.name)
+        like = folders[folder].get(_same_ending(name), [])
+        if len(like) == 1 and like[0] != name:
+            found[path] = posixpath.join(folder, like[0])
+    return found
+
+
+def _same_ending(name: str) -> str:
+    stem, dot, ending = name.rpartition(".")
+    return stem + dot + ending.lower()
 
 
 class _Looker:

@@ -13,7 +13,11 @@ from duchenne.datasets.files import is_image, is_video
 from duchenne.datasets.find import wanted
 from duchenne.datasets.listing import Listing
 
-SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 """Folder or cell, in lower case -> part."""
 
 

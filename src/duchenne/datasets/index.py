@@ -33,6 +33,7 @@ SCHEMA = pa.schema(
         ("aus", pa.string()),  # FACS text as annotated
         ("factors", pa.string()),  # JSON object of everything else
         ("box", pa.list_(pa.float64())),  # face box x0, y0, x1, y1, px
+        ("votes", pa.list_(pa.float64())),  # annotators for each of the classes
     ]
 )
 """Columns of the index; all but the first five may be missing in any row."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from duchenne.catalog import EMOTIONS, Dataset, is_emotion, nearest
 
 SPELLINGS = {
@@ -32,7 +34,7 @@ class Labels:
         """The emotion name of a label, or None for a label that is ignored on purpose.
 
         Raises:
-            ValueError: the label is no emotion name, or none of the dataset's classes.
+            ValueError: the label is not an emotion name, or none of the dataset's classes.
         """
         plain = _plain(word)
         name = self.renamed.get(plain) or SPELLINGS.get(plain, plain)
@@ -47,8 +49,9 @@ class Labels:
                 f"rename it under {block}.labels or name it in {block}.ignore"
             )
         hint = nearest(plain, [*EMOTIONS, *SPELLINGS, *self.renamed])
-        raise ValueError(f"{word!r} is no emotion name{hint}: say what it means under {block}.labels")
+        raise ValueError(f"{word!r} is not an emotion name{hint}: say what it means under {block}.labels")
 
 
 def _plain(word: str) -> str:
-    return word.strip().casefold()
+    """A number that a spreadsheet or pandas wrote as 3.0 is the label 3."""
+    return re.sub(r"^(-?\d+)\.0+$", r"\1", word.strip().casefold())

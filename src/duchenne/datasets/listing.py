@@ -10,13 +10,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from duchenne.catalog import MANIFEST_COLUMNS
 from duchenne.datasets.problems import Problem
 
-COLUMNS = (
-    "sample", "path", "label", "subject", "source", "split", "fold", "onset", "apex", "offset", "fps", "aus",
-    "factors", "x0", "y0", "x1", "y1",
-)  # fmt: skip
-"""The columns a listing may have; ``path`` and ``label`` are required."""
+COLUMNS = (*MANIFEST_COLUMNS, "factors", "votes")
+"""The columns a listing may have; ``path`` and ``label`` are required. The last two hold JSON objects: anything else
+that a file says of a sample, and label -> number of annotators who gave it."""
 
 
 Note = tuple[int | None, str, str, str, str]

@@ -1,8 +1,10 @@
-"""Layout ``manifest``: a CSV or Parquet file that names every sample's path and label.
+"""Layout ``manifest``: a table that names every sample's path and label, as CSV, Excel or Parquet.
 
 Columns: ``path`` (an image, a video or a folder of frames, relative to the root) and ``label`` are required; sample,
-subject, source, split, fold, onset, apex, offset, fps, aus and the face box x0, y0, x1, y1 are understood; every other
-column is kept in the index' ``factors``. An empty cell means that the value is unknown.
+subject, source, split, fold, onset, apex, offset, fps, aus and the face box x0, y0, x1, y1 are understood, in upper or
+lower case; ``columns`` in params.yaml says which column is which where the file names them otherwise. Columns
+``votes_<emotion>`` hold how many annotators chose an emotion; ``label`` may then be left out, and the emotion with most
+votes is the label. Every other column is kept in the index' ``factors``. An empty cell means that the value is unknown.
 """
 
 from __future__ import annotations
@@ -10,50 +12,165 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable
+import os
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from duchenne.catalog import Dataset, nearest
-from duchenne.datasets.listing import COLUMNS, Listing, as_text
+from duchenne.catalog import MANIFEST_COLUMNS, Dataset, nearest
+from duchenne.datasets.listing import Listing, as_text
 from duchenne.datasets.problems import UnreadableError
+from duchenne.datasets.tables import DELIMITERS, SHEETS, read_text, sheets
+from duchenne.files import expanded
+
+VOTES = "votes_"
+"""Begins the name of a column that counts the annotators who chose an emotion."""
 
 
 def read(config: Dataset) -> Listing:
     """List the rows of the manifest.
 
     Raises:
-        UnreadableError: there is no manifest, it is no UTF-8 text or no Parquet file, or a required column is missing.
+        UnreadableError: there is no manifest, it is neither text, Excel nor Parquet, a required column is missing, or
+            two columns have one meaning.
     """
     path = config.root / config.manifest
     if not path.is_file():
         hint = nearest(path.name, (item.name for item in path.parent.glob("*") if item.is_file()))
         raise UnreadableError(path, f"there is no such manifest{hint}")
-    listing = _parquet(path) if path.suffix.lower() == ".parquet" else _csv(path)
-    extra = [name for name in listing.rows if name not in (*COLUMNS, "row")]
-    if extra:
-        listing.rows["factors"] = _gather(listing.rows[extra])
-        listing.rows = listing.rows.drop(columns=extra)
+    ending = path.suffix.lower()
+    listing = _parquet(path) if ending == ".parquet" else _excel(path, config) if ending in SHEETS else _csv(path)
+    cells = listing.rows
+    names = meanings(list(cells), config.columns, path)
+    rows = pd.DataFrame({name: cells.iloc[:, i] for i, name in enumerate(names) if name in MANIFEST_COLUMNS})
+    votes = {name.removeprefix(VOTES): cells.iloc[:, i] for i, name in enumerate(names) if name.startswith(VOTES)}
+    extra = cells.iloc[:, [i for i, name in enumerate(names) if not name and cells.columns[i]]]
+    if len(extra.columns):
+        rows["factors"] = _gather(extra)
+    if votes:
+        rows["votes"] = _gather(pd.DataFrame(votes))
+        words = rows["label"].str.strip() if "label" in rows else pd.Series("", rows.index, "str")
+        rows["label"] = words.where(words.fillna("") != "", rows["votes"].map(elected, na_action="ignore"))
+        tied = rows["label"] == TIED
+        if tied.any():
+            listing.leave_out("rows without a label, whose votes are equal for several emotions", int(tied.sum()))
+            rows = rows[~tied]
+    if config.splits and "split" in rows:
+        parts = {word.strip().casefold(): part for word, part in config.splits.items()}
+        word = rows["split"].str.strip()
+        rows["split"] = word.str.casefold().map(parts).fillna(word)
+    rows["path"] = below(config.root, rows["path"])
+    listing.rows = rows.assign(row=rows.index).reset_index(drop=True)
     return listing
 
 
+def meanings(header: list[str], columns: Mapping[str, str], path: Path) -> list[str]:
+    """What each column of the header means: a name of ``MANIFEST_COLUMNS``, ``votes_<emotion>``, or nothing ("").
+
+    Args:
+        header: names as the file has them.
+        columns: name in the file -> name here, which goes before what a name says by itself.
+        path: the file, for messages.
+
+    Raises:
+        UnreadableError: a name stands twice, ``columns`` names none of them, two mean the same, or one is missing.
+    """
+    if twice := sorted(name for name, n in Counter(header).items() if n > 1 and name):
+        raise UnreadableError(path, f"the header names {', '.join(map(repr, twice))} more than once")
+    for name in columns:
+        if name not in header:
+            hint = nearest(name, header) or f" (there are: {', '.join(header)})"
+            raise UnreadableError(path, f"there is no column {name!r}, which datasets.*.columns names{hint}", name)
+    names = [columns.get(name, "") for name in header]
+    exact = {name for name in header if _known(name)}
+    for i, name in enumerate(header):
+        lower = name.lower()
+        if names[i] or not _known(lower) or lower in columns.values() or (lower in exact and name != lower):
+            continue
+        names[i] = lower
+    for name, n in Counter(filter(None, names)).items():
+        if n > 1:
+            same = [there for there, meant in zip(header, names, strict=True) if meant == name]
+            advice = f"say which one to use: columns: {{{same[0]}: {name}}}"
+            raise UnreadableError(path, f"{' and '.join(map(repr, same))} may both be {name!r}: {advice}", name)
+    voted = any(name.startswith(VOTES) for name in names)
+    for name in ("path", *(() if voted else ("label",))):
+        if name not in names:
+            hint = nearest(name, header) or f" (there are: {', '.join(header) or 'none'})"
+            advice = f"name the column that has it, as columns: {{{_guess(header)}: {name}}}"
+            raise UnreadableError(path, f"the required column is missing{hint}; {advice}", column=name)
+    return names
+
+
+def _known(name: str) -> bool:
+    return name in MANIFEST_COLUMNS or name.removeprefix(VOTES) not in ("", name)
+
+
+def _guess(header: list[str]) -> str:
+    return next(filter(None, header), "its_name")
+
+
+TIED = "\0"
+"""The label of a row whose votes name several emotions equally often."""
+
+
+def elected(votes: str) -> str | None:
+    """The word with most votes, :data:`TIED` for several, None for no votes; of the JSON text of a listing."""
+    try:
+        counts = {word: float(n) for word, n in json.loads(votes).items()}
+    except ValueError:
+        return None  # the checks of all datasets tell
+    most = max(counts.values(), default=0)
+    first = [word for word, n in counts.items() if n == most]
+    return None if most <= 0 else first[0] if len(first) == 1 else TIED
+
+
+def below(root: Path, paths: pd.Series) -> pd.Series:
+    """Paths relative to the root: an absolute one that lies below it is made so, others are left for the checks."""
+    tops = tuple(dict.fromkeys(f"{top}{os.sep}" for top in (root.absolute(), root.resolve())))
+
+    def relative(path: str) -> str:
+        full = str(expanded(path.strip()))
+        top = next((top for top in tops if full.startswith(top)), None)
+        return full[len(top) :] if top else path
+
+    return paths.map(relative, na_action="ignore")
+
+
 def _parquet(path: Path) -> Listing:
+    """All columns as text; the index counts the rows as a person does. So do the other two."""
     try:
         table = pq.read_table(path)
     except pa.ArrowInvalid as error:
-        raise UnreadableError(path, f"is no Parquet file: {error}") from None
-    _require(table.column_names, path)
+        raise UnreadableError(path, f"is not a Parquet file: {error}") from None
     rows = as_text(table.to_pandas(ignore_metadata=True))
-    return Listing(rows.assign(row=range(1, len(rows) + 1)), str(path))
+    return Listing(rows.set_axis(range(1, len(rows) + 1)), str(path))
+
+
+def _excel(path: Path, config: Dataset) -> Listing:
+    """The first sheet whose first filled row names the columns; where none does, the first sheet's fault is told."""
+    fault = None
+    for grid in sheets(path):
+        (_, header), *rows = [(i, cells) for i, cells in enumerate(grid, 1) if any(cells)] or [(0, [])]
+        try:
+            meanings(header, config.columns, path)
+        except UnreadableError as error:
+            fault = fault or error
+            continue
+        table = pd.DataFrame([cells for _, cells in rows], [i for i, _ in rows], header, dtype="str")
+        return Listing(table, str(path))
+    raise fault
 
 
 def _csv(path: Path) -> Listing:
-    reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
+    text = read_text(path)
+    first = text.partition("\n")[0]
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=max(DELIMITERS, key=first.count))
     header = [cell.strip() for cell in next(reader, [])]
-    _require(header, path)
     listing = Listing(pd.DataFrame(), str(path), unit="line")
     cells, lines = [], []
     try:
@@ -68,36 +185,13 @@ def _csv(path: Path) -> Listing:
             cells.append(row)
             lines.append(line)
     except csv.Error as error:
-        raise UnreadableError(path, f"line {reader.line_num} is no CSV: {error}") from None
-    listing.rows = pd.DataFrame(cells, columns=header, dtype="str").assign(row=lines)
+        raise UnreadableError(path, f"line {reader.line_num} is not CSV: {error}") from None
+    listing.rows = pd.DataFrame(cells, lines, header, dtype="str")
     return listing
 
 
-def _text(path: Path) -> str:
-    data = path.read_bytes()
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        problem = f"is not UTF-8 text (byte 0x{data[error.start]:02x} in line {line}): save it as 'CSV UTF-8'"
-        raise UnreadableError(path, problem) from None
-    if "\0" in text:
-        raise UnreadableError(path, "is not UTF-8 text (it holds zero bytes, as UTF-16 does): save it as 'CSV UTF-8'")
-    return text
-
-
-def _require(columns: Iterable[str], path: Path) -> None:
-    columns = list(columns)
-    if twice := sorted({name for name in columns if columns.count(name) > 1}):
-        raise UnreadableError(path, f"the header names {', '.join(map(repr, twice))} more than once")
-    for name in ("path", "label"):
-        if name not in columns:
-            hint = nearest(name, columns) or f" (there are: {', '.join(columns) or 'none'})"
-            raise UnreadableError(path, f"the required column is missing{hint}", column=name)
-
-
 def _gather(extra: pd.DataFrame) -> pd.Series:
-    """The unknown columns of each row as one JSON object, without empty cells."""
+    """The columns of each row as one JSON object, without empty cells."""
     records = extra.astype(object).where(extra.notna() & (extra != ""), None).to_dict("records")
     texts = [{name: value for name, value in record.items() if value is not None} for record in records]
     return pd.Series([json.dumps(text, ensure_ascii=False) if text else None for text in texts], extra.index, "str")

@@ -11,6 +11,7 @@ from duchenne.errors import UserError
 COLUMNS = ["row", "column", "path", "problem", "file"]
 Problem = tuple[int | None, str, str, str] | tuple[int | None, str, str, str, str]
 """(row, column, path, problem), and the row's file where the dataset has several lists."""
+_DETAIL = r"'[^']*'|\d+"  # of a problem: what a cell holds, or the number of a row
 _PLACES = 10  # places named for each kind of problem; the rest is counted
 
 
@@ -49,13 +50,20 @@ def typed(table: pd.DataFrame) -> pd.DataFrame:
 def lines(problems: pd.DataFrame, unit: str = "row") -> list[str]:
     """The problems as a person reads them: each kind once, with the first places where it is."""
     told = []
-    for (column, problem), group in problems.groupby(["column", "problem"], sort=False):
-        told.append(f"  {column}: {problem}" if column else f"  {problem}")
-        places = [_place(unit, *where) for where in group[["row", "file", "path"]].itertuples(index=False)]
-        places = [place for place in places if place]
-        told += [f"      {place}" for place in places[:_PLACES]]
-        if len(places) > _PLACES:
-            told.append(f"      ... and {len(places) - _PLACES} more")
+    kinds = problems["problem"].str.replace(_DETAIL, "...", regex=True)
+    for (column, kind), alike in problems.groupby(["column", kinds], sort=False):
+        if alike["problem"].nunique() > _PLACES:  # a paragraph for each would fill the screen
+            examples = alike.drop_duplicates("problem")
+            examples = examples.assign(path=examples["path"] + ": " + examples["problem"].str.partition("; ")[0])
+            groups = [(f"{kind} ({len(alike)} times)", examples, len(alike))]
+        else:
+            groups = [(text, group, len(group)) for text, group in alike.groupby("problem", sort=False)]
+        for text, group, n in groups:
+            told.append(f"  {column}: {text}" if column else f"  {text}")
+            places = [_place(unit, *where) for where in group[["row", "file", "path"]].head(_PLACES).to_numpy()]
+            told += [f"      {place}" for place in places if place]
+            if n > _PLACES:
+                told.append(f"      ... and {n - _PLACES} more")
     return told
 
 

@@ -22,8 +22,8 @@ SHEETS = (".xlsx", ".xlsm", ".xls")
 TEXTS = (".csv", ".txt", ".tsv")
 TABLES = (*SHEETS, *TEXTS)
 """Endings of files that :func:`read_table` reads."""
+DELIMITERS = (",", ";", "\t")
 
-_DELIMITERS = (",", ";", "\t")
 _TITLES = 100  # rows among which the header is
 
 
@@ -43,10 +43,11 @@ def read_text(path: Path) -> str:
             wrong = error
         else:
             if "\0" in text:
-                raise UnreadableError(path, "holds zero bytes: it is no text file, or UTF-16 without its mark")
+                raise UnreadableError(path, "holds zero bytes: it is not a text file, or UTF-16 without its mark")
             return text
     line = data.count(b"\n", 0, wrong.start) + 1
-    raise UnreadableError(path, f"is no UTF-8 text (line {line}): save it as UTF-8")
+    byte = f"byte 0x{data[wrong.start]:02x} in line {line}"
+    raise UnreadableError(path, f"is neither UTF-8, UTF-16 nor GB 18030 text ({byte}): save it as UTF-8")
 
 
 def read_list(path: Path, columns: Sequence[str]) -> pd.DataFrame:
@@ -62,7 +63,7 @@ def read_list(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     if not lines:
         raise UnreadableError(path, "is empty")
     n = len(columns)
-    splits = [lambda line, mark=mark: [cell.strip() for cell in line.split(mark)] for mark in _DELIMITERS]
+    splits = [lambda line, mark=mark: [cell.strip() for cell in line.split(mark)] for mark in DELIMITERS]
     splits.append(lambda line: line.rsplit(None, n - 1))
     fitting = [split for split in splits if len(split(lines[0][1])) == n]
     if not fitting:
@@ -96,7 +97,7 @@ def read_table(path: Path, required: Sequence[str], optional: Sequence[str] = ()
     Raises:
         UnreadableError: the file is no such table, a required column is missing, or there are no rows.
     """
-    grids = _sheets(path) if path.suffix.lower() in SHEETS else _delimited(path)
+    grids = sheets(path) if path.suffix.lower() in SHEETS else _delimited(path)
     wanted = {plain(name): name for name in (*required, *optional)}
     found = [(_header(grid, set(map(plain, required)), set(wanted)), grid) for grid in grids]
     header, grid = max(found, key=lambda pair: pair[0].known)
@@ -140,16 +141,18 @@ def _header(grid: list[list[str]], required: set[str], wanted: set[str]) -> _Hea
     return best
 
 
-def _sheets(path: Path) -> list[list[list[str]]]:
-    """The cells of every sheet that holds any."""
+def sheets(path: Path) -> list[list[list[str]]]:
+    """The cells of every sheet of an Excel file that holds any, as text.
+
+    Raises:
+        UnreadableError: it is not a whole Excel file, or holds no cell.
+    """
     try:
-        sheets = pd.read_excel(path, sheet_name=None, header=None, dtype="str", na_filter=False, engine="calamine")
+        found = pd.read_excel(path, sheet_name=None, header=None, dtype="str", na_filter=False, engine="calamine")
     except Exception as error:  # of a damaged file the reader raises whatever it stumbles over
         problem = f"cannot be read as an Excel file ({error}): is it whole, and without a password?"
         raise UnreadableError(path, problem) from None
-    filled = [
-        [[_cell(cell) for cell in cells] for cells in sheet.to_numpy()] for sheet in sheets.values() if sheet.size
-    ]
+    filled = [[[_cell(cell) for cell in cells] for cells in sheet.to_numpy()] for sheet in found.values() if sheet.size]
     if not filled:
         raise UnreadableError(path, "holds no cell")
     return filled
@@ -159,7 +162,7 @@ def _delimited(path: Path) -> list[list[list[str]]]:
     """The cells of a delimited file, once under each delimiter."""
     text = read_text(path)
     grids = []
-    for mark in _DELIMITERS:
+    for mark in DELIMITERS:
         try:
             rows = list(csv.reader(io.StringIO(text, None), delimiter=mark))
         except csv.Error:
@@ -168,7 +171,7 @@ def _delimited(path: Path) -> list[list[list[str]]]:
         if width:
             grids.append([[_cell(cell) for cell in cells] + [""] * (width - len(cells)) for cells in rows])
     if not grids:
-        raise UnreadableError(path, "is empty, or no text table")
+        raise UnreadableError(path, "is empty, or not a text table")
     return grids
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 from timm.data import Mixup
-from timm.data.mixup import mixup_target
 from torch import Tensor
+from torch.nn.functional import one_hot
 from torchvision.transforms import InterpolationMode, v2
 
 from duchenne.catalog import Augment, Mix
@@ -78,8 +78,8 @@ def seeded(transform: Callable[[Tensor], Tensor], image: Tensor, seed: int) -> T
 class Mixing(Mixup):
     """timm's Mixup of whole batches, for clips too, whose frames share one box, and for odd batches.
 
-    ``(x (B, ..., H, W), labels (B,))`` -> x, mixed in place with the batch in reverse order, and the labels' shares
-    (B, classes). Random numbers come from NumPy's global generator. Zhang et al., https://arxiv.org/abs/1710.09412;
+    ``(x (B, ..., H, W), labels (B,) or their shares (B, classes))`` -> x, mixed in place with the batch in reverse
+    order, and the shares (B, classes) mixed alike. Random numbers come from NumPy's global generator. Zhang et al., https://arxiv.org/abs/1710.09412;
     Yun et al., https://arxiv.org/abs/1905.04899.
     """
 
@@ -90,4 +90,6 @@ class Mixing(Mixup):
 
     def __call__(self, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         share = self._mix_batch(x.view(len(x), -1, *x.shape[-2:]))  # of a clip, timm's own call would cut time
-        return x, mixup_target(target, self.num_classes, share)
+        if target.ndim == 1:
+            target = one_hot(target, self.num_classes).float()
+        return x, share * target + (1 - share) * target.flip(0)

@@ -48,13 +48,14 @@ def fingerprint(
     init: Path | None,
     precision: Precision,
     centres: Tensor | None = None,
+    shares: Tensor | None = None,
 ) -> str:
     """SHA-256 of everything that decides what a fold learns.
 
     In it: the variant's network, recipe, selection and seed; the classes; every sample with its label, part, onset and
     apex and the perceptual hash of its face; the settings of the face store; the contents of initial and published
-    weights; the precision; the centres of the action-unit regions, where the network has such. Not in it: device,
-    workers, memory format, compilation, which change speed and the last bits, and the code, for which see
+    weights; the precision; the centres of the action-unit regions, where the network has such; soft targets. Not in it:
+    device, workers, memory format, compilation, which change speed and the last bits, and the code, for which see
     :func:`code_version`.
     """
     hashes = store.hashes()
@@ -73,6 +74,7 @@ def fingerprint(
         "weights": [_digest(path) for path in weights],
         "precision": precision,
         "centres": None if centres is None else centres.tolist(),
+        "shares": None if shares is None else shares.tolist(),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

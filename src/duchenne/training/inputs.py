@@ -60,6 +60,25 @@ def inputs(network: nn.Module, store: FaceStore, rows: pd.DataFrame, recipe: Rec
     return INPUTS[getattr(network, "takes", "image")](network, store, rows, recipe, train)
 
 
+def vote_shares(rows: pd.DataFrame) -> Tensor:
+    """What share of its annotators' votes each class of a sample has: float32 (N, classes), every row sums to 1.
+
+    Args:
+        rows: columns sample and votes (a list of numbers, one a class).
+
+    Raises:
+        TrainingError: a sample has no votes.
+    """
+    votes = rows.get("votes", pd.Series(None, rows.index, object))
+    if len(lacking := rows.loc[votes.isna(), "sample"]):
+        raise TrainingError(
+            f"recipe.targets is soft, but {len(lacking)} of {len(rows)} training samples have no votes, the first is "
+            f"{lacking.iloc[0]!r}: give the dataset's votes (docs/datasets.md), or take targets: hard"
+        )
+    counts = np.stack(votes.to_list()).astype(np.float64)
+    return torch.from_numpy(counts / counts.sum(axis=1, keepdims=True)).float()
+
+
 def au_centres(landmarks: Path | None, store: FaceStore, samples: list[str]) -> Tensor:
     """Mean centres of the action-unit regions (9, 2) in px of a face of 224: over frames, then over ``samples``.
 

@@ -29,7 +29,7 @@ from duchenne.training.checkpoint import Checkpoints, fingerprint
 from duchenne.training.data import Draws, loader
 from duchenne.training.device import device_of, layout_of, precision_of, reuse_memory
 from duchenne.training.errors import TrainingError
-from duchenne.training.inputs import au_centres, inputs
+from duchenne.training.inputs import au_centres, inputs, vote_shares
 from duchenne.training.measure import METRICS, measure, score
 from duchenne.training.optim import create_optimizer
 from duchenne.training.steps import Pretext, Steps
@@ -65,17 +65,17 @@ def train_fold(
 
     Columns of the history: ``lr`` of the epoch's last step; ``train_loss``, ``train_<name>`` of the further
     losses that the network adds to the first, ``train_war``, ``train_uar`` and ``train_uf1``, over the augmented
-    samples as they came, before the step each took part in (under SAM the first pass; with mixup against the heavier
-    label); ``val_*`` and, with selection
-    ``test``, ``test_*``: plain cross-entropy, WAR, UAR and UF1 after the epoch; ``seconds`` of the whole epoch;
-    ``images_per_second`` of its training (clips or pairs, where the network takes such).
+    samples as they came, before the step each took part in (under SAM the first pass; rates against the label, with
+    mixup against the heavier one); ``val_*`` and, with selection ``test``, ``test_*``: plain cross-entropy with the
+    label, WAR, UAR and UF1 after the epoch; ``seconds`` of the whole epoch; ``images_per_second`` of its training
+    (clips or pairs, where the network takes such).
 
     Args:
         variant: what to train; its dataset and protocol are not looked at.
         classes: class names in the order of the labels.
         fold: number of the fold, from 1; for the card and the progress bar.
-        samples: columns sample, label and part (train, val or test) of this fold alone, for pairs also onset and apex;
-            ``store`` has a face of each.
+        samples: columns sample, label and part (train, val or test) of this fold alone, for pairs also onset and
+            apex, for soft targets votes; ``store`` has a face of each.
         out: folder of the result; replaced.
         work: folder of this fold's resumable state.
         init: folder of a trained fold to start from, instead of ``variant.model.pretrained``.
@@ -83,7 +83,8 @@ def train_fold(
         on_epoch: called with each row of the history that is trained now.
 
     Raises:
-        TrainingError: a part is empty, a sample has no face, initial weights do not fit, or a loss is not finite.
+        TrainingError: a part is empty, a sample has no face or, for soft targets, no votes; initial weights do not fit;
+            or a loss is not finite.
     """
     recipe = variant.recipe
     parts = _parts(samples, store, len(classes), variant.selection)
@@ -100,7 +101,8 @@ def train_fold(
         raise TrainingError(f"{variant.model.architecture} learns nothing without labels: leave pretrain_epochs out")
     names = parts["train"]["sample"].tolist()
     centres = au_centres(landmarks, store, names) if hasattr(network, "set_au_centers") else None
-    keep = Checkpoints(work, fingerprint(variant, classes, samples, store, init, precision, centres))
+    shares = vote_shares(parts["train"]) if recipe.targets == "soft" else None
+    keep = Checkpoints(work, fingerprint(variant, classes, samples, store, init, precision, centres, shares))
     if keep.finished():
         log.info("fold %d is finished, its result is taken from %s", fold, work)
         if main:
@@ -127,7 +129,7 @@ def train_fold(
         for part in measured
         if part in parts
     }
-    steps = partial(Steps, accelerator, recipe, network, batches, names, len(classes), layout, precision)
+    steps = partial(Steps, accelerator, recipe, network, batches, names, len(classes), layout, precision, shares=shares)
 
     state: dict[str, Any] = {"epoch": 0, "selected": 0, "best": None, "history": [], "pretraining": []}
     if saved := keep.resume(accelerator.device):

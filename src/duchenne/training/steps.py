@@ -44,6 +44,7 @@ class Steps:
         names: training samples by row.
         model: the network as accelerate wraps it; for an epoch without labels its :class:`Pretext`, wrapped.
         average: of the weights, updated after every step.
+        shares: of the classes for every training sample (N, classes), which the loss compares with; None: labels.
     """
 
     accelerator: Accelerator
@@ -57,6 +58,7 @@ class Steps:
     model: nn.Module
     optimizer: Optimizer
     average: ModelEmaV3 | None = None
+    shares: Tensor | None = None
 
     def epoch(self, epoch: int, bar: tqdm) -> dict[str, float]:
         """Train for the ``epoch``-th epoch (from 0): lr of its last step, then ``train_*``.
@@ -74,9 +76,11 @@ class Steps:
         self.model.train()
         kept: dict[str, list[Tensor]] = {"loss": []}
         answers: list[Tensor] = []  # label and predicted class of each sample, (2, batch) a step
-        for step, (x, target, rows) in enumerate(self.batches, epoch * len(self.batches)):
+        for step, (x, labels, rows) in enumerate(self.batches, epoch * len(self.batches)):
+            target = labels if self.shares is None else self.shares[rows]
             if mix:
                 x, target = mix(x, target)
+                labels = target.argmax(1)
             x = x.to(memory_format=self.layout)
             with autocast(self.accelerator.device, self.precision):
                 maps = (network.landmark_maps(x),) if reuse else ()
@@ -87,7 +91,6 @@ class Steps:
             if self.average:
                 self.average.update(network, step)
 
-            labels = target if target.ndim == 1 else target.argmax(1)
             answers.append(self.accelerator.gather(torch.stack([labels, logits.argmax(1)], 1)).T)
             for name, value in {"loss": loss, **losses}.items():
                 kept.setdefault(name, []).append(self.accelerator.gather(value.expand(len(x))))
