@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
-from duchenne.evaluation import calibration, evaluate, evaluate_parts, mcnemar
+from duchenne.evaluation import calibration, evaluate, evaluate_parts, evaluate_without, mcnemar
 
 
 def frame(label: list[int], predicted: list[int], **columns: object) -> pd.DataFrame:
@@ -49,6 +49,24 @@ def test_by_hand():
     assert m["ece"] == pytest.approx(2 / 6)  # confidence 1 everywhere, 2 of 6 wrong
     assert m["majority"] == pytest.approx(4 / 6)
     assert (m["n"], m["classes"], m["subjects"], m["folds"], m["resampled"]) == (6, 2, 6, 1, "subjects")
+
+
+def test_without_copies_by_hand():
+    # Without s0 and s5: a 2 of 3 right, b 1 of 1. F1 of a: 2·2 / (3 + 2); of b: 2·1 / (1 + 2).
+    table = frame([0, 0, 0, 0, 1, 1], [0, 0, 0, 1, 1, 0])
+    copied = table["sample"].isin(["s0", "s5"]).to_numpy()
+    m = evaluate_without(table, copied, ["a", "b"], 100)
+    assert m["n_without_duplicates"] == 4
+    assert m["war_without_duplicates"] == pytest.approx(3 / 4)
+    assert m["uar_without_duplicates"] == pytest.approx((2 / 3 + 1) / 2)
+    assert m["uf1_without_duplicates"] == pytest.approx((4 / 5 + 2 / 3) / 2)
+    assert m["war_without_duplicates_low"] < 3 / 4 < m["war_without_duplicates_high"]
+
+
+def test_without_copies_there_is_nothing_to_leave_out_and_where_all_are_copies_nothing_to_measure():
+    table = frame([0, 1], [0, 0])
+    assert evaluate_without(table, np.array([False, False]), ["a", "b"], 100) == {}
+    assert evaluate_without(table, np.array([True, True]), ["a", "b"], 100) == {"n_without_duplicates": 0}
 
 
 def test_each_set_of_a_composite_has_its_own_counts():

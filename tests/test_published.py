@@ -1,5 +1,6 @@
 """A published checkpoint is measured as our own networks are, and a foreign class order is noticed."""
 
+import json
 import logging
 
 import cv2
@@ -21,16 +22,21 @@ RECIPE = {"epochs": 12, "batch_size": 8, "lr": 2e-3, "optimizer": "adamw", "augm
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """Drawn faces, a network that has learnt them, and its weights as an owner would publish them."""
+    """Drawn faces, two of them copies of training faces; a network trained on them; its weights as if published."""
     root = tmp_path_factory.mktemp("published")
     raw = root / "raw"
     raw.mkdir()
-    rng, rows = np.random.default_rng(0), []
+    rng, rows, pictures = np.random.default_rng(0), [], []
     for i in range(60):
         picture = rng.integers(40, 120, (64, 64, 3), dtype=np.uint8)
         picture[i % 3 * 21 : i % 3 * 21 + 21] += 100
+        pictures.append(picture)
+        part = "train" if i < 42 else "test"
+        rows.append({"path": f"{i}.png", "label": CLASSES[i % 3], "subject": f"p{i // 3}", "split": part})
+    pictures[45] = pictures[0][:, ::-1]
+    pictures[50] = pictures[5] - 20
+    for i, picture in enumerate(pictures):
         cv2.imwrite(str(raw / f"{i}.png"), picture)
-        rows.append({"path": f"{i}.png", "label": CLASSES[i % 3], "subject": f"p{i // 3}"})
     pd.DataFrame(rows).to_csv(raw / "manifest.csv", index=False)
     catalog = Catalog.model_validate(
         {
@@ -45,7 +51,7 @@ def project(tmp_path_factory):
             "variants": {
                 "small": {
                     "dataset": "drawn",
-                    "protocol": {"kind": "holdout", "test_share": 0.3, "near_duplicates": "ignore"},
+                    "protocol": {"kind": "official", "near_duplicates": "ignore"},
                     "model": {"architecture": "test_resnet", "options": SMALL},
                     "recipe": RECIPE,
                 }
@@ -76,6 +82,23 @@ def test_a_published_checkpoint_scores_what_the_network_behind_it_scores(project
     assert metrics["war"] > 0.8
     ours = pd.read_parquet(workspace.results("small") / "predictions.parquet")
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "out" / "predictions.parquet"), ours)
+
+
+def test_what_the_value_would_be_without_copies_of_training_pictures_is_measured_too(project):
+    _, workspace, _ = project
+    found = pd.read_parquet(workspace.duplicates("small")).sort_values("sample")
+    assert found[["sample", "part", "other", "mirrored"]].to_numpy().tolist() == [
+        ["45.png", "test", "0.png", True],
+        ["50.png", "test", "5.png", False],
+    ]
+    metrics = json.loads((workspace.results("small") / "metrics.json").read_text())
+    predictions = pd.read_parquet(workspace.results("small") / "predictions.parquet")
+    rest = predictions[~predictions["sample"].isin(["45.png", "50.png"])]
+    assert (metrics["near_duplicates"], metrics["n"], metrics["n_without_duplicates"]) == (2, 18, 16)
+    assert metrics["war_without_duplicates"] == pytest.approx((rest["label"] == rest["predicted"]).mean())
+    for name in ("war", "uar", "uf1"):
+        low, value, high = (metrics[f"{name}_without_duplicates{end}"] for end in ("_low", "", "_high"))
+        assert low <= value <= high
 
 
 def test_outputs_in_another_order_are_noticed_and_the_order_named_mends_them(project, tmp_path, caplog):

@@ -165,6 +165,17 @@ def test_a_number_picked_on_the_test_part_is_marked_wherever_it_stands(page: str
     assert overview.count(wording.OPTIMISTIC) == 1
 
 
+def test_near_duplicates_are_counted_and_the_values_without_them_shown(project: tuple[Workspace, Catalog], page: str):
+    frame = pd.read_parquet(project[0].results("picked_on_test") / "predictions.parquet").iloc[2:]
+    text = section(page, "picked_on_test")
+    assert "3 pairs of near-duplicate images lie in two parts of a fold (near_duplicates: ignore)" in text
+    war = wording.percent(accuracy_score(frame["label"].astype(int), frame["predicted"].astype(int)), 2)
+    assert f"Without the 2 test samples concerned: WAR {war} (" in text
+    assert "near-duplicate images" not in section(page, "folds")
+    table = pd.read_csv(project[0].reports / "summary.csv").set_index("variant")
+    assert table.loc["picked_on_test", ["near_duplicates", "n_without_duplicates"]].tolist() == [3, len(frame)]
+
+
 def test_it_counts_the_missing_face_and_says_why(project: tuple[Workspace, Catalog], page: str):
     assert load_run(*project, "folds").metrics["missed"] == 1
     assert "1 test sample had no face that was found and is not counted" in section(page, "folds")

@@ -19,11 +19,12 @@ from duchenne.datasets import problems
 from duchenne.datasets.index import Index, as_schema, write_index
 from duchenne.datasets.subset import pick
 from duchenne.faces.hashing import BITS, face_hash, near_pairs, pack
-from duchenne.splits import LeakError, SplitError, check_leaks, make_splits
+from duchenne.splits import LeakError, SplitError, check_leaks, make_splits, remaining
 from duchenne.synth import generate
 from duchenne.workspace import Workspace
 
 NAMES = ["anger", "fear", "happiness"]
+ODD = int("01" * (BITS // 2), 2)  # the bits of the odd columns of frequencies, every second one
 
 
 def table(labels, subjects=None, **columns) -> pd.DataFrame:
@@ -38,6 +39,15 @@ def code(rng: np.random.Generator) -> int:
 
 def text(bits: int) -> str:
     return f"{bits:0{BITS // 4}x}"
+
+
+def listed(left: np.ndarray, right: np.ndarray | None, distance: int) -> list[tuple[int, int, int, bool]]:
+    """Left, right, bits and whether one is mirrored, of every near pair."""
+    return [
+        tuple(cell.item() for cell in pair)
+        for some in near_pairs(left, right, distance)
+        for pair in zip(*some, strict=True)
+    ]
 
 
 def near(bits: int, distance: int) -> int:
@@ -77,7 +87,7 @@ def test_what_we_draw_never_leaks(kind, data, seed, val_share, folds):
     rows, hashes = data
     protocol = Protocol(kind=kind, seed=seed, val_share=val_share, folds=folds)
     splits = drawn(rows, protocol, hashes)
-    assert check_leaks(rows, splits, hashes, protocol) is splits
+    assert check_leaks(rows, splits, hashes, protocol)[0] is splits
 
     wide = splits.merge(rows)
     for key in ("subject", "source"):
@@ -234,9 +244,17 @@ def test_one_photograph_in_two_parts_is_found(photos, a, b, distance):
     hashes = dict(zip(rows["sample"], map(text, photos), strict=True))
     with pytest.raises(LeakError, match=f"fold 1: s{b:04d} and s{a:04d}: the same photograph"):
         check_leaks(rows, splits, hashes, Protocol(kind="official"))
-    check_leaks(rows, splits, hashes, Protocol(kind="official", near_duplicates="ignore"))
-    kept = check_leaks(rows, splits, hashes, Protocol(kind="official", near_duplicates="drop"))
+    same, found = check_leaks(rows, splits, hashes, Protocol(kind="official", near_duplicates="ignore"))
+    assert same is splits
+    parts = dict(zip(splits["sample"], splits["part"], strict=True))
+    pair = {"fold": 1, "sample": f"s{b:04d}", "part": parts[f"s{b:04d}"]}
+    pair |= {"other": f"s{a:04d}", "other_part": parts[f"s{a:04d}"], "bits": distance, "mirrored": False}
+    assert found.to_dict("records") == [pair]
+    kept, dropped = check_leaks(rows, splits, hashes, Protocol(kind="official", near_duplicates="drop"))
+    assert dropped.to_dict("records") == [pair]
     assert set(splits["sample"]) - set(kept["sample"]) == {f"s{a:04d}"}
+    assert len(remaining(found, splits)) == 1
+    assert remaining(dropped, kept).empty
     if distance:
         check_leaks(rows, splits, hashes, Protocol(kind="official", hash_distance=distance - 1))
 
@@ -245,7 +263,7 @@ def test_copies_within_a_part_are_fine(photos):
     rows, splits = smuggled()
     photos[3], photos[36] = photos[2], photos[35]
     hashes = dict(zip(rows["sample"], map(text, photos), strict=True))
-    assert check_leaks(rows, splits, hashes, Protocol(kind="official")) is splits
+    assert check_leaks(rows, splits, hashes, Protocol(kind="official"))[0] is splits
 
 
 def test_a_dropped_copy_still_tests_in_its_own_fold(photos):
@@ -253,7 +271,7 @@ def test_a_dropped_copy_still_tests_in_its_own_fold(photos):
     photos[1] = photos[0]
     hashes = dict(zip(rows["sample"], map(text, photos), strict=True))
     protocol = Protocol(kind="official", near_duplicates="drop", val_share=0)
-    kept = check_leaks(rows, make_splits(rows, protocol), hashes, protocol)
+    kept, _ = check_leaks(rows, make_splits(rows, protocol), hashes, protocol)
     assert len(kept) == 78
     assert sorted(kept[kept["part"] == "test"]["sample"]) == sorted(rows["sample"])
 
@@ -277,21 +295,26 @@ def test_hashes_of_another_version_are_refused():
 def test_near_pairs_are_those_of_a_plain_loop(distance, seed):
     rng = np.random.default_rng(seed)
     centres = [code(rng) for _ in range(5)]
-    codes = [centre ^ sum(1 << int(b) for b in rng.choice(BITS, rng.integers(0, 25), False)) for centre in centres * 6]
+    centres += [centre ^ ODD for centre in centres]  # mirrored
+    codes = [centre ^ sum(1 << int(b) for b in rng.choice(BITS, rng.integers(0, 25), False)) for centre in centres * 3]
     packed = pack([text(c) for c in codes])
-    pairs = {(i, j) for i in range(30) for j in range(30) if (codes[i] ^ codes[j]).bit_count() <= distance}
-    found = [(int(a), int(b)) for i, j in near_pairs(packed, packed, distance) for a, b in zip(i, j, strict=True)]
-    assert set(found) == pairs
-    within = [(int(a), int(b)) for i, j in near_pairs(packed, None, distance) for a, b in zip(i, j, strict=True)]
-    assert sorted(within) == sorted((i, j) for i, j in pairs if i < j)
+    flipped = [centre ^ ODD for centre in codes]
+    straight = {(i, j): (codes[i] ^ codes[j]).bit_count() for i in range(30) for j in range(30)}
+    mirrored = {(i, j): (codes[i] ^ flipped[j]).bit_count() for i, j in straight}
+    pairs = {
+        (*ij, min(bits, mirrored[ij]), mirrored[ij] < bits)
+        for ij, bits in straight.items()
+        if min(bits, mirrored[ij]) <= distance
+    }
+    assert set(listed(packed, packed, distance)) == pairs
+    assert sorted(listed(packed, None, distance)) == sorted(pair for pair in pairs if pair[0] < pair[1])
 
 
 def test_near_pairs_over_many_tiles():
     rng = np.random.default_rng(0)
     packed = rng.integers(0, 2**64, (9000, 4), dtype=np.uint64)
     packed[8999], packed[70] = packed[0], packed[5000]
-    pairs = [(int(a), int(b)) for i, j in near_pairs(packed, None, 32) for a, b in zip(i, j, strict=True)]
-    assert pairs == [(0, 8999), (70, 5000)]
+    assert listed(packed, None, 32) == [(0, 8999, 0, False), (70, 5000, 0, False)]
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0.05, 0.6))
@@ -310,8 +333,29 @@ def test_a_real_photograph_and_its_copy_are_near_and_other_people_far(shared):
     faces = [Image.open(path).convert("RGB").resize((224, 224)) for path in photos]
     hashes = pack([face_hash(np.asarray(face)) for face in faces])
     copies = pack([face_hash(np.asarray(face.resize((180, 180)).point(lambda v: min(255, v * 1.1)))) for face in faces])
-    pairs = [(int(a), int(b)) for i, j in near_pairs(hashes, copies, 24) for a, b in zip(i, j, strict=True)]
-    assert pairs == [(i, i) for i in range(20)]
+    assert [(i, j, mirrored) for i, j, _, mirrored in listed(hashes, copies, 24)] == [(i, i, False) for i in range(20)]
+    mirrors = pack([face_hash(np.asarray(face)[:, ::-1]) for face in faces])
+    assert [(i, j, mirrored) for i, j, _, mirrored in listed(hashes, mirrors, 24)] == [(i, i, True) for i in range(20)]
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=20)
+def test_the_hash_of_a_mirrored_picture_is_the_mirrored_hash(seed):
+    coarse = np.random.default_rng(seed).integers(0, 255, (7, 7, 3), dtype=np.uint8)
+    face = np.asarray(Image.fromarray(coarse).resize((224, 224), Image.Resampling.BICUBIC))
+    straight, mirrored = (int(face_hash(image), 16) for image in (face, face[:, ::-1]))
+    assert (straight ^ mirrored ^ ODD).bit_count() <= 2  # rounding
+
+
+def test_a_mirrored_copy_is_found(photos):
+    rows, splits = smuggled()
+    photos[35] = near(photos[2], 5) ^ ODD
+    hashes = dict(zip(rows["sample"], map(text, photos), strict=True))
+    with pytest.raises(LeakError, match="s0035 and s0002: the same photograph, mirrored, in test and train"):
+        check_leaks(rows, splits, hashes, Protocol(kind="official"))
+    ours = make_splits(rows, Protocol(kind="holdout"), hashes)
+    sides = ours.set_index("sample")["part"]
+    assert sides["s0035"] == sides["s0002"]
 
 
 @pytest.mark.parametrize("kind", ["kfold", "loso", "holdout"])

@@ -309,7 +309,9 @@ class Protocol(Strict):
     val_share: Share = Field(0.1, description="share of each training part's subjects that validate")
     seed: int = 0
     near_duplicates: Literal["stop", "drop", "ignore"] = Field(
-        "stop", description="near-duplicate images on both sides: stop, drop the training one, or do not look"
+        "stop",
+        description="near-duplicate images in two parts of a fold: stop; drop the copy in training; or ignore: keep "
+        "both, count them, and measure without them too",
     )
     hash_distance: int = Field(24, ge=0, le=64, description="bits of 256 by which near-duplicates may differ")
 

@@ -82,9 +82,9 @@ def landmarks(catalog: Catalog, workspace: Workspace, dataset: str) -> None:
 
 
 def split(catalog: Catalog, workspace: Workspace, variant: str) -> None:
-    """Say who trains, validates and tests.
+    """Assign samples to train, val and test, and list the near-duplicates in two parts.
 
-    Faces that were not found keep their place in the split: who tests must not depend on a detector's luck.
+    Samples whose face was not found keep their place: the test set must not depend on which faces were detected.
 
     Raises:
         LeakError: a subject, a source or a near-duplicate image is on both sides.
@@ -97,7 +97,11 @@ def split(catalog: Catalog, workspace: Workspace, variant: str) -> None:
     rows = read_index(workspace.index(config.dataset)).rows
     hashes = FaceStore(workspace.faces(config.dataset)).hashes()
     parts = protocols.make_splits(rows, config.protocol, hashes)
-    parts = protocols.check_leaks(rows, parts, hashes, config.protocol)
+    parts, copies = protocols.check_leaks(rows, parts, hashes, config.protocol)
+    if len(copies):
+        log.warning("%s", protocols.told(copies, config.protocol))
+    with replacing(workspace.duplicates(variant)) as path:
+        copies.to_parquet(path, index=False)
     with replacing(workspace.split(variant)) as path:
         parts.to_parquet(path, index=False)
 
@@ -188,15 +192,16 @@ def measure_folds(
     """Predictions, features, confusion and metrics of each fold's network and card on that fold's test part."""
     from duchenne.datasets import read_index
     from duchenne.evaluation import evaluate as measure
-    from duchenne.evaluation import evaluate_parts
+    from duchenne.evaluation import evaluate_parts, evaluate_without
     from duchenne.faces import FaceStore
+    from duchenne.splits import remaining
     from duchenne.training import predict
 
     config = catalog.variants[variant]
     store = FaceStore(workspace.faces(config.dataset))
     table = read_index(workspace.index(config.dataset))
-    every = pd.read_parquet(workspace.split(variant))
-    every = every[every.part == "test"]
+    split = pd.read_parquet(workspace.split(variant))
+    every = split[split.part == "test"]
     if only is not None:
         if only not in set(every.fold):
             raise UserError(f"{variant} has no fold {only}: it has {', '.join(map(str, sorted(set(every.fold))))}")
@@ -214,6 +219,13 @@ def measure_folds(
     metrics = measure(frame, **how)
     if catalog.datasets[config.dataset].layout == "megc2019":  # its samples are named <set>/<subject>/<clip>
         metrics |= evaluate_parts(frame, frame["sample"].str.partition("/")[0], **how)
+    copies = remaining(pd.read_parquet(workspace.duplicates(variant)), split)
+    copies = copies[copies["fold"].isin(every["fold"])]
+    tested = copies[copies["part"] == "test"]
+    copied = pd.MultiIndex.from_frame(frame[["fold", "sample"]]).isin(
+        pd.MultiIndex.from_frame(tested[["fold", "sample"]])
+    )
+    metrics |= {"near_duplicates": len(copies)} | evaluate_without(frame, copied, **how)
     metrics |= {"missed": len(every) - len(parts), "selection": config.selection}
 
     with replacing(out / "predictions.parquet") as path:

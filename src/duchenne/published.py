@@ -49,7 +49,7 @@ def evaluate_checkpoint(
             the dataset, or an entry does not fit.
     """
     config = catalog.variants[variant]
-    for path in (workspace.faces(config.dataset), workspace.split(variant)):
+    for path in (workspace.faces(config.dataset), workspace.split(variant), workspace.duplicates(variant)):
         if not path.exists():
             raise UserError(f"{path} is missing: name {variant} under `run`, then `dvc repro split@{variant}`")
     classes = read_index(workspace.index(config.dataset)).classes

@@ -1,4 +1,4 @@
-"""Protocols: which samples of which fold train, validate and test, and the proof that nothing leaks between them.
+"""Protocols: which samples of which fold are in train, val and test, and the proof that nothing leaks between them.
 
 Samples of one person, of one source clip, and copies of one photograph belong together. Where we draw the line
 ourselves (k-fold, holdout, the validation part) they stay together, so that nothing can leak. Where the owners of a
@@ -21,7 +21,19 @@ from duchenne.datasets.subset import pick
 from duchenne.errors import UserError
 from duchenne.faces.hashing import near_pairs, pack
 
+PARTS = ("test", "val", "train")
+
 _SHOWN = 20  # offending pairs in a message
+_SIDES = (("test", "val"), ("test", "train"), ("val", "train"))
+_DUPLICATES = {
+    "fold": "int64",
+    "sample": "str",
+    "part": "str",
+    "other": "str",
+    "other_part": "str",
+    "bits": "int64",
+    "mirrored": "bool",
+}
 
 
 class SplitError(UserError):
@@ -83,18 +95,18 @@ def make_splits(rows: pd.DataFrame, protocol: Protocol, hashes: Mapping[str, str
 
 def check_leaks(
     rows: pd.DataFrame, splits: pd.DataFrame, hashes: Mapping[str, str] | None, protocol: Protocol
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Make sure that no subject, source or near-duplicate image is in two parts of a fold.
 
     Args:
         rows: an index: sample, subject, source.
         splits: from :func:`make_splits`.
         hashes: sample -> face hash; samples without one cannot be compared.
-        protocol: ``near_duplicates`` says what happens to near-duplicates: ``stop``, ``drop`` the copy that trains
-            (or, of validation and test, the one that validates), or ``ignore``.
+        protocol: ``near_duplicates`` says what happens to near-duplicates: ``stop``; ``drop`` the copy in training
+            (or, of validation and test, the one in validation); or ``ignore``: leave both where they are.
 
     Returns:
-        ``splits``, without dropped rows.
+        ``splits``, without dropped rows; and the near-duplicates that were found: see :func:`near_duplicates`.
 
     Raises:
         LeakError: names the offending pairs.
@@ -103,16 +115,76 @@ def check_leaks(
     shared = [pair for key in ("subject", "source") for pair in _shared(table, key)]
     if shared:
         raise LeakError(_pairs(shared), "the dataset's parts, or its subjects and sources, are wrong")
-    if protocol.near_duplicates == "ignore" or not hashes:
-        return splits
-    known = splits[splits["sample"].isin(hashes.keys())]
-    copies = [pair for fold, part in known.groupby("fold") for pair in _copies(fold, part, hashes, protocol)]
-    if not copies:
-        return splits
+    copies = near_duplicates(splits, hashes or {}, protocol.hash_distance)
+    if copies.empty or protocol.near_duplicates == "ignore":
+        return splits, copies
     if protocol.near_duplicates == "stop":
-        raise LeakError(_pairs(copies), "look at them, then set protocol.near_duplicates: drop or ignore")
-    lost = pd.MultiIndex.from_frame(_pairs(copies)[["fold", "other"]])
-    return splits[~pd.MultiIndex.from_frame(splits[["fold", "sample"]]).isin(lost)].reset_index(drop=True)
+        each = copies.drop_duplicates(["fold", "part", "other"])  # one pair for every sample to drop
+        why = "the same photograph" + each["mirrored"].map({True: ", mirrored,", False: ""})
+        why += " in " + each["part"].astype(str) + " and " + each["other_part"].astype(str)
+        pairs = each[["fold", "sample", "other"]].assign(why=why)
+        raise LeakError(pairs, "look at them, then set protocol.near_duplicates: drop or ignore")
+    lost = pd.MultiIndex.from_frame(copies[["fold", "other"]].drop_duplicates())
+    return splits[~pd.MultiIndex.from_frame(splits[["fold", "sample"]]).isin(lost)].reset_index(drop=True), copies
+
+
+def near_duplicates(splits: pd.DataFrame, hashes: Mapping[str, str], distance: int) -> pd.DataFrame:
+    """Every pair of near-duplicate images in two parts of a fold.
+
+    Args:
+        splits: from :func:`make_splits`.
+        hashes: sample -> face hash.
+        distance: bits of 256 by which near-duplicates may differ; a mirrored copy counts too.
+
+    Returns:
+        fold, sample, part, other, other_part, bits, mirrored; ``part`` is test before val before train. Names are
+        categorical, for a picture with thousands of copies makes millions of pairs.
+    """
+    names = pd.Index(splits["sample"].unique())
+    names = names[names.isin(hashes.keys())]
+    packed = pack([hashes[name] for name in names])
+    known = splits.assign(place=names.get_indexer(splits["sample"])).query("place >= 0")
+    found = []
+    for fold, rows in known.groupby("fold"):
+        places = {part: own.to_numpy() for part, own in rows.groupby("part")["place"]}
+        for part, other_part in _SIDES:
+            if part not in places or other_part not in places:
+                continue
+            left, right = places[part], places[other_part]
+            for i, j, bits, mirrored in near_pairs(packed[left], packed[right], distance):
+                found.append(
+                    pd.DataFrame(
+                        {
+                            "fold": fold,
+                            "sample": pd.Categorical.from_codes(left[i], names),
+                            "part": pd.Categorical([part], PARTS).repeat(len(i)),
+                            "other": pd.Categorical.from_codes(right[j], names),
+                            "other_part": pd.Categorical([other_part], PARTS).repeat(len(i)),
+                            "bits": bits,
+                            "mirrored": mirrored,
+                        }
+                    )
+                )
+    if not found:
+        return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in _DUPLICATES.items()})
+    return pd.concat(found, ignore_index=True)
+
+
+def remaining(duplicates: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFrame:
+    """The near-duplicates whose two samples are both still in their fold: none where copies were dropped."""
+    kept = pd.MultiIndex.from_frame(splits[["fold", "sample"]])
+    there = [pd.MultiIndex.from_frame(duplicates[["fold", name]]).isin(kept) for name in ("sample", "other")]
+    return duplicates[there[0] & there[1]]
+
+
+def told(duplicates: pd.DataFrame, protocol: Protocol) -> str:
+    """What was found and done about it, in one sentence."""
+    found = f"{len(duplicates):,} pairs of near-duplicates in two parts of a fold"
+    if protocol.near_duplicates == "drop":
+        lost = len(duplicates[["fold", "other"]].drop_duplicates())
+        return f"{found}: {lost:,} copies in training or validation were dropped"
+    tested = len(duplicates.loc[duplicates["part"] == "test", ["fold", "sample"]].drop_duplicates())
+    return f"{found} are kept (near_duplicates: ignore); the metrics are also computed without {tested:,} test samples"
 
 
 def _official(rows: pd.DataFrame, group: np.ndarray, protocol: Protocol) -> Iterator[np.ndarray]:
@@ -188,8 +260,8 @@ def _groups(rows: pd.DataFrame, hashes: Mapping[str, str] | None, distance: int)
     if hashes:
         known = np.flatnonzero(rows["sample"].isin(hashes.keys()))
         packed = pack([hashes[sample] for sample in rows["sample"].iloc[known]])
-        for i, j in near_pairs(packed, None, distance):
-            i, j = known[i], known[j]
+        for pairs in near_pairs(packed, None, distance):
+            i, j = known[pairs.left], known[pairs.right]
             if (label[i] != label[j]).any():
                 label = _joined(label, i, j)
     return rows["sample"].to_numpy(str)[label]
@@ -211,22 +283,6 @@ def _shared(table: pd.DataFrame, key: str) -> Iterator[tuple[int, str, str, str]
         first = group.drop_duplicates("part").sort_values("part")  # test, train, val
         one, other = first["sample"].iloc[:2]
         yield fold, one, other, f"{key} {value!r} is in {' and '.join(first['part'])}"
-
-
-def _copies(
-    fold: int, part: pd.DataFrame, hashes: Mapping[str, str], protocol: Protocol
-) -> Iterator[tuple[int, str, str, str]]:
-    """Near-duplicates on both sides of a fold: one pair for every sample to drop, which is the second of it."""
-    sides = {name: part.loc[part["part"] == name, "sample"].to_numpy(str) for name in ("test", "val", "train")}
-    for kept, dropped in (("test", "val"), ("test", "train"), ("val", "train")):
-        left, right = (pack([hashes[sample] for sample in sides[name]]) for name in (kept, dropped))
-        seen = np.zeros(len(right), bool)
-        for i, j in near_pairs(left, right, protocol.hash_distance):
-            j, first = np.unique(j, return_index=True)
-            new = ~seen[j]
-            seen[j] = True
-            for a, b in zip(sides[kept][i[first[new]]], sides[dropped][j[new]], strict=True):
-                yield fold, a, b, f"the same photograph in {kept} and {dropped}"
 
 
 def _pairs(found: list[tuple[int, str, str, str]]) -> pd.DataFrame:

@@ -27,6 +27,9 @@ class Workspace:
     def split(self, variant: str) -> Path:
         return self.root / "data" / "splits" / f"{variant}.parquet"
 
+    def duplicates(self, variant: str) -> Path:
+        return self.root / "data" / "splits" / f"{variant}.duplicates.parquet"
+
     def model(self, variant: str) -> Path:
         return self.root / "models" / variant
 

@@ -120,6 +120,30 @@ def evaluate_parts(
     return metrics
 
 
+def evaluate_without(
+    predictions: pd.DataFrame, copied: np.ndarray, classes: list[str], bootstrap: int = 2000, seed: int = 0
+) -> dict[str, float | int]:
+    """WAR, UAR and UF1 without the test samples that have a near-duplicate in another part of their fold.
+
+    Args:
+        predictions, classes, bootstrap, seed: as for :func:`evaluate`.
+        copied: bool, one a row: whether it has a near-duplicate.
+
+    Returns:
+        ``n_without_duplicates`` and, where it is not 0, ``<metric>_without_duplicates`` with its interval,
+        ``<metric>_without_duplicates_low`` and ``..._high``; empty when no sample has a near-duplicate.
+    """
+    if not copied.any():
+        return {}
+    rest = predictions[~copied]
+    metrics: dict[str, float | int] = {"n_without_duplicates": len(rest)}
+    if len(rest):
+        own = evaluate(rest, classes, bootstrap, seed)
+        for name in ("war", "uar", "uf1"):
+            metrics |= {f"{name}_without_duplicates{end}": own[f"{name}{end}"] for end in ("", "_low", "_high")}
+    return metrics
+
+
 def calibration(predictions: pd.DataFrame) -> pd.DataFrame:
     """The bins behind ECE that hold samples: ``low``, ``high``, ``n``, mean ``confidence`` and ``accuracy`` of each."""
     frame = pd.DataFrame(

@@ -30,6 +30,12 @@ def _row(run: Run) -> dict[str, object]:
         row |= {name + end: run.metrics[name + end] for end in ("", "_low", "_high")}
     for name in ("war", "uar"):
         row |= {f"{name}_fold_{kind}": run.metrics.get(f"{name}_fold_{kind}") for kind in ("mean", "std")}
+    row |= {key: run.metrics.get(key) for key in ("near_duplicates", "n_without_duplicates")}
+    row |= {
+        key: run.metrics.get(key)
+        for name in ("war", "uar", "uf1")
+        for key in (f"{name}_without_duplicates{end}" for end in ("", "_low", "_high"))
+    }
     for name, cell in run.printed.items():
         row |= {f"paper_{name}": cell.value, f"difference_{name}": run.metrics[name] - cell.value}
     return row

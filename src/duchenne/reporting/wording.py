@@ -102,3 +102,22 @@ def verdict(run: Run) -> str:
     if m["war_high"] < m["majority"]:
         return sentence + "That is worse than guessing the commonest class."
     return sentence + "The interval includes guessing: this run does not show that anything was learned."
+
+
+def near_duplicates(run: Run) -> str:
+    """How many near-duplicates the parts share, and the values without the test samples concerned; or nothing."""
+    m = run.metrics
+    if not m.get("near_duplicates"):
+        return ""
+    found = f"{m['near_duplicates']:,} pairs of near-duplicate images lie in two parts of a fold"
+    if "n_without_duplicates" not in m:
+        return f"{found}; none of them is a test sample."
+    found += f" (near_duplicates: {run.config.protocol.near_duplicates})"
+    if not (n := m["n_without_duplicates"]):
+        return f"{found}; every test sample has one in training or validation."
+    values = (
+        f"{name.upper()} {percent(m[key], 2)} ({interval(m, key)})"
+        for name in ("war", "uar", "uf1")
+        for key in [f"{name}_without_duplicates"]
+    )
+    return f"{found}. Without the {m['n'] - n:,} test samples concerned: {', '.join(values)} on {n:,} samples."
