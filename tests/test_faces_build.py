@@ -85,7 +85,7 @@ def test_a_store_is_a_hugging_face_dataset(store):
     table = datasets.load_from_disk(str(store.path))
     assert table["sample"][:] == store.samples
     assert set(table.column_names) == {
-        "sample", "frame_numbers", "frames", "transforms", "boxes", "confidence", "phash",
+        "sample", "frame_numbers", "frames", "transforms", "boxes", "confidence", "faces", "phash",
     }  # fmt: skip
 
 
@@ -225,12 +225,12 @@ def test_what_fails_is_listed_with_its_reason(root, tmp_path):
     failures = store.failures.set_index("sample")
     assert failures["frame"].isna().all()
     reasons = failures["reason"].to_dict()
-    assert reasons.pop("video").startswith("cannot be decoded after 0 frames")
+    assert reasons.pop("video").startswith("cannot be read: Invalid data")
     assert reasons == {
         "gone": "cannot be read: No such file or directory",
         "gone clip": "cannot be read: No such file or directory",
         "wall": "no face found",
-        "text": "is no image",
+        "text": "is not an image",
         "zero": "is empty",
         "clip": "holds no frame",
     }

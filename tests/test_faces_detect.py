@@ -98,6 +98,7 @@ def test_of_several_faces_the_expected_one_is_found(truth):
     boxes, _ = detector(FACES)(scene)
     assert len(boxes) >= 1
     face = find_face(scene, FACES)
+    assert face.count == len(boxes)
     middle = (face.box[:2] + face.box[2:]) / 2
     assert 120 < middle[0] < 344
 
@@ -147,11 +148,11 @@ def test_missing_and_wrong_model_files_are_named(tmp_path):
     wrong.write_bytes(b"no model")
     with pytest.raises(UserError, match=r"nowhere\.onnx does not exist"):
         detector(Faces(detector="yunet", detector_model=tmp_path / "nowhere.onnx"))
-    with pytest.raises(UserError, match=r"wrong\.dat is no YuNet"):
+    with pytest.raises(UserError, match=r"wrong\.dat is not a YuNet"):
         detector(Faces(detector="yunet", detector_model=wrong))
     with pytest.raises(UserError, match=r"nowhere\.dat does not exist"):
         landmarker(Faces(landmark_model=tmp_path / "nowhere.dat"))
-    with pytest.raises(UserError, match=r"wrong\.dat is no dlib shape predictor"):
+    with pytest.raises(UserError, match=r"wrong\.dat is not a dlib shape predictor"):
         landmarker(Faces(landmarks="dlib68", landmark_model=wrong))
     with pytest.raises(ValidationError, match="yunet needs detector_model"):
         Faces(detector="yunet")

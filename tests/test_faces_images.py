@@ -96,7 +96,15 @@ def test_a_truncated_file_is_an_error_and_not_half_a_picture(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"), [(b"", "is empty"), (b"<html>404</html>", "is no image"), (b"\xff\xd8\xff", "is no image")]
+    ("content", "reason"),
+    [
+        (b"", "is empty"),
+        (b"<html>404</html>", "is a web page: .*, not an image"),
+        (b"\xff\xd8\xff", "is not an image"),
+        (b"\0\0\0\x18ftypheic", "is a HEIC picture.*"),
+        (b"\0\0\0\x18ftypisom", "is a video, not an image"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer.*"),
+    ],
 )
 def test_what_is_no_image_is_named(tmp_path, content, reason):
     path = tmp_path / "a.jpg"

@@ -184,7 +184,7 @@ def test_training_goes_on_from_given_weights(renders: Path, tmp_path: Path):
 
 def test_weights_to_go_on_from_that_are_not_there_are_named(renders: Path, tmp_path: Path):
     config, absent = CONFIG.model_copy(update={"init_from": "first"}), tmp_path / "absent.safetensors"
-    with pytest.raises(UserError, match=r"absent\.safetensors: no such file; train first first"):
+    with pytest.raises(UserError, match=r"absent\.safetensors does not exist: train first first"):
         train_landmark_net(config, renders, tmp_path / "on", tmp_path / "work", COMPUTE, absent)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from duchenne.models import OfficialWeightsError, load_official, load_pretrained
@@ -234,13 +235,40 @@ def test_first_blocks_of_a_vision_transformer(tmp_path: Path) -> None:
 
 
 def test_files_that_hold_no_weights(tmp_path: Path) -> None:
-    text = tmp_path / "page.pth"
-    text.write_text("<html>sign in to download</html>")
-    with pytest.raises(OfficialWeightsError, match=r"page\.pth: not a file of PyTorch weights"):
-        load_official(MobileFaceNet(), text)
     whole = tmp_path / "whole.pth"
     torch.save({"state_dict": {"conv1": [1, 2]}}, whole)
-    with pytest.raises(OfficialWeightsError, match=r"no tensors: conv1"):
+    with pytest.raises(OfficialWeightsError, match=r"not tensors: conv1"):
         load_official(MobileFaceNet(), whole)
-    with pytest.raises(FileNotFoundError):
-        load_official(MobileFaceNet(), tmp_path / "absent.pth")
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "does not exist"),
+        (b"", "is empty"),
+        (b"<!DOCTYPE html><p>sign in to download", "is a web page: download the file itself"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n",
+            "is a Git LFS pointer, .*: run `git lfs pull`",
+        ),
+        (b"plain text", r"damaged \(.*\): get the file again"),
+        ("half", r"damaged \(.*\): get the file again"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_one_line_that_names_it(tmp_path: Path, name: str, content, reason: str) -> None:
+    path, network = tmp_path / name, MobileFaceNet()
+    if content == "half":
+        save = save_file if path.suffix == ".safetensors" else torch.save
+        save(network.state_dict(), path)
+        content = path.read_bytes()[: path.stat().st_size // 2]
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(OfficialWeightsError, match=rf"w\.[a-z]+:? .*{reason}$") as caught:
+        load_official(network, path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_is_not_a_file_of_weights(tmp_path: Path) -> None:
+    with pytest.raises(OfficialWeightsError, match=f"^{tmp_path} is a folder, not a file$"):
+        load_official(MobileFaceNet(), tmp_path)

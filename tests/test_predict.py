@@ -1,22 +1,36 @@
-"""`duchenne predict` on clips and on onset-apex pairs gives what the pipeline gives."""
+"""`duchenne predict` gives what the pipeline gives, and says what is wrong with an input."""
 
 from __future__ import annotations
 
+import io
+import json
+import re
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
+import av
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
+import timm
 import training_networks  # noqa: F401  (registers the tiny networks)
+from faces_tools import write
+from PIL import Image
+from safetensors.torch import save_file
 from training_tools import CLASSES, COMPUTE, parts, variant
+from typer.testing import CliRunner
 
+from duchenne import cli
 from duchenne.catalog import Augment, Clip, Faces
 from duchenne.datasets.index import as_schema
 from duchenne.errors import UserError
 from duchenne.faces import FaceStore, align_dataset
+from duchenne.faces.build import _meta
+from duchenne.files import write_json
 from duchenne.predict import Predictor
-from duchenne.training import load_trained, predict, train_fold
+from duchenne.training import load_trained, make_card, predict, train_fold
 
 RECIPES = {
     "tiny_clip": {"clip": Clip(frames=4)},
@@ -67,11 +81,197 @@ def test_a_new_clip_is_named_as_the_pipeline_names_it(architecture: str, clips, 
     assert answer["box"] is None  # aligned faces are not looked for
 
 
-def test_what_a_network_cannot_take_is_said(clips, tmp_path: Path):
-    root, rows = clips
-    predictor = Predictor.__new__(Predictor)
-    predictor.takes = "pair"
-    with pytest.raises(UserError, match="give both frame numbers"):
-        predictor(root / rows["path"][0])
+def test_what_a_network_cannot_take_is_said(folds):
     with pytest.raises(UserError, match="path of a video"):
-        predictor(object())
+        Predictor(folds["tiny_clip"])(io.BytesIO())
+
+
+def fold_of(folder: Path, architecture: str, faces: Faces) -> Path:
+    """An untrained network and its card in ``folder``, as if it had been trained on faces found as ``faces`` says."""
+    network = timm.create_model(architecture, num_classes=len(CLASSES))
+    config = variant(architecture=architecture, options={}, **RECIPES.get(architecture, {}))
+    store = SimpleNamespace(meta=_meta(faces))
+    samples = pd.DataFrame({"sample": ["s"], "part": ["train"]})
+    write_json(folder / "card.json", make_card(network, config, CLASSES, 1, samples, store, "fp32", 1))
+    save_file(network.state_dict(), folder / "weights.safetensors")
+    return folder
+
+
+def said(fold: Path, *arguments: object) -> tuple[int, list[dict], list[str]]:
+    """Exit status, answers and lines on stderr of ``duchenne predict``."""
+    result = CliRunner().invoke(cli.app, ["predict", "--model", str(fold), *map(str, arguments)])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, [json.loads(line) for line in result.stdout.splitlines()], result.stderr.splitlines()
+
+
+def movie(path: Path, count: int, side: int = 64) -> Path:
+    """A video of ``count`` noisy frames, one key frame each."""
+    noise = np.random.default_rng(0)
+    with av.open(path, "w") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = side, side, "yuvj420p"
+        for _ in range(count):
+            image = noise.integers(0, 256, (side, side, 3), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+def cut(path: Path, share: float) -> Path:
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    return path
+
+
+@pytest.fixture(scope="module")
+def folds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A network of each kind, of faces that are aligned already."""
+    root, faces = tmp_path_factory.mktemp("folds"), Faces(mode="aligned", size=64)
+    return {name: fold_of(root / name, name, faces) for name in ("tiny", "tiny_clip", "tiny_pair")}
+
+
+def test_pictures_that_cannot_be_read_are_named_and_the_others_answered(folds, tmp_path: Path):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "first.jpg")
+    Image.fromarray(noise).save(tmp_path / "last.png")
+    Image.fromarray(noise).save(tmp_path / "half.jpg")
+    cut(tmp_path / "half.jpg", 0.5)
+    (tmp_path / "page.jpg").write_text("<!doctype html>")
+    (tmp_path / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0")
+    movie(tmp_path / "clip.mp4", 3)
+    (tmp_path / "folder").mkdir()
+    reasons = {
+        "half.jpg": r": cannot be read: .*truncated.*",
+        "page.jpg": ": is a web page: download the file itself, not an image",
+        "phone.heic": ": is a HEIC picture: convert it to JPEG or PNG, not an image",
+        "clip.mp4": ": is a video, not an image",
+        "folder": " is a folder: this network takes single pictures, so name its files",
+        "gone.jpg": ": no such file or folder",
+    }
+    names = ["first.jpg", *reasons, "last.png"]
+    status, answers, errors = said(folds["tiny"], *(tmp_path / name for name in names))
+    assert status == 1
+    assert [answer["source"] for answer in answers] == [str(tmp_path / "first.jpg"), str(tmp_path / "last.png")]
+    assert all(answer["emotion"] in CLASSES and answer["note"] is None for answer in answers)
+    *each, last = errors
+    for line, (name, reason) in zip(each, reasons.items(), strict=True):
+        assert re.fullmatch(f"error: {re.escape(str(tmp_path / name))}{reason}", line)
+    assert last == f"6 of 8 failed: {', '.join(str(tmp_path / name) for name in reasons)}"
+
+
+def test_clips_that_cannot_be_read_are_errors_and_not_faceless(folds, clips, tmp_path: Path):
+    good = clips[0] / clips[1]["path"][0]
+    (tmp_path / "empty").mkdir()
+    moov = movie(tmp_path / "cut.mp4", 20)
+    cut(moov, 0.5)  # its index is at the end
+    (tmp_path / "page.mp4").write_text("<html>")
+    reasons = {
+        "empty": "holds no frame",
+        "cut.mp4": "is damaged or cut off: Invalid data found when processing input",
+        "page.mp4": "is a web page: download the file itself",
+        "gone.mp4": "no such file or folder",
+    }
+    status, answers, errors = said(folds["tiny_clip"], *(tmp_path / name for name in reasons), good)
+    assert status == 1
+    assert [answer["source"] for answer in answers] == [str(good)]
+    assert errors[:-1] == [f"error: {tmp_path / name}: {reason}" for name, reason in reasons.items()]
+
+
+def test_a_clip_that_is_not_whole_is_answered_with_a_note(folds, clips, tmp_path: Path):
+    good = clips[0] / clips[1]["path"][0]
+    (tmp_path / "hole").mkdir()
+    for path in good.iterdir():
+        shutil.copy(path, tmp_path / "hole")
+    (tmp_path / "hole" / "img3.png").write_bytes(b"")
+    (tmp_path / "hole" / "img5.png").write_bytes(b"")
+    Image.new("RGB", (64, 64)).save(tmp_path / "still.jpg")
+    one = "there is one frame only, so no motion to see"
+    notes = {
+        good: None,
+        movie(tmp_path / "one.avi", 1): one,
+        tmp_path / "still.jpg": one,
+        movie(tmp_path / "three.avi", 3): "there are 3 frames, fewer than the 4 that the network takes",
+        cut(movie(tmp_path / "cut.avi", 20), 0.42): r"frame \d (ends after|cannot be decoded after) \d.* frames.*",
+        tmp_path / "hole": "frame 3 is empty, and 1 more frames cannot be used",
+    }
+    status, answers, errors = said(folds["tiny_clip"], *notes)
+    assert (status, errors) == (0, [])
+    for answer, note in zip(answers, notes.values(), strict=True):
+        assert answer["emotion"] in CLASSES
+        assert (answer["note"] is None) if note is None else re.fullmatch(note, answer["note"]), answer
+
+
+@pytest.mark.parametrize(
+    ("network", "frames", "reason"),
+    [
+        ("tiny_pair", (2, 60), r"s00: frame 60 is not among those that can be used \(frames 1 to 8\)"),
+        ("tiny_pair", (0, 6), r"s00: frame 0 is not among those that can be used \(frames 1 to 8\)"),
+        ("tiny_clip", (2, 60), "s00: frame 60 is not among"),
+        ("tiny_pair", (2,), "this network takes onset and apex: give both frame numbers"),
+        ("tiny_clip", (2,), "give both frame numbers, onset and apex, or neither"),
+        ("tiny_pair", (6, 2), "the apex, frame 2, comes before the onset, frame 6"),
+        ("tiny", (2, 6), "this network takes single pictures: leave out onset and apex"),
+    ],
+)
+def test_an_onset_or_apex_that_cannot_be_used_is_an_error(folds, clips, network: str, frames: tuple, reason: str):
+    with pytest.raises(UserError, match=reason):
+        Predictor(folds[network])(clips[0] / "s00", *frames)
+
+
+def test_a_pair_of_one_frame_is_answered_with_a_note(folds, clips):
+    assert Predictor(folds["tiny_pair"])(clips[0] / "s00", 2, 6)["note"] is None
+    note = Predictor(folds["tiny_pair"])(clips[0] / "s00", 2, 2)["note"]
+    assert note == "onset and apex are the same frame, so no motion to see"
+
+
+@pytest.fixture
+def detector(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Finds a face of 40 px for every white column at the top of the picture, at a score of 0.5, 1.5, ..."""
+
+    def detect(image: np.ndarray):
+        (columns,) = np.nonzero((image[0] == 255).all(axis=1))
+        boxes = [(x, 10, x + 40, 50) for x in columns]
+        return np.array(boxes, float).reshape(-1, 4), np.arange(len(boxes)) + 0.5
+
+    monkeypatch.setattr("duchenne.faces.find.detector", lambda config: detect)
+
+
+def faces_at(path: Path, *columns: int) -> Path:
+    image = np.full((100, 100, 3), 100, np.uint8)
+    image[0, list(columns)] = 255
+    return write(path, image)
+
+
+def test_the_answer_says_where_the_face_is_and_how_many_there_are(detector, tmp_path: Path):
+    predict = Predictor(fold_of(tmp_path / "image", "tiny", Faces()))
+    one, two = predict(faces_at(tmp_path / "one.png", 20)), predict(faces_at(tmp_path / "two.png", 0, 35))
+    assert (one["box"], one["score"], one["faces"], one["note"]) == ([20, 10, 60, 50], 0.5, 1, None)
+    assert (two["box"], two["score"], two["faces"]) == ([35, 10, 75, 50], 1.5, 2)  # the central one of two
+    none = predict(faces_at(tmp_path / "none.png"))
+    assert (none["emotion"], none["box"], none["score"], none["faces"]) == (None, None, None, 0)
+    assert none["note"] == "no face found"
+    for i, columns in enumerate([(), (0, 35), (), (20,)]):
+        faces_at(tmp_path / "clip" / f"{i}.png", *columns)
+    clip = Predictor(fold_of(tmp_path / "clip_net", "tiny_clip", Faces()))(tmp_path / "clip")
+    assert (clip["box"], clip["score"], clip["faces"]) == ([35, 10, 75, 50], 1.0, 2)  # scores 1.5 and 0.5
+    assert clip["note"] == "no face found in 2 of 4 frames"
+    status, (answer,), errors = said(tmp_path / "image", tmp_path / "none.png")
+    assert (status, answer["probabilities"], answer["note"], errors) == (0, None, "no face found", [])
+
+
+def test_a_network_of_other_face_models_says_which_file_it_needs(tmp_path: Path):
+    fold = fold_of(tmp_path, "tiny", Faces())
+    card = json.loads((fold / "card.json").read_text())
+    for change, reason in (
+        ({"landmark_model": "0" * 64}, r"another landmark model: give its file \(--landmark-model\)"),
+        ({"settings": card["alignment"]["settings"] | {"detector": "yunet"}}, "yunet needs detector_model"),
+        ({"settings": {"colour": "red"}}, "its faces cannot be found again"),
+    ):
+        write_json(fold / "card.json", card | {"alignment": card["alignment"] | change})
+        with pytest.raises(UserError, match=reason):
+            Predictor(fold)
+    write_json(fold / "card.json", card)
+    for name in ("landmark_model", "detector_model"):
+        settings = card["alignment"]["settings"] | ({"detector": "yunet"} if name == "detector_model" else {})
+        write_json(fold / "card.json", card | {"alignment": card["alignment"] | {"settings": settings}})
+        with pytest.raises(UserError, match=r"gone\.onnx does not exist"):
+            Predictor(fold, {name: tmp_path / "gone.onnx"})(faces_at(tmp_path / "grey.png"))

@@ -82,7 +82,7 @@ def test_epochs_then_everything_else(workspace: Workspace):
     model = client.search_logged_models(parent.experiment_id.tolist())[0]
     signature = mlflow.models.get_model_info(model.model_uri).signature
     assert [column.name for column in signature.inputs] == ["video", "onset", "apex"]
-    assert [column.name for column in signature.outputs] == ["emotion", "anger", "neutral"]
+    assert [column.name for column in signature.outputs] == ["emotion", "note", "anger", "neutral"]
 
 
 def test_another_configuration_is_another_run(workspace: Workspace):

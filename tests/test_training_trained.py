@@ -1,6 +1,7 @@
 """Reading a trained fold back, and predicting with it."""
 
 import json
+import shutil
 
 import joblib
 import numpy as np
@@ -15,6 +16,7 @@ from duchenne.catalog import Compute
 from duchenne.faces import FaceStore
 from duchenne.training import TrainingError, load_trained, predict, train_fold
 from duchenne.training.device import device_of, folds_at_once, precision_of
+from duchenne.training.trained import initialise
 
 
 @pytest.fixture(scope="module")
@@ -79,16 +81,67 @@ def test_faces_aligned_otherwise_are_refused(trained):
 def test_what_is_no_trained_network_is_named(trained, tmp_path):
     with pytest.raises(TrainingError, match=r"card\.json is missing"):
         load_trained(tmp_path)
-    (tmp_path / "card.json").write_text("{")
-    with pytest.raises(TrainingError, match=r"card\.json is damaged"):
+    with pytest.raises(TrainingError, match="nowhere does not exist; give a fold"):
+        load_trained(tmp_path / "nowhere")
+    with pytest.raises(
+        TrainingError, match=rf"weights\.safetensors is a file: give the folder of the fold, {trained[0]}"
+    ):
+        load_trained(trained[0] / "weights.safetensors")
+    with pytest.raises(TrainingError, match=f"card.json is missing; give one of its folds, such as {trained[0]}"):
+        load_trained(trained[0].parent)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("{", r"card\.json is damaged \("),
+        ("<html>", r"card\.json is a web page"),
+        ("[1]", "not the card of a trained network: classes, architecture, .* missing"),
+        ('{"classes": 7}', "not the card of a trained network: classes, architecture"),
+        ({"variant": None}, "not the card of a trained network: variant missing or of a wrong type"),
+        (
+            {"architecture": "no_such_net"},
+            r"card\.json: the network that it names cannot be made: no network is called",
+        ),
+        ({"options": {"no_such_option": 1}}, r"card\.json: the network that it names cannot be made: .*no_such_option"),
+    ],
+)
+def test_an_unsuitable_card_is_named(trained, tmp_path, content, reason):
+    shutil.copytree(trained[0], tmp_path, dirs_exist_ok=True)
+    if isinstance(content, dict):
+        content = json.dumps(json.loads((trained[0] / "card.json").read_text()) | content)
+    (tmp_path / "card.json").write_text(content)
+    with pytest.raises(TrainingError, match=reason):
         load_trained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "does not exist"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"),
+        ("half", "not a safetensors file, or damaged"),
+    ],
+)
+def test_weights_that_cannot_be_read_are_named(trained, tmp_path, content, reason):
+    shutil.copytree(trained[0], tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "weights.safetensors"
+    data = path.read_bytes()
+    path.unlink()
+    if content is not None:
+        path.write_bytes(data[: len(data) // 2] if content == "half" else content)
+    with pytest.raises(TrainingError, match=rf"weights\.safetensors:? {reason}.*; get the fold again"):
+        load_trained(tmp_path)
+    network = timm.create_model("test_resnet", num_classes=3)
+    with pytest.raises(TrainingError, match=reason):  # as a start of another run
+        initialise(network, variant(), CLASSES, tmp_path)
 
 
 def test_weights_of_another_network_are_refused(trained, tmp_path):
     (tmp_path / "card.json").write_text((trained[0] / "card.json").read_text())
     other = timm.create_model("test_vit", num_classes=3)
     save_file(other.state_dict(), tmp_path / "weights.safetensors")
-    with pytest.raises(RuntimeError, match="Missing key"):
+    with pytest.raises(TrainingError, match=r"does not fit test_resnet(.|\n)*\n  blocks\.0\."):
         load_trained(tmp_path)
 
 

@@ -194,16 +194,32 @@ def predict(
     model: Annotated[Path, typer.Option(help="a fold's folder, such as models/poster_v2_demo/fold_1")],
     onset: Annotated[int | None, typer.Option(help="frame number, for a network of micro-expressions")] = None,
     apex: Annotated[int | None, typer.Option(help="the same")] = None,
+    landmark_model: Annotated[Path | None, typer.Option(help="file that the network's faces were found with")] = None,
+    detector_model: Annotated[Path | None, typer.Option(help="the same")] = None,
 ) -> None:
-    """Name the expression of each face: one JSON object a line; without a face its emotion is null."""
+    """Name the expression of the largest face in each picture or clip: one JSON object a line.
+
+    Without a face its emotion is null. What cannot be read is named on stderr, and the exit status is 1.
+    """
     from duchenne.predict import Predictor
 
-    predictor = Predictor(model)
+    files = {"landmark_model": landmark_model, "detector_model": detector_model}
+    predictor = Predictor(model, {name: path for name, path in files.items() if path})
+    predictor.require_frames(onset, apex)
+    failed = []
     for path in sources:
-        answer = predictor(path, onset, apex)
+        try:
+            answer = predictor(path, onset, apex)
+        except UserError as error:
+            typer.echo(f"error: {error}", err=True)
+            failed.append(str(path))
+            continue
         if answer["emotion"] is None:
             answer["probabilities"] = None  # JSON has no NaN
         typer.echo(json.dumps({"source": str(path), **answer}, ensure_ascii=False))
+    if failed:
+        typer.echo(f"{len(failed)} of {len(sources)} failed: {', '.join(failed)}", err=True)
+        raise typer.Exit(1)
 
 
 def _lookup(names: dict[str, T], name: str, what: str) -> T:

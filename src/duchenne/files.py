@@ -1,14 +1,25 @@
-"""Files appear whole or not at all."""
+"""Small work on files: writing them whole or not at all, digests, and what a file of the wrong kind is."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+_STARTS = (
+    (rb"version https://git-lfs", "a Git LFS pointer, not the file itself: run `git lfs pull`"),
+    (rb"(\xef\xbb\xbf)?\s*<(!doctype|html|\?xml)", "a web page: download the file itself"),
+    (rb"....ftyp(heic|heix|heim|heis|hevc|hevx|mif1|msf1)", "a HEIC picture: convert it to JPEG or PNG"),
+    (rb"....ftyp|RIFF....AVI |\x1aE\xdf\xa3|\x00\x00\x01\xba", "a video"),
+    (rb"%PDF-", "a PDF document"),
+    (rb"\x1f\x8b|7z\xbc\xaf|Rar!", "an archive: unpack it"),
+)
+"""First bytes (regular expression) -> what a file is that is given for another kind of file, and what to do."""
 
 
 def expanded(path: str | Path) -> Path:
@@ -53,3 +64,27 @@ def source_digest(*parts: str) -> str:
     for path in sorted(path for part in parts for path in (package / part).rglob("*.py")):
         digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
+
+
+def mistaken(start: bytes) -> str | None:
+    """What a file that could not be read as what it should be really is, by its first 64 bytes; None: not known."""
+    return next((what for pattern, what in _STARTS if re.match(pattern, start, re.IGNORECASE | re.DOTALL)), None)
+
+
+def unusable(path: Path) -> str | None:
+    """Why a file cannot hold what is looked for in it, whatever that is, and what to do; None: it may.
+
+    >>> unusable(Path("nowhere.pth"))
+    'does not exist'
+    """
+    if path.is_dir():
+        return "is a folder, not a file"
+    try:
+        with path.open("rb") as file:
+            start = file.read(64)
+    except FileNotFoundError:
+        return "does not exist"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    what = mistaken(start)
+    return "is empty" if not start else f"is {what}" if what else None

@@ -151,7 +151,9 @@ def evaluate(catalog: Catalog, workspace: Workspace, variant: str) -> None:
 
     out = workspace.results(variant)
     folders = {int(path.name.removeprefix("fold_")): path for path in workspace.model(variant).glob("fold_*")}
-    measure_folds(catalog, workspace, variant, lambda fold, samples, store: load_trained(folders[fold]), out)
+    measure_folds(
+        catalog, workspace, variant, lambda fold, *_: load_trained(workspace.model(variant) / f"fold_{fold}"), out
+    )
     histories = [pd.read_csv(folders[fold] / "history.csv").assign(fold=fold) for fold in sorted(folders)]
     with replacing(out / "history.csv") as path:
         pd.concat(histories, ignore_index=True).to_csv(path, index=False)

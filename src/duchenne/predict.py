@@ -4,31 +4,46 @@ from __future__ import annotations
 
 import io
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from pydantic import ValidationError
 from scipy.special import softmax
 
 from duchenne.catalog import Compute, Faces
+from duchenne.datasets.files import is_image
 from duchenne.datasets.index import as_schema
 from duchenne.errors import UserError
 from duchenne.faces import FaceStore, align_dataset
 from duchenne.faces.align import similarity, template, warp, whole
 from duchenne.faces.find import find_face
-from duchenne.faces.images import read_image
+from duchenne.faces.images import ImageError, read_image
 from duchenne.faces.landmarks import model_digest
 from duchenne.faces.points import key_points
+from duchenne.faces.sample import NO_FACE
 from duchenne.training import load_trained
 from duchenne.training import predict as predict_stored
 from duchenne.training.augment import transform
 from duchenne.training.device import autocast, device_of, precision_of
+from duchenne.training.trained import CARD
 
 Answer = dict[str, Any]
-"""``emotion``, ``probabilities`` by class and ``box`` (x0, y0, x1, y1, px: the face in the picture, or in the clip's
-first frame that shows it). Without a face ``emotion`` and ``box`` are None and every probability NaN."""
+"""What is said of a picture or clip:
+
+- ``emotion``, and ``probabilities`` by class;
+- ``box``: the face in px (x0, y0, x1, y1), of a clip in the first frame that shows it;
+- ``score``: the detector's, of a clip the median over its frames;
+- ``faces``: how many the detector found, of which the largest central one is named; of a clip the most in a frame
+  that was searched as a whole;
+- ``note``: what to know before the answer is used; None where there is nothing.
+
+Without a face ``emotion``, ``box`` and ``score`` are None, ``faces`` is 0 and every probability NaN. Faces that were
+aligned before have neither box nor score nor number of faces.
+"""
 
 
 class Predictor:
@@ -41,26 +56,24 @@ class Predictor:
         files: ``detector_model`` and ``landmark_model``, where the faces were found with files of your own.
 
     Raises:
-        UserError: the folder holds no trained network, or it was trained on faces found by another landmark model.
+        UserError: the folder holds no trained network, its card is damaged, or it was trained on faces found by other
+            model files than those given.
     """
 
-    def __init__(self, fold: Path, files: dict[str, Path] | None = None) -> None:
+    def __init__(self, fold: str | Path, files: dict[str, Path] | None = None) -> None:
+        fold = Path(fold)
         self._compute = Compute(jobs=1)
         self.model, self._card = load_trained(fold)
         self.takes: str = getattr(self.model, "takes", "image")
         self.classes: list[str] = self._card["classes"]
-        known = self._card["alignment"]
-        mode = "aligned" if known["settings"]["mode"] == "aligned" else "detect"  # a new picture brings no box
-        self.faces = Faces.model_validate({**known["settings"], **(files or {}), "mode": mode})
-        if mode == "detect" and model_digest(self.faces) != known["landmark_model"]:
-            raise UserError(f"{fold} was trained on faces found by another landmark model: give its file")
+        self.faces = _faces(fold, self._card["alignment"], files or {})
         self._device = device_of(self._compute)
         self._precision = precision_of(self._compute, self._device)
         if self.takes == "image":
             self._transform = transform(self._card)
         self.model.to(self._device)
 
-    def __call__(self, source: Path | io.BytesIO, onset: int | None = None, apex: int | None = None) -> Answer:
+    def __call__(self, source: str | Path | io.BytesIO, onset: int | None = None, apex: int | None = None) -> Answer:
         """The expression in a picture, or in a clip: a video, or a folder of frames.
 
         Args:
@@ -68,54 +81,134 @@ class Predictor:
                 counted from 0 in a video.
 
         Raises:
-            ImageError: the picture cannot be read.
-            UserError: the network does not take this; or it needs onset and apex.
+            UserError: the picture or clip cannot be read; the network does not take this; it needs onset and apex, or
+                one of them is not among the frames. The message names the source.
         """
-        if self.takes == "image":
-            return self._picture(source)
-        if not isinstance(source, Path):
-            raise UserError("a network that takes clips needs the path of a video or of a folder of frames")
+        self.require_frames(onset, apex)
+        if isinstance(source, io.BytesIO):
+            if self.takes != "image":
+                raise UserError("a network that takes clips needs the path of a video or of a folder of frames")
+            return self._picture(source, "the picture")
+        source = Path(source)
+        if not source.exists():
+            raise UserError(f"{source}: no such file or folder")
+        if self.takes != "image":
+            return self._clip(source, onset, apex)
+        if source.is_dir():
+            raise UserError(f"{source} is a folder: this network takes single pictures, so name its files")
+        return self._picture(source, str(source))
+
+    def require_frames(self, onset: int | None, apex: int | None) -> None:
+        """Do nothing when the network can use the onset and apex that are given, or does without them.
+
+        Raises:
+            UserError: it cannot.
+        """
+        if self.takes == "image" and (onset is not None or apex is not None):
+            raise UserError("this network takes single pictures: leave out onset and apex")
         if self.takes == "pair" and (onset is None or apex is None):
-            raise UserError(f"{source}: the network looks at onset and apex: give both frame numbers")
-        return self._clip(source, onset, apex)
+            raise UserError("this network takes onset and apex: give both frame numbers")
+        if (onset is None) != (apex is None):
+            raise UserError("give both frame numbers, onset and apex, or neither")
+        if onset is not None and apex < onset:
+            raise UserError(f"the apex, frame {apex}, comes before the onset, frame {onset}")
 
     @torch.inference_mode()
-    def _picture(self, source: Path | io.BytesIO) -> Answer:
-        image = read_image(source, self.faces.max_megapixels)
-        size, box = self.faces.size, None
+    def _picture(self, source: Path | io.BytesIO, name: str) -> Answer:
+        try:
+            image = read_image(source, self.faces.max_megapixels)
+        except ImageError as error:
+            raise UserError(f"{name}: {error}") from None
+        size, face = self.faces.size, None
         matrix = whole(image, size)
         if self.faces.mode != "aligned":
             face = find_face(image, self.faces)
             if face is None:
-                return self._answer(None, None)
-            box = face.box
+                return self._answer(faces=0, notes=[NO_FACE])
             matrix = similarity(key_points(face.points), template(size, self.faces.eye_distance))
         aligned = torch.from_numpy(warp(image, matrix, size)).permute(2, 0, 1)
         with autocast(self._device, self._precision):
             logits = self.model(self._transform(aligned)[None].to(self._device))
-        return self._answer(logits.float().cpu().numpy()[0], box)
+        logits = logits.float().cpu().numpy()[0]
+        return self._answer(logits, face.box, face.score, face.count) if face else self._answer(logits)
 
     def _clip(self, source: Path, onset: int | None, apex: int | None) -> Answer:
-        """Through a face store of one sample, the road of every clip of a dataset."""
-        source = source.absolute()
-        row = {"sample": source.name, "path": source.name, "kind": "frames" if source.is_dir() else "video"}
-        rows = as_schema(pd.DataFrame([row | {"onset": onset, "apex": apex}]))
+        """Through a face store of one sample, as every clip of a dataset."""
+        path = source.absolute()
+        kind = "frames" if path.is_dir() else "image" if is_image(path.name) else "video"
+        row = {"sample": path.name, "path": path.name, "kind": kind, "onset": onset, "apex": apex}
+        rows = as_schema(pd.DataFrame([row]))
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "faces"
-            align_dataset(rows, source.parent, self.faces, out, Path(folder) / "work", jobs=1)
+            align_dataset(rows, path.parent, self.faces, out, Path(folder) / "work", jobs=1)
             store = FaceStore(out)
-            if source.name not in store:
-                return self._answer(None, None)
+            reasons = store.failures.set_index("frame", drop=False)["reason"]
+            if path.name not in store:
+                (reason,) = reasons
+                if not reason.startswith(NO_FACE):
+                    raise UserError(f"{source}: {reason}")
+                return self._answer(faces=0, notes=[reason])
+            face = store.row(path.name)
+            numbers = face["frame_numbers"]
+            if missing := sorted({onset, apex} - {None, *numbers}):
+                span = f"frames {numbers[0]} to {numbers[-1]}"
+                raise UserError(f"{source}: frame {missing[0]} is not among those that can be used ({span})")
             card = self._card | {"alignment": store.meta}
             logits, _ = predict_stored(self.model, store, rows, card, self._compute)
-            boxes = np.array(store.row(source.name)["boxes"], dtype=float)
-        known = boxes[~np.isnan(boxes).any(axis=1)]
-        return self._answer(logits[0], known[0] if len(known) else None)
+        notes = self._notes(numbers, reasons, onset, apex)
+        if self.faces.mode == "aligned":
+            return self._answer(logits[0], notes=notes)
+        boxes, scores = np.array(face["boxes"]), np.array(face["confidence"])
+        shown = ~np.isnan(scores)
+        if not shown.all():
+            notes.append(f"{NO_FACE} in {(~shown).sum()} of {len(shown)} frames")
+        most = max(count for count in face["faces"] if count is not None)
+        return self._answer(logits[0], boxes[shown][0], np.median(scores[shown]), most, notes)
 
-    def _answer(self, logits: np.ndarray | None, box: np.ndarray | None) -> Answer:
+    def _notes(self, numbers: list[int], damaged: pd.Series, onset: int | None, apex: int | None) -> list[str]:
+        """What to know of a clip whose usable frames are ``numbers``; ``damaged``: frame number -> reason."""
+        notes = [f"frame {number} {reason}" for number, reason in damaged.head(1).items()]
+        if len(damaged) > 1:
+            notes[0] += f", and {len(damaged) - 1} more frames cannot be used"
+        wanted = self._card["input_size"][1]
+        if len(numbers) == 1:
+            notes.append("there is one frame only, so no motion to see")
+        elif self.takes == "clip" and len(numbers) < wanted:
+            notes.append(f"there are {len(numbers)} frames, fewer than the {wanted} that the network takes")
+        elif self.takes == "pair" and onset == apex:
+            notes.append("onset and apex are the same frame, so no motion to see")
+        return notes
+
+    def _answer(
+        self,
+        logits: np.ndarray | None = None,
+        box: np.ndarray | None = None,
+        score: float | None = None,
+        faces: int | None = None,
+        notes: Sequence[str] = (),
+    ) -> Answer:
         shares = np.full(len(self.classes), np.nan) if logits is None else softmax(logits.astype(float))
         return {
             "emotion": None if logits is None else self.classes[int(shares.argmax())],
             "probabilities": dict(zip(self.classes, shares.tolist(), strict=True)),
             "box": None if box is None else box.tolist(),
+            "score": None if score is None else float(score),
+            "faces": faces,
+            "note": "; ".join(notes) or None,
         }
+
+
+def _faces(fold: Path, known: dict[str, Any], files: dict[str, Path]) -> Faces:
+    """How faces are found for a network that was trained on those of a store whose settings are ``known``."""
+    settings = known.get("settings", {})
+    mode = "aligned" if settings.get("mode") == "aligned" else "detect"  # a new picture brings no box
+    try:
+        faces = Faces.model_validate({**settings, **files, "mode": mode})
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise UserError(f"{fold / CARD}: its faces cannot be found again: {reason}") from None
+    if mode == "detect" and model_digest(faces) != known.get("landmark_model"):
+        raise UserError(
+            f"{fold} was trained on faces found by another landmark model: give its file (--landmark-model)"
+        )
+    return faces

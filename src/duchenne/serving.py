@@ -2,7 +2,8 @@
 
 Input: a column ``image`` of base64-encoded image files; for networks of clips ``video``, base64-encoded video files,
 and for those of pairs with it ``onset`` and ``apex``, frames counted from 0. Output: one row an input with ``emotion``
-(empty when no face was found) and one probability a class.
+(empty when no face was found), ``note`` (what to know before the answer is used; often empty) and one probability a
+class. An input that cannot be read is an error.
 """
 
 import base64
@@ -22,7 +23,9 @@ class Expressions(mlflow.pyfunc.PythonModel):
 
     def predict(self, context, model_input: pd.DataFrame, params: dict | None = None) -> pd.DataFrame:
         rows = [self._answer(row) for row in model_input.to_dict("records")]
-        return pd.DataFrame([{"emotion": row["emotion"] or "", **row["probabilities"]} for row in rows])
+        return pd.DataFrame(
+            [{key: row[key] or "" for key in ("emotion", "note")} | row["probabilities"] for row in rows]
+        )
 
     def _answer(self, row: dict) -> Answer:
         if self.predictor.takes == "image":

@@ -202,14 +202,15 @@ class Tracker:
             return
         card = json.loads((folder / "card.json").read_text())
         wanted = [ColSpec(kind, name) for name, kind in SERVED[card["takes"]].items()]
-        probabilities = [ColSpec("double", name) for name in card["classes"]]
+        answer = [ColSpec("string", "emotion"), ColSpec("string", "note")]
+        answer += [ColSpec("double", name) for name in card["classes"]]
         with mlflow.start_run(run_id=parent):
             mlflow.pyfunc.log_model(
                 name="model",
                 python_model=str(Path(__file__).with_name("serving.py")),
                 artifacts={"fold": str(folder)},
                 code_paths=[str(Path(__file__).parent)],
-                signature=ModelSignature(Schema(wanted), Schema([ColSpec("string", "emotion"), *probabilities])),
+                signature=ModelSignature(Schema(wanted), Schema(answer)),
                 pip_requirements=importlib.metadata.requires("duchenne"),
             )
         self._state["model"] = digest

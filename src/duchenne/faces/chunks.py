@@ -40,7 +40,7 @@ def run(chunks: Iterable[Chunk], schema: pa.Schema, title: str, jobs: int, backe
     """Write the file of every chunk that does not have one yet; each appears whole or not at all."""
     chunks = list(chunks)
     todo = [chunk for chunk in chunks if not chunk.file.exists()]
-    with tqdm(total=sum(c.size for c in chunks), desc=title, unit="sample", smoothing=0) as bar:
+    with tqdm(total=sum(c.size for c in chunks), desc=title, unit="sample", smoothing=0, delay=1) as bar:
         bar.update(bar.total - sum(chunk.size for chunk in todo))
         calls = (delayed(_run)(chunk, schema) for chunk in todo)
         for size in Parallel(n_jobs=jobs, backend=backend, return_as="generator_unordered")(calls):

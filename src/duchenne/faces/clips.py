@@ -11,6 +11,7 @@ import numpy as np
 
 from duchenne.datasets.files import is_image
 from duchenne.faces.images import ImageError, read_image, words
+from duchenne.files import unusable
 
 Frame = tuple[int, np.ndarray | ImageError]
 """A frame's number, and its image, uint8 (H, W, 3) RGB, or why there is none."""
@@ -85,4 +86,17 @@ def _decode(path: Path, max_megapixels: float) -> Iterator[Frame]:
         elif number < WHOLE * stream.frames:
             yield number, ImageError(f"ends after {number} of {stream.frames} frames")
     except (av.FFmpegError, ValueError) as error:
-        yield number, ImageError(f"cannot be decoded after {number} frames: {words(error)}")
+        yield number, ImageError(_why(path, number, error))
+
+
+def _why(path: Path, number: int, error: Exception) -> str:
+    """Why a video cannot be decoded, after ``number`` frames."""
+    if number:
+        return f"cannot be decoded after {number} frames: {words(error)}"
+    match unusable(path):  # of whatever is not a video, FFmpeg says "Invalid data" alone
+        case None | "does not exist":
+            return f"cannot be read: {words(error)}"
+        case "is a video":
+            return f"is damaged or cut off: {words(error)}"
+        case reason:
+            return reason

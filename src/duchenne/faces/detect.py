@@ -15,6 +15,7 @@ import numpy as np
 from duchenne.catalog import Faces
 from duchenne.errors import UserError
 from duchenne.faces.images import resized
+from duchenne.files import unusable
 
 Found = tuple[np.ndarray, np.ndarray]
 """Boxes float (N, 4) as x0, y0, x1, y1 in px, and scores float (N,), larger is surer."""
@@ -75,19 +76,19 @@ class YunetDetector:
     Its ONNX file is in OpenCV Zoo (face_detection_yunet); give its path as ``faces.detector_model``.
 
     Raises:
-        UserError: the file does not exist or is no YuNet.
+        UserError: the file does not exist or is not a YuNet.
     """
 
     LONGEST = 640
 
     def __init__(self, config: Faces) -> None:
         path = Path(config.detector_model or "")
-        if not path.is_file():
-            raise UserError(f"faces.detector_model: {path} does not exist; OpenCV Zoo has face_detection_yunet")
+        if reason := unusable(path):
+            raise UserError(f"faces.detector_model: {path} {reason}; OpenCV Zoo has face_detection_yunet")
         try:
             self._net = cv2.FaceDetectorYN.create(str(path), "", (320, 320), score_threshold=0.6)
         except cv2.error as error:
-            raise UserError(f"faces.detector_model: {path} is no YuNet ONNX file: {error.err}") from None
+            raise UserError(f"faces.detector_model: {path} is not a YuNet ONNX file: {error.err}") from None
 
     def __call__(self, image: np.ndarray) -> Found:
         scale = min(1.0, self.LONGEST / max(image.shape[:2]))

@@ -44,7 +44,7 @@ class Dlib68:
         try:
             self._predict = dlib.shape_predictor(str(path))
         except RuntimeError as error:
-            raise UserError(f"faces.landmark_model: {path} is no dlib shape predictor: {error}") from None
+            raise UserError(f"faces.landmark_model: {path} is not a dlib shape predictor: {error}") from None
 
     def __call__(self, image: np.ndarray, box: np.ndarray) -> np.ndarray:
         grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)

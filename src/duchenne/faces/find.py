@@ -26,6 +26,8 @@ class Face(NamedTuple):
     """(4,) as x0, y0, x1, y1, px"""
     score: float
     """the detector's; NaN for a box that was given"""
+    count: int | None = None
+    """faces that the detector found; None where it did not search the whole frame"""
 
 
 def find_face(image: np.ndarray, config: Faces, box: np.ndarray | None = None, last: Face | None = None) -> Face | None:
@@ -37,16 +39,17 @@ def find_face(image: np.ndarray, config: Faces, box: np.ndarray | None = None, l
             the whole frame and does not jump to another person.
     """
     if config.mode == "boxes":
-        box, score = np.asarray(box, dtype=float), float("nan")
-    else:
-        boxes, scores = _near(image, config, last.box) if last else ((), ())
-        if not len(boxes):
-            boxes, scores = detector(config)(image)
-        if not len(boxes):
-            return None
-        best = choose(boxes, image.shape)
-        box, score = boxes[best], float(scores[best])
-    return Face(landmarker(config)(image, box), box, score)
+        box = np.asarray(box, dtype=float)
+        return Face(landmarker(config)(image, box), box, float("nan"))
+    boxes, scores = _near(image, config, last.box) if last else ((), ())
+    count = None
+    if not len(boxes):
+        boxes, scores = detector(config)(image)
+        count = len(boxes)
+    if not len(boxes):
+        return None
+    best = choose(boxes, image.shape)
+    return Face(landmarker(config)(image, boxes[best]), boxes[best], float(scores[best]), count)
 
 
 def _near(image: np.ndarray, config: Faces, box: np.ndarray) -> Found:

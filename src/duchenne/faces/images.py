@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from duchenne.errors import UserError
+from duchenne.files import mistaken
 
 WIDE = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 """Pillow's modes of whole numbers beyond eight bits; they are scaled, for converting would clip them."""
@@ -27,7 +28,7 @@ def read_image(source: Path | io.BytesIO, max_megapixels: float = 100.0) -> np.n
     header, so an image over ``max_megapixels`` costs nothing.
 
     Raises:
-        ImageError: empty, no image, truncated, damaged, too large, or of fractions (whose white could be 1 or 255).
+        ImageError: empty, not an image, truncated, damaged, too large, or of fractions (whose white could be 1 or 255).
     """
     try:
         with warnings.catch_warnings():
@@ -49,10 +50,16 @@ def read_image(source: Path | io.BytesIO, max_megapixels: float = 100.0) -> np.n
     except Image.DecompressionBombError:
         raise ImageError(f"is over the limit of {max_megapixels:g} megapixels") from None
     except Image.UnidentifiedImageError:
-        empty = isinstance(source, Path) and source.stat().st_size == 0
-        raise ImageError("is empty" if empty else "is no image") from None
+        raise ImageError(_what_else(source)) from None
     except Exception as error:  # of a damaged file Pillow raises whatever its parsers trip over, struct.error included
         raise ImageError(f"cannot be read: {words(error)}") from None
+
+
+def _what_else(source: Path | io.BytesIO) -> str:
+    """Why a file is not an image, as far as its first bytes tell."""
+    start = source.getvalue()[:64] if isinstance(source, io.BytesIO) else source.open("rb").read(64)
+    what = mistaken(start)
+    return "is empty" if not start else f"is {what}, not an image" if what else "is not an image"
 
 
 def words(error: Exception) -> str:

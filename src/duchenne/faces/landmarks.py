@@ -12,7 +12,7 @@ from duchenne.catalog import Faces
 from duchenne.errors import UserError
 from duchenne.faces.dlib68 import Dlib68
 from duchenne.faces.mobilefacenet import MobileFaceNet68
-from duchenne.files import file_digest
+from duchenne.files import file_digest, unusable
 
 
 class Landmarker(Protocol):
@@ -42,11 +42,11 @@ def model_file(config: Faces) -> Path:
     """The file of the landmark model that a configuration names.
 
     Raises:
-        UserError: there is no such file.
+        UserError: there is no such file, or it is a folder, a web page or a Git LFS pointer.
     """
     path = LANDMARKERS[config.landmarks].file(config)
-    if not path.is_file():
-        raise UserError(f"{path} does not exist: set faces.landmark_model to a file of {config.landmarks}")
+    if reason := unusable(path):
+        raise UserError(f"{path} {reason}: set faces.landmark_model to a file of {config.landmarks}")
     return path
 
 

@@ -22,6 +22,9 @@ from duchenne.faces.store import encode
 FPS = 25.0
 """Of a clip whose index does not say (ours)."""
 
+NO_FACE = "no face found"
+"""How the reason begins where a sample was read and shows no face."""
+
 Failure = dict[str, Any]
 """sample, frame (None: the whole sample), reason."""
 
@@ -78,6 +81,7 @@ def align_sample(row: dict[str, Any], root: Path, config: Faces) -> tuple[dict[s
         "transforms": transforms,
         "boxes": [(face.box if face else np.full(4, np.nan)).tolist() for face in stored],
         "confidence": [face.score if face else float("nan") for face in stored],
+        "faces": [face.count if face else 0 for face in stored],
         "phash": phash,
     }, failures
 
@@ -96,9 +100,9 @@ def _missing(
     if config.mode == "aligned" or any(faces):
         return None
     if not micro:
-        return "no face found"
+        return NO_FACE
     if row["onset"] in numbers:
-        return "no face found in the onset frame"
+        return f"{NO_FACE} in the onset frame"
     if row["onset"] in damaged:
         return f"the onset frame {row['onset']} {damaged[row['onset']]}"
     return f"the onset frame {row['onset']} is not among frames {numbers[0]} to {numbers[-1]}"

@@ -22,6 +22,7 @@ SCHEMA = pa.schema(
         ("transforms", pa.list_(pa.list_(pa.float64()))),  # row-major 2 x 3, original px -> aligned px
         ("boxes", pa.list_(pa.list_(pa.float64()))),  # x0, y0, x1, y1, original px
         ("confidence", pa.list_(pa.float64())),  # the detector's score; NaN where there was no detection
+        ("faces", pa.list_(pa.int64())),  # how many the detector found; null where it looked near the last one alone
         ("phash", pa.string()),  # hashing.face_hash of the first frame
     ]
 )

@@ -17,7 +17,7 @@ from duchenne.catalog import Compute, LandmarkNet
 from duchenne.errors import UserError
 from duchenne.faces.mobilefacenet import INNER, MEAN, SIZE, STD
 from duchenne.faces.points import LEFT_EYE, RIGHT_EYE
-from duchenne.files import file_digest, replacing, source_digest, write_json
+from duchenne.files import file_digest, replacing, source_digest, unusable, write_json
 from duchenne.landmark_net.samples import Renders
 from duchenne.landmark_net.taught import Taught, seen, start_at_the_mean, wing_loss
 from duchenne.models import load_official
@@ -42,14 +42,14 @@ def train_landmark_net(
 
     Args:
         work: folder of the resumable state.
-        start: weights to go on from, what ``config.init_from`` left.
+        start: weights to start from, what ``config.init_from`` left.
 
     Raises:
         UserError: no weights at ``start``, or not of this network.
         FloatingPointError: the loss is not finite.
     """
-    if start and not start.is_file():
-        raise UserError(f"{start}: no such file; train {config.init_from} first, from which this one goes on")
+    if start and (reason := unusable(start)):
+        raise UserError(f"{start} {reason}: train {config.init_from} first, from which this one starts")
     device = device_of(compute)
     precision = precision_of(compute, device)
     reuse_memory()
@@ -74,13 +74,17 @@ def train_landmark_net(
     given = config.model_dump(mode="json") | {"start_sha256": start and file_digest(start)}
     key = {"config": given, "samples": len(train), "code": source_digest("landmark_net")}
     if (work / "state.pt").exists():
-        state = torch.load(work / "state.pt", map_location=device, weights_only=True)
-        if state["key"] == key:
+        try:
+            state = torch.load(work / "state.pt", map_location=device, weights_only=True)
+            same = state["key"] == key
+        except Exception as error:  # a damaged file raises whatever its bytes happen to spell
+            raise UserError(f"{work / 'state.pt'} cannot be read; delete it to start anew: {error}") from None
+        if same:
             taught.load_state_dict(state["taught"])
             optimizer.load_state_dict(state["optimizer"])
             schedule.load_state_dict(state["schedule"])
             first, history = state["epoch"], state["history"]
-            log.info("the landmark network goes on after %d epochs", first)
+            log.info("the landmark network resumes after %d epochs", first)
 
     with tqdm(total=len(train) * config.epochs, initial=len(train) * first, unit="face", smoothing=0) as bar:
         for epoch in range(first, config.epochs):

@@ -5,9 +5,9 @@ import timm
 from duchenne.catalog import nearest
 from duchenne.errors import UserError
 from duchenne.models import frl_dgt, ifdd, poster, poster_v2  # noqa: F401  (registers the networks)
-from duchenne.models.official import LoadReport, OfficialWeightsError, load_official, load_pretrained
+from duchenne.models.official import LoadReport, OfficialWeightsError, load_official, load_pretrained, read_official
 
-__all__ = ["LoadReport", "OfficialWeightsError", "load_official", "load_pretrained", "require"]
+__all__ = ["LoadReport", "OfficialWeightsError", "load_official", "load_pretrained", "read_official", "require"]
 
 
 def require(architecture: str) -> None:

@@ -9,14 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from duchenne.errors import UserError
+from duchenne.files import unusable
 from duchenne.models.backbones.ir50 import split_body
 
 CONTAINERS = ("model_state_dict", "state_dict")  # POSTER; POSTER++ and the landmark network
@@ -51,24 +50,29 @@ def read_official(path: str | Path) -> dict[str, Tensor]:
     Takes it out of its container (``model_state_dict`` or ``state_dict``) and strips the ``module.`` of DataParallel.
 
     Raises:
-        OfficialWeightsError: the file is not one of weights, or its state dict holds something else than tensors.
-        FileNotFoundError: there is no such file.
+        OfficialWeightsError: there is no such file, it is not one of weights, it is damaged, or its state dict holds
+            something else than tensors.
     """
-    if Path(path).suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise OfficialWeightsError(f"{path}: not a safetensors file, or damaged ({error})") from error
+    path = Path(path)
+    if reason := unusable(path):
+        raise OfficialWeightsError(f"{path} {reason}")
+    safe = path.suffix == ".safetensors"
     try:
-        try:
-            unknown = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-        except ValueError:  # the format before PyTorch 1.6 (the landmark network's file may have it)
-            unknown = _legacy_globals(path)
-        with torch.serialization.safe_globals([(_Placeholder, name) for name in unknown]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, ValueError, EOFError) as error:
-        raise OfficialWeightsError(f"{path}: not a file of PyTorch weights, or damaged ({error})") from error
+        content = load_file(path) if safe else _torch_load(path)
+    except Exception as error:  # a damaged file raises whatever its bytes happen to spell
+        kind = "safetensors file" if safe else "file of PyTorch weights"
+        said = str(error).partition("\n")[0]
+        raise OfficialWeightsError(f"{path}: not a {kind}, or damaged ({said}): get the file again") from error
     return _state_dict(content, str(path))
+
+
+def _torch_load(path: Path) -> object:
+    try:
+        unknown = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except ValueError:  # the format before PyTorch 1.6 (the landmark network's file may have it)
+        unknown = _legacy_globals(path)
+    with torch.serialization.safe_globals([(_Placeholder, name) for name in unknown]):
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def load_official(
@@ -88,9 +92,9 @@ def load_official(
         only: patterns of the entries to load; all others are skipped.
 
     Raises:
-        OfficialWeightsError: lists entries that the source has and the model has not, the reverse, and those of
-            different shapes. ``num_batches_tracked`` may be missing: files older than PyTorch 0.4.1 lack it and
-            nothing reads it.
+        OfficialWeightsError: the file cannot be read; or entries do not fit: lists those that the source has and the
+            model has not, the reverse, and those of different shapes. ``num_batches_tracked`` may be missing:
+            files older than PyTorch 0.4.1 lack it and nothing reads it.
     """
     if isinstance(source, Mapping):
         state, origin = _state_dict(source, "state dict"), "state dict"
@@ -171,5 +175,5 @@ def _state_dict(content: object, origin: str) -> dict[str, Tensor]:
     if not isinstance(content, Mapping):
         raise OfficialWeightsError(f"{origin}: expected a state dict, found {type(content).__name__}")
     if strange := [str(name) for name, value in content.items() if not isinstance(value, Tensor)]:
-        raise OfficialWeightsError(f"{origin}: entries that are no tensors: {', '.join(strange)}")
+        raise OfficialWeightsError(f"{origin}: entries that are not tensors: {', '.join(strange)}")
     return {name.removeprefix("module."): value for name, value in content.items()}

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from duchenne.catalog import Variant
 from duchenne.faces import FaceStore
-from duchenne.files import file_digest, replacing, source_digest, write_json
+from duchenne.files import file_digest, replacing, source_digest, unusable, write_json
 from duchenne.training.device import Precision
 from duchenne.training.errors import TrainingError
 
@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 
 TRAINS = {"model", "recipe", "selection", "monitor", "seed"}
 """Fields of a variant on which the weights depend; dataset and protocol act through the samples alone."""
+_PUT = "put the file there (README, Published weights), or set its part of model.pretrained to null: random weights"
 
 
 def fingerprint(
@@ -62,7 +63,8 @@ def fingerprint(
     rows = samples.sort_values("sample")
     marks = rows.reindex(columns=["onset", "apex"]).astype(object)
     marks = marks.where(marks.notna(), None).values.tolist()
-    weights = [*variant.model.files.values(), *([init / "weights.safetensors"] if init else [])]
+    published = [_digest(path, _PUT) for path in variant.model.files.values()]
+    initial = [_digest(init / "weights.safetensors", f"train {init.parent.name} first")] if init else []
     parts = {
         "variant": variant.model_dump(mode="json", include=TRAINS),
         "classes": classes,
@@ -71,7 +73,7 @@ def fingerprint(
             for sample, label, part, frames in zip(rows["sample"], rows["label"], rows["part"], marks, strict=True)
         ],
         "store": store.meta,
-        "weights": [_digest(path) for path in weights],
+        "weights": published + initial,
         "precision": precision,
         "centres": None if centres is None else centres.tolist(),
         "shares": None if shares is None else shares.tolist(),
@@ -85,14 +87,10 @@ def code_version() -> str:
     return source_digest("training", "models")
 
 
-def _digest(path: Path) -> str:
-    try:
-        return file_digest(path)
-    except FileNotFoundError:
-        raise TrainingError(
-            f"{path} does not exist: put the file there (README, Published weights), or leave its part out of "
-            "model.pretrained: null means random weights"
-        ) from None
+def _digest(path: Path, remedy: str) -> str:
+    if reason := unusable(path):
+        raise TrainingError(f"{path} {reason}: {remedy}")
+    return file_digest(path)
 
 
 class Checkpoints:
@@ -105,8 +103,8 @@ class Checkpoints:
     def finished(self) -> bool:
         """Whether the fold was trained to its end with this key by this code."""
         try:
-            record = json.loads((self._done / "finished.json").read_text())
-        except FileNotFoundError:
+            record = json.loads((self._done / "finished.json").read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):  # ValueError: damaged
             return False
         return record == {"key": self.key, "code": code_version()}
 
@@ -120,13 +118,14 @@ class Checkpoints:
             return None
         try:
             state = torch.load(self._state, map_location=device, weights_only=True)
+            key, code, epoch = (state[name] for name in ("key", "code", "epoch"))
         except Exception as error:  # a damaged file raises whatever its bytes happen to spell
             raise TrainingError(f"{self._state} cannot be read; delete it to start this fold anew: {error}") from None
-        if state["key"] != self.key:
+        if key != self.key:
             log.warning("%s: configuration, split or data changed, training starts anew", self.folder)
             return None
-        if state["code"] != code_version():
-            log.warning("%s: the code changed after epoch %d, from which training goes on", self.folder, state["epoch"])
+        if code != code_version():
+            log.warning("%s: the code changed after epoch %d, from which training resumes", self.folder, epoch)
         return state
 
     def save(self, state: Mapping[str, Any], best: Mapping[str, Tensor] | None) -> None:

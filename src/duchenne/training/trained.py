@@ -13,14 +13,15 @@ import numpy as np
 import pandas as pd
 import timm
 import torch
-from safetensors.torch import load_file
 from timm.data import resolve_model_data_config
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from duchenne import models
 from duchenne.catalog import Compute, Recipe, Variant
+from duchenne.errors import UserError
 from duchenne.faces import FaceStore
+from duchenne.files import unusable
 from duchenne.training.checkpoint import code_version
 from duchenne.training.data import loader, over_views
 from duchenne.training.device import Precision, autocast, device_of, layout_of, precision_of
@@ -28,6 +29,17 @@ from duchenne.training.errors import TrainingError
 from duchenne.training.inputs import inputs
 
 log = logging.getLogger(__name__)
+
+WEIGHTS, CARD = "weights.safetensors", "card.json"
+"""Files of a trained fold's folder."""
+
+_AGAIN = "get the fold again (dvc pull, git lfs pull), or train it (dvc repro)"
+
+_NEEDED = {
+    "classes": list, "architecture": str, "options": dict, "input_size": list, "mean": list, "std": list,
+    "alignment": dict, "variant": dict,
+}  # fmt: skip
+"""Entries of a card without which its network cannot be used."""
 
 
 def create(architecture: str, options: dict[str, Any], classes: list[str]) -> nn.Module:
@@ -39,24 +51,20 @@ def initialise(network: nn.Module, variant: Variant, classes: list[str], init: P
     """Give a fresh network the weights it starts from: another run's fold, published parts, or nothing.
 
     Raises:
-        TrainingError: the weights of ``init`` do not fit; every entry that does not is listed.
+        TrainingError: the weights of ``init`` cannot be read or do not fit; every entry that does not is listed.
+        OfficialWeightsError: the same of a published file.
     """
     if init is None:
         if variant.model.files:
             models.load_pretrained(network, variant.model.files)
         return
-    weights, card = load_file(init / "weights.safetensors"), read_card(init)
+    card, weights = read_card(init), read_weights(init)
     own = network.state_dict()
     if card["classes"] != classes:
         head = network.default_cfg["classifier"] + "."
         weights = {name: own.get(name, tensor) if name.startswith(head) else tensor for name, tensor in weights.items()}
         log.warning("%s: its classes are %s, ours %s: the head starts anew", init, card["classes"], classes)
-    wrong = sorted(own.keys() ^ weights.keys())
-    wrong += sorted(name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape)
-    if wrong:
-        listed = "\n  ".join(wrong)
-        raise TrainingError(f"{init} ({card['architecture']}) does not fit {variant.model.architecture}:\n  {listed}")
-    network.load_state_dict(weights)
+    _load(network, weights, f"{init} ({card['architecture']}) does not fit {variant.model.architecture}")
 
 
 def make_card(
@@ -107,26 +115,65 @@ def read_card(folder: Path) -> dict[str, Any]:
     Raises:
         TrainingError: there is none, or it is not one.
     """
+    path = folder / CARD
+    if folder.is_file():
+        raise TrainingError(f"{folder} is a file: give the folder of the fold, {folder.parent}")
+    if not path.exists():
+        folds = sorted(fold.parent.name for fold in folder.glob(f"*/{CARD}"))
+        hint = f"give one of its folds, such as {folder / folds[0]}" if folds else "give a fold of a trained variant"
+        state = f"holds no trained network: {CARD} is missing" if folder.exists() else "does not exist"
+        raise TrainingError(f"{folder} {state}; {hint}")
     try:
-        card = json.loads((folder / "card.json").read_text())
-    except FileNotFoundError:
-        raise TrainingError(f"{folder} holds no trained network: card.json is missing") from None
-    except json.JSONDecodeError as error:
-        raise TrainingError(f"{folder / 'card.json'} is damaged: {error}") from None
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = unusable(path) or f"is damaged ({error})"
+        raise TrainingError(f"{path} {reason}; {_AGAIN}") from None
+    entries = card if isinstance(card, dict) else {}
+    if wrong := [name for name, kind in _NEEDED.items() if not isinstance(entries.get(name), kind)]:
+        raise TrainingError(
+            f"{path} is not the card of a trained network: {', '.join(wrong)} missing or of a wrong type; {_AGAIN}"
+        )
     return card
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """The weights of a trained fold.
+
+    Raises:
+        TrainingError: there are none, or the file is damaged.
+    """
+    try:
+        return models.read_official(folder / WEIGHTS)
+    except models.OfficialWeightsError as error:
+        raise TrainingError(f"{error}; {_AGAIN}") from None
 
 
 def load_trained(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     """The network of a trained fold in evaluation mode, on the CPU, and its card.
 
     Raises:
-        TrainingError: the folder holds no trained network.
-        RuntimeError: the weights do not fit the network that the card names.
+        TrainingError: the folder holds no trained network, a file of it is damaged, or its weights do not fit the
+            network that its card names.
     """
     card = read_card(folder)
-    network = create(card["architecture"], card["options"], card["classes"])
-    network.load_state_dict(load_file(folder / "weights.safetensors"))
+    weights = read_weights(folder)
+    try:
+        models.require(card["architecture"])
+        network = create(card["architecture"], card["options"], card["classes"])
+    except (UserError, TypeError, ValueError, RuntimeError) as error:
+        raise TrainingError(f"{folder / CARD}: the network that it names cannot be made: {error}") from None
+    _load(network, weights, f"{folder / WEIGHTS} does not fit {card['architecture']}")
     return network.eval(), card
+
+
+def _load(network: nn.Module, weights: dict[str, Tensor], otherwise: str) -> None:
+    """Give a network all its weights; where an entry does not fit, the error ``otherwise`` lists every one."""
+    own = network.state_dict()
+    wrong = sorted(own.keys() ^ weights.keys())
+    wrong += sorted(name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape)
+    if wrong:
+        raise TrainingError("\n  ".join([f"{otherwise}:", *wrong]))
+    network.load_state_dict(weights)
 
 
 @torch.inference_mode()
@@ -154,7 +201,7 @@ def predict(
     recipe = Recipe.model_validate(card["variant"]["recipe"])
     faces = inputs(model, store, samples.assign(label=0), recipe)
     logits, features, places = [], [], []
-    with tqdm(total=len(faces), desc="predict", unit="view") as bar:
+    with tqdm(total=len(faces), desc="predict", unit="view", delay=1) as bar:
         for x, _, rows in loader(faces, recipe.eval_batch_size, compute):
             with autocast(device, precision):
                 last = model.forward_features(x.to(device, memory_format=layout))
