@@ -28,6 +28,11 @@ def test_the_same_input_gives_the_same_map(groups: tuple[np.ndarray, np.ndarray]
     assert np.array_equal(one.points, two.points)
 
 
+@pytest.mark.parametrize("number", [6, 60])
+def test_few_iterations_still_spread_the_points(groups: tuple[np.ndarray, np.ndarray], number: int):
+    assert (np.ptp(embed(groups[0][:number], iterations=250).points, axis=0) > 1).all()
+
+
 def test_perplexity_is_lowered_for_few_samples_only(groups: tuple[np.ndarray, np.ndarray]):
     assert embed(groups[0][:7], iterations=250).perplexity == 2
     assert embed(groups[0], perplexity=5, iterations=250).perplexity == 5

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from duchenne.evaluation import calibration, evaluate
 from duchenne.reporting import figures, figures_across
@@ -73,7 +74,7 @@ def draw_all(predictions: pd.DataFrame) -> dict[str, str]:
         "radar": figures.radar(evaluate(predictions, CLASSES, 100), CLASSES),
         "densities": figures.densities(predictions),
         "confidences": figures.confidences(predictions, CLASSES),
-        "embedding": figures.embedding(points, labels, CLASSES),
+        "embedding": figures.embedding([figures.Panel("", points, labels)], CLASSES),
         "balance": figures.balance(parts, CLASSES),
         "factors": figures.factors([Factor("yaw", True, MEASURED), Factor("pitch", True, MEASURED)], 0.6),
         "sizes": figures_across.sizes(SIZED, SIZED[["war", "params"]]),
@@ -215,26 +216,47 @@ def test_the_difference_of_confusions_is_in_points_with_signs():
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (5, 1), (1, 5)])
-def test_places_are_where_the_points_are_drawn(shape: tuple[float, float]):
-    points = np.random.default_rng(0).normal(size=(300, 2)) * shape
-    document = ElementTree.fromstring(figures.embedding(points, np.zeros(300, int), CLASSES))
+@pytest.mark.parametrize("number", [1, 2, 5])
+def test_places_are_where_the_points_are_drawn(shape: tuple[float, float], number: int):
+    random = np.random.default_rng(0)
+    panels = [figures.Panel(f"fold {i}", random.normal(size=(40, 2)) * shape, np.zeros(40, int)) for i in range(number)]
+    document = ElementTree.fromstring(figures.embedding(panels, CLASSES))
     _, _, width, height = map(float, document.get("viewBox").split())
-    uses = document.iterfind(".//{*}g[@id='PathCollection_1']//{*}use")
-    drawn = np.array([[float(use.get("x")) / width, float(use.get("y")) / height] for use in uses])
-    assert drawn == pytest.approx(figures.places(points, CLASSES), abs=1e-5)
-    assert (drawn > 0).all()
-    assert (drawn < 1).all()
+    uses = document.iterfind(".//{*}g[@clip-path]/{*}use")
+    shown = np.array([[float(use.get("x")) / width, float(use.get("y")) / height] for use in uses])
+    assert shown == pytest.approx(figures.places(panels, CLASSES), abs=1e-5)
+    assert (shown > 0).all()
+    assert (shown < 1).all()
+
+
+def test_maps_of_folds_do_not_overlap_and_keep_their_own_points():
+    random = np.random.default_rng(0)
+    panels = [figures.Panel(f"fold {i}", random.normal(size=(20, 2)) + 9 * i, np.arange(20) % 3) for i in range(5)]
+    figure = drawn(figures.embedding, panels, CLASSES)
+    assert [axes.get_title() for axes in figure.axes] == [panel.title for panel in panels]
+    boxes = [axes.get_position() for axes in figure.axes]
+    shared = [Bbox.intersection(one, two) for i, one in enumerate(boxes) for two in boxes[:i]]
+    assert all(box is None or box.width * box.height < 1e-9 for box in shared)
+    for axes, panel in zip(figure.axes, panels, strict=True):
+        for label, own in enumerate(axes.collections):
+            assert own.get_label() == CLASSES[label]
+            offsets, points = np.asarray(own.get_offsets()), panel.points[panel.labels == label]
+            across, down = (offsets[1] - offsets[0]) / (points[1] - points[0])
+            assert across == pytest.approx(down)  # moved and scaled the same in both directions
+            assert offsets == pytest.approx(across * (points - points[0]) + offsets[0])
+    assert len(figure.legends[0].get_texts()) == 3
 
 
 def test_points_at_one_place_have_a_map():
-    placed = figures.places(np.ones((5, 2)), CLASSES)
+    placed = figures.places([figures.Panel("", np.ones((5, 2)), np.zeros(5, int))], CLASSES)
     assert np.isfinite(placed).all()
     assert (placed == placed[0]).all()
 
 
 def test_many_points_are_drawn_as_pixels():
     number = figures.VECTOR_POINTS + 1
-    svg = figures.embedding(np.random.default_rng(0).normal(size=(number, 2)), np.zeros(number, int), CLASSES)
+    points = np.random.default_rng(0).normal(size=(number, 2))
+    svg = figures.embedding([figures.Panel("", points, np.zeros(number, int))], CLASSES)
     assert "data:image/png" in svg
     assert len(svg) < 1_000_000
 

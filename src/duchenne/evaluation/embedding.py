@@ -8,7 +8,7 @@ import numpy as np
 from openTSNE import TSNE
 
 EXAGGERATED = 250
-"""Iterations with early exaggeration, openTSNE's default."""
+"""Iterations with early exaggeration, openTSNE's default, but never more than half of all."""
 
 
 class Embedding(NamedTuple):
@@ -26,7 +26,8 @@ def embed(features: np.ndarray, perplexity: float = 50.0, iterations: int = 1000
     Args:
         features: (N, F), N at least 5.
         perplexity: lowered to (N − 1) / 3 for few samples, above which t-SNE has too few neighbours to weigh.
-        iterations: in all, of which the first 250 exaggerate.
+        iterations: in all, of which the first 250 exaggerate; of fewer than 500 the first half, for exaggeration alone
+            draws all points together.
         seed: of the approximate neighbour search.
 
     Raises:
@@ -40,10 +41,11 @@ def embed(features: np.ndarray, perplexity: float = 50.0, iterations: int = 1000
     if (features == features[0]).all():
         raise ValueError("the features of all samples are the same: there is nothing to map")
     perplexity = min(perplexity, (len(features) - 1) / 3)
+    exaggerated = min(EXAGGERATED, iterations // 2)
     tsne = TSNE(
         perplexity=perplexity,
-        early_exaggeration_iter=EXAGGERATED,
-        n_iter=iterations - EXAGGERATED,
+        early_exaggeration_iter=exaggerated,
+        n_iter=iterations - exaggerated,
         initialization="pca",
         n_jobs=1,
         random_state=seed,

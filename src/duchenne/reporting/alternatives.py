@@ -28,7 +28,6 @@ def described(run: Run, factors: list[Factor]) -> dict[str, str]:
         "densities": f"Confidence of {run.name}. {_confidence(run.predictions)}",
         "confidences": f"Median confidence of {run.name} in each class. {_confidences(run.predictions, run.present)}",
         "balance": f"Share of each class by part. {_balance(run.parts, run.classes)}",
-        "tsne": f"Map of the features of {run.name}: one point a test sample, grouped by class.",
         "factors": f"WAR of {run.name} against what is known of the samples. {_factors(factors)}",
     }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -12,7 +14,7 @@ from scipy.stats import gaussian_kde
 
 from duchenne.evaluation.metrics import BINS
 from duchenne.reporting.factors import Factor
-from duchenne.reporting.style import BLUE, INK, MARKERS, ORANGE, PALETTE, PAPER, SOFT, WIDTH, rgb, svg
+from duchenne.reporting.style import BLUE, GRID, INK, MARKERS, ORANGE, PALETTE, PAPER, SOFT, WIDTH, rgb, svg
 
 PARTS = {"train": ("#8a8f98", ""), "val": ("#56b4e9", "//"), "test": (BLUE, "")}
 CURVES = ("loss", "war", "uar")
@@ -225,52 +227,94 @@ def kernel_density(values: np.ndarray) -> np.ndarray | None:
     return kernel(LEVELS) + kernel(-LEVELS) + kernel(2 - LEVELS)
 
 
+class Panel(NamedTuple):
+    """A map of points: its title, or nothing, points (N, 2) and their labels (N,)."""
+
+    title: str
+    points: np.ndarray
+    labels: np.ndarray
+
+
 @svg(4.4)
-def embedding(figure: Figure, points: np.ndarray, labels: np.ndarray, classes: list[str]) -> None:
-    """Points in the plane (N, 2), one colour and one marker a class; :func:`places` says where each is drawn."""
-    shape, legend = _map_shape(points), _map_legend(classes)
+def embedding(figure: Figure, panels: list[Panel], classes: list[str]) -> None:
+    """Points in the plane, one colour and one marker a class; :func:`places` says where each is drawn."""
+    layout, number = _layout(panels, classes), sum(len(panel.points) for panel in panels)
     figure.set_layout_engine("none")
-    figure.set_size_inches(WIDTH, WIDTH * shape + legend)
-    axes = figure.add_axes((0, legend / figure.get_figheight(), 1, 1 - legend / figure.get_figheight()))
-    axes.set(xlim=(0, 1), ylim=(0, shape))
-    axes.set_axis_off()
-    placed = _on_map(points)
-    size = float(np.clip(4000 / len(points), 3, 26))
-    for i, name in enumerate(classes):
-        if (own := labels == i).any():
-            axes.scatter(
-                *placed[own].T,
-                s=size,
-                color=PALETTE[i % len(PALETTE)],
-                marker=MARKERS[i % len(MARKERS)],
-                alpha=0.8,
-                linewidths=0,
-                label=name,
-                rasterized=len(points) > VECTOR_POINTS,
-            )
-    figure.legend(loc="lower center", ncols=4, fontsize=8, markerscale=(40 / size) ** 0.5, handletextpad=0.2)
+    figure.set_size_inches(layout.width, layout.height)
+    size = float(np.clip(4000 / number, 3, 26))
+    shown = {}
+    for panel, (left, low, wide, high) in zip(panels, layout.boxes, strict=True):
+        axes = figure.add_axes((left, low, wide, high))
+        axes.set(xlim=(0, 1), ylim=(0, layout.shape))
+        axes.set_title(panel.title, fontsize=8, y=1.0, pad=3)
+        axes.tick_params(left=False, bottom=False, labelleft=False, labelbottom=False)
+        axes.grid(False)
+        axes.spines[:].set(visible=len(panels) > 1, color=GRID)
+        placed = _on_map(panel.points, layout.shape)
+        for i, name in enumerate(classes):
+            if (own := panel.labels == i).any():
+                shown[name] = axes.scatter(
+                    *placed[own].T,
+                    s=size,
+                    color=PALETTE[i % len(PALETTE)],
+                    marker=MARKERS[i % len(MARKERS)],
+                    alpha=0.8,
+                    linewidths=0,
+                    label=name,
+                    rasterized=number > VECTOR_POINTS,
+                )
+    names = [name for name in classes if name in shown]
+    style = {"fontsize": 8, "markerscale": (40 / size) ** 0.5, "handletextpad": 0.2}
+    columns = 4 * max(1, round(layout.width / WIDTH))
+    figure.legend([shown[name] for name in names], names, loc="lower center", ncols=columns, **style)
 
 
-def places(points: np.ndarray, classes: list[str]) -> np.ndarray:
+def places(panels: list[Panel], classes: list[str]) -> np.ndarray:
     """Where :func:`embedding` draws its points: (N, 2), shares of the figure's width and height from above left."""
-    placed, height = _on_map(points), _map_shape(points) + _map_legend(classes) / WIDTH
-    return np.stack([placed[:, 0], (_map_shape(points) - placed[:, 1]) / height], axis=1)
+    layout = _layout(panels, classes)
+    return np.concatenate(
+        [
+            (left, 1 - low) + _on_map(panel.points, layout.shape) * (wide, -high / layout.shape)
+            for panel, (left, low, wide, high) in zip(panels, layout.boxes, strict=True)
+        ]
+    )
 
 
-def _map_shape(points: np.ndarray) -> float:
-    """Height of the map of points over its width."""
-    wide, high = np.ptp(points, axis=0)
-    return float(np.clip(high / max(wide, 1e-9), 0.55, 1))
+class _Layout(NamedTuple):
+    """Sizes in inches, height over width of a map, and each map's left, low, width and height as shares."""
+
+    width: float
+    height: float
+    shape: float
+    boxes: list[tuple[float, float, float, float]]
 
 
-def _map_legend(classes: list[str]) -> float:
-    """Height of the legend below the map, inches."""
-    return 0.15 + 0.2 * -(-len(classes) // 4)
+def _layout(panels: list[Panel], classes: list[str]) -> _Layout:
+    columns = {1: 1, 2: 2, 4: 2}.get(len(panels), 3)
+    rows = -(-len(panels) // columns)
+    width = WIDTH if columns == 1 else 2 * WIDTH
+    title = 0.25 if any(panel.title for panel in panels) else 0.0
+    legend = 0.15 + 0.2 * -(-len(classes) // (4 * round(width / WIDTH)))
+    extents = [np.ptp(panel.points, axis=0) for panel in panels]
+    shape = float(np.clip(max(high / max(wide, 1e-9) for wide, high in extents), 0.55, 1))
+    gap = 0.1 if len(panels) > 1 else 0.0
+    map_width = width / columns - gap
+    height = rows * (map_width * shape + title) + legend
+    boxes = [
+        (
+            (i % columns / columns) + gap / 2 / width,
+            1 - (i // columns + 1) * (map_width * shape + title) / height,
+            map_width / width,
+            map_width * shape / height,
+        )
+        for i in range(len(panels))
+    ]
+    return _Layout(width, height, shape, boxes)
 
 
-def _on_map(points: np.ndarray) -> np.ndarray:
-    """Points moved and scaled, alike in both directions, into the map: its width is 1."""
-    size = np.array([1, _map_shape(points)])
+def _on_map(points: np.ndarray, shape: float) -> np.ndarray:
+    """Points moved and scaled, the same in both directions, into a map of width 1 and height ``shape``."""
+    size = np.array([1, shape])
     middle = (points.min(axis=0) + points.max(axis=0)) / 2
     return size / 2 + (points - middle) * 0.94 * np.min(size / np.maximum(np.ptp(points, axis=0), 1e-9))
 

@@ -66,17 +66,20 @@ class Run:
         """Fold -> the epoch whose weights are reported."""
         return {fold: card["selection"]["epoch"] for fold, card in self.cards.items()}
 
-    def features(self) -> tuple[int, np.ndarray, pd.DataFrame]:
-        """Fold, features (N, F) and the N predictions of the fold with the most test samples.
+    def features(self) -> dict[int, tuple[np.ndarray, pd.DataFrame]]:
+        """Fold -> features (N, F) of its test samples by its own network, and their N predictions.
 
         Each fold has its own network, and features of two networks have nothing to do with each other.
         """
         with np.load(self.folder / "features.npz") as file:
             samples, folds, features = file["sample"], file["fold"], file["features"]
-        numbers, sizes = np.unique(folds, return_counts=True)
-        fold = int(numbers[sizes.argmax()])
-        own = self.predictions.set_index("sample").loc[samples[folds == fold]].reset_index()
-        return fold, features[folds == fold], own
+        predictions = self.predictions.set_index(["sample", "fold"])
+        found = {}
+        for fold in np.unique(folds).tolist():
+            own = folds == fold
+            rows = predictions.loc[[(sample, fold) for sample in samples[own]]]
+            found[fold] = features[own], rows.reset_index()
+        return found
 
 
 def load_run(workspace: Workspace, catalog: Catalog, name: str) -> Run:

@@ -13,14 +13,14 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
 from duchenne.catalog import Catalog
 from duchenne.datasets import read_index
-from duchenne.evaluation import calibration, embed
+from duchenne.evaluation import calibration
 from duchenne.faces import FaceStore
 from duchenne.reporting import figures, gallery
 from duchenne.reporting.alternatives import described
 from duchenne.reporting.factors import Factor, factors_of
+from duchenne.reporting.feature_map import feature_map
 from duchenne.reporting.runs import Run
 from duchenne.reporting.style import inline
-from duchenne.reporting.wording import percent
 from duchenne.workspace import Workspace
 
 SHEETS = {
@@ -44,16 +44,16 @@ def run_section(
     config, store = run.config, FaceStore(workspace.faces(run.config.dataset))
     factors = factors_of(run.predictions, run.rows, run.classes, catalog.report.bootstrap, config.seed)
     drawn = _draw(run, factors)
-    drawn_map, note, points = _map(run, catalog, tiles)
-    drawn |= drawn_map
-    words = described(run, factors)
+    plane = feature_map(run, catalog.report, tiles)
+    if plane.svg is not None:
+        drawn["tsne"] = plane.svg
+    words = described(run, factors) | {"tsne": plane.words}
     full = {"variants": {run.name: config}, "datasets": {config.dataset: catalog.datasets[config.dataset]}}
     faces = store if catalog.report.show_faces else None
     section = {
         "run": run,
         "figures": {name: inline(svg, f"{run.name}-{name}", words[name]) for name, svg in drawn.items()},
-        "tsne": note,
-        "points": points,
+        "tsne": plane,
         "factors": factors,
         "mistakes": gallery.mistakes(run.predictions, run.classes, catalog.report.gallery, faces),
         "maps": gallery.maps(run.folder / "maps"),
@@ -115,31 +115,6 @@ def _draw(run: Run, factors: list[Factor]) -> dict[str, str]:
     if numeric := [factor for factor in factors if factor.numeric]:
         drawn["factors"] = figures.factors(numeric, run.metrics["war"])
     return drawn
-
-
-def _map(run: Run, catalog: Catalog, tiles: dict[str, int]) -> tuple[dict[str, str], str, list[list[Any]]]:
-    """The map of features, what must be said about it, and its points: across, down, tile (−1: no face), words."""
-    config = catalog.report
-    fold, features, own = run.features()
-    try:
-        placed = embed(features, config.tsne_perplexity, config.tsne_iterations, run.config.seed)
-    except ValueError as error:  # too few samples for a map are no reason to have no page
-        return {}, f"No map of the features: {error}.", []
-    note = f"Perplexity {placed.perplexity:.3g}"
-    if placed.perplexity < config.tsne_perplexity:
-        note += f", lowered from {config.tsne_perplexity:g} for {len(own)} samples"
-    if run.metrics["folds"] > 1:
-        note += f"; fold {fold} alone, for each fold has a network of its own"
-    drawn = figures.embedding(placed.points, own["label"].to_numpy(int), run.classes)
-    points = [
-        [round(float(x), 4), round(float(y), 4), tiles.get(row.sample, -1), _words(row, run.classes)]
-        for (x, y), row in zip(figures.places(placed.points, run.classes), own.itertuples(), strict=True)
-    ]
-    return {"tsne": drawn}, note + ". Distances between groups mean little.", points
-
-
-def _words(row: Any, classes: list[str]) -> str:
-    return f"{row.sample}: {classes[row.label]}, named {classes[row.predicted]} ({percent(row.confidence, 0)})"
 
 
 def _folds(run: Run) -> list[dict[str, Any]]:
