@@ -55,7 +55,7 @@ def finished_project(root: Path, **report: object) -> tuple[Workspace, Catalog]:
             selection="test",
             reproduces="poster_v2_caer_s",
             note="Numbers < chance & similar are escaped.",
-            **common,
+            **common | {"model": Model(architecture="poster_v2", options={"fusion": "vanilla"})},
         ),
         "folds": Variant(protocol=folds, selection="val", **common),
         "folds_again": Variant(protocol=folds, selection="last", seed=1, **common),

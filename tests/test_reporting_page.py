@@ -45,6 +45,20 @@ def section(page: str, run: str) -> str:
     return page.split(f'<section id="run-{run}"', 1)[1].split("</section>", 1)[0]
 
 
+def test_a_network_without_public_code_is_marked(project: tuple[Workspace, Catalog], page: str):
+    overview = page.split('<section id="overview"', 1)[1].split("</section>", 1)[0]
+    assert overview.count("POSTER++‡") == 1
+    assert "‡ Ours is a reading of the text" in overview
+    assert "†" not in overview
+    tables = page.split('<section id="papers"', 1)[1]
+    assert "picked_on_test (optimistic) ‡<" in tables
+    assert "‡ Ours is a reading of the text" in tables
+    for name, basis in {"picked_on_test": "reading", "folds": "code", "folds_again": "code"}.items():
+        assert (">reading</span>" in section(page, name)) == (basis == "reading")
+        summary = pd.read_csv(project[0].reports / "summary.csv").set_index("variant")
+        assert summary.loc[name, "basis"] == basis
+
+
 def test_it_is_valid_html(page: str):
     html5lib.HTMLParser(strict=True).parse(page)
 

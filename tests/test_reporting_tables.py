@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from accelerate import init_empty_weights
 
 from duchenne.catalog import Catalog, load
 from duchenne.evaluation import evaluate
 from duchenne.files import write_json
+from duchenne.reporting.complexity import complexity_row
 from duchenne.reporting.papers import papers
 from duchenne.reporting.tables import PaperTable, write_tables
 from duchenne.workspace import Workspace
@@ -124,6 +126,7 @@ def test_how_each_value_came_about(tables: dict[str, PaperTable]):
     runs = tables["poster_v2_table_3"].runs.set_index("Variant")
     assert runs.loc["poster_v2_rafdb"].to_dict() == {
         "Status": "run",
+        "Network": "code",
         "Selection": "best epoch on the test part (optimistic)",
         "Seed": "0",
         "Folds": "1",
@@ -132,7 +135,7 @@ def test_how_each_value_came_about(tables: dict[str, PaperTable]):
     }
     assert runs.loc["poster_v2_rafdb_honest", "Selection"] == "best epoch in validation"
     assert runs.loc["poster_rafdb", "Status"] == "running"
-    assert set(runs.loc["poster_affectnet_7"]) == {"not run", ""}
+    assert set(runs.loc["poster_affectnet_7"]) == {"not run", "code", ""}
     assert {tuple(table.runs) for table in tables.values()} == {tuple(tables["poster_v2_table_3"].runs)}
 
 
@@ -183,17 +186,66 @@ def test_the_latex_has_every_cell_and_nothing_that_latex_would_refuse(tables: di
     text = (workspace.reports / "tables" / f"{slug}.tex").read_text(encoding="utf-8")
     body = [line for line in text.splitlines() if not line.startswith("%")]
     assert body[0].startswith(r"\begin{tabular}{ll")
-    assert [line for line in body if line.startswith("\\") and "rule" in line] == [
-        r"\toprule",
-        r"\midrule",
-        r"\bottomrule",
-    ]
-    rows = [line.removesuffix(r" \\").split(" & ") for line in body if line.endswith(r"\\")]
+    rules = [i for i, line in enumerate(body) if line.startswith("\\") and "rule" in line]
+    assert [body[i] for i in rules] == [r"\toprule", r"\midrule", r"\bottomrule"]
+    rows = [line.removesuffix(r" \\").split(" & ") for line in body[: rules[-1]] if line.endswith(r"\\")]
+    notes = body[rules[-1] + 1 : -1]
+    assert body[-1] == r"\end{tabular}"
+    assert len(notes) == len(tables[slug].footnotes)
+    assert all(note.startswith(rf"\multicolumn{{{len(rows[0])}}}") and note.endswith(r"\\") for note in notes)
     frame = tables[slug].frame
     assert len(rows) == len(frame) + 1
     assert {len(row) for row in rows} == {len(frame.columns)}
-    assert not re.search(r"(?<!\\)[#%_]|[−–±]", "\n".join(body).replace("{tabular}", ""))
+    assert not re.search(r"(?<!\\)[#%_]|[−–±†‡]", "\n".join(body).replace("{tabular}", ""))
     assert tables[slug].source in text
+
+
+MARKED = {
+    "poster_supplement_table_1": {"[512]": "‡", "[512, 256]": "‡", "[512, 256, 128]": "", "[512, 256, 128, 64]": "‡"},
+    "poster_supplement_table_2": {"No swap": "‡", "swap for the first four blocks": "‡", "swap for all 8 blocks": ""},
+    "poster_supplement_table_4": {"Image only, 8 (single ViT)": "†", "POSTER-T, 4 (Cross-Fusion)": ""},
+    "poster_v2_table_1": {
+        "Baseline": "‡", "POSTER": "", "w/o image to landmark branch": "‡", "w/o landmark to image branch": "‡",
+    },
+    "poster_v2_table_7": {"without (marked as with)": "", "with (marked as without)": "‡"},
+    "poster_v2_table_8": {"POSTER++": "", "w/o ViT": "‡", "w/o W-MCSA": "‡", "w/o cross-fusion": "‡"},
+    "ifdd_table_1": {"2DCNN with both": "†", "3DViT with both": "", "3DViT with LADM": ""},
+    "ifdd_table_5": {"IFDD-2DCNN": "†", "MobileNetV2 (Baseline)": "†", "MViT (Baseline)": "", "IFDD-3DViT": ""},
+    "ifdd_table_6": {"IFDD-2DCNN": "†", "IFDD-3DViT": ""},
+    "ifdd_table_13": {"MAFW, IFDD-2DCNN": "†", "MAFW, IFDD-3DViT": ""},
+    "frl_dgt_composite": {"FRL-DGT": "†"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("slug", MARKED)
+def test_reconstructions_and_readings_are_marked_in_every_form(tables: dict[str, PaperTable], workspace, slug: str):
+    table, text = tables[slug], (workspace.reports / "tables" / f"{slug}.tex").read_text(encoding="utf-8")
+    cells = pd.read_csv(workspace.reports / "tables" / f"{slug}.csv")
+    names = {"": "code", "†": "reconstruction", "‡": "reading"}
+    for method, mark in MARKED[slug].items():
+        label = list(lines(table, method))[1]
+        assert re.sub(r" \(optimistic\)", "", label) == f"1 ours {mark}".rstrip(), method
+        assert set(cells.loc[(cells["method"] == method) & cells["variant"].notna(), "basis"]) == {names[mark]}
+    used = set("".join(table.frame["Value"])) & {"†", "‡"}
+    assert [note[0] for note in table.footnotes] == [mark for mark in "‡†" if mark in used]
+    for mark, command in (("†", r"$\dagger$"), ("‡", r"$\ddagger$")):
+        assert (f"{command} Ours is a re" in text) == (mark in used)
+
+
+def test_the_transformer_blocks_of_poster_have_their_own_sizes(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """19.71 M and 2.14 G are ours, and the whole network as the paper counts it."""
+    monkeypatch.setattr("duchenne.reporting.complexity.seconds", lambda *_: 1.0)
+    workspace = Workspace(tmp_path)
+    with init_empty_weights():
+        row = complexity_row(catalog, "poster_t_rafdb")
+    write_json(workspace.results("poster_t_rafdb") / "complexity.json", row)
+    table = next(t for t in write_tables(catalog, workspace, tmp_path) if t.slug == "poster_supplement_table_4")
+    found = lines(table, "POSTER-T, 4 (Cross-Fusion)")
+    assert found["0 paper"][:4] == ["19.7", "2.4", "52.2", "13.6"]
+    assert found["1 ours"][:4] == ["19.7", "2.1", "52.2", "13.6"]
+    assert found["2 difference"][:4] == ["+0.0", "−0.3", "+0.0", "+0.0"]
 
 
 def test_the_same_results_give_the_same_files(catalog: Catalog, workspace: Workspace, tables, tmp_path: Path):

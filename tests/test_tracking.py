@@ -73,6 +73,7 @@ def test_epochs_then_everything_else(workspace: Workspace):
     assert parent["metrics.difference_war"].item() == pytest.approx(0.9 - 0.9221)
     assert parent["params.recipe.lr"].item() == "3.5e-05"
     assert parent["tags.selection"].item() == "test"
+    assert parent["tags.basis"].item() == "code"
     assert parent["tags.paper"].item().startswith("POSTER++, Table 3")
     client = mlflow.MlflowClient(uri(workspace))
     for run in children.run_id:

@@ -57,14 +57,17 @@ def variants(params: Params = DEFAULT) -> None:
     catalog = catalogs.load(params)
 
     from duchenne.models import require
+    from duchenne.reporting.basis import basis_of
 
     table = Table("what runs", "data", title="* what `dvc repro` runs now", title_justify="left", show_lines=True)
     for name, variant in catalog.variants.items():
         require(variant.model.architecture)
         optimistic = ", picked on the test part (optimistic)" if variant.selection == "test" else ""
+        basis = basis_of(variant.model)
+        built = "" if basis == "code" else f" (a {basis})"
         table.add_row(
             f"[bold]{name}[/bold]{' *' if name in catalog.run.variants else ''}\n"
-            f"{variant.model.architecture} on {variant.dataset}, {variant.protocol.kind} split, "
+            f"{variant.model.architecture}{built} on {variant.dataset}, {variant.protocol.kind} split, "
             f"{variant.recipe.epochs} epochs{optimistic}",
             _availability(catalog, variant.dataset),
         )

@@ -147,6 +147,7 @@ class Tracker:
         sent["epochs"] = int(fresh.epoch.max())
 
     def _tags(self) -> dict[str, str]:
+        from duchenne.reporting.basis import basis_of
         from duchenne.reporting.papers import printed_for, sources
         from duchenne.reporting.provenance import code_revision, data_revisions
 
@@ -158,6 +159,7 @@ class Tracker:
             "dataset": self.config.dataset,
             "protocol": self.config.protocol.kind,
             "network": self.config.model.architecture,
+            "basis": basis_of(self.config.model),
             "selection": self.config.selection,
             "code": f"{commit}, changed" if changed else commit,
             "data": data.get(self.config.dataset, ""),

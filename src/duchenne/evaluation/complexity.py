@@ -55,23 +55,30 @@ class Complexity:
     """What ``thop`` gives as MACs."""
     ptflops_macs: int
     """What ``ptflops`` gives as MACs."""
+    block_params: int = 0
+    """Parameters of the transformer blocks alone, where a paper prints them (:attr:`Published.blocks`); else 0."""
+    block_ptflops_macs: int = 0
+    """Those of ``ptflops_macs`` that the transformer blocks make."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """What the official code of a network runs and ours does not."""
+    """What the official code of a network runs and ours does not, and which of its parts are counted alone."""
 
     options: Mapping[str, Any]
     """Options that bring it back."""
     discarded: tuple[str, ...] = ()
     """Modules that run and whose result is thrown away; their parameters belong to ``thop_params``."""
+    blocks: str = ""
+    """The module that a paper calls the transformer blocks and prints the size of."""
 
 
-_POSTER = Published({}, ("face_landback.output_layer",))
+_POSTER = Published({}, ("face_landback.output_layer",), "pyramid_fuse")
 PUBLISHED = {
     "poster_t": _POSTER,
     "poster_s": _POSTER,
     "poster_l": _POSTER,
+    "poster_image_only": Published({}, blocks="pyramid_fuse"),
     "poster_v2": Published({"full_last_block": True}, _POSTER.discarded),
 }
 """By registered name; a network that is not listed runs what its official code runs."""
@@ -90,20 +97,26 @@ def count_published(architecture: str, num_classes: int, options: Mapping[str, A
     form = PUBLISHED.get(architecture, Published({}))
     with init_empty_weights():
         model = timm.create_model(architecture, num_classes=num_classes, **{**form.options, **(options or {})})
-    return count(model, model.pretrained_cfg["input_size"], form.discarded)
+    return count(model, model.pretrained_cfg["input_size"], form.discarded, form.blocks)
 
 
-def count(model: nn.Module, size: tuple[int, ...], discarded: tuple[str, ...] = ()) -> Complexity:
+def count(model: nn.Module, size: tuple[int, ...], discarded: tuple[str, ...] = (), blocks: str = "") -> Complexity:
     """Count one evaluation forward of one sample; ``model`` is left as it was.
 
     Args:
         size: shape of a sample, such as (3, 224, 224).
         discarded: see :class:`Published`.
+        blocks: name of a module that is also counted alone; empty: none.
     """
     shadow = copy.deepcopy(model).to("meta").eval()
     sample = torch.empty(1, *size, device="meta")
     sizes = {name: parameter.numel() for name, parameter in shadow.named_parameters()}
     layers = _Layers(shadow)
+    within = []  # MACs before and after the blocks
+    if blocks:
+        part = shadow.get_submodule(blocks)
+        part.register_forward_pre_hook(lambda *_: within.append(layers.ptflops))
+        part.register_forward_hook(lambda *_: within.append(layers.ptflops))
     # fused attention is one operation without a rule; the plain form is two products and a softmax
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), layers:
         logits = shadow(sample)
@@ -117,6 +130,8 @@ def count(model: nn.Module, size: tuple[int, ...], discarded: tuple[str, ...] = 
         attention_macs=sum(layers.macs[operation] for operation in ATTENTION),
         thop_macs=layers.thop,
         ptflops_macs=layers.ptflops,
+        block_params=sum(size for name, size in sizes.items() if blocks and name.startswith(f"{blocks}.")),
+        block_ptflops_macs=within[1] - within[0] if blocks else 0,
     )
 
 

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from duchenne.catalog import Catalog
 from duchenne.evaluation.complexity import Complexity, count_published, seconds
+from duchenne.reporting.basis import MARKS, basis_of, footnotes
 from duchenne.reporting.papers import SIZES, Counting, printed_for, sources
 
 COUNTS = {
@@ -17,8 +18,10 @@ COUNTS = {
     ("params", "thop"): lambda size: size.thop_params / 1e6,
     ("flops", "thop"): lambda size: size.thop_macs / 1e9,
     ("flops", "twice ptflops"): lambda size: 2 * size.ptflops_macs / 1e9,
+    ("params_blocks", "total"): lambda size: size.block_params / 1e6,
+    ("flops_blocks", "twice ptflops"): lambda size: 2 * size.block_ptflops_macs / 1e9,
 }
-"""Metric and how it is counted -> millions of parameters, thousands of millions of operations."""
+"""Metric and how it is counted -> millions of parameters, billions (1e9) of operations."""
 
 
 def as_counted(size: Complexity, metric: str, counting: Counting) -> float:
@@ -37,7 +40,7 @@ def representatives(catalog: Catalog) -> list[str]:
 
 
 def complexity_row(catalog: Catalog, name: str) -> dict[str, object]:
-    """Parameters in millions, operations in thousands of millions, seconds a sample on this machine's CPU.
+    """Parameters in millions, operations in billions (1e9), seconds a sample on this machine's CPU.
 
     Networks are counted as published, timed as this package runs them. A printed size has the same size of ours under
     the paper's convention beside it.
@@ -50,6 +53,7 @@ def complexity_row(catalog: Catalog, name: str) -> dict[str, object]:
     row: dict[str, object] = {
         "variant": name,
         "network": architecture,
+        "basis": basis_of(variant.model),
         "classes": classes,
         "input": "x".join(map(str, shape)),
         "params": size.total / 1e6,
@@ -83,10 +87,14 @@ def markdown(table: pd.DataFrame) -> str:
     ]  # fmt: skip
     lines = [head, ["---"] + ["---:"] * (len(head) - 1)]
     for row in table.to_dict("records"):
-        line = [f"`{row['network']}`", *(f"{row[key]:.2f}" for key in ("params", "params_used", "macs"))]
+        line = [
+            f"`{row['network']}`{MARKS[row['basis']]}",
+            *(f"{row[key]:.2f}" for key in ("params", "params_used", "macs")),
+        ]
         line += [f"{row['macs_attention']:.3f}", f"{row['seconds']:.2f}"]
-        for metric in SIZES:
+        for metric in ("params", "flops"):
             there = pd.notna(row.get(f"paper_{metric}"))
             line += [f"{row[f'paper_{metric}']:g}", f"{row[f'{metric}_so_counted']:.3f}"] if there else ["", ""]
         lines.append(line)
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    notes = footnotes(set(table["basis"]))
+    return "".join([*(f"| {' | '.join(line)} |\n" for line in lines), *(f"\n{note}\n" for note in notes)])

@@ -16,6 +16,7 @@ from duchenne.catalog import Catalog
 from duchenne.faces import FaceStore
 from duchenne.files import replacing
 from duchenne.reporting import across, gallery, wording
+from duchenne.reporting.basis import FOOTNOTES, MARKS, footnotes
 from duchenne.reporting.papers import sources
 from duchenne.reporting.provenance import code_revision, data_revisions
 from duchenne.reporting.runs import Run, load_run
@@ -72,6 +73,9 @@ def write_report(workspace: Workspace, catalog: Catalog, out: Path) -> Path:
         "TILE": gallery.TILE,
         "SHOWN": DISAGREEMENTS,
         "RADARS": across.figures_across.SHOWN,
+        "MARKS": MARKS,
+        "FOOTNOTES": FOOTNOTES,
+        "footnotes": footnotes,
     }
     style, script = (Markup(environment.loader.get_source(environment, name)[0]) for name in ("style.css", "page.js"))
     datasets = dict.fromkeys([*catalog.run.synthesize, *catalog.run.datasets])

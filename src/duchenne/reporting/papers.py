@@ -12,10 +12,13 @@ from ruamel.yaml import YAML
 from duchenne.catalog import Strict, Variant, nearest
 from duchenne.errors import UserError
 
-SIZES = ("params", "flops")
-"""Metrics of the network: millions of parameters, thousands of millions of operations."""
+SIZES = ("params", "flops", "params_blocks", "flops_blocks")
+"""Metrics of the network and of its transformer blocks alone: millions of parameters, billions (1e9) of operations."""
 
-Metric = Annotated[str, Field(pattern=r"^((war|uar|uf1)(_fold_\d+|_casme2|_samm|_smic)?|recall_[a-z]+|params|flops)$")]
+Metric = Annotated[
+    str,
+    Field(pattern=r"^((war|uar|uf1)(_fold_\d+|_casme2|_samm|_smic)?|recall_[a-z]+|(params|flops)(_blocks)?)$"),
+]
 Value = Annotated[str, Field(pattern=r"^(\d+(\.\d+)?|nan)$")]
 """A value with its digits as printed; ``nan``: not printed, or unreadable."""
 
@@ -38,7 +41,6 @@ class Column(Strict):
 class Row(Strict):
     method: str
     run: str = Field("", description="the variant, with {data} where the columns have it; empty: context")
-    reconstruction: bool = Field(False, description="the paper does not say enough to build the same network")
     printed: list[Value] = Field(description="one a column")
 
     @property
@@ -53,7 +55,7 @@ class Table(Strict):
     note: str = ""
     unit: Literal["per cent", "share"] = "per cent"
     over_folds: Literal["pooled", "mean"] = Field("pooled", description="what WAR and UAR of several folds are")
-    counting: dict[Literal["params", "flops"], Counting] = Field({})
+    counting: dict[Literal["params", "flops", "params_blocks", "flops_blocks"], Counting] = Field({})
     columns: list[Column] = Field(min_length=1)
     rows: list[Row] = Field(min_length=1)
 
@@ -84,7 +86,7 @@ class Paper(Strict):
 
 
 class Cell(NamedTuple):
-    """One printed value: a share for accuracies and F1, millions or thousands of millions for sizes."""
+    """One printed value: a share for accuracies and F1, millions or billions (1e9) for sizes."""
 
     paper: Paper
     table: Table

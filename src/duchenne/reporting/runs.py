@@ -13,6 +13,7 @@ import pandas as pd
 from duchenne.catalog import Catalog, Variant
 from duchenne.datasets import read_index
 from duchenne.errors import UserError
+from duchenne.reporting.basis import Basis, basis_of
 from duchenne.reporting.papers import Cell, printed_for
 from duchenne.workspace import Workspace
 
@@ -50,6 +51,11 @@ class Run:
     def optimistic(self) -> bool:
         """Whether the reported epoch was picked on the test part."""
         return self.config.selection == "test"
+
+    @property
+    def basis(self) -> Basis:
+        """What the network rests on."""
+        return basis_of(self.config.model)
 
     @property
     def printed(self) -> dict[str, Cell]:

@@ -23,6 +23,7 @@ def _row(run: Run) -> dict[str, object]:
         "dataset": run.config.dataset,
         "protocol": run.config.protocol.kind,
         "network": run.config.model.architecture,
+        "basis": run.basis,
         "selection": run.config.selection,
     }
     row |= {key: run.metrics[key] for key in ("n", "subjects", "folds", "missed", "majority")}

@@ -1,7 +1,8 @@
 """The papers' tables with our values in them: CSV for programs, LaTeX for a paper, lines of text for the page.
 
 Rows, columns and digits stand as printed (``papers.yaml``). Below a row that one of our variants reproduces stand our
-value in as many digits, its 95 % interval and the difference of the two values as shown.
+value in as many digits, its 95 % interval and the difference of the two values as shown. Ours has a mark and the table
+a footnote where the network is a reconstruction or a reading of the text (:mod:`duchenne.reporting.basis`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import pandas as pd
 
 from duchenne.catalog import Catalog
 from duchenne.files import replacing
+from duchenne.reporting.basis import MARKS, Basis, basis_of, footnotes
 from duchenne.reporting.papers import SIZES, Column, Paper, Row, Table, papers
 from duchenne.workspace import Workspace
 
@@ -30,13 +32,14 @@ SELECTED = {
 }
 """Selection rule -> which epoch is reported."""
 
-LATEX = {"−": "$-$", "–": "--", "±": r"$\pm$"}
+LATEX = {"−": "$-$", "–": "--", "±": r"$\pm$", "†": r"$\dagger$", "‡": r"$\ddagger$"}
 """Characters of ours that not every LaTeX knows."""
 
 EMPTY = "–"
 FACTS = {
     "Variant": "variant",
     "Status": "status",
+    "Network": "basis",
     "Selection": "selection",
     "Seed": "seed",
     "Folds": "folds",
@@ -58,9 +61,10 @@ class PaperTable:
 
     ``frame`` is text: ``Method``, ``Value`` (paper, ours or a variant's name, 95 %, difference) and the paper's own
     columns. ``runs`` is text too, a row a variant behind ours: ``Variant``, ``Status`` (not run, running or run),
-    ``Selection``, ``Seed``, ``Folds``, ``Tested`` (samples) and ``MLflow run``. ``cells`` has a row for each printed
-    value and run of ours, in the unit of the paper. ``source`` is the paper's title, ``link`` its address, ``note``
-    what must be known to read the table.
+    ``Network`` (code, reading or reconstruction), ``Selection``, ``Seed``, ``Folds``, ``Tested`` (samples) and
+    ``MLflow run``. ``cells`` has a row for each printed value and run of ours, in the unit of the paper. ``source`` is
+    the paper's title, ``link`` its address, ``note`` what must be known to read the table, ``footnotes`` what the marks
+    behind ours stand for.
     """
 
     paper: str
@@ -69,6 +73,7 @@ class PaperTable:
     source: str
     link: str
     note: str
+    footnotes: list[str]
     slug: str
     frame: pd.DataFrame
     runs: pd.DataFrame
@@ -104,13 +109,18 @@ def write_tables(catalog: Catalog, workspace: Workspace, out: Path) -> list[Pape
 
 
 def latex(table: PaperTable) -> str:
-    """The table as a ``tabular``, with its source and the runs behind it as comments above."""
+    """The table as a ``tabular`` that ends with its footnotes, its source and the runs behind it as comments above."""
     comments = [f"{table.title}. {table.source}, {table.link}", table.note]
     comments += [
         ", ".join(f"{key}: {value}" for key, value in run.items() if value) for run in table.runs.to_dict("records")
     ]
     style = table.frame.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
-    text = style.to_latex(hrules=True, column_format="ll" + "r" * (len(table.frame.columns) - 2))
+    count = len(table.frame.columns)
+    text = style.to_latex(hrules=True, column_format="ll" + "r" * (count - 2))
+    notes = [
+        rf"\multicolumn{{{count}}}{{@{{}}p{{\linewidth}}@{{}}}}{{\footnotesize {note}}} \\" for note in table.footnotes
+    ]
+    text = text.replace(r"\end{tabular}", "\n".join([*notes, r"\end{tabular}"]))
     for character, command in LATEX.items():
         text = text.replace(character, command)
     return "".join(f"% {line}\n" for line in comments if line) + text
@@ -151,6 +161,10 @@ class _Run:
         return "running" if any(self._workspace.work("train", self.name).glob("fold_*")) else "not run"
 
     @property
+    def basis(self) -> Basis:
+        return basis_of(self._config.model) if self._config else "code"
+
+    @property
     def optimistic(self) -> bool:
         """Whether there are results whose epoch was picked on the test part."""
         return self.metrics.get("selection") == "test"
@@ -162,6 +176,7 @@ class _Run:
         return {
             "Variant": self.name,
             "Status": self.status,
+            "Network": self.basis,
             "Selection": SELECTED[self._config.selection] if begun else "",
             "Seed": str(self._config.seed) if begun else "",
             "Folds": str(self.metrics.get("folds", "")),
@@ -188,7 +203,7 @@ class _Mean:
 
     def __init__(self, runs: list[_Run]):
         self.name, self._runs = f"{runs[0].name}, mean of {len(runs)} seeds", runs
-        self.optimistic = runs[0].optimistic
+        self.optimistic, self.basis = runs[0].optimistic, runs[0].basis
 
     @property
     def facts(self) -> dict[str, str]:
@@ -207,6 +222,7 @@ def _paper_table(
     lines: list[list[str]] = []
     cells: list[dict[str, Any]] = []
     behind: dict[str, dict[str, str]] = {}
+    bases: set[Basis] = set()
     for row in table.rows:
         lines.append([row.method, "paper", *(EMPTY if text == "nan" else text for text in row.printed)])
         runs: dict[str, dict[int, _Run | _Mean]] = defaultdict(dict)  # label -> position of a column -> whose value
@@ -217,6 +233,7 @@ def _paper_table(
             for label, own in found.items():
                 runs[label][i] = own
                 behind[own.name] = own.facts
+                bases.add(own.basis)
                 ours = own.value(table, column)
                 facts = {FACTS[key]: fact for key, fact in own.facts.items()}
                 cells.append(theirs | ours._asdict() | {"difference": ours.ours - value} | facts)
@@ -232,6 +249,7 @@ def _paper_table(
         source=paper.title,
         link=paper.link,
         note=" ".join(filter(None, [table.note, means if table.over_folds == "mean" else ""])),
+        footnotes=footnotes(bases),
         slug=f"{paper.slug}_{table.table.lower().replace(' ', '_')}",
         frame=pd.DataFrame(lines, columns=["Method", "Value", *(column.name for column in table.columns)]),
         runs=pd.DataFrame(behind.values(), columns=FACTS),
@@ -260,6 +278,7 @@ def _lines(label: str, table: Table, row: Row, runs: dict[int, _Run | _Mean]) ->
             differences[i] = f"{float(values[i]) - float(printed):+.{places}f}".replace("-", "−")
     if any(run.optimistic for run in runs.values()):
         label += " (optimistic)"
+    label = f"{label} {max(MARKS[run.basis] for run in runs.values())}".rstrip()
     named = {label: values, "95 %": intervals, "difference": differences}
     return [["", name, *texts] for name, texts in named.items() if any(texts)]
 
