@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from datasets_tools import casme2, encoded, index, picture, samm, text
+from datasets_tools import RAF, casme2, encoded, index, picture, raf, samm, text
 from typer.testing import CliRunner
 
 from duchenne import cli
@@ -182,3 +182,10 @@ def test_digests_are_of_sorted_lines(tmp_path):
     path = text(tmp_path / "list.txt", ["b.jpg 2", "a.jpg 1"])
     lines = ["\t".join(cells[1:]) for cells in read_list(path, ["name", "code"]).itertuples(index=False)]
     assert digest(lines) == digest(reversed(lines)) == "5b38527a0772bc7a"
+
+
+def test_rows_of_lists_are_lines_as_in_the_problems(check, tmp_path):
+    root = raf(tmp_path / "raf", [*RAF, RAF[0]])
+    _, out = check("raf_db", "--root", str(root))
+    assert "the same sample as in line 1" in out
+    assert "line 5: basic/Image/aligned/train_00001_aligned.jpg" in out

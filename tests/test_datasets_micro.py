@@ -8,10 +8,11 @@ import shutil
 
 import pandas as pd
 import pytest
-from datasets_tools import CASME2_2019, by_sample, casme2, frames, index, picture, samm, smic, text
+from datasets_tools import CASME2_2019, by_sample, casme2, dataset, frames, index, picture, samm, sheet, smic, text
 
 from duchenne.catalog import Protocol
 from duchenne.datasets import IndexProblems, read_index, write_index
+from duchenne.datasets.audit import compare
 from duchenne.datasets.listing import digest
 from duchenne.splits import make_splits
 
@@ -439,3 +440,52 @@ def test_composite_that_lacks_a_set(tmp_path):
     casme2(tmp_path / "casme2", CASME2)
     with pytest.raises(IndexProblems, match=r"samm: there is no SAMM_Micro_FACS_Codes_v2\.xlsx"):
         index("megc2019", tmp_path)
+
+
+def test_smic_extended_has_counts_of_its_own(tmp_path):
+    frames(tmp_path / "SMIC-E/SMIC-HS-E/s01/s1_ne_01", range(10, 31), "image{}.jpg")
+    text(tmp_path / "SMIC-E/SMIC-HS-E_annotation.csv", ["Filename,OnsetF,OffsetF", "s1_ne_01,15,25"])
+    expected = {item.what: item.expected for item in compare(index("smic", tmp_path), dataset("smic", tmp_path))}
+    assert (expected["samples"], expected["negative"]) == (157, 65)
+
+
+def test_samm_table_is_chosen_by_its_columns(tmp_path):
+    samm(tmp_path, [("006", "006_1_2", 5562, 5588, 5632, "4", "Anger")])
+    long = [("Subject", "Filename", "Onset", "Apex", "Offset", "Type"), ("006", "006_1", 1, 2, 3, "Macro")]
+    sheet(tmp_path / "SAMM_V2.xlsx", long)
+    text(tmp_path / "SAMM_LongVideos_V2_Release.csv", [",".join(map(str, cells)) for cells in long])
+    (tmp_path / "SAMM_Micro_FACS_Codes_v2.xlsx").rename(tmp_path / "SAMM_20181215_Micro_FACS_Codes_v2.xlsx")
+    found = index("samm", tmp_path, label_set="samm_5")
+    assert found.rows["sample"].tolist() == ["samm/006/006_1_2"]
+    assert "FACS table SAMM_20181215_Micro_FACS_Codes_v2.xlsx" in found.findings.recognised
+    (tmp_path / "SAMM_20181215_Micro_FACS_Codes_v2.xlsx").unlink()
+    with pytest.raises(IndexProblems, match="the column 'Estimated Emotion' is missing"):
+        index("samm", tmp_path, label_set="samm_5")
+
+
+def test_columns_by_the_names_of_other_tables(tmp_path):
+    casme2(tmp_path, [("01", "EP02_01f", 46, 59, 86, 12, "happiness")])
+    header = "Subject,Filename,Apex,Onset,OffsetF,AU,Emotion"
+    (tmp_path / "CASME2-coding-20190701.xlsx").unlink()
+    text(tmp_path / "CASME2-coding-20190701.csv", [header, "1,EP02_01f,59,46,86,12,happiness"])
+    (row,) = index("casme2", tmp_path, label_set="casme2_5").rows.to_dict("records")
+    assert (row["onset"], row["apex"], row["offset"], row["aus"], row["emotion"]) == (46, 59, 86, "12", "happiness")
+    both = ["Subject,Filename,Apex,Apex Frame,Onset,Offset,Emotion", "1,EP02_01f,1,59,46,86,happiness"]
+    text(tmp_path / "CASME2-coding-20190701.csv", both)
+    assert index("casme2", tmp_path, label_set="casme2_5").rows["apex"].tolist() == [59]
+
+
+def test_composite_lists_of_others_are_told_and_names_of_the_sets_understood(tmp_path):
+    lines = ["CASME II,sub01,EP90_01f,1", "SMIC-HS,s01,s01_ne_01,0"]
+    text(composite(tmp_path) / "combined_3class_gt.csv", lines)
+    text(tmp_path / "combined_3_class2_for_optical_flow.csv", ["sub,filename_o", "s01,s01_ne_01"])
+    found = index("megc2019", tmp_path)
+    assert sorted(found.rows["sample"]) == ["casme2/sub01/EP90_01f", "smic/s01/s01_ne_01"]
+    told = [note[2:] for note in found.findings.notes if note[1] == "list"]
+    assert told == [
+        (
+            "combined_3_class2_for_optical_flow.csv",
+            "is not the challenge's list, which is called combined_3class_gt.csv",
+            "not read",
+        )
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -91,6 +92,56 @@ def test_raf_db_codes_that_do_not_exist(tmp_path, code):
     raf(tmp_path, [*RAF, f"train_00004.jpg {code}"])
     with pytest.raises(IndexProblems, match="is not an emotion name"):
         index("raf_db", tmp_path)
+
+
+@pytest.mark.parametrize("bad_rows", ["stop", "skip"])
+def test_raf_db_codes_from_0_are_not_read_one_class_off(tmp_path, bad_rows):
+    message = r"counts from 0 \({} has class 0\), the owners' codes are 1 \(surprise\) to 7 \(neutral\): add 1"
+    raf(tmp_path / "a", ["train_00001.jpg 4", "train_00003.jpg 0", "test_0001.jpg 6"])
+    with pytest.raises(IndexProblems, match=message.format("line 2")):
+        index("raf_db", tmp_path / "a", bad_rows=bad_rows)
+    pictures(tmp_path / "b", ["train/0/1.jpg", "train/6/2.jpg", "valid/3/3.jpg"])
+    with pytest.raises(IndexProblems, match=message.format("a folder")):
+        index("raf_db", tmp_path / "b", bad_rows=bad_rows)
+    classes = ["surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral"]
+    found = index("raf_db", tmp_path / "a", labels=dict(enumerate(classes)))
+    assert by_sample(found)["raf_db/test_0001"]["emotion"] == "neutral"
+
+
+LITTER = ("@eaDir", "@EADIR", "#recycle", ".AppleDouble", "lost+found", "$RECYCLE.BIN", "__MACOSX")
+
+
+def test_what_storage_devices_add_is_not_data(tmp_path):
+    pictures(tmp_path, ["train/Anger/1.jpg", "test/Sad/2.jpg"])
+    pictures(tmp_path, [f"train/Anger/{name}/1.jpg/SYNOFILE_THUMB_M.jpg" for name in LITTER])
+    pictures(tmp_path, [f"{name}/train/Sad/1.jpg" for name in LITTER])
+    for layout, more in (("caer_s", {}), ("folder", {"classes": ["anger", "sadness"]})):
+        assert index(layout, tmp_path, **more).rows["path"].tolist() == ["test/Sad/2.jpg", "train/Anger/1.jpg"]
+
+
+PACKED = {
+    "raf_db": ("RAF-DB.zip", {}),
+    "affectnet": ("AffectNet.tar", {"label_set": "affectnet_7"}),
+    "caer_s": ("CAER-S.zip", {}),
+    "dfew": ("EmoLabel_DataSplit.zip", {"media": "clip_224x224_16f"}),
+    "ferv39k": ("4_setups.rar", {}),
+    "mafw": ("data/MAFW.zip", {}),
+    "casme2": ("Cropped.zip", {"label_set": "casme2_5"}),
+    "samm": ("SAMM.7z", {"label_set": "samm_5"}),
+    "smic": ("SMIC_all_raw.z01", {}),
+    "megc2019": ("casme2/CASME2_RAW_selected.zip", {}),
+    "folder": ("faces.tgz", {"classes": ["anger", "neutral"]}),
+}
+
+
+@pytest.mark.parametrize("layout", PACKED)
+def test_archives_that_are_still_packed_are_named(tmp_path, layout):
+    name, more = PACKED[layout]
+    archive = text(tmp_path / name, "PK")
+    with pytest.raises(IndexProblems, match=rf"\(still packed: {re.escape(name)}: unpack what is needed\)"):
+        index(layout, tmp_path, **more)
+    with pytest.raises(IndexProblems, match=rf"is a file, not a folder: unpack it and set datasets\.{layout}\.root"):
+        index(layout, archive, **more)
 
 
 @pytest.mark.parametrize("evaluation", ["valid", "test", "val"])

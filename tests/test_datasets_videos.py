@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 
+import pandas as pd
 import pytest
 from datasets_tools import DFEW, FERV, MAFW, by_sample, dfew, ferv39k, frames, index, mafw, picture, sheet, text
 
@@ -232,3 +233,38 @@ def test_mafw_list_that_is_missing(tmp_path):
     (mafw(tmp_path) / "Train & Test Set/single/no_caption/set_4/train.txt").unlink()
     with pytest.raises(IndexProblems, match=r"set_4/train\.txt"):
         index("mafw", tmp_path)
+
+
+def test_dfew_frames_under_the_other_name_of_their_folder(tmp_path):
+    dfew(tmp_path, form="clip_224x16f")
+    for more in ({}, {"media": "clip_224x224_16f"}):  # the second as in params.yaml
+        assert index("dfew", tmp_path, **more).rows["path"][0] == "Clip/clip_224x16f/00007"
+
+
+def test_dfew_media_that_is_still_packed(tmp_path):
+    dfew(tmp_path)
+    (tmp_path / "Clip/clip_224x224_16f").rename(tmp_path / "Clip/x")
+    text(tmp_path / "Clip/clip_224x224_16f.zip", "PK")
+    with pytest.raises(IndexProblems, match=r"still packed: Clip/clip_224x224_16f\.zip"):
+        index("dfew", tmp_path, media="clip_224x224_16f")
+
+
+@pytest.mark.parametrize("bad_rows", ["stop", "skip"])
+def test_dfew_codes_from_0_are_not_read_one_class_off(tmp_path, bad_rows):
+    dfew(tmp_path)
+    path = tmp_path / "EmoLabel_DataSplit/train(single-labeled)/set_1.csv"
+    text(path, ["video_name,label", "7,0", "15,6", "16,2", "11000,3"])
+    message = r"line 2 has class 0\), the owners' codes are 1 \(happiness\) to 7 \(fear\)"
+    with pytest.raises(IndexProblems, match=message):
+        index("dfew", tmp_path, bad_rows=bad_rows)
+
+
+def test_ferv39k_list_with_folders_before_the_scenes(tmp_path):
+    plain = index("ferv39k", ferv39k(tmp_path))
+    for part in ("train", "test"):
+        lines = [f"./2_ClipsforFaceCrop/{clip} {clip.split('/')[1]}" for clip, here in FERV.items() if here == part]
+        text(tmp_path / f"4_setups/All_scenes/{part}_All.csv", lines)
+    frames(tmp_path / "2_ClipsforFaceCrop/Action/Happy/@eaDir", [1])
+    found = index("ferv39k", tmp_path)
+    pd.testing.assert_frame_equal(found.rows, plain.rows)
+    assert found.findings.extra == []

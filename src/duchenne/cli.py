@@ -111,7 +111,7 @@ def check(
         result["problem rows"] = json.loads(index.problems.to_json(orient="records"))
         typer.echo(json.dumps(result, indent=2, ensure_ascii=False))
     else:
-        print_audit(result, lines(index.problems), Console())
+        print_audit(result, lines(index.problems, index.unit), Console(), index.unit)
     raise typer.Exit(0 if result["complete"] else 1)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from duchenne.catalog import Dataset
 from duchenne.datasets import (
     affectnet,
@@ -20,6 +22,7 @@ from duchenne.datasets import (
     synth,
 )
 from duchenne.datasets.checks import check
+from duchenne.datasets.find import packed
 from duchenne.datasets.index import Index
 from duchenne.datasets.problems import IndexProblems, UnreadableError
 from duchenne.datasets.subset import limit_rows
@@ -54,23 +57,32 @@ def build_index(name: str, config: Dataset) -> Index:
             usable row is left. One message names every problem.
     """
     try:
+        if config.root.is_file():
+            problem = f"is a file, not a folder: unpack it and set datasets.{name}.root to the folder"
+            raise UnreadableError(config.root, problem)
         if not config.root.is_dir():
             raise UnreadableError(
                 config.root, f"there is no such folder: put the dataset there or set datasets.{name}.root"
             )
         listing = LAYOUTS[config.layout](config)
     except UnreadableError as error:
-        table = problems.frame([(None, error.column, "", str(error))])
+        absent = not Path(error.source).is_file()  # a file that cannot be read was unpacked
+        hint = packed(config.root, config.annotations or config.root) if absent else ""
+        table = problems.frame([(None, error.column, "", f"{error}{hint}")])
         raise IndexProblems(name, error.source, table) from None
     rows, wrong = check(listing, name, config)
     if len(wrong) and config.bad_rows == "stop":
         advice = f"; mend the rows, or leave them out by datasets.{name}.bad_rows: skip"
         raise IndexProblems(name, listing.source, wrong, listing.unit, advice)
     if rows.empty:
+        hint = packed(config.root)
         none = problems.frame(
-            [(None, "", "", f"there is no usable sample (layout {config.layout})"), *wrong.itertuples(index=False)]
+            [
+                (None, "", "", f"there is no usable sample (layout {config.layout}){hint}"),
+                *wrong.itertuples(index=False),
+            ]
         )
         raise IndexProblems(name, listing.source, none, listing.unit)
     if config.limit is not None and len(rows) > config.limit:
         rows = limit_rows(rows, config.limit)
-    return Index(rows, wrong, list(config.classes), name, listing.left_out, listing.findings)
+    return Index(rows, wrong, list(config.classes), name, listing.left_out, listing.findings, listing.unit)

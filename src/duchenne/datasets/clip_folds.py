@@ -6,7 +6,7 @@ with them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -22,7 +22,7 @@ def read_folds(
     config: Dataset,
     prefix: str,
     tables: Mapping[tuple[int, str], tuple[Path, pd.DataFrame]],
-    forms: Mapping[str, str],
+    forms: Mapping[str, Sequence[str]],
 ) -> Listing:
     """The clips of the test lists.
 
@@ -31,7 +31,7 @@ def read_folds(
         prefix: of the samples' names.
         tables: (fold, ``train`` or ``test``) -> the list and its ``row``, ``clip`` (number as text) and ``label`` (as
             in the published digests).
-        forms: form of the clips (``media``) -> plain name of its folder, the default first.
+        forms: form of the clips (``media``) -> plain names that its folder may have, the default first.
     """
     media, folder = _clips(config, forms)
     top = tables[1, "test"][0].parents[1]
@@ -49,7 +49,9 @@ def read_folds(
     return listing
 
 
-def without_lists(config: Dataset, prefix: str, table: pd.DataFrame, path: Path, forms: Mapping[str, str]) -> Listing:
+def without_lists(
+    config: Dataset, prefix: str, table: pd.DataFrame, path: Path, forms: Mapping[str, Sequence[str]]
+) -> Listing:
     """The clips of one table of all (``row``, ``clip``, ``label``), which belong to no fold."""
     media, folder = _clips(config, forms)
     listing = Listing(pd.DataFrame(), str(path), unit="row")
@@ -58,8 +60,11 @@ def without_lists(config: Dataset, prefix: str, table: pd.DataFrame, path: Path,
     return listing
 
 
-def _clips(config: Dataset, forms: Mapping[str, str]) -> tuple[str, str]:
-    folders = {form: find_folder(config.root, name) for form, name in forms.items()}
+def _clips(config: Dataset, forms: Mapping[str, Sequence[str]]) -> tuple[str, str]:
+    folders = {
+        form: next(filter(None, (find_folder(config.root, name) for name in names)), None)
+        for form, names in forms.items()
+    }
     return choose(config, folders, f"folder {', '.join(forms)}: unpack the clips here")
 
 

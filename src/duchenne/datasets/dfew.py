@@ -11,13 +11,12 @@ from duchenne.datasets.clip_folds import FOLDS, read_folds, without_lists
 from duchenne.datasets.find import find_file, find_folder, lists_of
 from duchenne.datasets.listing import Listing
 from duchenne.datasets.problems import UnreadableError
-from duchenne.datasets.tables import TABLES, read_table
+from duchenne.datasets.tables import TABLES, read_table, refuse_zero
 
 FORMS = {
-    "clip_224x224_16f": "clip224x22416f",
-    "clip_224x16f": "clip224x16f",  # the same, as some archives call it
-    "clip_224x224": "clip224x224",
-    "original": "original",
+    "clip_224x224_16f": ("clip224x22416f", "clip224x16f"),  # some archives have the second name
+    "clip_224x224": ("clip224x224",),
+    "original": ("original",),
 }
 
 
@@ -43,5 +42,6 @@ def read(config: Dataset) -> Listing:
             if path is None:
                 raise UnreadableError(lists / folder, f"there is no set_{fold}.csv")
             table = read_table(path, ["video_name", "label"]).rename(columns={"video_name": "clip"})
+            refuse_zero(path, table, config.labels)
             tables[fold, part] = path, table
     return read_folds(config, "dfew", tables, FORMS)

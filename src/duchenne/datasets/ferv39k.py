@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from duchenne.catalog import Dataset
-from duchenne.datasets.find import find_file, join, lists_of, plain, walk, within
+from duchenne.datasets.find import find_file, join, lists_of, plain, walk, wanted, within
 from duchenne.datasets.listing import Listing, digest
 from duchenne.datasets.problems import UnreadableError
 from duchenne.datasets.tables import TEXTS, read_list
@@ -32,7 +32,7 @@ def read(config: Dataset) -> Listing:
             expected = f"4_setups/All_scenes/{part}_All.csv"
             raise UnreadableError(lists, f"there is no {expected}: unpack it here or set datasets.*.annotations")
         table = read_list(path, ["clip", "label"])
-        table["clip"] = table["clip"].str.replace("\\", "/").str.strip("/")
+        table["clip"] = table["clip"].str.replace("\\", "/").str.strip("/").map(_below_the_scenes)
         listing.findings.digests[part] = digest(table["clip"] + "\t" + table["label"])
         listing.findings.recognised.append(f"list {path}")
         tables.append(table.assign(split=part, file=within(lists, path)))
@@ -59,6 +59,11 @@ def read(config: Dataset) -> Listing:
     return listing
 
 
+def _below_the_scenes(clip: str) -> str:
+    """``<Scene>/<Emotion>/<NNNN>``, without the folders that some lists have before it (``2_ClipsforFaceCrop/``)."""
+    return "/".join(clip.split("/")[-3:])
+
+
 def _top(root: Path, scenes: set[str]) -> str:
     """The folder of the scenes: where whole frames lie beside face crops, that of the crops."""
     found = [folder.path for folder in walk(root) if scenes & set(folder.folders)]
@@ -77,4 +82,4 @@ def _subfolders(place: Path) -> list[str]:
     if not place.is_dir():
         return []
     with os.scandir(place) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir())
+        return sorted(entry.name for entry in entries if entry.is_dir() and wanted(entry.name))

@@ -19,8 +19,14 @@ from duchenne.datasets.problems import UnreadableError
 
 _DEPTH = 6  # folders below the root in which lists are looked for
 _BREADTH = 60  # subfolders from which on a folder holds samples and no lists
+_NAMED = 5  # archives named in a message
 _LENGTH = 20_000  # files after which a folder is not read on: AffectNet has one of a million annotations
-_ARCHIVES = (".zip", ".rar", ".7z", ".tar", ".gz", ".tgz")
+_ARCHIVES = (".zip", ".rar", ".7z", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".z01", ".001")
+_LITTER = (
+    "__macosx", "$recycle.bin", "system volume information", "lost+found",
+    "@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot",
+)  # fmt: skip
+"""Folders that macOS, Windows, Linux and the storage devices of Synology and QNAP add, in lower case."""
 
 
 class Folder(NamedTuple):
@@ -37,8 +43,8 @@ def plain(name: str) -> str:
 
 
 def wanted(name: str) -> bool:
-    """Whether a file or folder is one of the dataset's, not of the system or the Excel that had it open."""
-    return not name.startswith((".", "~$")) and name != "__MACOSX"
+    """Whether a file or folder is one of the dataset's, not of the system, the storage or an Excel that has it open."""
+    return not name.startswith((".", "~$")) and name.lower() not in _LITTER
 
 
 def walk(root: Path) -> Iterator[Folder]:
@@ -77,14 +83,20 @@ def find_folder(root: Path, *names: str) -> str | None:
 
 
 def find_file(root: Path, stem: str, endings: tuple[str, ...], without: str = "\0") -> Path | None:
-    """The file nearest to the root whose plain name, without its ending, begins with ``stem``; the shortest of several.
+    """The first of :func:`find_files`."""
+    return next(find_files(root, stem, endings, without), None)
+
+
+def find_files(root: Path, stem: str, endings: tuple[str, ...], without: str = "\0") -> Iterator[Path]:
+    """The files whose plain name, without its ending, begins with ``stem``: nearest to the root first, then shortest.
 
     Args:
         root: a folder to search, or the file itself.
         without: plain text that no folder on the way may contain.
     """
     if root.is_file():
-        return root
+        yield root
+        return
     for folder in walk(root):
         if any(without in step for step in steps(root, folder.path)[1:]):
             continue
@@ -93,9 +105,16 @@ def find_file(root: Path, stem: str, endings: tuple[str, ...], without: str = "\
             for name in filter(wanted, folder.files)
             if name.lower().endswith(endings) and plain(name.rpartition(".")[0]).startswith(stem)
         ]
-        if fitting:
-            return root / folder.path / min(fitting, key=len)
-    return None
+        yield from (root / folder.path / name for name in sorted(fitting, key=len))
+
+
+def packed(*places: Path) -> str:
+    """`` (still packed: ...)``, the first archives in or below the places; nothing where there are none."""
+    folders = ((place, folder) for place in dict.fromkeys(places) if place.is_dir() for folder in walk(place))
+    names = [within(place, place / folder.path / name) for place, folder in folders for name in folder.files]
+    archives = [name for name in names if name.lower().endswith(_ARCHIVES) and wanted(name.rpartition("/")[2])]
+    more = " ..." if len(archives) > _NAMED else ""
+    return f" (still packed: {', '.join(archives[:_NAMED])}{more}: unpack what is needed)" if archives else ""
 
 
 def within(root: Path, path: Path) -> str:
@@ -137,9 +156,7 @@ def choose(config: Dataset, there: Mapping[str, str | None], expected: str) -> t
         problem = f"media: {config.media!r} is not there{hint}"
         raise UnreadableError(config.root, f"{problem}; there is {', '.join(found) or 'none of ' + ', '.join(there)}")
     if not found:
-        packed = [name for folder in walk(config.root) for name in folder.files if name.lower().endswith(_ARCHIVES)]
-        hint = f" (still packed: {', '.join(packed[:5])})" if packed else ""
-        raise UnreadableError(config.root, f"there is no {expected}{hint}")
+        raise UnreadableError(config.root, f"there is no {expected}")
     name = config.media or next(iter(found))
     return name, found[name]
 

@@ -50,6 +50,7 @@ class Index:
         dataset: name.
         left_out: what was left out on purpose, and how often.
         findings: which distribution was read, and its oddities; ``extra`` is not written.
+        unit: what the row of a problem counts (``row`` or ``line``), for messages; not written.
     """
 
     rows: pd.DataFrame
@@ -58,6 +59,7 @@ class Index:
     dataset: str = ""
     left_out: dict[str, int] = field(default_factory=dict)
     findings: Findings = field(default_factory=Findings)
+    unit: str = "row"
 
 
 def as_schema(rows: pd.DataFrame) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from duchenne.datasets.listing import Listing
 from duchenne.datasets.problems import UnreadableError
 from duchenne.datasets.tables import TEXTS, read_list
 
-FORMS = {"frames": "frames", "clips": "clips", "faces": "faces"}
+FORMS = {name: (name,) for name in ("frames", "clips", "faces")}
 LISTS = {"mafw": "single", "mafw_43": "compound"}
 """Label set -> folder of its lists."""
 

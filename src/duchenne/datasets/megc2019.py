@@ -15,7 +15,7 @@ import pandas as pd
 
 from duchenne.catalog import Dataset
 from duchenne.datasets import casme2, samm, smic
-from duchenne.datasets.find import find_file, lists_of, plain, walk, within
+from duchenne.datasets.find import find_file, find_files, lists_of, plain, walk, within
 from duchenne.datasets.labels import Labels
 from duchenne.datasets.listing import Listing, digest
 from duchenne.datasets.problems import UnreadableError
@@ -23,6 +23,8 @@ from duchenne.datasets.tables import TEXTS, read_list
 
 PARTS = {"casme2": (casme2.read, "casme2_3"), "samm": (samm.read, "samm_3"), "smic": (smic.read, "smic")}
 """Name -> reader and label set."""
+NAMES = {"casmeii": "casme2", "smichs": "smic"}
+"""Plain names that lists give the sets, beside those of :data:`PARTS`."""
 SUBJECTS = {"casme2": "sub{:02d}", "samm": "{:03d}", "smic": "s{:02d}"}
 """Name -> how its subjects are written."""
 
@@ -41,7 +43,12 @@ def read(config: Dataset) -> Listing:
             listing.findings.notes.append((None, "root", name, oddity, advice))
     tables = [_part(name, config, listing) for name in PARTS]
     rows = pd.concat(tables, ignore_index=True)
-    path = find_file(lists_of(config) if config.annotations else config.root, "combined3classgt", TEXTS)
+    lists = lists_of(config) if config.annotations else config.root
+    path = find_file(lists, "combined3classgt", TEXTS)
+    for other in find_files(lists, "combined3class", TEXTS):
+        if other != path:
+            oddity = "is not the challenge's list, which is called combined_3class_gt.csv"
+            listing.findings.notes.append((None, "list", within(config.root, other), oddity, "not read"))
     if path is not None:
         rows = _as_listed(rows, path, listing, config)
     lines = [
@@ -120,7 +127,7 @@ def _as_listed(rows: pd.DataFrame, path: Path, listing: Listing, config: Dataset
 
 def _sample(part: str, subject: str, clip: str) -> str | None:
     """The list's sample under our name: it writes SAMM's subjects without zeros. None: it is of no part."""
-    part, number = plain(part), re.search(r"\d+", subject)
+    part, number = NAMES.get(plain(part), plain(part)), re.search(r"\d+", subject)
     if part not in SUBJECTS or not number:
         return None
     name = smic.name_of(clip) if smic.CLIP.fullmatch(clip) else clip

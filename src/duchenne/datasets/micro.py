@@ -24,6 +24,13 @@ COLUMNS = {
     "Estimated Emotion": "label",
 }
 """Columns of the coding tables of CASME II (which writes them without blanks) and SAMM -> ours."""
+OTHERS = {
+    **{f"{name}{end}": f"{name} Frame" for name in ("Onset", "Apex", "Offset") for end in ("", "F")},
+    "Emotion": "Estimated Emotion",
+    "AU": "Action Units",
+    "AUs": "Action Units",
+}
+"""Names that other tables and copies give these columns."""
 MISSING = ("", "/", "-", "nan", "none", "n/a", "?")
 """What stands in a cell without a frame number, in lower case."""
 
@@ -64,7 +71,7 @@ def read_codes(path: Path, *more: str) -> pd.DataFrame:
     Raises:
         UnreadableError: it is no such table, or a column of :data:`COLUMNS` is missing.
     """
-    table = read_table(path, tuple(COLUMNS), ("Action Units", *more))
+    table = read_table(path, tuple(COLUMNS), ("Action Units", *more), OTHERS)
     return table.rename(columns=COLUMNS | {"Action Units": "aus"})
 
 

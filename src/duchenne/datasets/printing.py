@@ -12,11 +12,12 @@ _NAMES = 10  # file names shown of each kind; --json has all
 _SIGNS = {"ok": "", "differs": "[red]differs[/red]", "about": "about", "other list": "[yellow]other list[/yellow]"}
 
 
-def print_audit(result: dict[str, Any], problems: list[str], console: Console) -> None:
+def print_audit(result: dict[str, Any], problems: list[str], console: Console, unit: str = "row") -> None:
     """Print what :func:`duchenne.datasets.audit.audit` found.
 
     Args:
         problems: the wrong rows, as :func:`duchenne.datasets.problems.lines` words them.
+        unit: what the number of a row counts.
     """
     _line(console, f"{result['dataset']} in {result['root']}")
     for sentence in result["recognised"]:
@@ -29,7 +30,7 @@ def print_audit(result: dict[str, Any], problems: list[str], console: Console) -
     for title in ("missing frames", "files no list names"):
         _names(console, title, result[title])
     for oddity in result["oddities"]:
-        row = "" if oddity["row"] is None else f"row {oddity['row']}: "
+        row = "" if oddity["row"] is None else f"{unit} {oddity['row']}: "
         _line(console, f"oddity: {row}{oddity['path']}: {oddity['column']} {oddity['oddity']} -> {oddity['done']}")
     if problems:
         _line(console, f"problems: {sum(result['problems'].values())}")

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 
 from duchenne.catalog import Dataset
-from duchenne.datasets.find import find_file, lists_of
+from duchenne.datasets.find import find_files, lists_of
 from duchenne.datasets.listing import Listing
 from duchenne.datasets.micro import clip_folder, coded_clips, read_codes, settle
 from duchenne.datasets.problems import UnreadableError
@@ -25,10 +27,7 @@ def read(config: Dataset) -> Listing:
         UnreadableError: the table or the clips are not there, or a column is missing.
     """
     lists = lists_of(config)
-    path = find_file(lists, "sammmicrofacscodes", TABLES) or find_file(lists, "samm", TABLES)
-    if path is None:
-        raise UnreadableError(lists, "there is no SAMM_Micro_FACS_Codes_v2.xlsx")
-    table = read_codes(path)
+    path, table = _codes(lists)
     form, folder = clip_folder(
         config, r"0\d\d", ("raw", "cropped"), "folder SAMM/006 or SAMM_CROP/006: unpack the clips here"
     )
@@ -45,3 +44,16 @@ def read(config: Dataset) -> Listing:
         if n > LONGEST:
             listing.findings.notes.append((row, "offset", clip, f"{n:.0f} frames are over half a second", "kept"))
     return settle(listing, config)
+
+
+def _codes(lists: Path) -> tuple[Path, pd.DataFrame]:
+    """The FACS table and its columns: the first file by name that has them, for copies are dated and the table of
+    SAMM's long videos lies beside it."""
+    named = [*find_files(lists, "sammmicrofacscodes", TABLES), *find_files(lists, "samm", TABLES)]
+    fault = UnreadableError(lists, "there is no SAMM_Micro_FACS_Codes_v2.xlsx")
+    for i, path in enumerate(dict.fromkeys(named)):
+        try:
+            return path, read_codes(path)
+        except UnreadableError as error:
+            fault = fault if i else error
+    raise fault

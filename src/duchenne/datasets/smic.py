@@ -72,7 +72,7 @@ def read(config: Dataset) -> Listing:
         )
     rows = pd.DataFrame(records, columns=["sample", "path", "label", "subject", "onset", "offset"])
     listing.rows = rows.assign(row=pd.array([pd.NA] * len(rows), "Int64"), apex=None, fps=fps)
-    listing.findings.edition = form if FORMS[form] != HIGH_SPEED else ""
+    listing.findings.edition = "" if form in ("raw", "cropped") else form
     listing.findings.recognised.append(f"{form} clips of the {camera} in {folder}")
     if form == "extended":
         _extended(listing, config)

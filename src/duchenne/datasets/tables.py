@@ -8,13 +8,13 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
-from duchenne.catalog import nearest
+from duchenne.catalog import is_emotion, nearest
 from duchenne.datasets.find import plain
 from duchenne.datasets.problems import UnreadableError
 
@@ -76,6 +76,30 @@ def read_list(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["row", *columns]).astype(dict.fromkeys(columns, "str"))
 
 
+def refuse_zero(source: Path, table: pd.DataFrame, codes: Mapping[str, str]) -> None:
+    """Codes that begin with 0 in a set whose owners begin with 1 would all mean the class before.
+
+    A list that has the owners' last code too has wrong rows instead, which the checks of all datasets tell; and whoever
+    gives 0 an emotion in ``labels`` has said what it means.
+
+    Args:
+        source: the list or folder that has them, for the message.
+        table: its ``label``, and ``row`` where it is a list.
+        codes: the owners' -> emotion.
+
+    Raises:
+        UnreadableError: a label is 0, and none is the last code.
+    """
+    numbers = sorted(code for code in codes if code.isdecimal() and code != "0")
+    zero = table[table["label"] == "0"]
+    if zero.empty or numbers[-1] in set(table["label"]) or is_emotion(codes.get("0", "")):
+        return
+    place = f"line {zero['row'].iloc[0]}" if "row" in table else "a folder"
+    own = f"{numbers[0]} ({codes[numbers[0]]}) to {numbers[-1]} ({codes[numbers[-1]]})"
+    advice = "add 1 to each, or say under labels what each means"
+    raise UnreadableError(source, f"counts from 0 ({place} has class 0), the owners' codes are {own}: {advice}")
+
+
 class _Header(NamedTuple):
     names: list[str]  # of the columns, plain
     there: list[str]  # the same as written
@@ -83,7 +107,9 @@ class _Header(NamedTuple):
     known: int  # required columns among them
 
 
-def read_table(path: Path, required: Sequence[str], optional: Sequence[str] = ()) -> pd.DataFrame:
+def read_table(
+    path: Path, required: Sequence[str], optional: Sequence[str] = (), others: Mapping[str, str] | None = None
+) -> pd.DataFrame:
     """A spreadsheet or delimited file with a header: the named columns as text and ``row``, the row or line.
 
     The header is the row, of whatever sheet, that holds most of ``required``; title rows above it, a second header row
@@ -93,13 +119,15 @@ def read_table(path: Path, required: Sequence[str], optional: Sequence[str] = ()
     Args:
         required: columns that must be there.
         optional: columns that are all-missing where they are not there.
+        others: name that copies give a column -> the name above, used where that one is not there.
 
     Raises:
-        UnreadableError: the file is no such table, a required column is missing, or there are no rows.
+        UnreadableError: the file is not such a table, a required column is missing, or there are no rows.
     """
     grids = sheets(path) if path.suffix.lower() in SHEETS else _delimited(path)
     wanted = {plain(name): name for name in (*required, *optional)}
-    found = [(_header(grid, set(map(plain, required)), set(wanted)), grid) for grid in grids]
+    spelt = {plain(other): plain(name) for other, name in (others or {}).items()}
+    found = [(_header(grid, set(map(plain, required)), set(wanted), spelt), grid) for grid in grids]
     header, grid = max(found, key=lambda pair: pair[0].known)
     if not header.known:
         cells = [cell for grid in grids for cells in grid[:_TITLES] for cell in cells if cell]
@@ -113,7 +141,8 @@ def read_table(path: Path, required: Sequence[str], optional: Sequence[str] = ()
     for name in required:
         if name not in place:
             there = [cell for cell in header.there if cell]
-            hint = nearest(name, there) or f" (there are: {', '.join(there)})"
+            begins = [cell for cell in there if plain(name).startswith(plain(cell) or "\0")]
+            hint = nearest(name, begins or there) or f" (there are: {', '.join(there)})"
             raise UnreadableError(path, f"the column {name!r} is missing{hint}", name)
     rows = [
         [number, *(cells[place[name]] if name in place else "" for name in wanted.values())]
@@ -125,16 +154,21 @@ def read_table(path: Path, required: Sequence[str], optional: Sequence[str] = ()
     return pd.DataFrame(rows, columns=["row", *wanted.values()]).astype(dict.fromkeys(wanted.values(), "str"))
 
 
-def _header(grid: list[list[str]], required: set[str], wanted: set[str]) -> _Header:
+def _header(grid: list[list[str]], required: set[str], wanted: set[str], spelt: Mapping[str, str]) -> _Header:
     """The first of the rows that hold most required columns, read together with the row below merged cells."""
+
+    def named(cells: list[str]) -> list[str]:
+        names = [plain(cell) for cell in cells]
+        return [name if spelt.get(name, name) in names else spelt[name] for name in names]
+
     best = _Header([], [], 0, 0)
     for i, there in enumerate(grid[:_TITLES]):
-        names, data = [plain(cell) for cell in there], i + 1
+        names, data = named(there), i + 1
         if not required & set(names):
             continue
         if data < len(grid) and set(map(plain, grid[data])) & (wanted - set(names)):
             there = [lower or upper for upper, lower in zip(there, grid[data], strict=True)]
-            names, data = [plain(cell) for cell in there], data + 1
+            names, data = named(there), data + 1
         known = len(required & set(names))
         if known > best.known:
             best = _Header(names, there, data, known)
