@@ -226,6 +226,9 @@ class Dataset(Strict):
         {}, description="part as the manifest names it -> train, val or test"
     )
     annotations: Place | None = Field(None, description="file or folder of the annotation lists, if not below root")
+    factors: Place | None = Field(
+        None, description="CSV with a column sample and one for each thing known of it, below root or anywhere"
+    )
     media: str | None = Field(None, description="which of several forms to use, by folder name; default: see layout")
     apex: Literal["middle", "difference", "none"] = Field(
         "middle",

@@ -10,6 +10,7 @@ from duchenne.datasets import (
     caer_s,
     casme2,
     dfew,
+    factors,
     ferv39k,
     folder,
     mafw,
@@ -65,6 +66,8 @@ def build_index(name: str, config: Dataset) -> Index:
                 config.root, f"there is no such folder: put the dataset there or set datasets.{name}.root"
             )
         listing = LAYOUTS[config.layout](config)
+        if config.factors is not None:
+            factors.join(listing, config)
     except UnreadableError as error:
         absent = not Path(error.source).is_file()  # a file that cannot be read was unpacked
         hint = packed(config.root, config.annotations or config.root) if absent else ""

@@ -43,16 +43,16 @@ def read(config: Dataset) -> Listing:
         hint = nearest(path.name, (item.name for item in path.parent.glob("*") if item.is_file()))
         raise UnreadableError(path, f"there is no such manifest{hint}")
     ending = path.suffix.lower()
-    listing = _parquet(path) if ending == ".parquet" else _excel(path, config) if ending in SHEETS else _csv(path)
+    listing = _parquet(path) if ending == ".parquet" else _excel(path, config) if ending in SHEETS else read_csv(path)
     cells = listing.rows
     names = meanings(list(cells), config.columns, path)
     rows = pd.DataFrame({name: cells.iloc[:, i] for i, name in enumerate(names) if name in MANIFEST_COLUMNS})
     votes = {name.removeprefix(VOTES): cells.iloc[:, i] for i, name in enumerate(names) if name.startswith(VOTES)}
     extra = cells.iloc[:, [i for i, name in enumerate(names) if not name and cells.columns[i]]]
     if len(extra.columns):
-        rows["factors"] = _gather(extra)
+        rows["factors"] = gather(extra)
     if votes:
-        rows["votes"] = _gather(pd.DataFrame(votes))
+        rows["votes"] = gather(pd.DataFrame(votes))
         words = rows["label"].str.strip() if "label" in rows else pd.Series("", rows.index, "str")
         rows["label"] = words.where(words.fillna("") != "", rows["votes"].map(elected, na_action="ignore"))
         tied = rows["label"] == TIED
@@ -166,7 +166,12 @@ def _excel(path: Path, config: Dataset) -> Listing:
     raise fault
 
 
-def _csv(path: Path) -> Listing:
+def read_csv(path: Path) -> Listing:
+    """The cells of a delimited file with a header, as text by line; lines of another length become problems.
+
+    Raises:
+        UnreadableError: it is not text, or not CSV.
+    """
     text = read_text(path)
     first = text.partition("\n")[0]
     reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=max(DELIMITERS, key=first.count))
@@ -190,7 +195,7 @@ def _csv(path: Path) -> Listing:
     return listing
 
 
-def _gather(extra: pd.DataFrame) -> pd.Series:
+def gather(extra: pd.DataFrame) -> pd.Series:
     """The columns of each row as one JSON object, without empty cells."""
     records = extra.astype(object).where(extra.notna() & (extra != ""), None).to_dict("records")
     texts = [{name: value for name, value in record.items() if value is not None} for record in records]
