@@ -18,7 +18,7 @@ demo: .venv/faces.stamp
 	python -m dvc repro
 	@echo
 	@echo "The report:   $(CURDIR)/reports/index.html"
-	@echo "Compare runs: cd '$(CURDIR)' && .venv/bin/mlflow ui --backend-store-uri sqlite:///mlflow.db"
+	@echo "Compare runs: cd '$(CURDIR)' && .venv/bin/duchenne ui"
 
 test: .venv/test.stamp .venv/faces.stamp
 	python -m ruff check .

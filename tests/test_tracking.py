@@ -1,113 +1,401 @@
-"""MLflow: what is sent, that nothing is sent twice, and that a server that is down costs nothing."""
+"""MLflow: what is sent, that nothing is sent twice, and that no address or server stops or delays training."""
 
 from __future__ import annotations
 
 import json
+import logging
 import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import mlflow
 import pandas as pd
 import pytest
+from joblib import Parallel, delayed
+from mlflow.tracking._tracking_service import utils
+from werkzeug.serving import make_server
 
-from duchenne import catalog
+from duchenne import catalog, tracking
+from duchenne.errors import UserError
 from duchenne.tracking import EXPERIMENT, Tracker, uri
+from duchenne.training import record
 from duchenne.workspace import Workspace
 
 VARIANT = catalog.load(Path(__file__).parents[1] / "params.yaml").variants["poster_v2_rafdb"]
 VARIANT = VARIANT.model_copy(update={"reproduces": "poster_v2_rafdb"})  # whatever a test calls it
 
-RAW = Path("data/raw/raf_db")
+BEGAN = 1_700_000_000.0
+FACTS = {"commit": "c0ffee", "changed": False, "data": "0123.dir", "split": "5917"}
 
 
-def row(epoch: int) -> dict[str, float]:
-    return {"epoch": epoch, "lr": 0.1, "train_loss": 1 / epoch, "val_loss": float("nan")}
+def trained(fold: int, losses: list[float], began: float = BEGAN) -> pd.DataFrame:
+    """The history of a fold that began ``fold`` minutes later and took 30 s an epoch."""
+    epochs = range(1, len(losses) + 1)
+    ended = [began + 60 * fold + 30 * epoch for epoch in epochs]
+    return pd.DataFrame(
+        {"epoch": epochs, "train_loss": losses, "val_loss": float("nan"), "seconds": 30.0, "ended": ended}
+    )
+
+
+def finish(workspace: Workspace, key: str, losses: list[float], war: float, began: float = BEGAN) -> dict:
+    """Leave the files of a finished training run of two folds; returns its record."""
+    known = record.begin(workspace.work("train", "v"), key, FACTS) | {"started": began}
+    for fold in (1, 2):
+        folder = workspace.model("v") / f"fold_{fold}"
+        folder.mkdir(parents=True, exist_ok=True)
+        trained(fold, losses, began).to_csv(folder / "history.csv", index=False)
+        (folder / "card.json").write_text(json.dumps({"classes": ["anger", "neutral"], "takes": "pair"}))
+        (folder / "weights.safetensors").write_bytes(key.encode())
+    (workspace.model("v") / record.FILE).write_text(json.dumps(known))
+    (workspace.results("v") / "metrics.json").write_text(json.dumps({"war": war, "uar": 0.8, "selection": "test"}))
+    return known
+
+
+def train(workspace: Workspace, fold: int, losses: list[float]) -> None:
+    """Leave the files of a fold that is being trained."""
+    folder = workspace.work("train", "v") / f"fold_{fold}"
+    folder.mkdir(parents=True, exist_ok=True)
+    trained(fold, losses).to_csv(folder / "history.csv", index=False)
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow database: making its tables takes seconds."""
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
+def workspace(tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    monkeypatch.setattr(tracking, "_failed", set())
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_TIMEOUT", raising=False)
     workspace = Workspace(tmp_path / "a folder")
-    workspace.split("v").parent.mkdir(parents=True)
-    workspace.split("v").write_bytes(b"split")
-    for fold in (1, 2):
-        folder = workspace.model("v") / f"fold_{fold}"
-        folder.mkdir(parents=True)
-        pd.DataFrame([row(1), row(2)]).to_csv(folder / "history.csv", index=False)
-        (folder / "card.json").write_text(json.dumps({"classes": ["anger", "neutral"], "takes": "pair"}))
-        (folder / "weights.safetensors").write_bytes(b"weights")
     workspace.results("v").mkdir(parents=True)
-    (workspace.results("v") / "metrics.json").write_text(json.dumps({"war": 0.9, "uar": 0.8, "selection": "test"}))
+    shutil.copy(database, workspace.root / "mlflow.db")
     index = workspace.index(VARIANT.dataset)
     index.parent.mkdir(parents=True)
     pd.DataFrame({"sample": ["a", "b"], "emotion": ["anger", "fear"], "subject": ["1", "2"]}).to_parquet(index)
-    lock = {"path": "data/raw/raf_db", "md5": "0123.dir"}
-    (workspace.root / "dvc.lock").write_text(json.dumps({"stages": {f"index@{VARIANT.dataset}": {"deps": [lock]}}}))
     workspace.reports.mkdir()
     (workspace.reports / "index.html").write_text("<p>report</p>")
+    finish(workspace, "first", [1.0, 0.5], war=0.9)
     return workspace
 
 
-def runs(workspace: Workspace) -> pd.DataFrame:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", "")  # MLflow leaves its own there
-        mlflow.set_tracking_uri(uri(workspace))
-    return mlflow.search_runs(experiment_names=[EXPERIMENT])
+@pytest.fixture
+def light(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the model, which takes seconds to send."""
+    monkeypatch.setattr(Tracker, "_log_model", lambda *_: None)
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """The address of a server that accepts connections and never answers."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(64)
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+def client(workspace: Workspace) -> mlflow.MlflowClient:
+    return mlflow.MlflowClient(uri(workspace))
+
+
+def runs(workspace: Workspace, experiment: str = EXPERIMENT) -> tuple[list, list]:
+    """Parents, and children by fold."""
+    found = client(workspace)
+    every = found.search_runs([found.get_experiment_by_name(experiment).experiment_id])
+    children = [run for run in every if "mlflow.parentRunId" in run.data.tags]
+    return [run for run in every if run not in children], sorted(children, key=lambda run: run.data.tags["fold"])
+
+
+def curve(workspace: Workspace, run: mlflow.entities.Run) -> list[tuple[int, float]]:
+    points = client(workspace).get_metric_history(run.info.run_id, "train_loss")
+    return [(point.step, point.value) for point in points]
+
+
+def place(address: str) -> str:
+    """The path of a file's address."""
+    return url2pathname(urlsplit(address).path)
 
 
 @pytest.mark.slow
 def test_epochs_then_everything_else(workspace: Workspace):
-    tracker = Tracker(workspace, "v", VARIANT, RAW)
-    tracker.epoch(1, row(1))
-    tracker.publish()
-    Tracker(workspace, "v", VARIANT, RAW).publish()  # a second time adds nothing
+    known = json.loads((workspace.model("v") / record.FILE).read_text())
+    tracker = Tracker(workspace, "v", VARIANT)
+    tracker.begin(known)
+    train(workspace, 1, [1.0])
+    tracker.epoch(1)
+    Tracker(workspace, "v", VARIANT).publish()
+    Tracker(workspace, "v", VARIANT).publish()  # a second time adds nothing
 
-    table = runs(workspace)
-    parent = table[table["tags.mlflow.parentRunId"].isna()]
-    children = table[table["tags.mlflow.parentRunId"] == parent.run_id.item()]
-    assert len(table) == 3
-    assert parent["metrics.war"].item() == 0.9
-    assert parent["tags.data"].item() == "0123.dir"
-    (inputs,) = mlflow.get_run(parent.run_id.item()).inputs.dataset_inputs
-    assert inputs.dataset.name == VARIANT.dataset
-    assert parent["metrics.paper_war"].item() == pytest.approx(0.9221)
-    assert parent["metrics.difference_war"].item() == pytest.approx(0.9 - 0.9221)
-    assert parent["params.recipe.lr"].item() == "3.5e-05"
-    assert parent["tags.selection"].item() == "test"
-    assert parent["tags.basis"].item() == "code"
-    assert parent["tags.paper"].item().startswith("POSTER++, Table 3")
-    client = mlflow.MlflowClient(uri(workspace))
-    for run in children.run_id:
-        history = client.get_metric_history(run, "train_loss")
-        assert [(point.step, point.value) for point in history] == [(1, 1.0), (2, 0.5)]
-    assert {item.path for item in client.list_artifacts(parent.run_id.item())} >= {"results", "report"}
-    model = client.search_logged_models(parent.experiment_id.tolist())[0]
-    signature = mlflow.models.get_model_info(model.model_uri).signature
+    (parent,), children = runs(workspace)
+    assert [run.data.tags["mlflow.parentRunId"] for run in children] == [parent.info.run_id] * 2
+    assert parent.data.metrics["war"] == 0.9
+    assert parent.data.tags["data"] == "0123.dir"
+    assert parent.data.tags["code"] == "c0ffee"
+    (dataset,) = parent.inputs.dataset_inputs
+    assert dataset.dataset.name == VARIANT.dataset
+    assert parent.data.metrics["paper_war"] == pytest.approx(0.9221)
+    assert parent.data.metrics["difference_war"] == pytest.approx(0.9 - 0.9221)
+    assert parent.data.params["recipe.lr"] == "3.5e-05"
+    assert parent.data.tags["selection"] == "test"
+    assert parent.data.tags["basis"] == "code"
+    assert parent.data.tags["paper"].startswith("POSTER++, Table 3")
+    assert [curve(workspace, run) for run in children] == [[(1, 1.0), (2, 0.5)]] * 2
+    found = client(workspace)
+    assert {item.path for item in found.list_artifacts(parent.info.run_id)} >= {"results", "report"}
+    (model,) = found.search_logged_models([parent.info.experiment_id])
+    signature = mlflow.models.get_model_info(place(model.artifact_location)).signature
     assert [column.name for column in signature.inputs] == ["video", "onset", "apex"]
     assert [column.name for column in signature.outputs] == ["emotion", "note", "anger", "neutral"]
 
 
-def test_another_configuration_is_another_run(workspace: Workspace):
-    Tracker(workspace, "v", VARIANT, RAW).epoch(1, row(1))
-    Tracker(workspace, "v", VARIANT.model_copy(update={"seed": 7})).epoch(1, row(1))
-    parents = runs(workspace).query("`tags.mlflow.parentRunId`.isna()")
-    assert set(parents["params.seed"]) == {"0", "7"}
+def test_runs_say_when_they_trained_and_from_what(workspace: Workspace, light: None):
+    Tracker(workspace, "v", VARIANT).publish()
+    (parent,), children = runs(workspace)
+    seconds = [(run.info.start_time / 1000 - BEGAN, run.info.end_time / 1000 - BEGAN) for run in (parent, *children)]
+    assert seconds == [(0, 180), (60, 120), (120, 180)]
+    assert {run.info.status for run in (parent, *children)} == {"FINISHED"}
+    (first, second) = client(workspace).get_metric_history(children[0].info.run_id, "train_loss")
+    assert (first.timestamp / 1000 - BEGAN, second.timestamp / 1000 - BEGAN) == (90, 120)
+    for run in (parent, *children):
+        assert run.data.tags["mlflow.source.name"] == "stages/train.py"
+        assert run.data.tags["mlflow.source.type"] == "LOCAL"
+        assert run.data.tags["mlflow.source.git.commit"] == "c0ffee"
 
 
-def test_workspaces_of_one_process_keep_to_themselves(workspace: Workspace, tmp_path: Path):
-    Tracker(workspace, "v", VARIANT, RAW).epoch(1, row(1))
+def test_a_training_run_on_other_data_is_another_run(workspace: Workspace, light: None):
+    Tracker(workspace, "v", VARIANT).publish()
+    before = runs(workspace)[0][0]
+    finish(workspace, "second", [7.0, 3.5], war=0.1, began=BEGAN + 9000)
+    Tracker(workspace, "v", VARIANT).publish()
+    parents, children = runs(workspace)
+    assert [run.data.metrics["war"] for run in parents] == [0.1, 0.9]  # the latest first
+    assert parents[1].to_dictionary() == before.to_dictionary()
+    curves = {run.data.tags["mlflow.parentRunId"]: curve(workspace, run) for run in children}
+    assert curves == {
+        parents[0].info.run_id: [(1, 7.0), (2, 3.5)],
+        before.info.run_id: [(1, 1.0), (2, 0.5)],
+    }
+
+
+def test_a_killed_training_run_resumes_its_runs(workspace: Workspace):
+    work = workspace.work("train", "v")
+    train(workspace, 1, [1.0])
+    for losses in ([1.0], [1.0, 0.5]):  # two processes
+        tracker = Tracker(workspace, "v", VARIANT)
+        tracker.begin(record.begin(work, "first", FACTS | {"commit": "later"}))
+        train(workspace, 1, losses)
+        tracker.epoch(1)
+    (parent,), (child,) = runs(workspace)
+    assert curve(workspace, child) == [(1, 1.0), (2, 0.5)]
+    assert parent.data.tags["code"] == "c0ffee"
+
+
+def test_a_long_history_is_sent_in_parts(workspace: Workspace):
+    """MLflow takes at most 1,000 values at once."""
+    losses = [1 / epoch for epoch in range(1, 1102)]
+    train(workspace, 1, losses)
+    tracker = Tracker(workspace, "v", VARIANT)
+    tracker.begin(json.loads((workspace.model("v") / record.FILE).read_text()))
+    tracker.epoch(1)
+    assert len(curve(workspace, runs(workspace)[1][0])) == 1101
+
+
+@pytest.mark.slow
+def test_folds_of_several_processes_arrive_while_they_train(tmp_path: Path, workspace: Workspace):
+    (workspace.root / "mlflow.db").unlink()  # made once, before the processes start
+    tracker = Tracker(workspace, "v", VARIANT)
+    tracker.begin(json.loads((workspace.model("v") / record.FILE).read_text()))
+    for fold in (1, 2):
+        train(workspace, fold, [1.0, 1 / fold])
+    Parallel(n_jobs=2, backend="loky")(delayed(tracker.epoch)(fold) for fold in (1, 2))
+    (_,), children = runs(workspace)
+    assert [curve(workspace, run) for run in children] == [[(1, 1.0), (2, 1 / fold)] for fold in (1, 2)]
+
+
+def test_workspaces_of_one_process_keep_to_themselves(workspace: Workspace, tmp_path: Path, light: None):
     other = Workspace(tmp_path / "another folder")
-    shutil.copytree(workspace.root / "data", other.root / "data")
-    Tracker(other, "v", VARIANT.model_copy(update={"seed": 7}), RAW).epoch(1, row(1))
-    assert set(runs(workspace)["params.seed"].dropna()) == {"0"}
-    assert set(runs(other)["params.seed"].dropna()) == {"7"}
+    shutil.copytree(workspace.root, other.root)
+    Tracker(workspace, "v", VARIANT).publish()
+    Tracker(other, "v", VARIANT.model_copy(update={"seed": 7})).publish()
+    assert [run.data.params["seed"] for run in runs(workspace)[0]] == ["0"]
+    assert [run.data.params["seed"] for run in runs(other)[0]] == ["7"]
 
 
-def test_a_server_that_is_down_loses_nothing(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+UNUSABLE = {
+    "a folder": "./mlruns",
+    "a file address": "file:///tmp/mlruns",
+    "no scheme": "localhost:5000",
+    "another scheme": "nosuch://server",
+    "no driver": "postgresql://me:secret@127.0.0.1:1/runs",
+    "nobody listens": "http://127.0.0.1:9",  # the discard port
+    "damaged": "sqlite:///{root}/damaged.db",
+    "silent": "{silent}",
+}
+
+
+@pytest.mark.parametrize("name", UNUSABLE)
+def test_whatever_the_address_training_continues_and_seconds_are_lost(
+    workspace: Workspace, silent: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str
 ):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # the discard port: nobody listens
-    Tracker(workspace, "v", VARIANT, RAW).epoch(1, row(1))
-    assert "sent next time" in caplog.text
+    (workspace.root / "damaged.db").write_bytes(b"not a database" * 100)
+    address = UNUSABLE[name].format(root=workspace.root, silent=silent)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    monkeypatch.setenv("DUCHENNE_MLFLOW_TIMEOUT", "0.5")
+    began = time.monotonic()
+    tracker = Tracker(workspace, "v", VARIANT)
+    tracker.begin(json.loads((workspace.model("v") / record.FILE).read_text()))
+    for losses in ([1.0], [1.0, 0.5], [1.0, 0.5, 0.2]):
+        for fold in (1, 2):
+            train(workspace, fold, losses)
+            tracker.epoch(fold)
+    Tracker(workspace, "v", VARIANT).publish()
+    assert time.monotonic() - began < 3
+    (warning,) = [item for item in caplog.records if item.levelno == logging.WARNING and "duchenne" in item.name]
+    assert "sent with the next report" in warning.getMessage()
+    assert "\n" not in warning.getMessage()
+    assert "secret" not in caplog.text
+
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
-    Tracker(workspace, "v", VARIANT, RAW).epoch(1, row(2))
-    assert set(runs(workspace)["params.seed"].dropna()) == {"0"}
+    monkeypatch.setattr(Tracker, "_log_model", lambda *_: None)
+    Tracker(workspace, "v", VARIANT).publish()
+    assert [curve(workspace, run) for run in runs(workspace)[1]] == [[(1, 1.0), (2, 0.5)]] * 2
+
+
+def test_a_server_that_falls_silent_costs_one_wait_a_process(
+    workspace: Workspace, silent: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", silent)
+    monkeypatch.setenv("DUCHENNE_MLFLOW_TIMEOUT", "1.1")
+    known = json.loads((workspace.model("v") / record.FILE).read_text())
+    tracker = Tracker(workspace, "v", VARIANT)
+    tracker._parent = tracker._experiment = "1"  # it answered when training began
+    train(workspace, 1, [1.0])
+    waited = []
+    for _ in range(3):
+        began = time.monotonic()
+        tracker.epoch(1)
+        waited.append(time.monotonic() - began)
+    assert waited[0] == pytest.approx(1.1, abs=0.5)
+    assert max(waited[1:]) < 0.1
+    monkeypatch.setattr(tracking, "_failed", set())  # the next stage's process
+    began = time.monotonic()
+    Tracker(workspace, "v", VARIANT).begin(known)
+    assert time.monotonic() - began < 0.1
+    monkeypatch.setattr(tracking, "PAUSE", 0.0)
+    Tracker(workspace, "v", VARIANT).begin(known)
+    assert time.monotonic() - began > 1
+
+
+@pytest.mark.parametrize("what", ["parent", "child", "experiment", "database"])
+def test_what_was_deleted_is_made_anew(
+    workspace: Workspace, database: Path, tmp_path: Path, light: None, caplog: pytest.LogCaptureFixture, what: str
+):
+    caplog.set_level(logging.INFO, "duchenne")
+    Tracker(workspace, "v", VARIANT).publish()
+    (parent,), (child, _) = runs(workspace)
+    experiment, said = EXPERIMENT, []
+    if what == "parent":
+        client(workspace).delete_run(parent.info.run_id)
+        client(workspace).delete_run(child.info.run_id)
+        said = ["its run was deleted"]
+    elif what == "child":
+        client(workspace).delete_run(child.info.run_id)
+    elif what == "experiment":
+        client(workspace).delete_experiment(parent.info.experiment_id)
+        experiment, said = "duchenne-2", ["was deleted, new runs are in duchenne-2", "new run of v"]
+    else:
+        workspace = Workspace(shutil.copytree(workspace.root, tmp_path / "without"))
+        shutil.copy(database, workspace.root / "mlflow.db")
+        said = ["new run of v (a new training run)"]
+    caplog.clear()
+    Tracker(workspace, "v", VARIANT).publish()
+    ours = [item.getMessage() for item in caplog.records if item.name == tracking.__name__]
+    assert len(ours) == len(said)
+    assert all(part in line for part, line in zip(said, ours, strict=True))
+    (again,), children = runs(workspace, experiment)
+    own = [run for run in children if run.data.tags["mlflow.parentRunId"] == again.info.run_id]
+    assert [curve(workspace, run) for run in own] == [[(1, 1.0), (2, 0.5)]] * 2
+    assert again.data.metrics["war"] == 0.9
+    Tracker(workspace, "v", VARIANT).publish()
+    assert len(runs(workspace, experiment)[0]) == 1
+
+
+@pytest.mark.slow
+def test_a_moved_folder_keeps_its_artifacts(workspace: Workspace, tmp_path: Path):
+    Tracker(workspace, "v", VARIANT).publish()
+    moved = Workspace(tmp_path / "renamed")
+    workspace.root.rename(moved.root)
+    utils._artifact_repos_cache.clear()  # as in a new process
+    Tracker(moved, "v", VARIANT).publish()
+    finish(moved, "second", [7.0, 3.5], war=0.1, began=BEGAN + 9000)
+    Tracker(moved, "v", VARIANT).publish()
+    assert not workspace.root.exists()
+    found = client(moved)
+    parents, _ = runs(moved)
+    assert len(parents) == 2
+    for run in parents:
+        assert {item.path for item in found.list_artifacts(run.info.run_id)} >= {"results", "report"}
+        with Path(found.download_artifacts(run.info.run_id, "report/index.html")).open() as file:
+            assert file.read() == "<p>report</p>"
+    for model in found.search_logged_models([parents[0].info.experiment_id]):
+        assert mlflow.models.get_model_info(place(model.artifact_location)).signature is not None
+        assert Path(place(model.artifact_location)).is_relative_to(moved.root)
+
+
+def test_artifacts_that_stayed_behind_keep_their_place(workspace: Workspace, tmp_path: Path, light: None):
+    """A copy of the database alone: what it knew lies in the first folder, what is new in the second."""
+    Tracker(workspace, "v", VARIANT).publish()
+    copy = Workspace(tmp_path / "copy")
+    shutil.copytree(workspace.root, copy.root, ignore=shutil.ignore_patterns("mlartifacts"))
+    finish(copy, "second", [7.0, 3.5], war=0.1, began=BEGAN + 9000)
+    Tracker(copy, "v", VARIANT).publish()
+    new, old = (run.info.artifact_uri for run in runs(copy)[0])
+    assert old.startswith((workspace.root / "mlartifacts").as_uri())
+    assert new.startswith((copy.root / "mlartifacts").as_uri())
+
+
+def test_a_file_that_is_no_database_is_named(tmp_path: Path):
+    tracking.relocate(Workspace(tmp_path))
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "mlflow.db").write_bytes(b"not a database" * 100)
+    with pytest.raises(UserError, match=r"mlflow\.db is not a database of MLflow .*: move it away"):
+        tracking.relocate(Workspace(tmp_path))
+
+
+@pytest.mark.slow
+def test_a_server_takes_runs_and_artifacts(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, light: None
+):
+    for name, value in {
+        "_MLFLOW_SERVER_FILE_STORE": uri(workspace),
+        "_MLFLOW_SERVER_REGISTRY_STORE": uri(workspace),
+        "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",
+        "_MLFLOW_SERVER_ARTIFACT_DESTINATION": str(tmp_path / "server"),
+        "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
+    }.items():
+        monkeypatch.setenv(name, value)  # as `mlflow server` does
+    from mlflow.server import app
+
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        address = f"http://127.0.0.1:{server.port}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        Tracker(workspace, "v", VARIANT).publish()
+        (parent,), children = runs(workspace)
+        assert [curve(workspace, run) for run in children] == [[(1, 1.0), (2, 0.5)]] * 2
+        sent = mlflow.MlflowClient(address).list_artifacts(parent.info.run_id)
+        assert {item.path for item in sent} == {"results", "report"}
+        assert list((tmp_path / "server").rglob("metrics.json"))
+    finally:
+        server.shutdown()
+        thread.join()

@@ -24,7 +24,7 @@ from duchenne.training import TrainingError, load_trained, predict, train_fold
 from duchenne.training.measure import measure, rates
 
 PLAIN = {"sam_rho": None, "augment": Augment()}
-TIMES = ["seconds", "images_per_second"]
+TIMES = ["seconds", "images_per_second", "ended"]
 
 
 @pytest.fixture(scope="module")

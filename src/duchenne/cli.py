@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -174,6 +175,17 @@ def report(params: Params = DEFAULT) -> None:
     from duchenne import pipeline
 
     typer.echo(pipeline.report(catalogs.load(params), Workspace()))
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def ui(context: typer.Context) -> None:
+    """Start MLflow's pages with the runs of this folder, wherever it was moved; options are those of `mlflow ui`."""
+    from duchenne import tracking
+
+    workspace = Workspace()
+    tracking.relocate(workspace)
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracking.uri(workspace), *context.args]
+    raise typer.Exit(subprocess.run(command, check=False).returncode)
 
 
 @app.command()

@@ -7,6 +7,7 @@ walked in the project folder (``dvc repro``) and in a scratch folder (``duchenne
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ import pandas as pd
 
 from duchenne.catalog import NETWORKS, Catalog
 from duchenne.errors import UserError
-from duchenne.files import replacing, write_json
+from duchenne.files import file_digest, replacing, write_json
 from duchenne.workspace import Workspace
 
 if TYPE_CHECKING:  # slow to import: a stage loads what it uses
@@ -109,7 +110,7 @@ def split(catalog: Catalog, workspace: Workspace, variant: str) -> None:
 def train(catalog: Catalog, workspace: Workspace, variant: str) -> None:
     """Train every fold of a variant, some at once; a finished fold is kept, a killed one resumes.
 
-    Of folds that train at once MLflow gets the epochs with the report: processes cannot share what was sent.
+    MLflow gets every epoch while the folds train, from the process of the fold.
     """
     from joblib import Parallel, delayed
 
@@ -122,7 +123,10 @@ def train(catalog: Catalog, workspace: Workspace, variant: str) -> None:
     store = FaceStore(workspace.faces(config.dataset))
     table = read_index(workspace.index(config.dataset))
     parts = _parts(pd.read_parquet(workspace.split(variant)), table.rows, store)
-    tracker = tracking.Tracker(workspace, variant, config, catalog.datasets[config.dataset].root)
+    record = _begin(catalog, workspace, variant, table.classes, parts, store)
+    tracker = tracking.Tracker(workspace, variant, config)
+    if main := os.environ.get("RANK", "0") == "0":  # of the processes of `accelerate launch`, the first tracks
+        tracker.begin(record)
     if config.init_from == "scratch" and not config.model.published:
         packaged = f" in all but {', '.join(config.model.files)}" if config.model.files else ""
         log.warning("%s starts from random weights%s: model.pretrained names no published ones", variant, packaged)
@@ -139,10 +143,31 @@ def train(catalog: Catalog, workspace: Workspace, variant: str) -> None:
             compute=catalog.compute,
             init=_initial(workspace, config.init_from, int(fold)),
             landmarks=workspace.landmarks(config.dataset),
-            on_epoch=partial(tracker.epoch, int(fold)) if at_once == 1 else None,
+            on_epoch=partial(tracker.epoch, int(fold)),
         )
         for fold, samples in parts.groupby("fold")
     )
+    if main:
+        write_json(workspace.model(variant) / "training.json", record)
+
+
+def _begin(
+    catalog: Catalog, workspace: Workspace, variant: str, classes: list[str], parts: pd.DataFrame, store: FaceStore
+) -> dict[str, Any]:
+    """The record of the training run that starts or resumes now, with the revisions of code, data and split."""
+    from duchenne.reporting.provenance import code_revision, data_revisions
+    from duchenne.training import record
+
+    config = catalog.variants[variant]
+    starts = [_initial(workspace, config.init_from, int(fold)) for fold in parts["fold"].unique()]
+    files = [*config.model.files.values(), *(path / "weights.safetensors" for path in starts if path)]
+    files.append(workspace.landmarks(config.dataset))
+    key = record.training_key(config, classes, parts, store, files, catalog.compute)
+    commit, changed = code_revision(workspace.root)
+    data = data_revisions(workspace.root, {config.dataset: catalog.datasets[config.dataset].root})
+    facts = {"commit": commit, "changed": changed, "data": data.get(config.dataset, "")}
+    split = file_digest(workspace.split(variant))[:16]
+    return record.begin(workspace.work("train", variant), key, facts | {"split": split})
 
 
 def evaluate(catalog: Catalog, workspace: Workspace, variant: str) -> None:
@@ -271,7 +296,7 @@ def report(catalog: Catalog, workspace: Workspace) -> Path:
     page = write_report(workspace, catalog, workspace.reports)
     for variant in catalog.run.variants:
         config = catalog.variants[variant]
-        tracking.Tracker(workspace, variant, config, catalog.datasets[config.dataset].root).publish()
+        tracking.Tracker(workspace, variant, config, catalog.report.show_faces).publish()
     return page
 
 

@@ -1,7 +1,10 @@
 """Everything that touches MLflow: a parent run per variant, a child per fold.
 
 Results are files first. What a server did not take, because it was down or because the process was killed, is found
-in those files and sent the next time: losing MLflow never loses a training.
+in those files and sent the next time: losing MLflow never loses a training run, nor more than seconds of it.
+
+What was sent is asked of the server, not remembered here: a run is found by the id of its training run
+(``training.json``), so runs that were deleted, and a database that was removed, are simply made anew.
 """
 
 from __future__ import annotations
@@ -11,18 +14,30 @@ import importlib.metadata
 import json
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
+import shutil
+import sqlite3
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import pandas as pd
 
 from duchenne.catalog import Variant
-from duchenne.files import write_json
+from duchenne.errors import UserError
+from duchenne.files import file_digest, write_json
+from duchenne.training.record import FILE, span
 from duchenne.workspace import Workspace
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 EXPERIMENT = "duchenne"
 
@@ -33,127 +48,245 @@ SERVED = {
 }
 """What a network takes -> columns and types of the served model's input; see ``serving.py``."""
 
+OURS = """
+SELECT experiment_id, artifact_location FROM experiments
+WHERE (name = :name OR name LIKE :name || '-%') AND artifact_location LIKE 'file://%/mlartifacts'
+AND artifact_location != :here
+"""
+PLACES = (("runs", "run_uuid", "artifact_uri"), ("logged_models", "model_id", "artifact_location"))
+"""Tables of MLflow's database with a place of artifacts: table, key, column."""
+
+PAUSE = 3600.0
+"""Seconds for which training does not try a server again that did not answer (chosen); the report always does."""
+
+_failed: set[str] = set()
+"""Addresses that failed in this process: after one failure it tries no more, and the report sends what is missing."""
+
 
 def uri(workspace: Workspace) -> str:
     """``MLFLOW_TRACKING_URI``, or a SQLite file in the workspace: MLflow's default moves with the current folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{workspace.root.resolve() / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or _own(workspace)
+
+
+def _own(workspace: Workspace) -> str:
+    return f"sqlite:///{workspace.root.resolve() / 'mlflow.db'}"
+
+
+def deadline() -> float:
+    """Seconds that a server may take to answer: ``DUCHENNE_MLFLOW_TIMEOUT``, by default 10."""
+    return float(os.environ.get("DUCHENNE_MLFLOW_TIMEOUT") or 10)
 
 
 class Tracker:
-    """Sends one variant's runs; the run ids and what was sent are kept in ``work/track/<variant>.json``.
+    """Sends the runs of one variant.
 
-    A variant whose configuration changed gets a new parent run: MLflow's parameters cannot be overwritten.
+    No method raises what MLflow raises, and none waits longer than :func:`deadline` for a server that is silent. The
+    first failure is one warning; after it this process tries no more.
 
     Args:
-        raw: folder of the dataset's raw files, whose hash by DVC becomes a tag.
+        show_faces: False: nothing in which a face may be seen is sent.
     """
 
-    def __init__(self, workspace: Workspace, name: str, config: Variant, raw: Path | None = None):
-        self.workspace, self.name, self.config, self.raw = workspace, name, config, raw
-        self._file = workspace.work("track", f"{name}.json")
-        key = hashlib.sha256((uri(workspace) + config.model_dump_json()).encode()).hexdigest()[:16]
-        known = json.loads(self._file.read_text()) if self._file.exists() else {}
-        self._state = known if known.get("key") == key else {"key": key, "folds": {}}
+    def __init__(self, workspace: Workspace, name: str, config: Variant, show_faces: bool = True):
+        self.workspace, self.name, self.config, self.show_faces = workspace, name, config, show_faces
+        self.uri = uri(workspace)
+        self._pause = workspace.work("track", "silent.json")
+        self._experiment = self._parent = ""
+        self._source: dict[str, str] = {}
+        self._folds: dict[int, tuple[str, int]] = {}  # fold -> run and the last epoch it has
 
-    def epoch(self, fold: int, row: dict[str, float]) -> None:
-        """Send one epoch's numbers while the fold trains."""
-        with self._sending() as client:
-            if client is not None:
-                self._send_history(client, fold, pd.DataFrame([row]))
+    def begin(self, record: dict[str, Any]) -> None:
+        """Open the store and the parent run, before anything trains: several processes must not create them at once.
+
+        Args:
+            record: of :func:`duchenne.training.record.begin`.
+        """
+        if self._pausing():
+            logger.info("MLflow did not answer lately: the epochs of %s are sent with the report", self.name)
+            return
+        self._attempt(lambda: self._open(self._client(), record), self._limit)
+
+    def epoch(self, fold: int, _row: dict[str, float] | None = None) -> None:
+        """Send the epochs of a fold that is being trained, from its history in the work folder; in any process."""
+        if self._parent:
+            folder = self.workspace.work("train", self.name) / f"fold_{fold}"
+            self._attempt(lambda: self._send_fold(self._client(), fold, folder), self._limit)
 
     def publish(self) -> None:
         """Send all that the files of the variant hold and the server does not: epochs, metrics, figures, the model."""
-        with self._sending() as client:
-            if client is None:
-                return
-            parent = self._parent(client)
-            folders = sorted(self.workspace.model(self.name).glob("fold_*"), key=lambda p: int(p.name[5:]))
-            for folder in folders:
-                fold = int(folder.name[5:])
-                self._send_history(client, fold, pd.read_csv(folder / "history.csv"))
-                client.log_artifact(self._state["folds"][str(fold)]["run"], str(folder / "card.json"))
-                client.set_terminated(self._state["folds"][str(fold)]["run"])
-            results = self.workspace.results(self.name)
-            metrics = json.loads((results / "metrics.json").read_text())
-            for key, value in {**metrics, **self._against_paper(metrics)}.items():
-                if isinstance(value, int | float):
-                    client.log_metric(parent, key, value)
-            for folder, place in ((results, "results"), (self.workspace.reports / self.name, "figures")):
-                if folder.exists():
-                    client.log_artifacts(parent, str(folder), place)
-            client.log_artifact(parent, str(self.workspace.reports / "index.html"), "report")
-            self._log_dataset(parent)
-            self._log_model(parent, folders[0])
-            client.set_terminated(parent)
+        file = self.workspace.model(self.name) / FILE
+        if not file.exists():
+            logger.warning("MLflow gets no results of %s: %s is missing, `dvc repro` trains it", self.name, file)
+            return
+        record = json.loads(file.read_text(encoding="utf-8"))
+        opened = self._attempt(lambda: self._open(self._client(), record), self._limit)
+        if opened:
+            self._pause.unlink(missing_ok=True)
+            self._attempt(lambda: self._send_all(self._client(), record["started"]), None)
 
-    @contextmanager
-    def _sending(self) -> Iterator[Any]:
-        """An MLflow client, or None when there is no reaching it; ids are written down whatever happens."""
+    @property
+    def _limit(self) -> float | None:
+        return None if self.uri.startswith("sqlite:") else deadline()  # a file answers or fails by itself
+
+    def _client(self) -> Any:
         # An unreachable server must cost seconds, not the default minutes of retries.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(max(1, round(deadline()))))
         logging.getLogger("alembic").setLevel(logging.WARNING)
-        given = os.environ.get("MLFLOW_TRACKING_URI")
-        try:
-            import mlflow
+        from mlflow import MlflowClient
 
-            mlflow.set_tracking_uri(uri(self.workspace))
-            yield mlflow.MlflowClient()
-        except Exception as error:  # whatever a tracking server does, the training goes on
-            logger.warning("MLflow did not take the results of %s; they are sent next time: %s", self.name, error)
-        finally:
-            # MLflow leaves its address in the environment, where another workspace would take it for the user's
-            os.environ.pop("MLFLOW_TRACKING_URI", None)
-            if given is not None:
-                os.environ["MLFLOW_TRACKING_URI"] = given
-            write_json(self._file, self._state)
+        return MlflowClient(tracking_uri=self.uri)
 
-    def _parent(self, client: Any) -> str:
-        if "run" not in self._state:
-            found = client.get_experiment_by_name(EXPERIMENT)
-            if found is None:
-                local = uri(self.workspace).startswith("sqlite:")
-                place = (self.workspace.root.resolve() / "mlartifacts").as_uri() if local else None
-                kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on runs, not on prompts
-                experiment = client.create_experiment(EXPERIMENT, artifact_location=place, tags=kind)
-            else:
-                experiment = found.experiment_id
-            run = client.create_run(experiment, run_name=self.name, tags=self._tags())
-            self._state |= {"run": run.info.run_id, "experiment": experiment}
-            for key, value in _flat(self.config.model_dump(mode="json")):
-                client.log_param(run.info.run_id, key, str(value)[:6000])
-        return self._state["run"]
+    def _attempt(self, function: Callable[[], T], limit: float | None) -> T | None:
+        """Call in a thread that is left behind after ``limit`` seconds; None where it failed or nothing is tried."""
+        if self.uri in _failed:
+            return None
+        import mlflow  # noqa: F401  (seconds that are not the server's)
 
-    def _send_history(self, client: Any, fold: int, history: pd.DataFrame) -> None:
+        done: list[T] = []
+        errors: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                done.append(function())
+            except BaseException as error:  # whatever a tracking server does, training continues
+                errors.append(error)
+
+        began = time.monotonic()
+        thread = threading.Thread(target=run, daemon=True)  # one that hangs does not keep the process alive
+        thread.start()
+        thread.join(limit)
+        if done:
+            return done[0]
+        _failed.add(self.uri)
+        reason = _line(errors[0]) if errors else f"no answer within {limit:g} s"
+        if time.monotonic() - began > 1 and self._limit:
+            write_json(self._pause, {"uri": hashlib.sha256(self.uri.encode()).hexdigest(), "time": time.time()})
+        logger.warning(
+            "MLflow at %s did not take the results of %s; they are kept in files and sent with the next report: %s",
+            _masked(self.uri), self.name, reason,
+        )  # fmt: skip
+        return None
+
+    def _pausing(self) -> bool:
+        """Whether another process waited for this server in vain a short time ago."""
+        if not self._pause.exists():
+            return False
+        seen = json.loads(self._pause.read_text(encoding="utf-8"))
+        same = seen["uri"] == hashlib.sha256(self.uri.encode()).hexdigest()
+        return same and time.time() - seen["time"] < PAUSE
+
+    def _open(self, client: Any, record: dict[str, Any]) -> str:
+        """Find or make the experiment and the parent run of a training run; returns the parent's id."""
+        from mlflow.entities import Param
+
+        if self.uri == _own(self.workspace):
+            relocate(self.workspace)
+        self._experiment = self._find_experiment(client)
+        self._source = _source(record["commit"])
+        wanted = f"tags.training = '{record['id']}'"
+        found = client.search_runs([self._experiment], wanted, max_results=1)
+        run = found[0] if found else self._create(client, record, wanted)
+        if not run.data.params:
+            params = [Param(key, str(value)[:6000]) for key, value in _flat(self.config.model_dump(mode="json"))]
+            for some in _batches(params, 100):  # MLflow takes no more at once
+                client.log_batch(run.info.run_id, params=some)
+        self._parent = run.info.run_id
+        return self._parent
+
+    def _create(self, client: Any, record: dict[str, Any], wanted: str) -> Any:
+        from mlflow.entities import ViewType
+
+        deleted = client.search_runs([self._experiment], wanted, ViewType.DELETED_ONLY, max_results=1)
+        why = "its run was deleted" if deleted else "a new training run"
+        logger.info("MLflow: new run of %s (%s) at %s", self.name, why, _masked(self.uri))
+        return client.create_run(self._experiment, _ms(record["started"]), self._tags(record), run_name=self.name)
+
+    def _find_experiment(self, client: Any) -> str:
+        """The id of our experiment; one that was deleted keeps its name, so the next name is taken."""
+        name, number = EXPERIMENT, 1
+        while (found := client.get_experiment_by_name(name)) is not None:
+            if found.lifecycle_stage == "active":
+                return found.experiment_id
+            number += 1
+            name = f"{EXPERIMENT}-{number}"
+        if number > 1:
+            logger.info("MLflow: the experiment %s was deleted, new runs are in %s", EXPERIMENT, name)
+        place = _artifacts(self.workspace) if self.uri.startswith("sqlite:") else None
+        kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on runs, not on prompts
+        return client.create_experiment(name, artifact_location=place, tags=kind)
+
+    def _send_fold(self, client: Any, fold: int, folder: Path) -> str:
+        """Send the epochs that the run of a fold lacks; returns the run's id."""
         from mlflow.entities import Metric
 
-        parent = self._parent(client)
-        sent = self._state["folds"].get(str(fold))
-        if sent is None:
-            tags = {"mlflow.parentRunId": parent, "fold": str(fold), "variant": self.name}
-            run = client.create_run(self._state["experiment"], run_name=f"{self.name} fold {fold}", tags=tags)
-            sent = self._state["folds"][str(fold)] = {"run": run.info.run_id, "epochs": 0}
-        fresh = history[history.epoch > sent["epochs"]]
-        if fresh.empty:
-            return
-        values = fresh.drop(columns="epoch").select_dtypes("number")
+        began, _ = span(folder)
+        if fold not in self._folds:
+            self._folds[fold] = self._find_fold(client, fold, began)
+        run, last = self._folds[fold]
+        history = pd.read_csv(folder / "history.csv")
+        fresh = history[history["epoch"] > last]
+        values = fresh.drop(columns=["epoch", "ended"]).select_dtypes("number")
         metrics = [
-            Metric(name, float(value), 0, int(epoch))
+            Metric(name, float(value), _ms(ended), int(epoch))
             for name, column in values.items()
-            for epoch, value in zip(fresh.epoch, column, strict=True)
+            for epoch, ended, value in zip(fresh["epoch"], fresh["ended"], column, strict=True)
             if pd.notna(value)
         ]
-        client.log_batch(sent["run"], metrics=metrics)
-        sent["epochs"] = int(fresh.epoch.max())
+        for some in _batches(metrics, 1000):  # MLflow takes no more at once
+            client.log_batch(run, metrics=some)
+        self._folds[fold] = run, int(history["epoch"].max())
+        return run
 
-    def _tags(self) -> dict[str, str]:
+    def _find_fold(self, client: Any, fold: int, began: float) -> tuple[str, int]:
+        """The run of a fold whose training began then, made where there is none, and the last epoch that it has."""
+        wanted = f"tags.`mlflow.parentRunId` = '{self._parent}' AND tags.fold = '{fold}'"
+        for run in client.search_runs([self._experiment], wanted):
+            if run.info.start_time == _ms(began):
+                sent = client.get_metric_history(run.info.run_id, "train_loss")
+                return run.info.run_id, max((point.step for point in sent), default=0)
+        tags = {"mlflow.parentRunId": self._parent, "fold": str(fold), "variant": self.name}
+        tags |= self._source
+        run = client.create_run(self._experiment, _ms(began), tags, run_name=f"{self.name} fold {fold}")
+        return run.info.run_id, 0
+
+    def _send_all(self, client: Any, began: float) -> None:
+        parent = self._parent
+        folders = sorted(self.workspace.model(self.name).glob("fold_*"), key=lambda p: int(p.name[5:]))
+        ends = [_ms(began)]
+        for folder in folders:
+            run = self._send_fold(client, int(folder.name[5:]), folder)
+            client.log_artifact(run, str(folder / "card.json"))
+            ends.append(_ms(span(folder)[1]))
+            client.set_terminated(run, end_time=ends[-1])
+        results = self.workspace.results(self.name)
+        metrics = json.loads((results / "metrics.json").read_text(encoding="utf-8"))
+        for key, value in {**metrics, **self._against_paper(metrics)}.items():
+            if isinstance(value, int | float):
+                client.log_metric(parent, key, value)
+        for folder, place in ((results, "results"), (self.workspace.reports / self.name, "figures")):
+            self._log_folder(client, folder, place)
+        client.log_artifact(parent, str(self.workspace.reports / "index.html"), "report")
+        self._log_dataset(client)
+        self._log_model(client, folders[0])
+        client.set_terminated(parent, end_time=max(ends))
+
+    def _log_folder(self, client: Any, folder: Path, place: str) -> None:
+        """Send a folder, where faces are not shown without the maps that lie over faces."""
+        from duchenne.reporting.gallery import pictures_with_faces
+
+        if not folder.exists():
+            return
+        hidden = set() if self.show_faces else pictures_with_faces(folder / "maps")
+        with tempfile.TemporaryDirectory() as copy:
+            shutil.copytree(folder, copy, dirs_exist_ok=True, ignore=lambda _, names: hidden & set(names))
+            client.log_artifacts(self._parent, copy, place)
+
+    def _tags(self, record: dict[str, Any]) -> dict[str, str]:
         from duchenne.reporting.basis import basis_of
         from duchenne.reporting.papers import printed_for, sources
-        from duchenne.reporting.provenance import code_revision, data_revisions
 
         found = printed_for(self.name, self.config)
-        commit, changed = code_revision(self.workspace.root)
-        data = data_revisions(self.workspace.root, {self.config.dataset: self.raw}) if self.raw else {}
         return {
             "variant": self.name,
             "dataset": self.config.dataset,
@@ -161,10 +294,12 @@ class Tracker:
             "network": self.config.model.architecture,
             "basis": basis_of(self.config.model),
             "selection": self.config.selection,
-            "code": f"{commit}, changed" if changed else commit,
-            "data": data.get(self.config.dataset, ""),
-            "split": hashlib.sha256(self.workspace.split(self.name).read_bytes()).hexdigest()[:16],
+            "training": record["id"],
+            "code": f"{record['commit']}, changed" if record["changed"] else record["commit"],
+            "data": record["data"],
+            "split": record["split"],
             "mlflow.note.content": self.config.note,
+            **self._source,
             **({"paper": sources(found)} if found else {}),
         }
 
@@ -178,35 +313,35 @@ class Tracker:
             f"difference_{name}": ours - paper for name, (paper, ours) in rows.items()
         }
 
-    def _log_dataset(self, parent: str) -> None:
+    def _log_dataset(self, client: Any) -> None:
         """Log the index of the dataset as the run's input, once."""
+        path = self.workspace.index(self.config.dataset)
+        if client.get_run(self._parent).inputs.dataset_inputs or not path.exists():
+            return
         import mlflow
         from mlflow.data.sources import LocalArtifactDatasetSource
+        from mlflow.entities import DatasetInput, InputTag
 
-        path = self.workspace.index(self.config.dataset)
-        if self._state.get("dataset") or not path.exists():
-            return
         rows = pd.read_parquet(path, columns=["sample", "emotion", "subject"])
         source = LocalArtifactDatasetSource(path.as_posix())
         data = mlflow.data.from_pandas(rows, source=source, targets="emotion", name=self.config.dataset)
-        with mlflow.start_run(run_id=parent):
-            mlflow.log_input(data, context="training and test")
-        self._state["dataset"] = True
+        context = InputTag("mlflow.data.context", "training and test")
+        client.log_inputs(self._parent, [DatasetInput(data._to_mlflow_entity(), [context])])
 
-    def _log_model(self, parent: str, folder: Path) -> None:
-        """Log the first fold's network (the folds of a cross-validation are alike) once per set of weights."""
+    def _log_model(self, client: Any, folder: Path) -> None:
+        """Log the network of the first fold, once per set of weights; the other folds have the same architecture."""
+        digest = file_digest(folder / "weights.safetensors")
+        if client.get_run(self._parent).data.tags.get("weights") == digest:
+            return
         import mlflow
         from mlflow.models import ModelSignature
         from mlflow.types import ColSpec, Schema
 
-        digest = hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
-        if self._state.get("model") == digest:
-            return
-        card = json.loads((folder / "card.json").read_text())
+        card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
         wanted = [ColSpec(kind, name) for name, kind in SERVED[card["takes"]].items()]
         answer = [ColSpec("string", "emotion"), ColSpec("string", "note")]
         answer += [ColSpec("double", name) for name in card["classes"]]
-        with mlflow.start_run(run_id=parent):
+        with _tracking_uri(self.uri), mlflow.start_run(run_id=self._parent):
             mlflow.pyfunc.log_model(
                 name="model",
                 python_model=str(Path(__file__).with_name("serving.py")),
@@ -215,7 +350,89 @@ class Tracker:
                 signature=ModelSignature(Schema(wanted), Schema(answer)),
                 pip_requirements=importlib.metadata.requires("duchenne"),
             )
-        self._state["model"] = digest
+        client.set_tag(self._parent, "weights", digest)
+
+
+def relocate(workspace: Workspace) -> None:
+    """Correct the places of artifacts in the workspace's own SQLite file after its folder was moved or copied.
+
+    MLflow writes them down as absolute paths, resolves relative ones when it creates an experiment and has no call to
+    change them. Runs whose artifacts stayed behind, and exist there alone, keep their place.
+    """
+    file, here = workspace.root.resolve() / "mlflow.db", _artifacts(workspace)
+    if not file.exists():
+        return
+    try:
+        with closing(sqlite3.connect(file)) as store, store:
+            _relocate(store, here)
+    except sqlite3.DatabaseError as error:
+        raise UserError(
+            f"{file} is not a database of MLflow ({error}): move it away, a report makes a new one"
+        ) from None
+
+
+def _relocate(store: sqlite3.Connection, here: str) -> None:
+    for experiment, old in store.execute(OURS, {"name": EXPERIMENT, "here": here}).fetchall():
+        logger.info("MLflow: this folder was moved, its artifacts are in %s now", here)
+        store.execute("UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?", (here, experiment))
+        for table, key, column in PLACES:
+            rows = store.execute(f"SELECT {key}, {column} FROM {table} WHERE experiment_id = ?", (experiment,))
+            for identity, place in rows.fetchall():
+                moved = here + place.removeprefix(old)
+                if place.startswith(f"{old}/") and (_exists(moved) or not _exists(place)):
+                    store.execute(f"UPDATE {table} SET {column} = ? WHERE {key} = ?", (moved, identity))
+
+
+def _exists(address: str) -> bool:
+    return Path(url2pathname(urlsplit(address).path)).exists()
+
+
+def _artifacts(workspace: Workspace) -> str:
+    return (workspace.root.resolve() / "mlartifacts").as_uri()
+
+
+@contextmanager
+def _tracking_uri(address: str) -> Iterator[None]:
+    """MLflow's functions without a client send to ``address``; it leaves that in the environment, where another
+    workspace would take it for the user's."""
+    import mlflow
+
+    given = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(address)
+    try:
+        yield
+    finally:
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+        if given is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = given
+
+
+def _source(commit: str) -> dict[str, str]:
+    """MLflow's own tags of where a run comes from."""
+    known = {"mlflow.source.git.commit": commit} if commit else {}
+    return known | {
+        "mlflow.source.name": "stages/train.py",
+        "mlflow.source.type": "LOCAL",
+    }
+
+
+def _ms(seconds: float) -> int:
+    """Unix time in s -> in ms, as MLflow has it."""
+    return round(seconds * 1000)
+
+
+def _batches(items: list[T], size: int) -> list[list[T]]:
+    return [items[i : i + size] for i in range(0, len(items), size)]
+
+
+def _line(error: BaseException) -> str:
+    """The first line of an error, without passwords."""
+    return _masked(f"{type(error).__name__}: {error}".strip().splitlines()[0])[:300]
+
+
+def _masked(text: str) -> str:
+    """An address without user and password."""
+    return re.sub(r"//[^/@\s]+@", "//***@", text)
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -17,6 +17,7 @@ from duchenne.faces import FaceStore
 
 THUMBNAIL = 160  # px; shown at half of that, sharp on dense screens
 SHEET = (1280, 2400)  # px
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 TILE = 64  # px, side of a face in a sprite
 TILES = 5000
 """Faces in a sprite at most: it would weigh megabytes more, and WebP ends at 16,383 px."""
@@ -69,15 +70,29 @@ def sprite(store: FaceStore, samples: list[str]) -> Sprite:
     return Sprite(_data_uri(picture, quality=65), columns, {sample: i for i, sample in enumerate(shown)})
 
 
-def maps(folder: Path) -> list[dict[str, Any]]:
-    """What the explain stage drew: of each picture ``title``, ``caption``, ``alt``, ``uri``, ``width``, ``height``."""
-    index = folder / "maps.json"
-    if not index.exists():
-        return []
-    pictures = json.loads(index.read_text(encoding="utf-8"))
+def maps(folder: Path, show_faces: bool = True) -> list[dict[str, Any]]:
+    """What the explain stage drew: of each picture ``title``, ``caption``, ``alt``, ``uri``, ``width``, ``height``.
+
+    Args:
+        show_faces: False: only the pictures without faces, whatever the setting was when they were drawn.
+    """
+    hidden = set() if show_faces else pictures_with_faces(folder)
     return [
-        item | dict(zip(("uri", "width", "height"), sheet(folder / item["file"]), strict=True)) for item in pictures
+        item | dict(zip(("uri", "width", "height"), sheet(folder / item["file"]), strict=True))
+        for item in _drawn(folder)
+        if item["file"] not in hidden
     ]
+
+
+def pictures_with_faces(folder: Path) -> set[str]:
+    """Names of the pictures in the explain stage's folder in which a face may be seen: all not known to be without."""
+    safe = {item["file"] for item in _drawn(folder) if not item.get("faces", True)}
+    return {path.name for path in folder.glob("*") if path.suffix in PICTURES} - safe
+
+
+def _drawn(folder: Path) -> list[dict[str, Any]]:
+    index = folder / "maps.json"
+    return json.loads(index.read_text(encoding="utf-8")) if index.exists() else []
 
 
 def sheet(path: Path) -> tuple[str, int, int]:

@@ -56,7 +56,7 @@ def run_section(
         "tsne": plane,
         "factors": factors,
         "mistakes": gallery.mistakes(run.predictions, run.classes, catalog.report.gallery, faces),
-        "maps": gallery.maps(run.folder / "maps"),
+        "maps": gallery.maps(run.folder / "maps", catalog.report.show_faces),
         "wrong": int((run.predictions["label"] != run.predictions["predicted"]).sum()),
         "support": run.predictions["label"].value_counts().to_dict(),
         "guessed": run.predictions["predicted"].value_counts().to_dict(),

@@ -68,7 +68,7 @@ def train_fold(
     samples as they came, before the step each took part in (under SAM the first pass; rates against the label, with
     mixup against the heavier one); ``val_*`` and, with selection ``test``, ``test_*``: plain cross-entropy with the
     label, WAR, UAR and UF1 after the epoch; ``seconds`` of the whole epoch; ``images_per_second`` of its training
-    (clips or pairs, where the network takes such).
+    (clips or pairs, where the network takes such); ``ended``, Unix time in s.
 
     Args:
         variant: what to train; its dataset and protocol are not looked at.
@@ -163,7 +163,8 @@ def train_fold(
                 began = time.perf_counter()
                 begin(recipe.epochs + epoch)  # other draws than those of the epochs with labels
                 row = {"epoch": epoch + 1, **pretext.epoch_without_labels(epoch, bar)}
-                state["pretraining"].append(row | {"seconds": time.perf_counter() - began})
+                row |= {"seconds": time.perf_counter() - began, "ended": round(time.time(), 3)}
+                state["pretraining"].append(row)
                 if main:
                     save(optimizer, chosen=False)
 
@@ -184,7 +185,7 @@ def train_fold(
                 else:
                     scores = dict.fromkeys(METRICS, float("nan"))
                 row |= {f"{part}_{name}": value for name, value in scores.items()}
-            row |= {"seconds": time.perf_counter() - began, "images_per_second": speed}
+            row |= {"seconds": time.perf_counter() - began, "images_per_second": speed, "ended": round(time.time(), 3)}
             history.append(row)
             state["epoch"] += 1
 

@@ -28,8 +28,9 @@ KINDS = {"image": image_maps, "clip": clip_maps, "pair": pair_maps}
 def write_maps(exhibit: Exhibit, out: Path) -> None:
     """Draw what the networks of a run look at, in the samples of :func:`duchenne.evaluation.explain.striking`.
 
-    Writes the pictures; ``maps.json``, a list of ``file``, ``title``, ``caption`` and ``alt``; ``numbers.json``, name
-    -> value, empty where no truth is known; and ``numbers.csv``, what those are means and correlations of.
+    Writes the pictures; ``maps.json``, a list of ``file``, ``title``, ``caption``, ``alt`` and ``faces`` (whether
+    faces may be seen in it); ``numbers.json``, name -> value, empty where no truth is known; and ``numbers.csv``, what
+    those are means and correlations of.
 
     Args:
         out: a folder.
@@ -46,4 +47,5 @@ def write_maps(exhibit: Exhibit, out: Path) -> None:
             table.to_csv(path, index=False)
     write_json(out / "numbers.json", numbers)
     words = ("file", "title", "caption", "alt")
-    write_json(out / "maps.json", [{word: getattr(picture, word) for word in words} for picture in pictures])
+    described = [{word: getattr(picture, word) for word in words} for picture in pictures]
+    write_json(out / "maps.json", [item | {"faces": exhibit.show_faces} for item in described])

@@ -1,0 +1,70 @@
+"""Which training run the folder of a variant holds: ``training.json`` beside its folds, and when each fold trained."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from duchenne.catalog import Compute, Variant
+from duchenne.faces import FaceStore
+from duchenne.files import file_digest, write_json
+from duchenne.training.checkpoint import code_version, fingerprint
+from duchenne.training.device import device_of, precision_of
+
+FILE = "training.json"
+
+
+def training_key(
+    variant: Variant,
+    classes: list[str],
+    parts: pd.DataFrame,
+    store: FaceStore,
+    files: Iterable[Path],
+    compute: Compute,
+) -> str:
+    """SHA-256 of all that decides what the folds of a variant learn: their fingerprints' contents, and the code.
+
+    Args:
+        parts: rows of the split with fold, sample, part and label, for pairs also onset and apex.
+        files: weights that folds start from and landmarks; those that exist count by their contents.
+    """
+    samples = parts.assign(part=parts["fold"].astype(str) + "/" + parts["part"])
+    precision = precision_of(compute, device_of(compute))
+    digests = [file_digest(path) for path in sorted(set(files)) if path.exists()]
+    known = [fingerprint(variant, classes, samples, store, None, precision), digests, code_version()]
+    return hashlib.sha256(json.dumps(known).encode()).hexdigest()
+
+
+def begin(work: Path, key: str, facts: dict[str, Any]) -> dict[str, Any]:
+    """The record of the training run in ``work``: that of a run with the same ``key``, else a new one.
+
+    A killed run that is resumed, and a finished one that is not trained again, thus keep their id.
+
+    Returns:
+        ``id`` (random), ``key``, ``started`` (Unix time, s) and ``facts``, as they were when the run began.
+    """
+    file = work / FILE
+    known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    if known.get("key") != key:
+        known = {"id": uuid.uuid4().hex, "key": key, "started": round(time.time(), 3), **facts}
+        write_json(file, known)
+    return known
+
+
+def span(folder: Path) -> tuple[float, float]:
+    """When the training of a fold began and when its last epoch ended, Unix time in s.
+
+    Args:
+        folder: a trained fold, or one that is being trained.
+    """
+    last = pd.read_csv(folder / "history.csv")
+    first = folder / "pretraining.csv"
+    first = pd.read_csv(first) if first.exists() else last
+    return float(first["ended"].iloc[0] - first["seconds"].iloc[0]), float(last["ended"].iloc[-1])
