@@ -62,6 +62,19 @@ def factors_of(
     return sorted(found, key=lambda factor: not factor.numeric)
 
 
+def conditions(text: object, factors: list[Factor]) -> str:
+    """What the index knows of one sample, of the factors that have words or two values: ``glasses: no, light: left``.
+
+    Args:
+        text: its ``factors``, a JSON object or nothing.
+        factors: of the run.
+    """
+    known = json.loads(text) if isinstance(text, str) else {}
+    named = {factor.name for factor in factors if not factor.numeric or len(factor.table) == 2}
+    values = {name.replace("_", " "): value for name, value in known.items() if value is not None}
+    return ", ".join(f"{name}: {value}" for name, value in values.items() if name in named)
+
+
 def _bins(values: pd.Series) -> pd.Series:
     """Quantile bins, named ``low to high``; few different values are bins of their own."""
     if values.nunique() <= BINS:

@@ -14,6 +14,7 @@ import pandas as pd
 from PIL import Image
 
 from duchenne.faces import FaceStore
+from duchenne.reporting.factors import Factor, conditions
 
 THUMBNAIL = 160  # px; shown at half of that, sharp on dense screens
 SHEET = (1280, 2400)  # px
@@ -23,29 +24,54 @@ TILES = 5000
 """Faces in a sprite at most: it would weigh megabytes more, and WebP ends at 16,383 px."""
 
 
+class Face(NamedTuple):
+    """A picture as a data URI, and which frame of a clip it is: ``onset``, ``apex`` or nothing."""
+
+    frame: str
+    uri: str
+
+
 class Mistake(NamedTuple):
-    """A test sample named wrong; ``face`` is a data URI, or None where faces are not shown."""
+    """A misclassified test sample.
+
+    ``faces`` is empty where faces are not shown. ``known`` says what the dataset knows of it beside its class.
+    """
 
     sample: str
     actual: str
     predicted: str
     confidence: float
-    face: str | None
+    faces: list[Face]
+    known: str
 
 
 def mistakes(
-    predictions: pd.DataFrame, classes: list[str], count: int, store: FaceStore | None = None
+    predictions: pd.DataFrame,
+    classes: list[str],
+    count: int,
+    rows: pd.DataFrame,
+    factors: list[Factor],
+    store: FaceStore | None = None,
 ) -> list[Mistake]:
-    """The ``count`` wrong predictions with the highest confidence; of a clip with ``store``, the middle frame."""
+    """The ``count`` wrong predictions with the highest confidence.
+
+    Args:
+        rows: of the index; where it has onset and apex of a clip, these two frames are shown (FRL-DGT, supplement,
+            Figure 3), else the middle one.
+        factors: of the run; those of few values are named.
+        store: of the faces, or None where these are not shown.
+    """
     wrong = predictions[predictions["label"] != predictions["predicted"]]
     wrong = wrong.sort_values(["confidence", "sample"], ascending=[False, True]).head(count)
+    index = rows.set_index("sample")
     return [
         Mistake(
             row.sample,
             classes[row.label],
             classes[row.predicted],
             float(row.confidence),
-            None if store is None else _face(store, row.sample),
+            [] if store is None else _faces(store, row.sample, index.loc[row.sample]),
+            conditions(index.loc[row.sample, "factors"], factors),
         )
         for row in wrong.itertuples()
     ]
@@ -103,8 +129,18 @@ def sheet(path: Path) -> tuple[str, int, int]:
         return _data_uri(image, quality=70), image.width, image.height
 
 
-def _face(store: FaceStore, sample: str) -> str:
-    image = _middle(store, sample)
+def _faces(store: FaceStore, sample: str, row: pd.Series) -> list[Face]:
+    numbers = store.frame_numbers(sample)
+    frames = {
+        name: numbers.index(row[name]) for name in ("onset", "apex") if pd.notna(row[name]) and row[name] in numbers
+    }
+    if len(frames) == 2:
+        shown = {name: store.frame(sample, position) for name, position in frames.items()}
+        return [Face(name, _thumbnail(Image.fromarray(np.asarray(face)))) for name, face in shown.items()]
+    return [Face("", _thumbnail(_middle(store, sample)))]
+
+
+def _thumbnail(image: Image.Image) -> str:
     image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
     return _data_uri(image, quality=80)
 

@@ -55,7 +55,7 @@ def run_section(
         "figures": {name: inline(svg, f"{run.name}-{name}", words[name]) for name, svg in drawn.items()},
         "tsne": plane,
         "factors": factors,
-        "mistakes": gallery.mistakes(run.predictions, run.classes, catalog.report.gallery, faces),
+        "mistakes": gallery.mistakes(run.predictions, run.classes, catalog.report.gallery, run.rows, factors, faces),
         "maps": gallery.maps(run.folder / "maps", catalog.report.show_faces),
         "wrong": int((run.predictions["label"] != run.predictions["predicted"]).sum()),
         "support": run.predictions["label"].value_counts().to_dict(),
