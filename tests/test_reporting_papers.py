@@ -71,19 +71,41 @@ def test_mean_accuracies_are_the_means_of_their_classes():
     assert off == {("Class-wise accuracy", "AffectNet (7 cls), POSTER++"): (67.49, 67.45)}
 
 
-def test_the_emotions_of_dfew_are_whole_clips_of_one_test_part():
-    """What the note of IFDD's Table 5 says: no mean over five folds would be that, row after row."""
-    sizes = [489, 379, 534, 435, 294, 29, 181]  # happy to fear, folds 1 and 2 of DFEW
-    rows = [
-        [value for column, value in zip(table.columns, row.values, strict=True) if "recall_" in (column.metric or "")]
-        for paper, table in TABLES
-        for row in table.rows
-        if paper.paper == "IFDD" and row.run
-    ]
-    rows = [row for row in rows if row]
+DFEW_PART = [489, 379, 534, 435, 294, 29, 181]
+"""Clips of a test part of DFEW, happy to fear."""
+
+
+def recall_rows(paper_name: str) -> list[tuple[list[float], dict[str, float]]]:
+    """Printed recalls of each row of ours, and all its printed values by metric."""
+    found = []
+    for paper, table in TABLES:
+        for row in table.rows:
+            values = {c.metric: value for c, value in zip(table.columns, row.values, strict=True) if c.metric}
+            recalls = [value for metric, value in values.items() if metric.startswith("recall_")]
+            if paper.paper == paper_name and row.run and recalls:
+                found.append((recalls, values))
+    return found
+
+
+def test_the_emotions_of_dfew_are_rounded_counts_of_five_folds_averaged():
+    """What the note of IFDD's Table 5 says: whole clips of one test part, whose means are those of five folds."""
+    rows = recall_rows("IFDD")
     assert len(rows) == 14  # four in Table 5, eight in Table 11, two in Table 14
-    for row in rows:
-        assert [round(100 * round(value * n / 100) / n, 2) for value, n in zip(row, sizes, strict=True)] == row
+    counts = [[round(value * n / 100) for value, n in zip(row, DFEW_PART, strict=True)] for row, _ in rows]
+    for (row, values), clips in zip(rows, counts, strict=True):
+        assert [round(100 * count / n, 2) for count, n in zip(clips, DFEW_PART, strict=True)] == row
+        assert 100 * np.mean(np.divide(clips, DFEW_PART)) == pytest.approx(values["uar"], abs=0.006)
+        assert 100 * sum(clips) / sum(DFEW_PART) == pytest.approx(values["war"], abs=0.02)
+    clips = next(c for (_, values), c in zip(rows, counts, strict=True) if values["war"] == 70.01)
+    assert round(100 * sum(clips) / sum(DFEW_PART), 2) == 70.01  # the folds average to 70.02
+    assert round(100 * float(np.mean(np.divide(clips, DFEW_PART))), 2) == 56.72  # and to 56.73
+
+
+@pytest.mark.parametrize(("variant", "recall"), [("poster_affectnet_8", 0.5471), ("poster_v2_affectnet_8", 0.5952)])
+def test_contempt_of_affectnet_has_499_test_images(variant: str, recall: float):
+    assert printed(variant)["recall_contempt"].value == pytest.approx(recall)
+    assert round(round(recall * 499) / 499, 4) == recall
+    assert round(round(recall * 500) / 500, 4) != recall
 
 
 def test_results_over_folds_are_the_means_of_the_folds():

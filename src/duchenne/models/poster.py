@@ -169,7 +169,7 @@ class Poster(LandmarkGuided):
         pyramid_layers: 1 to 4 layers of widths 512, 256, 128, 64. Supplement, Table 1. The fourth, which the code
             does not have, continues the rule of the others: 8 heads, a convolution of stride 8 from the first layer.
         swapped_blocks: so many blocks, from the first, attend across streams, the others within each; None: all.
-            Supplement, Table 2. Blocks that do not swap still mix the streams by ``token_conv``.
+            Supplement, Table 2. Without swaps the streams are still mixed by ``token_conv`` and between pyramid layers.
         branches: "both", or the one that is left: "landmark_to_image" (landmark queries update image tokens) or
             "image_to_landmark". POSTER++ paper, Table 1. The rows of the other stream pass a block without attention
             and MLP. The "baseline" of that table, whose description we have not seen, is read as neither pyramid nor
