@@ -49,6 +49,10 @@ MISTAKES = {
     "misspelt key": (("variants", "poster_v2_demo", "sed", 1), "unknown key (did you mean 'seed'?)"),
     "nested misspelt key": (("datasets", "synth_demo", "synth", "subject", 3), "(did you mean 'subjects'?)"),
     "misspelt choice": (("variants", "poster_v2_demo", "selection", "vall"), "(did you mean 'val'?)"),
+    "training loss by another figure": (
+        ("variants", "poster_v2_demo", "selection", "train"),
+        "selection train picks the epoch of the lowest training loss: set monitor: loss",
+    ),
     "misspelt dataset": (("variants", "poster_v2_demo", "dataset", "synth_dem"), "(did you mean 'synth_demo'?)"),
     "misspelt run": (("run", "variants", "frl_dgt_dem", {"dataset": "synth_demo"}), "(did you mean 'frl_dgt_demo'?)"),
     "contradiction": (("run", "datasets", "synth_demo", {"root": "elsewhere"}), "make them equal"),

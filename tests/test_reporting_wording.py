@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pandas as pd
@@ -9,7 +10,8 @@ import pytest
 
 from duchenne.catalog import Model, Protocol, Recipe, Variant
 from duchenne.reporting.runs import Run
-from duchenne.reporting.wording import percent, points, verdict
+from duchenne.reporting.tables import SELECTED
+from duchenne.reporting.wording import percent, points, selection, verdict
 
 NARROW = "\N{NARROW NO-BREAK SPACE}"
 
@@ -49,6 +51,22 @@ def test_the_whole_sentence():
 )
 def test_what_differs(metrics: dict[str, float], words: str):
     assert words in verdict(run(**metrics))
+
+
+@pytest.mark.parametrize(
+    ("rule", "monitor", "words"),
+    [
+        ("last", "uar", "last epoch"),
+        ("val", "war", "best validation WAR"),
+        ("test", "war", "best test WAR"),
+        ("train", "loss", "lowest training loss"),
+    ],
+)
+def test_which_epoch_is_reported(rule: str, monitor: str, words: str):
+    finished = run()
+    config = Variant(**finished.config.model_dump() | {"selection": rule, "monitor": monitor})
+    assert selection(dataclasses.replace(finished, config=config)) == words
+    assert rule in SELECTED
 
 
 def test_numbers():

@@ -21,7 +21,7 @@ from training_tools import CLASSES, COMPUTE, SMALL, parts, variant, write_store
 from duchenne.catalog import Augment, Compute
 from duchenne.faces import FaceStore
 from duchenne.training import TrainingError, load_trained, predict, train_fold
-from duchenne.training.measure import measure, rates
+from duchenne.training.measure import measure, rates, score
 
 PLAIN = {"sam_rho": None, "augment": Augment()}
 TIMES = ["seconds", "images_per_second", "ended"]
@@ -203,7 +203,12 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_state(train, tmp_pat
 
 @pytest.mark.parametrize(
     ("selection", "monitor", "column", "pick"),
-    [("val", "uar", "val_uar", "max"), ("val", "loss", "val_loss", "min"), ("test", "war", "test_war", "max")],
+    [
+        ("val", "uar", "val_uar", "max"),
+        ("val", "loss", "val_loss", "min"),
+        ("test", "war", "test_war", "max"),
+        ("train", "loss", "train_loss", "min"),
+    ],
 )
 def test_the_selected_epoch_is_the_best_by_its_rule(train, selection, monitor, column, pick):
     out = train(variant(epochs=4, lr=8e-3, selection=selection, monitor=monitor))
@@ -220,6 +225,17 @@ def test_last_keeps_the_last_epoch_and_needs_no_validation(train, drawn):
     out = train(variant(selection="last"), samples=samples[samples["part"] != "val"])
     assert json.loads((out / "card.json").read_text())["selection"]["epoch"] == 3
     assert pd.read_csv(out / "history.csv")["val_uar"].isna().all()
+
+
+def test_the_lowest_training_loss_need_not_be_that_of_the_last_epoch(train, drawn):
+    """Without learning the epochs differ by their augmentation alone; no validation part is needed."""
+    _, samples = drawn
+    still = variant(epochs=4, selection="train", monitor="loss", lr=1e-30, seed=1, sam_rho=None)
+    out = train(still, samples=samples[samples["part"] != "val"])
+    lowest = pd.read_csv(out / "history.csv").set_index("epoch")["train_loss"].idxmin()
+    assert json.loads((out / "card.json").read_text())["selection"]["epoch"] == lowest
+    assert lowest < 4
+    assert score({"train_loss": 0.5, "val_loss": 9.0, "epoch": 1}, still) == [-0.5, -0.5]
 
 
 def test_kept_weights_are_those_that_were_measured(train, drawn):

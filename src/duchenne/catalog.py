@@ -472,7 +472,9 @@ class Variant(Strict):
     protocol: Protocol
     model: Model
     recipe: Recipe
-    selection: Literal["last", "val", "test"] = Field("val", description="which epoch is reported")
+    selection: Literal["last", "val", "test", "train"] = Field(
+        "val", description="which epoch is reported: the last, or the best one in this part; train: the lowest loss"
+    )
     monitor: Literal["war", "uar", "uf1", "loss"] = Field("uar", description="by what the epoch is picked")
     seed: int = 0
     init_from: str = Field("scratch", description="variant whose weights training starts from")
@@ -485,6 +487,12 @@ class Variant(Strict):
     def _val_needs_validation_subjects(self) -> Self:
         if self.selection == "val" and self.protocol.val_share == 0:
             raise ValueError("selection val needs protocol.val_share above 0")
+        return self
+
+    @model_validator(mode="after")
+    def _training_part_has_its_loss_alone(self) -> Self:
+        if self.selection == "train" and self.monitor != "loss":
+            raise ValueError("selection train picks the epoch of the lowest training loss: set monitor: loss")
         return self
 
     def decides(self) -> dict[str, Any]:

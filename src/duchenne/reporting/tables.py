@@ -28,6 +28,7 @@ from duchenne.workspace import Workspace
 SELECTED = {
     "last": "last epoch",
     "val": "best epoch in validation",
+    "train": "epoch of the lowest training loss",
     "test": "best epoch on the test part (optimistic)",
 }
 """Selection rule -> which epoch is reported."""

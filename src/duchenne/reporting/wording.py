@@ -77,6 +77,7 @@ def selection(run: Run) -> str:
     return {
         "last": "last epoch",
         "val": f"best validation {monitor}",
+        "train": "lowest training loss",
         "test": f"best test {monitor}",
     }[run.config.selection]
 

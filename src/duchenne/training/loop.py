@@ -57,8 +57,10 @@ def train_fold(
     its last whole epoch. Also runs under ``accelerate launch``: the batch size is that of all processes together.
 
     Which epoch's weights are kept: with selection ``last`` the last; else the one that ``monitor`` says is best on that
-    part, among equals the one with the lower loss, then the earlier. ``test`` is what the official scripts do; its
-    figures are optimistic. With EMA the averaged weights are measured and kept.
+    part, among equals the one with the lower loss, then the earlier. ``test`` is what the official scripts of POSTER
+    and POSTER++ do; its figures are optimistic. ``train`` takes the epoch of the lowest ``train_loss``, which is the
+    checkpoint that IFDD's test script names. With EMA the averaged weights are measured and kept, but ``train_loss`` is
+    of those that are trained.
 
     ``pretrain_epochs`` come first, with an optimiser of their own at a constant lr: what the network's
     ``pretraining_loss`` teaches it about the training part without labels. Their history is ``pretraining.csv``.

@@ -67,6 +67,9 @@ def measure(
 def score(row: dict[str, float], variant: Variant) -> list[float] | None:
     """What the best epoch has most of: the monitored figure, then a low loss; None when the last epoch is kept.
 
+    With selection ``train`` the loss is the one that was minimised, further losses of the network included, over the
+    augmented samples as they came during the epoch, before the steps that they took part in.
+
     Raises:
         TrainingError: the loss is not finite, so that epochs cannot be compared.
     """
