@@ -134,6 +134,8 @@ def smic(root: Path, clips: Sequence[str], first: int = 99_000, n: int = 5) -> P
     return root
 
 
+CASME2 = [("01", "EP90_01f", 46, 59, 86, 12, "happiness"), ("26", "EP90_02", 6, 49, 86, "4+7", "disgust")]
+"""Two rows of a coding table."""
 RAF = ["train_00001.jpg 5", "train_00003.jpg 4", "test_0001.jpg 7", "test_3068.jpg 1"]
 
 

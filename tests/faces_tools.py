@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from duchenne.catalog import Synth
 from duchenne.faces.images import read_image
 from duchenne.synth import generate
 
-COLUMNS = ("onset", "apex", "offset", "fps", "box")
+COLUMNS = ("onset", "apex", "offset", "first", "last", "fps", "box")
 
 
 def render(folder: Path) -> pd.DataFrame:
@@ -46,3 +47,16 @@ def moved(image: np.ndarray, x: float, y: float, turn: float = 0.0) -> np.ndarra
 @cache
 def picture(path: Path) -> np.ndarray:
     return read_image(path)
+
+
+def video(path: Path, count: int = 12, codec: str = "mpeg4", times: list[int] | None = None, step: int = 20) -> Path:
+    """Frame k is grey of ``step`` k; ``times`` are presentation times in 1/25 s."""
+    with av.open(path, "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for k in range(count):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), step * k % 256, np.uint8), format="rgb24")
+            frame.pts = times[k] if times else k
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path

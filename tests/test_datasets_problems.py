@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,9 +17,9 @@ CLASSES = ["happiness", "anger"]
 
 @pytest.fixture
 def root(tmp_path) -> Path:
-    """A dataset's root with good.jpg, other.jpg and a folder of frames."""
+    """A dataset's root with good.jpg, other.jpg and a folder of the frames 1, 2 and 4."""
     (tmp_path / "root" / "clip").mkdir(parents=True)
-    for name in ("good.jpg", "other.jpg", "clip/1.jpg"):
+    for name in ("good.jpg", "other.jpg", "clip/1.jpg", "clip/2.jpg", "clip/4.jpg"):
         Image.new("L", (4, 4)).save(tmp_path / "root" / name)
     return tmp_path / "root"
 
@@ -29,6 +31,21 @@ def problems(root: Path, text: str | bytes, **more) -> IndexProblems:
     return caught.value
 
 
+@pytest.fixture
+def pipe() -> Iterator[Callable[[Path], None]]:
+    """Makes a pipe that would read as an image, and would not block a test that opens it."""
+    ends = []
+
+    def make(path: Path) -> None:
+        os.mkfifo(path)
+        ends.append(os.open(path, os.O_RDWR))
+        os.write(ends[-1], b"\xff\xd8\xff" + bytes(100))
+
+    yield make
+    for end in ends:
+        os.close(end)
+
+
 ROWS = {  # header, cells of line 3, column, text of the message
     "missing file": ("path,label", "gone.jpg,anger", "path", "no such file or folder"),
     "other case": ("path,label", "Good.jpg,anger", "path", "there is 'good.jpg'"),
@@ -36,10 +53,16 @@ ROWS = {  # header, cells of line 3, column, text of the message
     "absolute": ("path,label", "/etc/hostname,anger", "path", "leads out of the dataset's root"),
     "windows drive": ("path,label", "C:\\faces\\a.jpg,anger", "path", "leads out of the dataset's root"),
     "parent": ("path,label", "../outside.jpg,anger", "path", "leads out of the dataset's root"),
-    "link out": ("path,label", "link.jpg,anger", "path", "link that leads out"),
-    "folder link out": ("path,label", "linked/secret.jpg,anger", "path", "no such file or folder"),
+    "absolute beside the root": ("path,label", "{root}2/a.jpg,anger", "path", "leads out of the dataset's root"),
+    "dead link": ("path,label", "dead.jpg,anger", "path", "is a link to /no/where.jpg, which does not exist"),
+    "file below a dead link": ("path,label", "gone/a.jpg,anger", "path", "gone is a link to /no/where, which does not"),
+    "link to itself": ("path,label", "self.jpg,anger", "path", "is a link that leads to itself"),
+    "pipe": ("path,label", "pipe.jpg,anger", "path", "is a device, a pipe or a socket"),
+    "link to a device": ("path,label", "zero.jpg,anger", "path", "is a device, a pipe or a socket"),
+    "dead link of a frame": ("path,label", "dead frame,anger", "path", "its frame 2.jpg is a link to /no/where.jpg"),
+    "pipe as a frame": ("path,label", "pipe frame,anger", "path", "its frame 2.jpg is a device, a pipe or a socket"),
     "empty file": ("path,label", "empty.jpg,anger", "path", "the file is empty"),
-    "text as image": ("path,label", "text.jpg,anger", "path", "is no image"),
+    "text as image": ("path,label", "text.jpg,anger", "path", "is not an image"),
     "unknown kind": ("path,label", "notes.txt,anger", "path", "neither an image"),
     "empty frame folder": ("path,label", "bare,anger", "path", "the folder holds no image"),
     "empty path": ("path,label,subject", ",anger,s", "path", "is empty"),
@@ -47,6 +70,19 @@ ROWS = {  # header, cells of line 3, column, text of the message
     "unknown label": ("path,label", "good.jpg,hapiness", "label", "did you mean 'happiness'?"),
     "not a class": ("path,label", "good.jpg,fear", "label", "datasets.mine.ignore"),
     "empty label": ("path,label,subject", "good.jpg,,s", "label", "is empty"),
+    "onset before the frames": (
+        "path,label,onset",
+        "clip,anger,0",
+        "onset",
+        "the first is 1: are the annotated",
+    ),
+    "apex behind the frames": (
+        "path,label,onset,apex",
+        "clip,anger,1,7",
+        "apex",
+        "7 is not there: the last is 4",
+    ),
+    "apex in a gap": ("path,label,onset,apex", "clip,anger,1,3", "apex", "frame 3 is not there: 2 is followed by 4"),
     "apex before onset": ("path,label,onset,apex", "clip,anger,5,4", "onset", "onset 5 lies after apex 4"),
     "offset before apex": ("path,label,apex,offset", "clip,anger,5,4", "apex", "apex 5 lies after offset 4"),
     "offset before onset": ("path,label,onset,offset", "clip,anger,5,4", "onset", "onset 5 lies after offset 4"),
@@ -64,13 +100,19 @@ ROWS = {  # header, cells of line 3, column, text of the message
 
 
 @pytest.mark.parametrize("kind", ROWS)
-def test_each_kind_of_wrong_row(root, kind):
+def test_each_kind_of_wrong_row(root, pipe, kind):
     header, cells, column, message = ROWS[kind]
-    outside = root.parent / "outside"
-    outside.mkdir()
-    (outside / "secret.jpg").write_bytes((root / "good.jpg").read_bytes())
-    (root / "link.jpg").symlink_to(outside / "secret.jpg")
-    (root / "linked").symlink_to(outside)
+    cells = cells.replace("{root}", str(root))
+    for name in ("dead frame", "pipe frame"):
+        (root / name).mkdir()
+        (root / name / "1.jpg").write_bytes((root / "good.jpg").read_bytes())
+    for name in ("dead.jpg", "dead frame/2.jpg"):
+        (root / name).symlink_to("/no/where.jpg")
+    (root / "gone").symlink_to("/no/where")
+    (root / "self.jpg").symlink_to("self.jpg")
+    (root / "zero.jpg").symlink_to("/dev/zero")
+    for name in ("pipe.jpg", "pipe frame/2.jpg"):
+        pipe(root / name)
     (root / "empty.jpg").touch()
     (root / "text.jpg").write_text("<html>404</html>")
     (root / "notes.txt").write_text("x")
@@ -119,10 +161,13 @@ def test_twice_the_same(root, text, column, message):
     assert error.problems[["row", "column"]].to_numpy().tolist() == [[3, column]]
 
 
-def test_one_long_video_may_hold_many_expressions(root):
-    text = "sample,path,label,onset,offset\na,clip,anger,1,5\nb,clip,anger,9,12\n"
+def test_samples_of_one_video_are_those_frames_only(root):
+    text = "sample,path,label,onset,apex,offset\na,clip,anger,1,1,2\nb,clip,anger,2,4,9\nc,clip,anger,,,\n"
     (root / "manifest.csv").write_text(text)
-    assert len(build_index("mine", Dataset(layout="manifest", root=root, classes=CLASSES)).rows) == 2
+    index = build_index("mine", Dataset(layout="manifest", root=root, classes=CLASSES))
+    cells = index.rows[["first", "last", "n_frames"]].fillna(-1).to_numpy().tolist()
+    assert cells == [[1, 2, 2], [2, 9, 2], [-1, -1, 3]]
+    assert index.findings.notes == [(3, "offset", "clip", "frame 9 is not there: the last is 4", "kept")]
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,13 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from faces_tools import video
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from duchenne.faces.clips import numbered_frames, read_frames
+from duchenne.datasets.frames import numbered
+from duchenne.faces.clips import read_frames
 from duchenne.faces.images import ImageError, read_image
 
 RED, BLUE = (200, 30, 30), (30, 30, 200)
@@ -182,19 +184,6 @@ def test_damage_gives_pixels_or_an_image_error(kind, changes, keep):
     assert image.ndim == 3
 
 
-def video(path: Path, count: int = 12, codec: str = "mpeg4", times: list[int] | None = None) -> Path:
-    """Frame k is grey of 20 k; ``times`` are presentation times in 1/25 s."""
-    with av.open(path, "w") as container:
-        stream = container.add_stream(codec, rate=25)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for k in range(count):
-            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 20 * k, np.uint8), format="rgb24")
-            frame.pts = times[k] if times else k
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
-
-
 def levels(path: Path) -> list[tuple[int, int]]:
     return [(number, round(image.mean() / 20)) for number, image in read_frames(path, "video", 100)]
 
@@ -285,16 +274,15 @@ def test_frames_are_sorted_by_the_last_integer_of_their_names(tmp_path):
         saved(halves(), tmp_path / f"s01_ep2_img{number}.png")
     (tmp_path / "notes.txt").write_text("no image")
     (tmp_path / "._img3.png").write_bytes(b"a hidden file of macOS")
-    assert [number for number, _ in numbered_frames(tmp_path)] == [1, 2, 10, 100]
+    assert [number for number, _ in numbered(tmp_path)] == [1, 2, 10, 100]
     assert [number for number, _ in read_frames(tmp_path, "frames", 100)] == [1, 2, 10, 100]
 
 
-def test_frames_without_distinct_integers_count_from_0(tmp_path):
+def test_frames_whose_names_do_not_say_their_numbers_are_refused(tmp_path):
     for name in ("b.png", "a.png", "c1.png"):
         saved(halves(), tmp_path / name)
-    assert [(number, file.name) for number, file in numbered_frames(tmp_path)] == [
-        (0, "a.png"), (1, "b.png"), (2, "c1.png"),
-    ]  # fmt: skip
+    [(_, error)] = read_frames(tmp_path, "frames", 100)
+    assert "has no number" in str(error)
 
 
 def test_one_bad_frame_does_not_take_the_others_with_it(tmp_path):

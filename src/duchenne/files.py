@@ -61,7 +61,8 @@ def source_digest(*parts: str) -> str:
     """SHA-256 of the sources of parts of this package: what older code left behind is not taken for the newer's."""
     package = Path(__file__).parent
     digest = hashlib.sha256()
-    for path in sorted(path for part in parts for path in (package / part).rglob("*.py")):
+    places = [package / part for part in parts]
+    for path in sorted(path for place in places for path in ([place] if place.is_file() else place.rglob("*.py"))):
         digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 

@@ -16,14 +16,13 @@ regions; the frame that differs most from the onset alone is 6.3 frames off.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from duchenne.datasets.files import is_image
+from duchenne.datasets.frames import FrameNameError, numbered
 from duchenne.datasets.problems import UnreadableError
 
 Frames = dict[int, Path]
@@ -63,7 +62,7 @@ def find_apex(rule: str, onset: int, offset: int, folder: Path) -> int:
 
     Args:
         rule: a key of :data:`RULES`.
-        folder: of the frames, numbered by the last integer of their names.
+        folder: of the frames, numbered as :func:`duchenne.datasets.frames.numbers` says.
 
     Raises:
         UnreadableError: a frame that the rule looks at cannot be read.
@@ -72,11 +71,11 @@ def find_apex(rule: str, onset: int, offset: int, folder: Path) -> int:
 
 
 def _frames(folder: Path, onset: int, offset: int) -> Frames:
-    files = {}
-    for file in folder.iterdir() if folder.is_dir() else ():
-        if is_image(file.name) and (digits := re.findall(r"\d+", file.stem)):
-            files[int(digits[-1])] = file
-    return {number: files[number] for number in sorted(files) if onset <= number <= offset}
+    try:
+        found = numbered(folder)
+    except (OSError, FrameNameError):
+        found = []  # the checks of all datasets tell
+    return {number: folder / name for number, name in found if onset <= number <= offset}
 
 
 def _grey(file: Path) -> np.ndarray:

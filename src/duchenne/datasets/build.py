@@ -23,7 +23,7 @@ from duchenne.datasets import (
     synth,
 )
 from duchenne.datasets.checks import check
-from duchenne.datasets.find import packed
+from duchenne.datasets.find import dead_links, packed
 from duchenne.datasets.index import Index
 from duchenne.datasets.problems import IndexProblems, UnreadableError
 from duchenne.datasets.subset import limit_rows
@@ -71,6 +71,8 @@ def build_index(name: str, config: Dataset) -> Index:
     except UnreadableError as error:
         absent = not Path(error.source).is_file()  # a file that cannot be read was unpacked
         hint = packed(config.root, config.annotations or config.root) if absent else ""
+        if dead := dead_links(config.root) if config.root.is_dir() else []:
+            hint = f" ({'; '.join(dead[:5])})"
         table = problems.frame([(None, error.column, "", f"{error}{hint}")])
         raise IndexProblems(name, error.source, table) from None
     rows, wrong = check(listing, name, config)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import posixpath
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from duchenne.catalog import Dataset, nearest
-from duchenne.datasets import files, problems
+from duchenne.datasets import problems
+from duchenne.datasets.files import below
 from duchenne.datasets.folder import SPLITS
 from duchenne.datasets.index import as_schema
 from duchenne.datasets.labels import Labels
 from duchenne.datasets.listing import COLUMNS, Listing
+from duchenne.datasets.look import linked_folders, look, respell, video_frames
 
 FRAMES = ("onset", "apex", "offset")
 BOX = ("x0", "y0", "x1", "y1")
@@ -27,7 +30,7 @@ def check(listing: Listing, dataset: str, config: Dataset) -> tuple[pd.DataFrame
 
     Rows whose label is ignored on purpose are counted in ``listing.left_out`` and not looked at further.
     """
-    text = _tidy(listing)
+    text = _tidy(listing, config.root)
     book = _Book(text)
     text["emotion"] = _emotions(text["label"], Labels(dataset, config), book)
     ignored = text["emotion"].isna() & ~text.index.isin(book.rows)
@@ -56,7 +59,12 @@ def check(listing: Listing, dataset: str, config: Dataset) -> tuple[pd.DataFrame
     _twice(text, ["sample"], listing.unit, book, named)
     _twice(text, ["path", "onset", "offset"], listing.unit, book)  # one long video may hold many expressions
 
-    good = text[~text.index.isin(book.rows)].join(found[["kind", "n_frames"]]).sort_values("sample")
+    text = text.join(found[["kind", "numbers"]])
+    _note_links(text[text["kind"].notna()], config, listing)
+    text["first"], text["last"] = _span(text, listing)
+    text["n_frames"] = _frames(text[text["kind"].isin(("frames", "video"))], config, listing, book)
+
+    good = text[~text.index.isin(book.rows)].sort_values("sample")
     place = {name: i for i, name in enumerate(config.classes)}
     good = good.assign(
         label=good["emotion"].map(place),
@@ -84,6 +92,11 @@ class _Book:
         self.rows.update(index)
         self.notes += [(i, column, problem[i]) for i in index]
 
+    def one(self, i: int, column: str, problem: str) -> None:
+        """A problem in one row."""
+        self.rows.add(i)
+        self.notes.append((i, column, problem))
+
     def records(self) -> list[problems.Problem]:
         """Every problem in the order of the rows."""
         text = self.text.loc[sorted(self.rows)]
@@ -93,12 +106,11 @@ class _Book:
         return [(rows[i], column, paths[i], problem, files[i]) for i, column, problem in notes]
 
 
-def _tidy(listing: Listing) -> pd.DataFrame:
-    """All columns, cells without spaces around them, empty cells missing, paths with forward slashes."""
+def _tidy(listing: Listing, root: Path) -> pd.DataFrame:
+    """All columns, cells without spaces around them, empty cells missing, paths from the root with forward slashes."""
     text = listing.rows.reindex(columns=list(COLUMNS)).astype("str")
     text = text.apply(lambda column: column.str.strip()).replace("", np.nan)
-    slashed = text["path"].str.replace("\\", "/")
-    text["path"] = slashed.map(posixpath.normpath, na_action="ignore")
+    text["path"] = text["path"].map(lambda path: below(root, path) or path, na_action="ignore")
     if "sample" not in listing.rows:
         text["sample"] = text["path"]
     return text.assign(
@@ -151,17 +163,17 @@ def _boxes(text: pd.DataFrame, book: _Book) -> None:
 
 
 def _files(text: pd.DataFrame, listing: Listing, config: Dataset) -> pd.DataFrame:
-    """kind, n_frames and problem of every row with a path; ``text`` gets the path of a file whose ending is there in
+    """kind, numbers and problem of every row with a path; ``text`` gets the path of a file whose ending is there in
     upper or lower case only."""
-    columns = ["kind", "n_frames", "problem"]
+    columns = ["kind", "numbers", "problem"]
     paths = text["path"].dropna()
-    found = pd.DataFrame(files.look(config.root, paths.tolist(), listing.trusted), paths.index, columns)
+    found = pd.DataFrame(look(config.root, paths.tolist()), paths.index, columns, dtype=object)
     lost = paths[found["kind"].isna()]
-    respelt = lost.map(files.respell(config.root, lost.unique())).dropna()
+    respelt = lost.map(respell(config.root, lost.unique())).dropna()
     if len(respelt):
         text.loc[respelt.index, "path"] = respelt
-        again = files.look(config.root, respelt.tolist(), listing.trusted)
-        found.loc[respelt.index, columns] = pd.DataFrame(again, respelt.index, columns)
+        again = look(config.root, respelt.tolist())
+        found.loc[respelt.index, columns] = pd.DataFrame(again, respelt.index, columns, dtype=object)
         listed, there = lost[respelt.index[0]], respelt.iloc[0]
         oddity = f"is {there!r} on the disk: the ending of {len(respelt)} names differs in upper and lower case"
         listing.findings.notes.append((None, "path", listed, oddity, "read"))
@@ -195,6 +207,66 @@ def _distribution(votes: dict[str, str], labels: Labels) -> list[float]:
     if not any(counts.values()):
         raise ValueError("none is for any of the classes")
     return list(counts.values())
+
+
+def _note_links(text: pd.DataFrame, config: Dataset, listing: Listing) -> None:
+    """One note on links to folders: DVC follows links to files, but not those."""
+    folders = text["path"].where(text["kind"] == "frames", text["path"].map(posixpath.dirname))
+    if linked := linked_folders(config.root, folders):
+        more = f" (and {len(linked) - 1} more are)" if len(linked) > 1 else ""
+        oddity = f"is a link to a folder{more}: `dvc repro` does not notice changes behind it"
+        advice = "read; `cp -rs` (a link for each file) or `cp -rl` (hard links) in its place is noticed"
+        listing.findings.notes.append((None, "path", linked[0], oddity, advice))
+
+
+def _span(text: pd.DataFrame, listing: Listing) -> tuple[pd.Series, pd.Series]:
+    """First and last frame of each sample: onset and offset where both are known, unless they only lie inside it."""
+    cut = text["onset"].notna() & text["offset"].notna() & (text["kind"] != "image") & (not listing.whole)
+    return text["onset"].where(cut), text["offset"].where(cut)
+
+
+def _frames(text: pd.DataFrame, config: Dataset, listing: Listing, book: _Book) -> pd.Series:
+    """How many frames each clip has; annotated frames that are not there are problems (the offset: an oddity).
+
+    Videos are counted only where frames are annotated.
+    """
+    counts: dict[object, int | None] = {}
+    marked = text[text["kind"] == "video"].set_index("path")[list(FRAMES)].max(axis=1).groupby("path").max().dropna()
+    videos = {path: video_frames(config.root / path, int(number)) for path, number in marked.items()}
+    told = {i for i, column, _ in book.notes if column in FRAMES}
+    for row in text[~text.index.isin(told)].itertuples():
+        there = row.numbers
+        if row.kind == "video":
+            there = None if videos.get(row.path) is None else np.arange(videos[row.path])
+            counts[row.Index] = None if pd.isna(row.first) else row.last - row.first + 1
+        else:
+            inside = there if pd.isna(row.first) else there[(there >= row.first) & (there <= row.last)]
+            counts[row.Index] = len(inside)
+        for name in FRAMES:
+            number = getattr(row, name)
+            if there is None or pd.isna(number) or number in there:
+                continue
+            what = f"frame {number} is not there: {_around(int(number), there)}"
+            if name == "offset":
+                where = None if pd.isna(row.row) else row.row
+                listing.findings.notes.append((where, name, row.path, what, "kept"))
+            else:
+                book.one(row.Index, name, what)
+                listing.findings.missing.append(f"{row.path} (frame {number})")
+    return pd.Series(counts, text.index, "Int64")
+
+
+def _around(number: int, there: np.ndarray) -> str:
+    """What there is where a frame is not."""
+    if not len(there):
+        return "the video has none"
+    if number < there[0]:
+        hint = ": are the annotated numbers counted from 0?" if (number, there[0]) == (0, 1) else ""
+        return f"the first is {there[0]}{hint}"
+    if number > there[-1]:
+        return f"the last is {there[-1]}"
+    place = np.searchsorted(there, number)
+    return f"{there[place - 1]} is followed by {there[place]}"
 
 
 def _twice(text: pd.DataFrame, columns: list[str], unit: str, book: _Book, advice: str = "") -> None:

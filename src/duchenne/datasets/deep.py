@@ -12,8 +12,10 @@ from tqdm import tqdm
 from duchenne.datasets import problems
 from duchenne.datasets.index import Index
 
+MARKS = ("onset", "apex")
+"""Frames that have to be there."""
 _BATCH = 64
-"""Samples a task: one image is decoded in less time than a task takes to send."""
+"""Files a task: one image is decoded in less time than a task takes to send."""
 
 
 def decode_all(index: Index, root: Path, max_megapixels: float, jobs: int, backend: str) -> Index:
@@ -26,24 +28,35 @@ def decode_all(index: Index, root: Path, max_megapixels: float, jobs: int, backe
         jobs: processes; -1: one a core.
         backend: of joblib.
     """
-    records = index.rows[["kind", "path"]].to_dict("records")
-    tasks = [delayed(_damaged)(records[i : i + _BATCH], root, max_megapixels) for i in range(0, len(records), _BATCH)]
+    columns = ["path", "kind", "first", "last", *MARKS]
+    records = index.rows[columns].astype(object).where(index.rows[columns].notna(), None).groupby("path", sort=False)
+    todo = [group.to_dict("records") for _, group in records]
+    tasks = [delayed(_damaged)(todo[i : i + _BATCH], root, max_megapixels) for i in range(0, len(todo), _BATCH)]
     found = []
-    with tqdm(total=len(records), desc="decode", unit="sample", delay=1) as bar:
+    with tqdm(total=len(todo), desc="decode", unit="file", delay=1) as bar:
         for damaged in Parallel(jobs, backend=backend, return_as="generator")(tasks):
             found += damaged
             bar.update(min(_BATCH, bar.total - bar.n))
     return replace(index, problems=pd.concat([index.problems, problems.frame(found)], ignore_index=True))
 
 
-def _damaged(records: list[dict], root: Path, max_megapixels: float) -> list[tuple[None, str, str, str]]:
-    from duchenne.faces.clips import read_frames  # here, for that package reads names of files through this one
+def _damaged(files: list[list[dict]], root: Path, max_megapixels: float) -> list[tuple[None, str, str, str]]:
+    """The problems of some files, each a list of its samples."""
+    from duchenne.faces.clips import Span, read_frames  # here, for that package reads names of files through this one
     from duchenne.faces.images import ImageError
 
     found = []
-    for record in records:
-        for number, image in read_frames(root / record["path"], record["kind"], max_megapixels):
+    for samples in files:
+        path, kind = samples[0]["path"], samples[0]["kind"]
+        spans = [Span(sample["first"], sample["last"]) for sample in samples]
+        numbers = set()
+        for number, image in read_frames(root / path, kind, max_megapixels, spans):
+            numbers.add(number)
             if isinstance(image, ImageError):
-                where = "" if record["kind"] == "image" else f"frame {number} "
-                found.append((None, "path", record["path"], f"{where}{image}"))
+                where = "" if kind == "image" else f"frame {number} "
+                found.append((None, "path", path, f"{where}{image}"))
+        if kind == "video":
+            marks = {(name, sample[name]) for sample in samples for name in MARKS if sample[name] is not None}
+            lost = [(name, number) for name, number in sorted(marks) if number not in numbers]
+            found += [(None, name, path, f"frame {number} is not in the video") for name, number in lost]
     return found

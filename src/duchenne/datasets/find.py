@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from duchenne.catalog import Dataset, nearest
-from duchenne.datasets.files import is_image, is_video
+from duchenne.datasets.files import broken, is_folder, is_image, is_regular, is_video
+from duchenne.datasets.frames import FrameNameError, numbered
 from duchenne.datasets.problems import UnreadableError
 
 _DEPTH = 6  # folders below the root in which lists are looked for
@@ -35,6 +36,8 @@ class Folder(NamedTuple):
     path: str
     folders: list[str]
     files: list[str]
+    dead: list[str]
+    """links that lead nowhere"""
 
 
 def plain(name: str) -> str:
@@ -56,16 +59,43 @@ def walk(root: Path) -> Iterator[Folder]:
         if (real := os.path.realpath(place)) in seen:
             continue
         seen.add(real)
-        names: tuple[list[str], list[str]] = [], []
+        folders, files, dead = [], [], []
         with os.scandir(place) as entries:
             for entry in entries:
-                names[not entry.is_dir()].append(entry.name)
-                if len(names[1]) > _LENGTH:
+                kind = folders if is_folder(entry) else files if is_regular(entry) else dead
+                if kind is not dead or entry.is_symlink():
+                    kind.append(entry.name)
+                if len(files) > _LENGTH:
                     break
-        found = Folder(path, sorted(filter(wanted, names[0])), sorted(names[1]))
+        found = Folder(path, sorted(filter(wanted, folders)), sorted(files), sorted(dead))
         yield found
         if depth < _DEPTH and len(found.folders) <= _BREADTH:
             todo.extend((name if path == "." else f"{path}/{name}", depth + 1) for name in found.folders)
+
+
+def descend(root: Path, top: str) -> Iterator[tuple[str, list[str], list[os.DirEntry[str]]]]:
+    """Every folder from ``top`` down, as ``os.walk`` goes: (folder, names of its subfolders, its other entries).
+
+    Names that the caller takes out of the second are not entered. Links to folders are followed.
+
+    Args:
+        root: the dataset's root.
+        top: relative to ``root``, as the folders that are returned.
+
+    Raises:
+        UnreadableError: a link leads back to a folder above it.
+    """
+    todo: list[tuple[str, frozenset[str]]] = [(top, frozenset())]
+    while todo:
+        here, above = todo.pop()
+        real = os.path.realpath(root / here)
+        if real in above:
+            raise UnreadableError(root / here, "is a link that leads back to a folder above it: remove it")
+        with os.scandir(root / here) as entries:
+            inside = sorted(entries, key=lambda entry: entry.name)
+        folders = [entry.name for entry in inside if is_folder(entry) and wanted(entry.name)]
+        yield here, folders, [entry for entry in inside if not is_folder(entry)]
+        todo += [(join(here, name), above | {real}) for name in reversed(folders)]
 
 
 def steps(root: Path, path: str) -> list[str]:
@@ -168,24 +198,37 @@ def media_names(place: Path) -> list[str]:
 
 
 def frame_numbers(place: Path) -> list[int]:
-    """The numbers of a clip's frames in order: the last integer of each image's name; other files are no frames."""
-    with os.scandir(place) as entries:
-        found = [re.findall(r"\d+", entry.name.rpartition(".")[0]) for entry in entries if is_image(entry.name)]
-    return sorted(int(digits[-1]) for digits in found if digits)
+    """The numbers of a clip's frames in order; none where the folder is missing or its names do not say them, which
+    the checks of all datasets tell."""
+    try:
+        return [number for number, _ in numbered(place)]
+    except (OSError, FrameNameError):
+        return []
+
+
+def dead_links(root: Path) -> list[str]:
+    """The links that lead nowhere among the folders and lists below a root, each with its target."""
+    found = [join(folder.path, name) for folder in walk(root) for name in folder.dead]
+    return [f"{name} {broken(root / name)}" for name in found]
 
 
 def clips_by_number(root: Path, folder: str) -> dict[int, str]:
-    """Clip number -> path of its video or folder of frames; numbers may be padded, and lie in part folders."""
+    """Clip number -> path of its video or folder of frames; numbers may be padded, and lie in part folders.
+
+    A link that leads nowhere counts as what its name says: the checks of all datasets tell.
+    """
     found: dict[int, str] = {}
-    parts = [folder]
-    while parts:
-        here = parts.pop()
-        with os.scandir(root / here) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                stem = entry.name if entry.is_dir() else entry.name.rpartition(".")[0]
-                clip = entry.is_dir() or is_video(entry.name)
-                if clip and stem.isascii() and stem.isdigit():
-                    found.setdefault(int(stem), join(here, entry.name))
-                elif entry.is_dir() and wanted(entry.name):
-                    parts.append(join(here, entry.name))
+    for here, folders, others in descend(root, folder):
+        clips = [name for name in folders if _is_number(name)]
+        folders[:] = [name for name in folders if not _is_number(name)]
+        for entry in others:
+            stem = entry.name.rpartition(".")[0] if is_video(entry.name) else entry.name
+            if _is_number(stem) and (is_video(entry.name) or broken(entry.path)):
+                clips.append(entry.name)
+        for name in sorted(clips):
+            found.setdefault(int(name.partition(".")[0]), join(here, name))
     return found
+
+
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdigit()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
 from duchenne.catalog import Dataset
-from duchenne.datasets.files import is_image, is_video
-from duchenne.datasets.find import wanted
+from duchenne.datasets.files import broken, is_image, is_video
+from duchenne.datasets.find import descend, join, wanted
 from duchenne.datasets.listing import Listing
 
 SPLITS = {
@@ -36,11 +36,14 @@ def list_tree(root: Path, top: Path) -> Listing:
     listing = Listing(pd.DataFrame(), str(root))
     rows: list[tuple[str, str, str | None]] = []
     others = 0
-    for file in _files(top):
-        if not (is_image(file.name) or is_video(file.name)):
-            others += 1
+    for path, entry in _files(root, top):
+        if not (is_image(entry.name) or is_video(entry.name)):
+            if why := broken(entry.path):
+                listing.problems.append((None, "path", path, why))
+            else:
+                others += 1
             continue
-        path, steps = file.relative_to(root).as_posix(), list(file.relative_to(top).parts[:-1])
+        steps = list(PurePosixPath(path).relative_to(top.relative_to(root).as_posix()).parts[:-1])
         split = None
         if parts:
             if not steps or steps[0] not in parts:
@@ -60,23 +63,19 @@ def list_tree(root: Path, top: Path) -> Listing:
 
 def _unwrap(folder: Path) -> Path:
     inside = _folders(folder)
-    if len(inside) != 1 or inside[0].name.lower() in SPLITS or any(is_image(f.name) for f in folder.iterdir()):
+    if len(inside) != 1 or inside[0].name.lower() in SPLITS:
         return folder
-    return _unwrap(inside[0])
+    if any(is_image(item.name) or broken(item) for item in folder.iterdir()):
+        return folder
+    loop = folder.resolve().is_relative_to(inside[0].resolve())
+    return folder if loop else _unwrap(inside[0])
 
 
 def _folders(folder: Path) -> list[Path]:
     return sorted(item for item in folder.iterdir() if item.is_dir() and wanted(item.name))
 
 
-def _files(top: Path) -> Iterator[Path]:
-    """All files below ``top`` in order; a link back to a folder that was seen is not followed again."""
-    seen: set[str] = set()
-    for folder, names, files in os.walk(top, followlinks=True):
-        names[:] = sorted(name for name in names if wanted(name))
-        real = os.path.realpath(folder)
-        if real in seen:
-            names.clear()
-            continue
-        seen.add(real)
-        yield from (Path(folder, name) for name in sorted(files))
+def _files(root: Path, top: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """All files below ``top`` in order, with their paths from ``root``; links to folders are followed."""
+    for here, _, others in descend(root, top.relative_to(root).as_posix()):
+        yield from ((join(here, entry.name), entry) for entry in others)

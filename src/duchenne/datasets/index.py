@@ -28,7 +28,9 @@ SCHEMA = pa.schema(
         ("onset", pa.int64()),  # frame numbers as in the file names; of a video, counted from 0
         ("apex", pa.int64()),
         ("offset", pa.int64()),
-        ("n_frames", pa.int64()),  # images in a folder of frames
+        ("first", pa.int64()),  # first and last frame of the sample, in the same numbers; missing: all of its file
+        ("last", pa.int64()),
+        ("n_frames", pa.int64()),  # frames from first to last that are there; of a whole video missing
         ("fps", pa.float64()),
         ("aus", pa.string()),  # FACS text as annotated
         ("factors", pa.string()),  # JSON object of everything else

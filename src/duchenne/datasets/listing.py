@@ -61,7 +61,8 @@ class Listing:
         problems: what could not even be listed.
         left_out: what was passed over on purpose, and how often.
         findings: what else there is to tell.
-        trusted: folders below the root that may be links to other disks.
+        whole: onset and offset lie inside a sample that is all of its file; otherwise a sample with both is those
+            frames only.
     """
 
     rows: pd.DataFrame
@@ -70,7 +71,7 @@ class Listing:
     problems: list[Problem] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
     findings: Findings = field(default_factory=Findings)
-    trusted: list[str] = field(default_factory=list)
+    whole: bool = False
 
     def leave_out(self, why: str, n: int = 1) -> None:
         """Count ``n`` more samples as passed over."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,7 +24,6 @@ from duchenne.catalog import MANIFEST_COLUMNS, Dataset, nearest
 from duchenne.datasets.listing import Listing, as_text
 from duchenne.datasets.problems import UnreadableError
 from duchenne.datasets.tables import DELIMITERS, SHEETS, read_text, sheets
-from duchenne.files import expanded
 
 VOTES = "votes_"
 """Begins the name of a column that counts the annotators who chose an emotion."""
@@ -63,7 +61,6 @@ def read(config: Dataset) -> Listing:
         parts = {word.strip().casefold(): part for word, part in config.splits.items()}
         word = rows["split"].str.strip()
         rows["split"] = word.str.casefold().map(parts).fillna(word)
-    rows["path"] = below(config.root, rows["path"])
     listing.rows = rows.assign(row=rows.index).reset_index(drop=True)
     return listing
 
@@ -127,18 +124,6 @@ def elected(votes: str) -> str | None:
     most = max(counts.values(), default=0)
     first = [word for word, n in counts.items() if n == most]
     return None if most <= 0 else first[0] if len(first) == 1 else TIED
-
-
-def below(root: Path, paths: pd.Series) -> pd.Series:
-    """Paths relative to the root: an absolute one that lies below it is made so, others are left for the checks."""
-    tops = tuple(dict.fromkeys(f"{top}{os.sep}" for top in (root.absolute(), root.resolve())))
-
-    def relative(path: str) -> str:
-        full = str(expanded(path.strip()))
-        top = next((top for top in tops if full.startswith(top)), None)
-        return full[len(top) :] if top else path
-
-    return paths.map(relative, na_action="ignore")
 
 
 def _parquet(path: Path) -> Listing:

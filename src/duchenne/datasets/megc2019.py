@@ -15,7 +15,7 @@ import pandas as pd
 
 from duchenne.catalog import Dataset
 from duchenne.datasets import casme2, samm, smic
-from duchenne.datasets.find import find_file, find_files, lists_of, plain, walk, within
+from duchenne.datasets.find import find_file, find_files, lists_of, plain, within
 from duchenne.datasets.labels import Labels
 from duchenne.datasets.listing import Listing, digest
 from duchenne.datasets.problems import UnreadableError
@@ -35,12 +35,7 @@ def read(config: Dataset) -> Listing:
     Raises:
         UnreadableError: a set, or its table, is not there.
     """
-    listing = Listing(pd.DataFrame(), str(config.root), trusted=next(walk(config.root)).folders)
-    for name in listing.trusted:
-        if (config.root / name).is_symlink():
-            oddity = "is a link to a folder: dvc does not notice changes behind it"
-            advice = "read; `cp -rs` (a link for each file) or `cp -rl` (hard links) in its place is noticed"
-            listing.findings.notes.append((None, "root", name, oddity, advice))
+    listing = Listing(pd.DataFrame(), str(config.root))
     tables = [_part(name, config, listing) for name in PARTS]
     rows = pd.concat(tables, ignore_index=True)
     lists = lists_of(config) if config.annotations else config.root

@@ -11,7 +11,7 @@ import pandas as pd
 
 from duchenne.catalog import LABEL_SETS, Dataset, LabelSet
 from duchenne.datasets.apex import find_apex
-from duchenne.datasets.find import choose, frame_numbers, steps, walk
+from duchenne.datasets.find import choose, steps, walk
 from duchenne.datasets.listing import Listing, digest
 from duchenne.datasets.tables import read_table
 
@@ -110,8 +110,6 @@ def settle(listing: Listing, config: Dataset, apex_given: bool = True) -> Listin
     - ``relabel``, ``needs_apex`` and ``without`` of the label set are applied.
     - A missing apex, or one outside onset..offset, is replaced as ``config.apex`` says; ``factors`` then has
       ``apex_rule`` and ``apex_annotated``.
-    - Frames of the three that are not on the disk are noted; onset and apex count as missing files, for nothing can be
-      learnt from the clip without them, while a clip may well end early.
 
     Args:
         listing: rows with onset, apex and offset as text.
@@ -140,10 +138,8 @@ def settle(listing: Listing, config: Dataset, apex_given: bool = True) -> Listin
             note(*why, "left out, as the protocol demands")
             continue
         place = config.root / path
-        numbers = frame_numbers(place) if place.is_dir() else []
         if frames[0] is not None and frames[2] is not None:
             _mend(record, frames, place, config.apex, apex_given, note)
-            _compare(record, numbers, listing, note)
         kept.append(record)
     listing.rows = pd.DataFrame(kept, columns=[*listing.rows.columns, "factors"]).astype({"factors": "str"})
     return listing
@@ -191,15 +187,3 @@ def _mend(
     record["factors"] = json.dumps({"apex_rule": rule, "apex_annotated": apex})
     if apex_given or apex is not None:
         note("apex", oddity, "left missing" if new is None else f"{new}, by rule {rule}")
-
-
-def _compare(record: dict, numbers: list[int], listing: Listing, note: Callable[[str, str, str], None]) -> None:
-    """Which of the three frames are on the disk."""
-    if not numbers:
-        return  # the folder is missing or empty, which the checks of all datasets tell
-    for name in ("onset", "apex", "offset"):
-        number = _number(record[name])
-        if number is not None and number not in numbers:
-            note(name, f"frame {number} is not in the folder (there are {numbers[0]} to {numbers[-1]})", "kept")
-            if name != "offset":
-                listing.findings.missing.append(f"{record['path']} (frame {number})")

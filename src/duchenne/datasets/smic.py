@@ -11,14 +11,14 @@ lies inside the clip.
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
 import pandas as pd
 
 from duchenne.catalog import Dataset
-from duchenne.datasets.find import find_file, frame_numbers, join, lists_of, plain, wanted
+from duchenne.datasets.files import broken
+from duchenne.datasets.find import descend, find_file, frame_numbers, join, lists_of, plain
 from duchenne.datasets.listing import Listing
 from duchenne.datasets.micro import clip_folder, settle
 from duchenne.datasets.problems import UnreadableError
@@ -50,7 +50,7 @@ def read(config: Dataset) -> Listing:
         raise UnreadableError(config.root, problem)
     listing = Listing(pd.DataFrame(), str(config.root / folder))
     records = []
-    for path in _clips(config.root, folder):
+    for path in _clips(config.root, folder, listing):
         name = name_of(path.rpartition("/")[2])
         subject, word, _ = name.split("_")
         above = map(plain, path.removeprefix(folder).split("/")[:-1])
@@ -99,18 +99,14 @@ def _contradicts(step: str, subject: int, emotion: str) -> bool:
     return int(digits[1]) != subject if digits else step in EMOTIONS.values() and step != emotion
 
 
-def _clips(root: Path, folder: str) -> list[str]:
+def _clips(root: Path, folder: str, listing: Listing) -> list[str]:
     """The clip folders, without those of other movements (``non_micro``)."""
-    found, todo = [], [folder]
-    while todo:
-        here = todo.pop()
-        with os.scandir(root / here) as entries:
-            names = [entry.name for entry in entries if entry.is_dir() and wanted(entry.name)]
-        for name in names:
-            if CLIP.fullmatch(name):
-                found.append(join(here, name))
-            elif plain(name) != "nonmicro":
-                todo.append(join(here, name))
+    found = []
+    for here, folders, others in descend(root, folder):
+        found += [join(here, name) for name in folders if CLIP.fullmatch(name)]
+        folders[:] = [name for name in folders if not CLIP.fullmatch(name) and plain(name) != "nonmicro"]
+        dead = ((entry.name, broken(entry.path)) for entry in others)
+        listing.problems += [(None, "path", join(here, name), why) for name, why in dead if why]
     return sorted(found)
 
 

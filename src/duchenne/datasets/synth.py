@@ -18,4 +18,4 @@ def read(config: Dataset) -> Listing:
     if "box" in truth:
         truth[["x0", "y0", "x1", "y1"]] = truth["box"].tolist()
     rows = as_text(truth[[name for name in COLUMNS if name in truth]])
-    return Listing(rows.assign(row=range(1, len(rows) + 1)), str(path))
+    return Listing(rows.assign(row=range(1, len(rows) + 1)), str(path), whole=True)

@@ -16,7 +16,7 @@ from duchenne.faces import chunks
 from duchenne.faces.align import template
 from duchenne.faces.detect import detector
 from duchenne.faces.landmarks import landmarker, model_digest
-from duchenne.faces.sample import align_sample
+from duchenne.faces.sample import align_file
 from duchenne.faces.store import SCHEMA
 from duchenne.files import file_digest, source_digest, write_json
 
@@ -57,23 +57,54 @@ def align_dataset(
 
 
 def _chunks(rows: pd.DataFrame, root: Path, config: Faces, work: Path) -> Iterator[chunks.Chunk]:
-    setting = config.model_dump_json() + source_digest("faces") + model_digest(config)
+    """Whole files, with all of their samples: a file is read by one chunk."""
+    setting = config.model_dump_json() + source_digest("faces", "datasets/frames.py") + model_digest(config)
     size = min(chunks.CHUNK[kind] for kind in rows["kind"].unique())
-    for start in range(0, len(rows), size):
-        part = rows.iloc[start : start + size]
-        seen = [_changes_of(root / path) for path in part["path"]]
+    start = 0
+    for places in _batches(rows["path"], size):
+        part = rows.iloc[places]
+        seen = [_changes_of(root / path) for path in part["path"].unique()]
         key = hashlib.sha256(f"{setting}{part.to_json(orient='records')}{seen}".encode()).hexdigest()[:16]
         yield chunks.Chunk(work / f"{start:08d}_{key}.arrow", len(part), _align, (part, root, config))
+        start += len(part)
 
 
-def _changes_of(path: Path) -> list[tuple[str, int, int]]:
-    """What changes when somebody replaces a file, or a file of a folder."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path] if path.exists() else []
-    return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+def _batches(paths: pd.Series, size: int) -> Iterator[list[int]]:
+    """Positions of at least ``size`` rows at a time (the last may be fewer), all rows of a path together."""
+    of_path: dict[str, list[int]] = {}
+    for place, path in enumerate(paths):
+        of_path.setdefault(path, []).append(place)
+    batch: list[int] = []
+    for places in of_path.values():
+        batch += places
+        if len(batch) >= size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _changes_of(path: Path) -> list[tuple[str, int, int, str]]:
+    """What changes when somebody replaces a file, or a file of a folder: of a link, what it leads to."""
+    try:
+        files = sorted(path.iterdir()) if path.is_dir() else [path]
+    except OSError:
+        files = []
+    found = []
+    for file in files:
+        target = str(file.readlink()) if file.is_symlink() else ""
+        try:
+            state = file.stat()
+        except OSError:  # gone, or a dead link
+            found.append((file.name, -1, -1, target))
+        else:
+            found.append((file.name, state.st_size, state.st_mtime_ns, target))
+    return found
 
 
 def _align(rows: pd.DataFrame, root: Path, config: Faces) -> chunks.Result:
-    done = [align_sample(row, root, config) for row in rows.to_dict("records")]
+    files = [group.to_dict("records") for _, group in rows.groupby("path", sort=False)]
+    done = [sample for file in files for sample in align_file(file, root, config)]
     return chunks.Result([face for face, _ in done if face], [f for _, failed in done for f in failed])
 
 

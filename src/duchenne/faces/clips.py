@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import numpy as np
 
-from duchenne.datasets.files import is_image
+from duchenne.datasets.frames import FrameNameError, numbered
 from duchenne.faces.images import ImageError, read_image, words
 from duchenne.files import unusable
 
@@ -21,11 +21,31 @@ WHOLE = 0.9
 or two off, while an interrupted download ends anywhere and most decoders say nothing."""
 
 
-def read_frames(path: Path, kind: str, max_megapixels: float) -> Iterator[Frame]:
-    """The frames of a sample, one in memory at a time.
+class RestError(ImageError):
+    """Nothing more can be read of a folder or a video."""
 
-    Numbers are those of the file names in a folder of frames (the last integer of each), and count from 0 in a video.
-    Rotation metadata is applied. A damaged video gives the frames before the damage and then an error.
+
+class Span(NamedTuple):
+    """The frames ``first`` to ``last``, both included; None: from the first that there is, to the last."""
+
+    first: int | None = None
+    last: int | None = None
+
+    def __contains__(self, number: object) -> bool:
+        return (self.first is None or number >= self.first) and not self.ends_before(number)
+
+    def ends_before(self, number: int) -> bool:
+        """Whether the last frame comes before ``number``."""
+        return self.last is not None and self.last < number
+
+
+def read_frames(path: Path, kind: str, max_megapixels: float, spans: Sequence[Span] = (Span(),)) -> Iterator[Frame]:
+    """The frames of an image, a folder or a video that lie in one of the spans, in order, one in memory at a time.
+
+    Numbers are those in the names of a folder's files (:func:`duchenne.datasets.frames.numbers`), and count from 0 in
+    a video, which is decoded once from its start to the last frame wanted. Rotation metadata is applied. A damaged
+    video gives the frames before the damage and then a :class:`RestError` with the number of the next frame, whether or
+    not that lies in a span.
 
     Args:
         kind: image, frames or video.
@@ -35,27 +55,19 @@ def read_frames(path: Path, kind: str, max_megapixels: float) -> Iterator[Frame]
             yield _read(0, path, max_megapixels)
         case "frames":
             try:
-                files = numbered_frames(path)
+                files = numbered(path)
             except OSError as error:
-                yield 0, ImageError(f"cannot be read: {words(error)}")
+                yield 0, RestError(f"cannot be read: {words(error)}")
                 return
-            for number, file in files:
-                yield _read(number, file, max_megapixels)
+            except FrameNameError as error:
+                yield 0, RestError(str(error))
+                return
+            for number, name in files:
+                if any(number in span for span in spans):
+                    yield _read(number, path / name, max_megapixels)
         case "video":
-            yield from _decode(path, max_megapixels)
-
-
-def numbered_frames(folder: Path) -> list[tuple[int, Path]]:
-    """The images of a folder by the last integer in their names, as a person would sort them: 2 before 10.
-
-    Where a name has no integer or two share one, frames are numbered from 0 in the order of their names.
-    """
-    files = sorted(file for file in folder.iterdir() if is_image(file.name))
-    found = [re.findall(r"\d+", file.stem) for file in files]
-    numbers = [int(digits[-1]) for digits in found if digits]
-    if len(set(numbers)) < len(files):
-        numbers = list(range(len(files)))
-    return sorted(zip(numbers, files, strict=True))
+            for number, image in _decode(path, max_megapixels, spans):
+                yield number, RestError(str(image)) if isinstance(image, ImageError) else image
 
 
 def _read(number: int, file: Path, max_megapixels: float) -> Frame:
@@ -65,7 +77,7 @@ def _read(number: int, file: Path, max_megapixels: float) -> Frame:
         return number, error
 
 
-def _decode(path: Path, max_megapixels: float) -> Iterator[Frame]:
+def _decode(path: Path, max_megapixels: float, spans: Sequence[Span]) -> Iterator[Frame]:
     number = 0
     try:
         with av.open(path) as container:
@@ -78,8 +90,11 @@ def _decode(path: Path, max_megapixels: float) -> Iterator[Frame]:
                 yield 0, ImageError(f"is {stream.width} x {stream.height} px, {limit}")
                 return
             for frame in container.decode(stream):
-                # quarter turns counter-clockwise, as phones write them
-                yield number, np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90))
+                if all(span.ends_before(number) for span in spans):
+                    return
+                if any(number in span for span in spans):
+                    # quarter turns counter-clockwise, as phones write them
+                    yield number, np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90))
                 number += 1
         if number == 0:
             yield 0, ImageError("holds no frame")

@@ -1,8 +1,8 @@
-"""One sample through the align stage: its frames, their faces, its transforms, its row of the face store."""
+"""The samples of one file through the align stage: their frames, faces and transforms, their rows of the face store."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from duchenne.catalog import Faces
+from duchenne.errors import UserError
 from duchenne.faces.align import similarity, smooth, template, warp, whole
-from duchenne.faces.clips import read_frames
+from duchenne.faces.clips import RestError, Span, read_frames
 from duchenne.faces.find import Face, find_face
 from duchenne.faces.hashing import face_hash
 from duchenne.faces.images import ImageError
@@ -20,7 +21,9 @@ from duchenne.faces.points import key_points
 from duchenne.faces.store import encode
 
 FPS = 25.0
-"""Of a clip whose index does not say (ours)."""
+"""Frames a second of a clip whose index does not say (assumed)."""
+HELD = 256_000_000
+"""Bytes of decoded frames that a clip holds until its transforms are known (chosen): 96 frames of 1280 x 720."""
 
 NO_FACE = "no face found"
 """How the reason begins where a sample was read and shows no face."""
@@ -29,61 +32,141 @@ Failure = dict[str, Any]
 """sample, frame (None: the whole sample), reason."""
 
 
-def align_sample(row: dict[str, Any], root: Path, config: Faces) -> tuple[dict[str, Any] | None, list[Failure]]:
-    """The store's row of a sample, or None where there is no face to store; and what failed.
+Row = dict[str, Any]
+"""Of the face store, or of the dataset's index."""
 
-    A clip is decoded twice, first to find its faces and then to warp them, so that one frame is in memory at a time.
+
+def align_file(rows: Sequence[Row], root: Path, config: Faces) -> list[tuple[Row | None, list[Failure]]]:
+    """The store's row of each sample, or None where there is no face to store; and what failed.
+
+    The samples are parts of one file, which is read once from its start to the last frame wanted. A clip whose frames
+    do not fit into :data:`HELD` before its transforms are known is read a second time, with all others of that kind.
 
     Args:
-        row: of the dataset's index.
+        rows: of the dataset's index, all of one path.
         root: the dataset's root.
     """
-    read = partial(read_frames, root / row["path"], row["kind"], config.max_megapixels)
-    if row["kind"] == "image":
-        once = list(read())
-        read = partial(iter, once)
-    micro = row["kind"] != "image" and pd.notna(row["onset"]) and pd.notna(row["apex"])
+    path, kind = root / rows[0]["path"], rows[0]["kind"]
+    samples = [_Sample(row, config) for row in rows]
+    read = partial(read_frames, path, kind, config.max_megapixels)
+    for number, image in read([sample.span for sample in samples]):
+        for sample in samples:
+            if sample.span.ends_before(number):
+                sample.close()
+            elif number in sample.span or isinstance(image, RestError):
+                sample.see(number, image)
+    for sample in samples:
+        sample.close()
+    if again := [sample for sample in samples if sample.again]:
+        for number, image in read([sample.span for sample in again]):
+            for sample in again:
+                if number in sample.span and not isinstance(image, ImageError):
+                    sample.keep(image)
+    return [sample.result() for sample in samples]
 
-    numbers: list[int] = []
-    faces: list[Face | None] = []
-    damaged: dict[int, str] = {}
-    last = None
-    for number, image in read():
+
+class _Sample:
+    """One sample while its file is read.
+
+    Frames are aligned and encoded as soon as their transform is known: at once where faces come aligned, from the
+    onset on in a micro-expression, after the last frame in any other clip. Until then they are held.
+
+    Attributes:
+        span: its frames.
+        again: its frames were too many to hold, and have to be read once more (:meth:`keep`).
+    """
+
+    def __init__(self, row: Row, config: Faces) -> None:
+        self.row, self.config = row, config
+        self.span = Span(*(None if pd.isna(row[name]) else int(row[name]) for name in ("first", "last")))
+        self.micro = row["kind"] != "image" and pd.notna(row["onset"]) and pd.notna(row["apex"])
+        self.numbers: list[int] = []
+        self.faces: list[Face | None] = []
+        self.failures: list[Failure] = []
+        self.pictures: list[bytes] = []
+        self.transforms: list[list[float]] = []
+        self.phash, self.again, self.closed, self.lost = "", False, False, False
+        self._held: list[np.ndarray] = []
+        self._bytes = 0
+        self._matrix: Callable[[int], np.ndarray | None] | None = None  # position of a frame -> its transform
+        if config.mode == "aligned":
+            self._matrix = lambda position: None
+
+    def see(self, number: int, image: np.ndarray | ImageError) -> None:
+        """Take a frame, or the reason why there is none."""
         if isinstance(image, ImageError):
-            damaged[number] = str(image)
-            continue
-        wanted = config.mode != "aligned" and (not micro or number == row["onset"])
-        face = find_face(image, config, row["box"], last) if wanted else None
-        last = face or last
-        numbers.append(number)
-        faces.append(face)
+            self._fail(number, str(image))
+            return
+        wanted = self.config.mode != "aligned" and (not self.micro or number == self.row["onset"])
+        face = find_face(image, self.config, self.row["box"], self._last()) if wanted else None
+        self.numbers.append(number)
+        self.faces.append(face)
+        if self.micro and face:
+            matrix = similarity(key_points(face.points), template(self.config.size, self.config.eye_distance))
+            self._matrix = lambda position: matrix
+        if self.again:
+            return
+        self._held.append(image)
+        self._bytes += image.nbytes
+        if self._matrix:
+            self._keep_held()
+        elif self._bytes > HELD and len(self._held) > 1:
+            self.again, self._held = True, []
 
-    failures = [{"sample": row["sample"], "frame": number, "reason": reason} for number, reason in damaged.items()]
-    if reason := _missing(row, config, micro, numbers, faces, damaged):
-        lost = {"sample": row["sample"], "frame": None, "reason": reason}
-        if not numbers or config.misses == "drop":
-            return None, [lost]
-        failures.append(lost)
+    def close(self) -> None:
+        """After its last frame."""
+        if self.closed:
+            return
+        self.closed = True
+        if reason := _missing(self.row, self.config, self.micro, self.numbers, self.faces, self._damaged(), self.span):
+            self.lost = not self.numbers or self.config.misses == "drop"
+            if self.lost:
+                self.failures, self._held, self.again = [], [], False
+            self._fail(None, reason)
+        if not self.lost and not self._matrix:
+            self._matrix = _trajectory(self.faces, self.row, self.config).__getitem__
+        self._keep_held()
 
-    pictures, transforms, phash = [], [], ""
-    usable = (image for _, image in read() if not isinstance(image, ImageError))
-    for image, matrix in zip(usable, _transforms(faces, row, config, micro), strict=True):
-        matrix = whole(image, config.size) if matrix is None else matrix
-        aligned = warp(image, matrix, config.size)
-        phash = phash or face_hash(aligned)
-        pictures.append(encode(aligned, config.encoding, config.quality))
-        transforms.append(matrix.ravel().tolist())
-    stored = [last] * len(faces) if micro else faces
-    return {
-        "sample": row["sample"],
-        "frame_numbers": numbers,
-        "frames": pictures,
-        "transforms": transforms,
-        "boxes": [(face.box if face else np.full(4, np.nan)).tolist() for face in stored],
-        "confidence": [face.score if face else float("nan") for face in stored],
-        "faces": [face.count if face else 0 for face in stored],
-        "phash": phash,
-    }, failures
+    def keep(self, image: np.ndarray) -> None:
+        """Align and encode the next frame."""
+        matrix = self._matrix(len(self.pictures))
+        matrix = whole(image, self.config.size) if matrix is None else matrix
+        aligned = warp(image, matrix, self.config.size)
+        self.phash = self.phash or face_hash(aligned)
+        self.pictures.append(encode(aligned, self.config.encoding, self.config.quality))
+        self.transforms.append(matrix.ravel().tolist())
+
+    def result(self) -> tuple[Row | None, list[Failure]]:
+        """The store's row, and what failed."""
+        if self.lost:
+            return None, self.failures
+        if len(self.pictures) != len(self.numbers):
+            raise UserError(f"{self.row['path']}: its frames changed while they were read; run the stage again")
+        faces = [self._last()] * len(self.faces) if self.micro else self.faces
+        return {
+            "sample": self.row["sample"],
+            "frame_numbers": self.numbers,
+            "frames": self.pictures,
+            "transforms": self.transforms,
+            "boxes": [(face.box if face else np.full(4, np.nan)).tolist() for face in faces],
+            "confidence": [face.score if face else float("nan") for face in faces],
+            "faces": [face.count if face else 0 for face in faces],
+            "phash": self.phash,
+        }, self.failures
+
+    def _keep_held(self) -> None:
+        for image in self._held:
+            self.keep(image)
+        self._held = []
+
+    def _last(self) -> Face | None:
+        return next((face for face in reversed(self.faces) if face), None)
+
+    def _fail(self, number: int | None, reason: str) -> None:
+        self.failures.append({"sample": self.row["sample"], "frame": number, "reason": reason})
+
+    def _damaged(self) -> dict[int, str]:
+        return {failure["frame"]: failure["reason"] for failure in self.failures}
 
 
 def _missing(
@@ -93,10 +176,12 @@ def _missing(
     numbers: Sequence[int],
     faces: Sequence[Face | None],
     damaged: dict[int, str],
+    span: Span,
 ) -> str | None:
     """Why a sample has no face; None when it has one, or needs none."""
     if not numbers:
-        return next(iter(damaged.values()), "holds no frame")
+        none = "holds no frame" if span == Span() else f"none of its frames {span.first} to {span.last} is there"
+        return next(iter(damaged.values()), none)
     if config.mode == "aligned" or any(faces):
         return None
     if not micro:
@@ -108,17 +193,12 @@ def _missing(
     return f"the onset frame {row['onset']} is not among frames {numbers[0]} to {numbers[-1]}"
 
 
-def _transforms(
-    faces: Sequence[Face | None], row: dict[str, Any], config: Faces, micro: bool
-) -> Sequence[np.ndarray | None]:
-    """The transform of each frame; None stands for the whole frame."""
+def _trajectory(faces: Sequence[Face | None], row: Row, config: Faces) -> Sequence[np.ndarray | None]:
+    """The smoothed transform of each frame; None stands for the whole frame, where no frame has a face."""
     if not any(faces):
         return [None] * len(faces)
-    target = template(config.size, config.eye_distance)
-    if micro:
-        onset = next(face for face in faces if face)
-        return [similarity(key_points(onset.points), target)] * len(faces)
     unknown = np.full((68, 2), np.nan)
     points = key_points(np.stack([face.points if face else unknown for face in faces]))
     fps = row["fps"] if pd.notna(row["fps"]) else FPS
+    target = template(config.size, config.eye_distance)
     return [similarity(p, target) for p in smooth(points, config.smoothing * fps)]

@@ -10,7 +10,7 @@ import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
 from duchenne.faces.align import warp, whole
-from duchenne.faces.clips import read_frames
+from duchenne.faces.clips import Span, read_frames
 from duchenne.faces.images import ImageError
 from duchenne.faces.regions import BOX, REGIONS
 from duchenne.faces.store import FaceStore
@@ -56,7 +56,8 @@ def failure_sheet(store: FaceStore, rows: pd.DataFrame, root: Path, out: Path) -
     tiles = []
     for failure in failures.head(SHOWN + 1).itertuples():
         row = paths.loc[failure.sample]
-        _, image = next(read_frames(root / row["path"], row["kind"], MEGAPIXELS), (0, ImageError("")))
+        span = Span(*(None if pd.isna(row[name]) else int(row[name]) for name in ("first", "last")))
+        _, image = next(read_frames(root / row["path"], row["kind"], MEGAPIXELS, [span]), (0, ImageError("")))
         if isinstance(image, ImageError):
             picture = Image.new("RGB", (TILE, TILE), "#888888")
         else:

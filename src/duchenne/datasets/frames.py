@@ -1,0 +1,85 @@
+"""The frames of a clip's folder, and the integer in their names that counts them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from duchenne.datasets.files import broken, is_image, is_regular
+from duchenne.errors import UserError
+
+_DIGITS = re.compile(r"\d+")
+_LARGEST = 2**53
+
+
+class FrameNameError(UserError):
+    """The names of a folder's images do not say which frame each is; the message has no path."""
+
+
+def numbered(folder: str | Path) -> list[tuple[int, str]]:
+    """The images of a folder with their frame numbers, in order: 2 before 10.
+
+    Raises:
+        FrameNameError: an image is a dead link or not a regular file; or see :func:`numbers`.
+        OSError: the folder cannot be read.
+    """
+    names = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if is_image(entry.name) and not entry.is_dir():
+                if not is_regular(entry):
+                    what = broken(entry.path) or "is a device, a pipe or a socket, which is not opened"
+                    raise FrameNameError(f"its frame {entry.name} {what}")
+                names.append(entry.name)
+    return sorted(zip(numbers(names), names, strict=True))
+
+
+def numbers(names: Sequence[str]) -> list[int]:
+    """The frame number in each name: its only integer, or of several the one that varies.
+
+    ``frame_0046_224.jpg`` among others of its size is frame 46, ``006_05562.jpg`` is frame 5562, and one name alone has
+    the last of its integers, or 0 where it has none.
+
+    Raises:
+        FrameNameError: a name has no integer, names have different numbers of them, several of them vary (frames of two
+            faces in one folder), or two frames have the same number.
+    """
+    found = [_DIGITS.findall(name.rpartition(".")[0]) for name in names]
+    if not found:
+        return []
+    if len(found) == 1:
+        return [_integer((found[0] or ["0"])[-1], names[0])]
+    first = found[0]
+    for name, digits in zip(names, found, strict=True):
+        if not digits:
+            raise FrameNameError(f"the name of its frame {name} has no number")
+        if len(digits) != len(first):
+            raise FrameNameError(f"its frames have names of different forms ({names[0]}, {name}): {_ADVICE}")
+    varying = [i for i in range(len(first)) if any(digits[i] != first[i] for digits in found)]
+    if len(varying) > 1:
+        few = min(varying, key=lambda i: len({digits[i] for digits in found}))
+        other = next(name for name, digits in zip(names, found, strict=True) if digits[few] != first[few])
+        two = ", ".join(sorted((names[0], other)))
+        raise FrameNameError(
+            f"{len(varying)} numbers vary in the names of its frames ({two}): are these several faces? {_ADVICE}"
+        )
+    place = varying[0] if varying else -1
+    result = [_integer(digits[place], name) for name, digits in zip(names, found, strict=True)]
+    if len(set(result)) < len(result):
+        seen: dict[int, str] = {}
+        for number, name in zip(result, names, strict=True):
+            if number in seen:
+                raise FrameNameError(f"two of its frames have the number {number} ({seen[number]}, {name}): {_ADVICE}")
+            seen[number] = name
+    return result
+
+
+_ADVICE = "keep one clip and one face in a folder, its frames named alike with one number that counts them"
+
+
+def _integer(digits: str, name: str) -> int:
+    if (number := int(digits)) > _LARGEST:
+        raise FrameNameError(f"the number of its frame {name} is too large")
+    return number
