@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -12,13 +13,14 @@ import pytest
 from reporting_tools import NEVER, finished_project
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score
 
+from duchenne import pipeline
 from duchenne.catalog import Catalog, Report
 from duchenne.errors import UserError
 from duchenne.reporting import wording, write_report
 from duchenne.reporting.runs import load_run
 from duchenne.workspace import Workspace
 
-FACES = re.compile(r"<img[^>]*Face|data:image/webp")
+RASTER = re.compile(rb"data:image/(?!svg)")
 NARROW = "\N{NARROW NO-BREAK SPACE}"
 
 
@@ -238,13 +240,39 @@ def test_the_same_results_give_the_same_page(project: tuple[Workspace, Catalog],
     assert write_report(*project, tmp_path).read_text(encoding="utf-8") == page
 
 
-def test_without_faces_it_holds_no_picture(project: tuple[Workspace, Catalog], page: str, tmp_path: Path):
-    workspace, catalog = project
-    assert FACES.search(page)
-    hidden = write_report(workspace, only(catalog, "folds", show_faces=False), tmp_path).read_text(encoding="utf-8")
-    assert not FACES.search(re.sub(r"<h3>What the network looks at.*?<h3>", "", hidden, flags=re.DOTALL))
+def pictures(folder: Path) -> list[str]:
+    """Files below a folder that are pictures of pixels, or hold some; whatever they are called."""
+    found = []
+    for path in folder.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            pixels = content.startswith((b"\x89PNG", b"\xff\xd8", b"RIFF")) or RASTER.search(content)
+            found += [path.name] if pixels else []
+    return sorted(found)
+
+
+def test_without_faces_the_report_holds_no_picture(project: tuple[Workspace, Catalog], page: str, tmp_path: Path):
+    """Neither the page nor any file beside it, though maps and sheets with faces are left from before."""
+    catalog = only(project[1], "folds", show_faces=False)
+    workspace = Workspace(tmp_path / "copy")
+    shutil.copytree(project[0].root, workspace.root)
+    assert pictures(workspace.reports) == ["aligned.jpg", "index.html"]
+    hidden = pipeline.report(catalog, workspace).read_text(encoding="utf-8")
+    assert pictures(workspace.reports) == []
     assert "Faces are not shown" in hidden
+    assert "draws them without the faces" in hidden
     assert "<svg" in hidden
+
+
+def test_without_faces_maps_that_hold_none_are_shown(project: tuple[Workspace, Catalog], tmp_path: Path):
+    catalog = only(project[1], "folds", show_faces=False)
+    workspace = Workspace(tmp_path / "copy")
+    shutil.copytree(project[0].root, workspace.root)
+    index = workspace.results("folds") / "maps" / "maps.json"
+    index.write_text(json.dumps([item | {"faces": False} for item in json.loads(index.read_text())]))
+    shown = write_report(workspace, catalog, tmp_path / "out").read_text(encoding="utf-8")
+    assert re.findall(r'<img[^>]+alt="([^"]*)"', shown) == ["Noise instead of a map"]
+    assert "draws them without the faces" not in shown
 
 
 def test_a_single_run_without_a_printed_value(project: tuple[Workspace, Catalog], tmp_path: Path):

@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 from joblib import Parallel, delayed
 from mlflow.tracking._tracking_service import utils
+from PIL import Image
 from werkzeug.serving import make_server
 
 from duchenne import catalog, tracking
@@ -292,6 +293,26 @@ def test_a_server_that_falls_silent_costs_one_wait_a_process(
     monkeypatch.setattr(tracking, "PAUSE", 0.0)
     Tracker(workspace, "v", VARIANT).begin(known)
     assert time.monotonic() - began > 1
+
+
+def test_where_faces_are_hidden_no_picture_of_one_is_sent_or_left(workspace: Workspace, light: None):
+    maps = workspace.results("v") / "maps"
+    maps.mkdir()
+    for name in ("with.png", "without.png", "unknown.jpg"):
+        Image.effect_noise((8, 8), 60).save(maps / name)
+    (maps / "maps.json").write_text(json.dumps([{"file": "with.png"}, {"file": "without.png", "faces": False}]))
+
+    def sent() -> set[str]:
+        (parent,), _ = runs(workspace)
+        folder = Path(place(parent.info.artifact_uri))
+        return {path.name for path in folder.rglob("*") if path.suffix in (".png", ".jpg")}
+
+    Tracker(workspace, "v", VARIANT, show_faces=False).publish()
+    assert sent() == {"without.png"}
+    Tracker(workspace, "v", VARIANT).publish()
+    assert sent() == {"with.png", "without.png", "unknown.jpg"}
+    Tracker(workspace, "v", VARIANT, show_faces=False).publish()
+    assert sent() == {"without.png"}
 
 
 @pytest.mark.parametrize("what", ["parent", "child", "experiment", "database"])

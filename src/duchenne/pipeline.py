@@ -278,10 +278,25 @@ def complexity(catalog: Catalog, workspace: Workspace, variant: str) -> None:
 def report(catalog: Catalog, workspace: Workspace) -> Path:
     """Draw the figures, write the page and send every run to MLflow; returns the page's path."""
     from duchenne import tracking
+    from duchenne.reporting import write_report
+    from duchenne.reporting.gallery import remove_pictures
+
+    if catalog.report.show_faces:
+        _draw_sheets(catalog, workspace)
+    else:
+        remove_pictures(workspace.reports)  # of reports written before faces were hidden
+    page = write_report(workspace, catalog, workspace.reports)
+    for variant in catalog.run.variants:
+        config = catalog.variants[variant]
+        tracking.Tracker(workspace, variant, config, catalog.report.show_faces).publish()
+    return page
+
+
+def _draw_sheets(catalog: Catalog, workspace: Workspace) -> None:
+    """Draw the contact sheets of the datasets into the report's folder; faces are seen on all of them."""
     from duchenne.datasets import read_index
     from duchenne.faces import FaceStore
     from duchenne.faces.sheets import alignment_sheet, failure_sheet
-    from duchenne.reporting import write_report
     from duchenne.synth.sheets import contact_sheets
 
     for dataset in catalog.run.synthesize:
@@ -293,11 +308,6 @@ def report(catalog: Catalog, workspace: Workspace) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         alignment_sheet(store, workspace.landmarks(dataset), folder / "aligned.jpg")
         failure_sheet(store, rows, catalog.datasets[dataset].root, folder / "failures.jpg")
-    page = write_report(workspace, catalog, workspace.reports)
-    for variant in catalog.run.variants:
-        config = catalog.variants[variant]
-        tracking.Tracker(workspace, variant, config, catalog.report.show_faces).publish()
-    return page
 
 
 def _parts(parts: pd.DataFrame, rows: pd.DataFrame, store: FaceStore) -> pd.DataFrame:

@@ -281,6 +281,19 @@ class Tracker:
         with tempfile.TemporaryDirectory() as copy:
             shutil.copytree(folder, copy, dirs_exist_ok=True, ignore=lambda _, names: hidden & set(names))
             client.log_artifacts(self._parent, copy, place)
+            kept = {path.name for path in (Path(copy) / "maps").glob("*")}
+        if not self.show_faces:
+            self._withdraw(client, f"{place}/maps", kept)
+
+    def _withdraw(self, client: Any, place: str, kept: set[str]) -> None:
+        """Delete what was sent to a folder of artifacts before faces were hidden, all but the files ``kept``."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        address = client.get_run(self._parent).info.artifact_uri
+        sent = get_artifact_repository(address, tracking_uri=self.uri)
+        for item in client.list_artifacts(self._parent, place):
+            if Path(item.path).name not in kept:
+                sent.delete_artifacts(item.path)
 
     def _tags(self, record: dict[str, Any]) -> dict[str, str]:
         from duchenne.reporting.basis import basis_of

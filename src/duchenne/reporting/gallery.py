@@ -116,6 +116,13 @@ def pictures_with_faces(folder: Path) -> set[str]:
     return {path.name for path in folder.glob("*") if path.suffix in PICTURES} - safe
 
 
+def remove_pictures(folder: Path) -> None:
+    """Delete the pictures below a folder; vector figures are kept, they show no face."""
+    for path in list(folder.rglob("*")):
+        if path.suffix in PICTURES:
+            path.unlink()
+
+
 def _drawn(folder: Path) -> list[dict[str, Any]]:
     index = folder / "maps.json"
     return json.loads(index.read_text(encoding="utf-8")) if index.exists() else []

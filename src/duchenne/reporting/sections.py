@@ -57,6 +57,7 @@ def run_section(
         "factors": factors,
         "mistakes": gallery.mistakes(run.predictions, run.classes, catalog.report.gallery, run.rows, factors, faces),
         "maps": gallery.maps(run.folder / "maps", catalog.report.show_faces),
+        "maps_with_faces": not catalog.report.show_faces and bool(gallery.pictures_with_faces(run.folder / "maps")),
         "wrong": int((run.predictions["label"] != run.predictions["predicted"]).sum()),
         "support": run.predictions["label"].value_counts().to_dict(),
         "guessed": run.predictions["predicted"].value_counts().to_dict(),
@@ -64,6 +65,8 @@ def run_section(
         "folds": _folds(run),
         "duplicates": _duplicates(run),
         "configuration": _yaml(full),
+        "rendered": catalog.datasets[config.dataset].synth is not None,
+        "root": catalog.datasets[config.dataset].root,
         "card": next(iter(run.cards.values())),
         "trained": {
             "minutes": run.history["seconds"].sum() / 60,

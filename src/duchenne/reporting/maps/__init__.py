@@ -42,6 +42,8 @@ def write_maps(exhibit: Exhibit, out: Path) -> None:
         for picture in pictures:
             with replacing(out / picture.file) as path:
                 picture.figure.savefig(path, format="png", dpi=130)
+    for stale in {path.name for path in out.glob("*.png")} - {picture.file for picture in pictures}:
+        (out / stale).unlink()
     if table is not None:
         with replacing(out / "numbers.csv") as path:
             table.to_csv(path, index=False)
