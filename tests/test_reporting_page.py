@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import html
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import html5lib
 import pandas as pd
 import pytest
 from reporting_tools import NEVER, finished_project
+from ruamel.yaml import YAML
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score
 
 from duchenne import pipeline
@@ -20,6 +25,7 @@ from duchenne.reporting import wording, write_report
 from duchenne.reporting.runs import load_run
 from duchenne.workspace import Workspace
 
+ROOT = Path(__file__).parents[1]
 RASTER = re.compile(rb"data:image/(?!svg)")
 NARROW = "\N{NARROW NO-BREAK SPACE}"
 
@@ -156,8 +162,51 @@ def test_the_papers_tables_are_shown_and_written(project: tuple[Workspace, Catal
     assert any("Table 5" in summary for summary in opened)  # picked_on_test reproduces a value of it
 
 
-def test_how_to_do_it_again(project: tuple[Workspace, Catalog], page: str):
-    assert "dvc repro evaluate@folds " in section(page, "folds")
+@pytest.mark.slow
+def test_how_to_do_it_again(project: tuple[Workspace, Catalog], tmp_path: Path):
+    """The commands of the page, run one by one in a fresh clone; what would take minutes is only looked up."""
+    source = Workspace(tmp_path / "source")
+    shutil.copytree(project[0].root, source.root)
+    files = ["requirements.txt", "constraints.txt", "pyproject.toml", "README.md", "LICENSE", "dvc.yaml", ".dvc/config"]
+    for name in [*files, "src/duchenne/__init__.py"]:
+        (source.root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, source.root / name)
+    maps = {
+        "datasets": {"drawn": {"root": "data/raw/drawn"}},
+        "variants": {"folds": {"dataset": "drawn", "init_from": "scratch"}},
+    }
+    YAML(typ="safe").dump({"run": {"synthesize": [], "landmark_nets": {}} | maps}, source.root / "params.yaml")
+
+    def bash(command: str, folder: Path) -> str:
+        env = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
+        done = subprocess.run(["bash", "-c", command], cwd=folder, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    commit = "git -c user.name=A -c user.email=a@b.c commit --quiet -m"
+    bash(f"git init --quiet && git add --force {' '.join(files)} src params.yaml && {commit} one", source.root)
+    page = write_report(source, only(project[1], "folds"), tmp_path / "out").read_text(encoding="utf-8")
+    bash(f"git rm --quiet pyproject.toml && {commit} two", source.root)  # the page names the commit before
+    bash("git clone --quiet source fresh", tmp_path)
+    (commands,) = re.findall(r"<pre[^>]*><code>(git checkout.*?)</code></pre>", page, re.DOTALL)
+    commands = [html.unescape(line) for line in commands.splitlines()]
+    assert [" ".join(line.split()[:2]) for line in commands] == [
+        "git checkout", "pip install", "pip install", "dvc repro", "dvc repro",
+    ]  # fmt: skip
+    dry = {"pip install": "pip install --dry-run --no-index --no-deps --no-build-isolation", "dvc repro": "dvc dag"}
+    said = []
+    for line in commands:
+        for command, cheap in dry.items():
+            line = line.replace(command, cheap)
+        said.append(bash(line, tmp_path / "fresh"))
+    assert "torch" in said[1]
+    assert "Would install duchenne" in said[2]
+    assert "train@folds" in said[3]
+    assert "report" in said[4]
+    assert "The raw files of <code>drawn</code> belong into" in section(page, "folds")
+
+
+def test_revisions_and_versions_are_told(page: str):
     assert "torch 2.14.1" in section(page, "folds")
     assert "not under git" in page
     assert "not under DVC" in page
