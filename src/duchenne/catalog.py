@@ -566,7 +566,9 @@ class Compute(Strict):
 class Report(Strict):
     """The page."""
 
-    show_faces: bool = Field(True, description="false: no face in the page, the files beside it or MLflow, as licences may demand")
+    show_faces: bool = Field(
+        True, description="false: no face in the page, beside it or in MLflow, as licences may demand"
+    )
     gallery: int = Field(24, ge=0, description="most confident mistakes shown per run")
     tsne_perplexity: float = Field(50.0, gt=1)
     tsne_iterations: int = Field(1000, ge=250)
