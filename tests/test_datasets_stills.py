@@ -341,6 +341,29 @@ def test_caer_s_with_a_third_partys_boxes(tmp_path, prefix):
         index("caer_s", tmp_path / "CAER-S", annotations=tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize("there", ["Anger", "Angry", "angry"])
+def test_caer_s_boxes_are_found_by_emotion(tmp_path, there):
+    """The public list of boxes writes train/Angry and test/Anger; either is on the disk."""
+    pictures(tmp_path / "CAER-S", [f"{part}/{there}/0001.png" for part in ("train", "test")])
+    text(tmp_path / "boxes/train.txt", "train/Angry/0001.png,0,1,2,30,40")
+    text(tmp_path / "boxes/test.txt", "test/Anger/0001.png,0,5,6,70,80")
+    found = index("caer_s", tmp_path / "CAER-S", annotations=tmp_path / "boxes")
+    assert {row.split: list(row.box) for row in found.rows.itertuples()} == {
+        "train": [1, 2, 30, 40], "test": [5, 6, 70, 80],
+    }  # fmt: skip
+
+
+def test_caer_s_boxes_where_two_folders_hold_one_emotion(tmp_path):
+    pictures(tmp_path / "CAER-S", [f"train/{name}/0001.png" for name in ("Anger", "Angry")] + ["test/Sad/0001.png"])
+    text(tmp_path / "boxes/test.txt", "test/Sad/0001.png,5,1,2,3,4")
+    text(tmp_path / "boxes/train.txt", ["train/Angry/0001.png,0,1,2,30,40", "train/Anger/0001.png,0,5,6,70,80"])
+    found = index("caer_s", tmp_path / "CAER-S", annotations=tmp_path / "boxes")
+    assert list(by_sample(found)["caer_s/train/Anger/0001"]["box"]) == [5, 6, 70, 80]
+    text(tmp_path / "boxes/train.txt", "train/anger/0001.png,0,1,2,30,40")
+    with pytest.raises(IndexProblems, match=r"may be any of train/Anger/0001\.png, train/Angry/0001\.png"):
+        index("caer_s", tmp_path / "CAER-S", annotations=tmp_path / "boxes")
+
+
 def test_every_label_set_names_its_classes_once_and_leads_to_them():
     for name, labels in LABEL_SETS.items():
         config = dataset(labels.layout, ".", label_set=name)

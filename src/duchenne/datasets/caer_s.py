@@ -1,12 +1,14 @@
 """CAER-S (Lee et al., ICCV 2019): the folder is the label; whole frames of TV series, 712 x 400.
 
 ``annotations``: optionally a third party's lists of face boxes (comma, no header: path, label, x0, y0, x1, y1; one file
-a part, named after it), for ``faces.mode: boxes``. Images that they do not name are then left out and counted.
+a part, named after it), for ``faces.mode: boxes``. Images that they do not name are then left out and counted. Lists
+and disks spell folders in different ways (``Anger``, ``Angry``): emotions are compared, not names of folders.
 """
 
 from __future__ import annotations
 
 import posixpath
+from contextlib import suppress
 
 import pandas as pd
 
@@ -14,6 +16,7 @@ from duchenne.catalog import Dataset
 from duchenne.datasets.evaluation_tree import find_parts, read_parts
 from duchenne.datasets.find import find_file, lists_of
 from duchenne.datasets.folder import SPLITS
+from duchenne.datasets.labels import Labels
 from duchenne.datasets.listing import Listing
 from duchenne.datasets.problems import UnreadableError
 from duchenne.datasets.tables import TEXTS, read_list
@@ -37,10 +40,12 @@ def read(config: Dataset) -> Listing:
 
 
 def _boxed(listing: Listing, config: Dataset, place: pd.Series) -> Listing:
-    lists = lists_of(config)
-    boxes: dict[str, list[str]] = {}
+    lists, labels = lists_of(config), Labels(config.layout, config)
     images = listing.rows["split"] + "/" + place.str.partition("/")[2]
-    there = set(images)
+    like: dict[str, list[str]] = {}
+    for image in images:
+        like.setdefault(_by_emotion(image, labels), []).append(image)
+    boxes: dict[str, list[str]] = {}
     for part in ("train", "test"):
         path = find_file(lists, part, TEXTS)
         if path is None or lists.is_file():
@@ -49,9 +54,16 @@ def _boxed(listing: Listing, config: Dataset, place: pd.Series) -> Listing:
             name = posixpath.normpath(name.replace("\\", "/"))
             first, _, rest = name.partition("/")
             image = f"{part}/{rest if first.lower() in SPLITS else name}"
-            boxes[image] = box
-            if image not in there:
-                listing.problems.append((row, "path", image, "has a face box, but is not there", path.name))
+            found = like.get(_by_emotion(image, labels), [])
+            problem = None
+            if not found:
+                problem = "has a face box, but is not there"
+            elif image not in found and len(found) > 1:
+                problem = f"may be any of {', '.join(found)}: two folders hold one emotion"
+            else:
+                boxes[image if image in found else found[0]] = box
+            if problem:
+                listing.problems.append((row, "path", image, problem, path.name))
         listing.findings.recognised.append(f"face boxes of {path.name}")
     known = images.isin(boxes)
     if n := int((~known).sum()):
@@ -60,3 +72,11 @@ def _boxed(listing: Listing, config: Dataset, place: pd.Series) -> Listing:
     listing.rows[BOX] = pd.DataFrame([boxes[image] for image in images[known]], columns=BOX, dtype="str")
     listing.findings.edition, listing.unit = "boxes", "line"
     return listing
+
+
+def _by_emotion(image: str, labels: Labels) -> str:
+    """``part/folder/...`` with the emotion in place of the folder, where its name is one."""
+    part, folder, *rest = image.split("/")
+    with suppress(ValueError):  # the checks of all datasets tell
+        folder = labels.emotion(folder) or folder
+    return "/".join((part, folder, *rest))

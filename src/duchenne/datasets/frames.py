@@ -57,10 +57,10 @@ def numbers(names: Sequence[str]) -> list[int]:
             raise FrameNameError(f"the name of its frame {name} has no number")
         if len(digits) != len(first):
             raise FrameNameError(f"its frames have names of different forms ({names[0]}, {name}): {_ADVICE}")
-    varying = [i for i in range(len(first)) if any(digits[i] != first[i] for digits in found)]
+    varying = [i for i in range(len(first)) if any(_differ(digits[i], first[i]) for digits in found)]
     if len(varying) > 1:
-        few = min(varying, key=lambda i: len({digits[i] for digits in found}))
-        other = next(name for name, digits in zip(names, found, strict=True) if digits[few] != first[few])
+        few = min(varying, key=lambda i: len({int(digits[i]) for digits in found}))
+        other = next(name for name, digits in zip(names, found, strict=True) if _differ(digits[few], first[few]))
         two = ", ".join(sorted((names[0], other)))
         raise FrameNameError(
             f"{len(varying)} numbers vary in the names of its frames ({two}): are these several faces? {_ADVICE}"
@@ -77,6 +77,10 @@ def numbers(names: Sequence[str]) -> list[int]:
 
 
 _ADVICE = "keep one clip and one face in a folder, its frames named alike with one number that counts them"
+
+
+def _differ(digits: str, others: str) -> bool:
+    return digits != others and int(digits) != int(others)
 
 
 def _integer(digits: str, name: str) -> int:
