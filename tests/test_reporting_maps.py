@@ -15,7 +15,7 @@ from duchenne import models  # noqa: F401  (registers the networks)
 from duchenne.evaluation.explain import striking
 from duchenne.faces import FaceStore
 from duchenne.reporting.maps import Exhibit, write_maps
-from duchenne.reporting.maps.clips import clip_maps
+from duchenne.reporting.maps.clips import _draw, clip_maps
 from duchenne.reporting.maps.displacement import coloured
 from duchenne.reporting.maps.images import image_maps
 from duchenne.reporting.maps.pairs import pair_maps
@@ -93,6 +93,35 @@ def test_clips_are_all_looked_at_where_the_expression_is_known(clips):
     _, numbers, table = clip_maps(unknown, clips.network(1)[1])
     assert numbers == {}
     assert set(table["sample"]) == set(striking(clips.samples)["sample"])
+
+
+def drawn_maps(figure) -> list[tuple[str, float, float]]:
+    """Title, least and largest value of each map over a face."""
+    shown = [(axes.get_title(), image.get_array()) for axes in figure.axes for image in axes.images[1:]]
+    return [(title, round(float(values.min()), 4), round(float(values.max()), 4)) for title, values in shown]
+
+
+@pytest.mark.parametrize("halves", [("static", "dynamic"), ("clip", "clip")])
+def test_every_frame_that_a_network_reads_is_shown_with_its_map(clips, halves):
+    shown = clips.samples[:1].assign(right=True)
+    rows = []
+    for window in (0, 1):  # the second holds the most attention
+        for i in range(8):
+            attention = 1 + i + 8 * window
+            known = {"sample": "s000", "fold": 1, "window": window, "half": halves[i % 2], "frame": 1.5 + i}
+            rows.append(
+                known | {"position": i, "attention": attention, "inside": 0.0, "map": np.full((7, 7), attention)}
+            )
+    figure = _draw(clips, shown, pd.DataFrame(rows[::-1]))
+    most = {"dynamic": 16, "static": 15, "clip": 16}
+    order = [1, 3, 5, 7, 0, 2, 4, 6] if halves[0] == "static" else range(8)  # the dynamic half comes first
+    expected = [(f"frame {1.5 + i}", round((9 + i) / most[halves[i % 2]], 4)) for i in order]
+    assert drawn_maps(figure) == [(title, value, value) for title, value in expected]
+    backs = [axes.images[0].get_array() for axes in figure.axes if axes.images]
+    positions = [
+        np.flatnonzero([np.array_equal(back, clips.face("s000", k)) for k in range(8)])[0] for back in backs[:8]
+    ]
+    assert positions == list(order)
 
 
 def test_errors_are_means_over_all_pairs(pairs):
