@@ -41,8 +41,8 @@ def tokens(frames: Tensor) -> Tensor:
     return frames.flatten(3).transpose(2, 3).flatten(1, 2)
 
 
-SPLITS = ("correlation_interp", "entire_interp", "correlation_weight", "even_odd")
-INDICES = [{"split": split, "issm": form} for split in SPLITS[:2] for form in ("code", "paper")]
+SPLITS = ("correlation_interp", "entire_interp", "entire_interp_code")
+INDICES = [{"split": split, "issm": form} for split in SPLITS for form in ("code", "paper")]
 
 
 @pytest.mark.parametrize(
@@ -127,6 +127,52 @@ def test_weights_mix_all_frames(form: str) -> None:
         torch.testing.assert_close(matrix.sum(2), torch.ones(2, 4))
 
 
+def test_offsets_of_convolutions_by_hand() -> None:
+    """The official class adaptIndexSplit_dimLearn, frame by frame."""
+    module, x = lifting(split="entire_interp_code", offset_range=2.0).adapt_split, clip(1)
+    narrow, _, down, _ = module.frame_project
+    frames = []
+    for frame in x[0]:
+        reduced = F.gelu(torch.einsum("dc,chw->dhw", narrow.weight[:, :, 0, 0], frame) + narrow.bias[:, None, None])
+        cells = F.gelu(F.conv2d(reduced[None], down.weight, down.bias, stride=2, padding=1))
+        assert cells.shape == (1, CHANNELS // 8, 4, 4)
+        frames.append(cells.flatten())
+    nothing = torch.zeros_like(frames[0])
+    padded = [nothing, *frames, nothing]
+    taps, bias = module.time_convolution[0].weight[0], module.time_convolution[0].bias[0]
+    numbers = torch.stack([F.gelu(sum(padded[t + k] @ taps[:, k] for k in range(3)) + bias) for t in range(FRAMES)])
+    offsets = 2 * torch.tanh(module.offset_project.weight @ numbers)
+    static, dynamic = module.indices(x)
+    torch.testing.assert_close(static[0], torch.tensor([0.0, 2, 4, 6]) + offsets[:4], rtol=0, atol=1e-5)
+    torch.testing.assert_close(dynamic[0], torch.tensor([1.0, 3, 5, 7]) + offsets[4:], rtol=0, atol=1e-5)
+
+
+def test_weights_by_attention_by_hand() -> None:
+    """The official class adaptIndexSplit_dotsim_weightedScore, query by query."""
+    lift, x = lifting(split="correlation_weight_code"), clip(1)
+    module = lift.adapt_split
+    means = torch.stack([torch.cat((frame.mean((1, 2)), frame.amax((1, 2)))) for frame in x[0]])
+    frames = [torch.zeros(CHANNELS), *module.frame_project(means)]
+    keys = torch.stack([module.key(frame) for frame in frames[1:]])
+    expected = torch.empty(2, 4, FRAMES)
+    for i in range(4):  # a stride of 2 over frames 2 i - 1 to 2 i + 1
+        query = sum(module.query.weight[:, :, k] @ frames[2 * i + k] for k in range(3)) + module.query.bias
+        for half, own in enumerate(query.split(CHANNELS)):
+            expected[half, i] = torch.softmax(keys @ own / CHANNELS, 0)
+    matrices = module(x)
+    torch.testing.assert_close(torch.cat(matrices), expected, rtol=0, atol=1e-5)
+
+    patches = tokens(x)[0]
+    query, key, value = (part.unflatten(1, (4, -1)) for part in module.qkv(patches).chunk(3, dim=1))
+    weights = torch.softmax(torch.einsum("qhc,khc->hqk", query, key) / CHANNELS, 2)
+    found = torch.einsum("hqk,khc->qhc", weights, value).flatten(1)
+    read = module.mlp(module.norm(patches + module.attended(found))).unflatten(0, (FRAMES, 49))
+    projects = (module.project_approx, module.project_detail)
+    for half, matrix, project in zip(lift.halves(x, matrices), expected, projects, strict=True):
+        by_hand = project(torch.einsum("it,tnc->inc", matrix, read)).flatten(0, 1)
+        torch.testing.assert_close(half[0], by_hand, rtol=0, atol=1e-5)
+
+
 def test_paper_tokens_know_the_number_of_their_frame() -> None:
     module = lifting(issm="paper").adapt_split.dim_project
     with torch.no_grad():
@@ -170,10 +216,42 @@ def test_the_second_step_sees_what_the_first_one_made() -> None:
         assert torch.equal(module.lift(*halves(module, clip()))[first], full[first])
 
 
+@pytest.mark.parametrize("relation", ["self_transformer", "self_cnn"])
+@pytest.mark.parametrize(("order", "second"), [("update_predict", 1), ("predict_update", 0)])
+def test_the_second_step_of_a_half_alone_sees_it_as_split_in_the_text_alone(
+    relation: str, order: str, second: int
+) -> None:
+    """P(X_S|X_S) in the paper, P(Y_S|Y_S) in its code: what the first step gives matters to the second, or not."""
+    for name, sees in ((relation, False), (f"{relation}_code", True)):
+        module = lifting(relation=name, order=order)
+        full = module.lift(*halves(module, clip()))[second]
+        first = module.get_submodule(("project_" if "transformer" in name else "cnn_") + "ad"[1 - second])
+        for parameter in first.parameters():
+            torch.nn.init.zeros_(parameter)
+        assert torch.equal(module.lift(*halves(module, clip()))[second], full) != sees
+
+
+def test_the_official_class_of_convolutions_by_hand() -> None:
+    """WaveSF_CNN: raw halves, slow BatchNorm, and nothing between Y_D and its weighted sum."""
+    module, x = lifting(relation="self_cnn_code", split="even_odd"), clip()
+    norms = [layer for layer in module.modules() if isinstance(layer, torch.nn.BatchNorm3d)]
+    assert [(layer.eps, layer.momentum) for layer in norms] == [(1e-3, 1e-3)] * 4
+    even, odd = (part.transpose(1, 2) for part in (x[:, 0::2], x[:, 1::2]))  # (B, C, T/2, 7, 7)
+    static = even + module.cnn_a(odd)
+    dynamic = odd - module.cnn_d(static)
+    expected = dynamic.flatten(2) @ module.project_compress.weight[0]
+    features, losses = module.train(False)(x)
+    torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-5)
+    assert not losses
+    names = {name.split(".")[0] for name, _ in module.named_parameters()}
+    assert names == {"cnn_a", "cnn_d", "project_compress"}
+
+
 @pytest.mark.parametrize("form", ["code", "paper"])
 def test_only_the_mutual_relation_looks_at_the_half_it_changes(form: str) -> None:
     x, other = tokens(clip()[:, :4]), tokens(clip(seed=5)[:, :4])
-    for relation, mutual in (("mutual_transformer", True), ("self_transformer", False), ("self_cnn", False)):
+    alone = ("self_transformer", "self_transformer_code", "self_cnn", "self_cnn_code")
+    for relation, mutual in (("mutual_transformer", True), *((name, False) for name in alone)):
         module = lifting(relation=relation, ladm=form)
         for half in "ad":
             estimates = [module._estimate(half, x, target) for target in (x, other)]
@@ -219,6 +297,15 @@ def test_context_loss_ignores_what_cancels_over_its_axes() -> None:
     static[:, :, :, ::2] *= -1  # cancels over the channels of every cell
     assert lifting(context_loss="TC").context_loss(x, static.flatten(1, 2)) == 0
     assert lifting(context_loss="THWC").context_loss(x, static.flatten(1, 2)) == 0.5
+
+
+def test_context_loss_of_areas_by_hand() -> None:
+    """One cell differs by 1: of 49 cells by itself, or as a ninth of one of nine areas of 3 x 3 cells."""
+    x, static = torch.zeros(1, FRAMES, CHANNELS, 7, 7), torch.zeros(1, 4, 49, CHANNELS)
+    static[:, :, 0] = 1
+    for relation, expected in (("self_transformer", 0.5 / 49), ("self_transformer_code", 0.5 / 81 / 9)):
+        loss = lifting(relation=relation).context_loss(x, static.flatten(1, 2))
+        assert loss.item() == pytest.approx(expected)
 
 
 PAPER_LOSS = {"lifting_weight": 1.0, "lifting_reduction": "mean"}
@@ -272,6 +359,7 @@ ABLATIONS = [
     *INDICES,
     {"split": "even_odd"},
     {"split": "correlation_weight"},
+    {"split": "correlation_weight_code"},
     {"split": "correlation_weight", "issm": "paper"},
     {"init_index": "midpoint", "offset_range": 4.0},
     {"issm": "paper", "compression": 1},
@@ -280,6 +368,8 @@ ABLATIONS = [
     {"order": "predict_update"},
     {"relation": "self_transformer"},
     {"relation": "self_cnn"},
+    {"relation": "self_transformer_code"},
+    {"relation": "self_cnn_code", "split": "even_odd"},
     {"context_loss": "none"},
     {"context_loss": "THWC"},
 ]

@@ -168,7 +168,7 @@ class IFDD3DViT(IFDD):
             PyramidLifting(mvit.ShortMViT(drop_path_rate), mvit.LEVELS, channels, lifting),
             classifier(channels, num_classes, drop_rate),
         )
-        if lifting.options.ladm == "code":
+        if lifting.options.ladm == "code" and lifting.refines:
             for name, shape in (("spatial", (49, channels)), ("temporal", (FRAMES, channels)), ("class", (channels,))):
                 lifting.register_parameter(f"{name}_pos", nn.Parameter(trunc_normal_(torch.empty(shape), std=0.02)))
         if lifting.options.split == "correlation_interp" and lifting.options.issm == "code":

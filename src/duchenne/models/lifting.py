@@ -17,22 +17,38 @@ from torchvision.ops import MLP
 from duchenne.catalog import nearest
 from duchenne.errors import UserError
 from duchenne.models.splitting import (
+    AttentionWeight,
     CodeTokens,
+    ConvolvedInterp,
     CorrelationInterp,
     CorrelationWeight,
     EntireInterp,
     EvenOdd,
     Pair,
     PaperTokens,
+    Splitter,
 )
 
 CHOICES = {
-    "split": ("correlation_interp", "even_odd", "entire_interp", "correlation_weight"),
+    "split": (
+        "correlation_interp",
+        "even_odd",
+        "entire_interp",
+        "entire_interp_code",
+        "correlation_weight",
+        "correlation_weight_code",
+    ),
     "issm": ("code", "paper"),
     "init_index": ("even_odd", "midpoint"),
     "ladm": ("code", "paper", "none"),
     "order": ("update_predict", "predict_update"),
-    "relation": ("mutual_transformer", "self_transformer", "self_cnn"),
+    "relation": (
+        "mutual_transformer",
+        "self_transformer",
+        "self_transformer_code",
+        "self_cnn",
+        "self_cnn_code",
+    ),
     "context_loss": ("TC", "THWC", "none"),
     "lifting_reduction": ("sum", "mean"),
 }
@@ -44,7 +60,8 @@ class LiftingOptions:
     """What the paper ablates, and where its text and its code differ; the defaults are the official code.
 
     Attributes:
-        split: how a clip is halved (Table 2): see :mod:`duchenne.models.splitting`. ``even_odd`` is "without ISSM".
+        split: how a clip is halved (Table 2): see :mod:`duchenne.models.splitting`. ``even_odd`` is "without ISSM";
+            ``..._code`` is the official class for this row, the name without it what the paper's sentence says.
         issm: tokens of a frame and reading of an index as in the ``code`` or as in the ``paper`` (Eq. 1 to 4).
         offset_range: L of Eq. 3, in frames of the eight behind the stem; 2 is T/4 (Table 9).
         init_index: where the indices start (Table 9); ``midpoint`` is T/2 for all.
@@ -54,8 +71,11 @@ class LiftingOptions:
             (its scale is unreadable, here 1 / sqrt(C)). ``none``: the dynamic half as it was split (Table 1).
         order: which of updater and predictor comes first (Table 10).
         relation: what updater and predictor see (Table 3): both halves; the other half alone, by attention to itself;
-            or the other half alone, by two convolutions. The paper feeds the predictor of the last two with the
-            half as split, the official code with the updated one; here with the updated one.
+            or the other half alone, by two convolutions. The second of them then sees the half as it was split, as in
+            the paper's U(X_D|X_D) and P(X_S|X_S). ``..._code`` are the official classes, where it sees what the first
+            one made. ``self_transformer_code`` (``WaveSF_trans_CLS_Self``) also takes the context loss of means over
+            3 x 3 areas; ``self_cnn_code`` (``WaveSF_CNN``) has neither norms nor refining steps, a slower BatchNorm,
+            and in the code no other split than ``even_odd``.
         context_loss: axes over which the static half may differ from the clip without a loss (Table 4).
         lifting_weight: weight of the context loss beside a cross-entropy that is a mean over the batch.
         lifting_reduction: how the context losses of the clips become one. ``mean`` with a weight of 1 is Eq. 9, which
@@ -91,25 +111,34 @@ def _processes() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def splitter(channels: int, frames: int, options: LiftingOptions) -> nn.Module:
+def splitter(channels: int, frames: int, drop_path_rate: float, options: LiftingOptions) -> Splitter:
     """The module of ``options.split``."""
     start = (frames, options.issm, options.offset_range, options.init_index)
     if options.split == "even_odd":
         return EvenOdd(frames)
     if options.split == "entire_interp":
         return EntireInterp(channels, *start)
+    if options.split == "entire_interp_code":
+        return ConvolvedInterp(channels, *start)
+    if options.split == "correlation_weight_code":
+        return AttentionWeight(channels, drop_path_rate)
     tokens = CodeTokens(channels) if options.issm == "code" else PaperTokens(channels, frames, options.compression)
     if options.split == "correlation_weight":
         return CorrelationWeight(tokens, frames)
     return CorrelationInterp(tokens, *start)
 
 
-def convolutions(channels: int) -> nn.Sequential:
-    """Updater or predictor without the mutual relation: maps (B, C, T, H, W), over space and then over time."""
+def convolutions(channels: int, **norm: float) -> nn.Sequential:
+    """Updater or predictor without the mutual relation: maps (B, C, T, H, W), over space and then over time.
+
+    Args:
+        norm: of the BatchNorms, where it is not PyTorch's default.
+    """
     layers = []
     for kernel in ((1, 3, 3), (3, 1, 1)):
         padding = tuple(size // 2 for size in kernel)
-        layers += [nn.Conv3d(channels, channels, kernel, padding=padding, bias=False), nn.BatchNorm3d(channels)]
+        layers += [nn.Conv3d(channels, channels, kernel, padding=padding, bias=False)]
+        layers += [nn.BatchNorm3d(channels, **norm)]
         layers += [nn.ReLU()]
     return nn.Sequential(*layers)
 
@@ -132,7 +161,7 @@ class WaveletLifting(nn.Module):
         self.options = options
         self.heads = heads
         count = frames // 2 * self.side**2
-        self.adapt_split = splitter(channels, frames, options)
+        self.adapt_split = splitter(channels, frames, drop_path_rate, options)
         for module in self.adapt_split.modules():
             if isinstance(module, nn.Linear):
                 trunc_normal_(module.weight, std=0.03)
@@ -140,19 +169,25 @@ class WaveletLifting(nn.Module):
                     nn.init.zeros_(module.bias)
 
         self.project_compress = nn.Linear(count, 1, bias=options.ladm == "none")
+        self.refines = False
         if options.ladm == "none":
             return
-        as_code = options.ladm == "code"
+        bare = options.relation == "self_cnn_code"
+        self.refines = not bare
+        as_code = options.ladm == "code" and not bare
         self.xa_norm = nn.LayerNorm(channels) if as_code else nn.Identity()
         self.xd_norm = nn.LayerNorm(channels) if as_code else nn.Identity()
         for half, other in OTHER.items():
-            if options.relation == "self_cnn":
-                self.add_module(f"cnn_{half}", convolutions(channels))
+            if options.relation.startswith("self_cnn"):
+                norm = {"eps": 1e-3, "momentum": 1e-3} if bare else {}
+                self.add_module(f"cnn_{half}", convolutions(channels, **norm))
                 continue
             self.add_module(f"q_{half}", nn.Linear(channels, channels, bias=as_code))
             self.add_module(f"kv_{other}", nn.Linear(channels, 2 * channels, bias=as_code))
             hidden = [] if as_code else [nn.Linear(channels, channels), nn.GELU()]
             self.add_module(f"project_{half}", nn.Sequential(*hidden, nn.Linear(channels, channels)))
+        if bare:
+            return
         self.drop_path = DropPath(drop_path_rate)
         self.out_norm1 = nn.LayerNorm(channels)
         self.qkv = nn.Linear(channels, 3 * channels)
@@ -162,27 +197,28 @@ class WaveletLifting(nn.Module):
 
     def halves(self, clip: Tensor, matrices: Pair) -> Pair:
         """Clips (B, T, C, 7, 7) read with matrices (B, T/2, T) -> tokens of X_S and X_D (B, T/2 * 49, C)."""
-        read = (torch.cat(matrices, dim=1) @ clip.flatten(2)).unflatten(2, (-1, self.side**2))
-        static, dynamic = (half.transpose(2, 3).flatten(1, 2) for half in read.chunk(2, dim=1))
-        return static, dynamic
+        values = self.adapt_split.values(clip)
+        read = (torch.cat(matrices, dim=1) @ values.flatten(2)).unflatten(2, (-1, self.side**2))
+        return self.adapt_split.finish(*(half.transpose(2, 3).flatten(1, 2) for half in read.chunk(2, dim=1)))
 
     def lift(self, static: Tensor, dynamic: Tensor) -> Pair:
         """Tokens of X_S and X_D -> of Y_S and Y_D (Eq. 5)."""
         if self.options.ladm == "none":
             return static, dynamic
         static, dynamic = self.xa_norm(static), self.xd_norm(dynamic)
+        as_split = self.options.relation in ("self_transformer", "self_cnn")  # what the second step sees
         if self.options.order == "update_predict":
-            static = static + self._estimate("a", dynamic, static)
-            return static, dynamic - self._estimate("d", static, dynamic)
-        dynamic = dynamic - self._estimate("d", static, dynamic)
-        return static + self._estimate("a", dynamic, static), dynamic
+            updated = static + self._estimate("a", dynamic, static)
+            return updated, dynamic - self._estimate("d", static if as_split else updated, dynamic)
+        predicted = dynamic - self._estimate("d", static, dynamic)
+        return static + self._estimate("a", dynamic if as_split else predicted, static), predicted
 
     def _estimate(self, half: str, source: Tensor, target: Tensor) -> Tensor:
         """What ``source`` tells of ``target``: the updater for half ``a``, the predictor for half ``d``."""
-        if self.options.relation == "self_cnn":
+        if self.options.relation.startswith("self_cnn"):
             maps = source.unflatten(1, (-1, self.side, self.side)).permute(0, 4, 1, 2, 3)
             return self.get_submodule(f"cnn_{half}")(maps).flatten(2).transpose(1, 2)
-        if self.options.relation == "self_transformer":
+        if self.options.relation.startswith("self_transformer"):
             target = source
         heads, as_code = (self.heads, True) if self.options.ladm == "code" else (1, False)
         query = self.get_submodule(f"q_{half}")(target).unflatten(2, (heads, -1)).transpose(1, 2)
@@ -195,7 +231,7 @@ class WaveletLifting(nn.Module):
 
     def summary(self, dynamic: Tensor) -> Tensor:
         """Tokens (B, N, C) of Y_D, refined by attention and an MLP -> their learnt sum (B, C)."""
-        if self.options.ladm != "none":
+        if self.refines:
             query, key, value = (
                 self.qkv(self.out_norm1(dynamic)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
             )
@@ -215,6 +251,8 @@ class WaveletLifting(nn.Module):
         difference = pairs - static.float().unflatten(1, (-1, self.side**2))
         if self.options.context_loss == "TC":
             difference = difference.mean((1, 3))
+            if self.options.relation == "self_transformer_code":
+                difference = F.adaptive_avg_pool2d(difference.unflatten(1, (self.side, self.side)), 3)
         huber = F.smooth_l1_loss(difference, torch.zeros_like(difference), reduction="none")
         clips = huber.flatten(1).mean(1)
         return clips.mean() if self.options.lifting_reduction == "mean" else clips.sum() * _processes()

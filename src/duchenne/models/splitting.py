@@ -6,14 +6,18 @@ https://github.com/CyberPegasus/IFDD.
 Every splitter maps a clip of features (B, T, C, H, W) to two *reading matrices* (B, T/2, T), static and dynamic. Row i
 holds the weights with which the frames make up frame i of a half, so that ``matrix @ clip`` is that half. The rows are
 not negative and sum to one.
+
+Tables 2 and 8 name variants in a sentence each; their classes in the official code, which no published experiment uses,
+differ from the sentence and are here beside it.
 """
 
 from abc import ABC, abstractmethod
 
 import torch
 import torch.nn.functional as F
-from timm.layers import trunc_normal_
+from timm.layers import DropPath, trunc_normal_
 from torch import Tensor, nn
+from torchvision.ops import MLP
 
 Pair = tuple[Tensor, Tensor]
 
@@ -78,7 +82,19 @@ def shares(similarity: Tensor) -> Pair:
     return similarity.softmax(2).flatten(1), (-similarity).softmax(2).flatten(1)
 
 
-class EvenOdd(nn.Module):
+class Splitter(nn.Module):
+    """What all ways to split share: the frames that are read, and what is done to the halves afterwards."""
+
+    def values(self, x: Tensor) -> Tensor:
+        """Clips (B, T, C, 7, 7) -> the frames that the matrices read, of the same shape; by default the clip's own."""
+        return x
+
+    def finish(self, static: Tensor, dynamic: Tensor) -> Pair:
+        """Tokens (B, N, C) of either half as they were read -> as they are passed on; by default the same."""
+        return static, dynamic
+
+
+class EvenOdd(Splitter):
     """Frames 0, 2, 4, ... are static, frames 1, 3, 5, ... dynamic: the split of the classical lifting scheme."""
 
     def __init__(self, frames: int) -> None:
@@ -90,8 +106,8 @@ class EvenOdd(nn.Module):
         return matrices[:, 0::2], matrices[:, 1::2]
 
 
-class IndexSplit(nn.Module, ABC):
-    """What both splitters by interpolation share: an index is a starting value plus a bounded offset (Eq. 3)."""
+class IndexSplit(Splitter, ABC):
+    """What the splitters by interpolation share: an index is a starting value plus a bounded offset (Eq. 3)."""
 
     def __init__(self, frames: int, form: str, offset_range: float, init_index: str) -> None:
         super().__init__()
@@ -166,7 +182,29 @@ class EntireInterp(IndexSplit):
         return static, dynamic
 
 
-class CorrelationWeight(nn.Module):
+class ConvolvedInterp(IndexSplit):
+    """The offsets come from all features by convolutions alone: the official class ``adaptIndexSplit_dimLearn``.
+
+    Every frame is reduced to C/8 channels and 4 x 4 cells, then a convolution over time makes one number of it.
+    """
+
+    def __init__(self, channels: int, frames: int, form: str, offset_range: float, init_index: str) -> None:
+        super().__init__(frames, form, offset_range, init_index)
+        width = channels // 8
+        self.frame_project = nn.Sequential(
+            nn.Conv2d(channels, width, 1), nn.GELU(), nn.Conv2d(width, width, 3, stride=2, padding=1), nn.GELU()
+        )
+        self.time_convolution = nn.Sequential(nn.Conv1d(16 * width, 1, 3, padding=1), nn.GELU())
+        self.offset_project = nn.Linear(frames, frames, bias=False)
+
+    def offsets(self, x: Tensor) -> Pair:
+        tokens = self.frame_project(x.flatten(0, 1)).flatten(1).unflatten(0, x.shape[:2])
+        numbers = self.time_convolution(tokens.transpose(1, 2)).squeeze(1)
+        static, dynamic = self.offset_project(numbers).tanh().chunk(2, dim=1)
+        return static, dynamic
+
+
+class CorrelationWeight(Splitter):
     """The similarity of the frames becomes their weights themselves (Table 8, second dagger).
 
     The paper projects it to two matrices T x T/2. Ours: a softmax makes every frame that is read a weighted mean.
@@ -184,3 +222,49 @@ class CorrelationWeight(nn.Module):
         static = self.weight_project_approx(likeness).unflatten(1, (-1, self.frames))
         dynamic = self.weight_project_detail(contrast).unflatten(1, (-1, self.frames))
         return static.softmax(2), dynamic.softmax(2)
+
+
+class AttentionWeight(Splitter):
+    """The frames are weighted by attention: the official class ``adaptIndexSplit_dotsim_weightedScore``.
+
+    What is read is not the clip but the output of a transformer block over all its patches: 4 heads, and an MLP without
+    a skip connection. The weights are products of the frames' means and maxima with T/2 queries a half, which a strided
+    convolution over time makes of them. All products are divided by C.
+
+    Args:
+        drop_path_rate: of the two steps of the block.
+    """
+
+    heads = 4
+
+    def __init__(self, channels: int, drop_path_rate: float) -> None:
+        super().__init__()
+        self.scale = 1 / channels
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.attended = nn.Linear(channels, channels)
+        self.norm = nn.LayerNorm(channels)
+        self.mlp = MLP(channels, [4 * channels, channels], activation_layer=nn.GELU, inplace=None)
+        self.drop_path = DropPath(drop_path_rate)
+        self.frame_project = nn.Sequential(nn.Linear(2 * channels, channels), nn.LayerNorm(channels))
+        self.query = nn.Conv1d(channels, 2 * channels, 3, stride=2, padding=1)
+        self.key = nn.Linear(channels, channels)
+        self.project_approx = nn.Linear(channels, channels)
+        self.project_detail = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor) -> Pair:
+        frames = self.frame_project(torch.cat((x.mean((3, 4)), x.amax((3, 4))), dim=2))  # (B, T, C)
+        queries = self.query(frames.transpose(1, 2)).transpose(1, 2).chunk(2, dim=2)
+        key = self.key(frames).transpose(1, 2)
+        static, dynamic = ((self.scale * query @ key).softmax(2) for query in queries)
+        return static, dynamic
+
+    def values(self, x: Tensor) -> Tensor:
+        patches = x.flatten(3).transpose(2, 3).flatten(1, 2)
+        query, key, value = self.qkv(patches).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
+        found = F.scaled_dot_product_attention(query, key, value, scale=self.scale).transpose(1, 2).flatten(2)
+        patches = self.norm(patches + self.drop_path(self.attended(found)))
+        patches = self.drop_path(self.mlp(patches))
+        return patches.unflatten(1, (x.shape[1], -1)).transpose(2, 3).unflatten(3, x.shape[3:])
+
+    def finish(self, static: Tensor, dynamic: Tensor) -> Pair:
+        return self.project_approx(static), self.project_detail(dynamic)

@@ -29,12 +29,12 @@ IN_CODE: dict[str, dict[str, Container[Any]]] = {
     "poster_l": _POSTER | {"swapped_blocks": (None, 8)},
     "poster_v2": {"multi_scale": (True,), "fusion": ("window",), "vit_depth": range(1, 1000)},
     "ifdd_3dvit": {
-        "split": ("correlation_interp", "even_odd"),
+        "split": ("correlation_interp", "even_odd", "entire_interp_code", "correlation_weight_code"),
         "issm": ("code",),
         "offset_range": (2,),
         "init_index": ("even_odd",),
         "ladm": ("code", "none"),
-        "relation": ("mutual_transformer",),
+        "relation": ("mutual_transformer", "self_transformer_code", "self_cnn_code"),
     },
 }
 """Network -> option -> its values that public code has; with any other value the network is a reading. An option that
