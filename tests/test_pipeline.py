@@ -162,12 +162,32 @@ def test_one_variants_recipe_makes_that_variant_stale_and_no_other(project: Proj
             project.params(PARAMS)
 
     another_lr = ("recipe", "lr", 2e-3)
-    assert stale(changed("variants", "folds", *another_lr)) == {"train@folds", "report"}
+    assert stale(changed("variants", "folds", *another_lr)) == {"settings", "train@folds", "report"}
     both = changed("run", "variants", "official", {"dataset": "tiny", "init_from": "scratch"})
-    new = {f"{stage}@official" for stage in ("split", "train", "evaluate", "explain", "complexity")} | {"report"}
+    new = {f"{stage}@official" for stage in ("split", "train", "evaluate", "explain", "complexity")} | {
+        "settings",
+        "report",
+    }
     assert stale(both) == new
     assert stale(changed("variants", "folds", *another_lr, of=both)) == new | {"train@folds"}
     assert stale(changed("variants", "official", *another_lr, of=both)) == new
+
+
+def test_what_is_left_out_has_its_default_and_makes_stale_what_uses_it(project: Project):
+    def stale(params: dict) -> set[str]:
+        project.params(params)
+        try:
+            project.dvc("repro", "settings")
+            return set(json.loads(project.dvc("status", "--json")))
+        finally:
+            project.params(PARAMS)
+            project.dvc("repro", "settings")
+
+    without = {key: value for key, value in PARAMS["datasets"]["tiny"].items() if key != "faces"}  # it was the default
+    assert stale(changed("datasets", "tiny", without)) == {"index@tiny"}
+    assert stale(changed("report", "bootstrap", 101)) == {"evaluate@folds", "report"}
+    assert stale(changed("report", "gallery", 5)) == {"report"}
+    assert stale(changed("datasets", "tiny", "faces", {"size": 128})) == {"index@tiny", "align@tiny", "landmarks@tiny"}
 
 
 def test_a_misspelt_key_stops_with_a_suggestion(project: Project):

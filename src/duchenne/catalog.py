@@ -9,6 +9,7 @@ problem with its place in the file and the nearest valid name.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import UnionType
@@ -38,7 +39,21 @@ EMOTIONS = (
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+
+
+def _name(value: Any) -> Any:
+    """Refuse what DVC cannot address: it reads a dot as the step to a block within."""
+    if not isinstance(value, str):
+        raise ValueError(f"YAML reads this name as {type(value).__name__} {value!r}: put it in quotes")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", value):
+        fitting = re.sub(r"[^A-Za-z0-9_-]+", "_", value).strip("_-")
+        hint = f": call it {fitting!r}" if fitting else ""
+        raise ValueError(f"{value!r} is not a name that DVC takes (letters, digits, _ and -, the first no sign){hint}")
+    return value
+
+
+Name = Annotated[str, BeforeValidator(_name)]
+"""Name of a dataset, variant or network, which DVC uses in keys, stages and paths."""
 Place = Annotated[Path, AfterValidator(expanded)]
 """A file or folder; ``~`` stands for the user's home."""
 
@@ -607,7 +622,7 @@ def load(path: str | Path = "params.yaml") -> Catalog:
     except ValidationError as error:
         problems = _explain(error)
     else:
-        problems = list(_dangling(catalog))
+        problems = [*_unread(tree), *_dangling(catalog)]
         if not problems:
             return catalog
     raise CatalogError("\n".join([f"{path} cannot be used:", *(f"  {line}" for line in problems)]))
@@ -617,7 +632,8 @@ def _explain(error: ValidationError) -> list[str]:
     """One line a mistake: an anchor repeats its mistake wherever it is used, which is said once."""
     places: dict[str, list[str]] = {}
     for item in error.errors():
-        block, key = item["loc"][:-1], str(item["loc"][-1])
+        place = [part for part in item["loc"] if part != "[key]"]  # of a name, not of its block
+        block, key = tuple(place[:-1]), str(place[-1])
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             fields = _fields(block)
@@ -643,6 +659,21 @@ def _fields(place: tuple[int | str, ...]) -> list[str]:
     return list(kind.model_fields)
 
 
+def _unread(tree: dict[str, Any]) -> Iterator[str]:
+    """Keys of ``run`` that dvc.yaml reads and that are missing: defaults of ours are unknown to DVC."""
+    for key, empty in (("synthesize", "[]"), ("datasets", "{}"), ("variants", "{}"), ("landmark_nets", "{}")):
+        if key not in tree["run"]:
+            yield f"run.{key}: is missing, and dvc.yaml reads it: add `{key}: {empty}`"
+    for group in ("variants", "landmark_nets"):
+        for name, item in tree["run"].get(group, {}).items():
+            if "init_from" not in item:
+                yield f"run.{group}.{name}.init_from: is missing, and dvc.yaml reads it: add `init_from: scratch`"
+
+
+TAKEN = {"scratch": "models/scratch is where training without other weights starts", "published": "results/published/"}
+"""Names that variants and landmark nets cannot have: their folder is something else."""
+
+
 def _dangling(catalog: Catalog) -> Iterator[str]:
     """Names that lead nowhere, and fields of ``run`` that contradict what they repeat."""
 
@@ -658,6 +689,11 @@ def _dangling(catalog: Catalog) -> Iterator[str]:
         yield from known(f"landmark_nets.{name}.dataset", net.dataset, rendered)
         yield from known(f"landmark_nets.{name}.init_from", net.init_from, ["scratch", *catalog.landmark_nets])
     run = catalog.run
+    for name in run.variants.keys() | run.landmark_nets.keys():
+        if name in TAKEN:
+            yield f"run: {name!r} cannot be run: {TAKEN[name]}; use another name"
+        if name in run.variants and name in run.landmark_nets:
+            yield f"run: {name!r} is a variant and a landmark net, and both would write models/{name}: rename one"
     for name, item in run.landmark_nets.items():
         yield from known("run.landmark_nets", name, catalog.landmark_nets)
         if (net := catalog.landmark_nets.get(name)) is None or net.dataset not in rendered:

@@ -29,6 +29,18 @@ if TYPE_CHECKING:  # slow to import: a stage loads what it uses
 log = logging.getLogger(__name__)
 
 
+def settings(catalog: Catalog, workspace: Workspace) -> None:
+    """Write the blocks of ``params.yaml`` that may be left out, with their defaults, for stages to depend on.
+
+    DVC compares contents: after an edit only the stages whose settings changed are stale.
+    """
+    report = catalog.report.model_dump(mode="json")
+    faces = {f"faces/{name}": catalog.datasets[name].faces.model_dump(mode="json") for name in catalog.run.datasets}
+    parts = {"evaluate": {"bootstrap": report["bootstrap"]}, "explain": {"show_faces": report["show_faces"]}}
+    for name, block in (parts | {"report": report} | faces).items():
+        write_json(workspace.settings / f"{name}.json", block)
+
+
 def synthesize(catalog: Catalog, workspace: Workspace, dataset: str) -> None:
     """Render the faces of a synthetic dataset into its root."""
     from duchenne.synth import generate

@@ -36,6 +36,10 @@ class Workspace:
     def results(self, variant: str) -> Path:
         return self.root / "results" / variant
 
+    @property
+    def settings(self) -> Path:
+        return self.root / "data" / "settings"
+
     def work(self, stage: str, name: str) -> Path:
         """Resumable state of a stage: outside DVC's outs, which DVC deletes before a stage runs."""
         return self.root / "work" / stage / name

@@ -1,0 +1,119 @@
+"""A user's own blocks, as the README shows them, under DVC itself: defaults work, bad names are refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from ruamel.yaml import YAML
+
+from duchenne import catalog, pipeline
+from duchenne.workspace import Workspace
+
+ROOT = Path(__file__).parents[1]
+
+
+def minimal() -> dict:
+    """The README's blocks without what has a default, and the keys of ``run`` that the shipped file has already."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks: dict = {}
+    for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL):
+        blocks |= YAML(typ="safe").load(block)
+    dataset = blocks["datasets"]["mine"] | {"layout": "folder", "root": "data/raw/mine"}
+    run = blocks["run"] | {"synthesize": [], "landmark_nets": {}, "datasets": {"mine": {"root": "data/raw/mine"}}}
+    for key in ("manifest", "faces"):
+        del dataset[key]
+    return {"run": run, "datasets": {"mine": dataset}, "variants": blocks["variants"]}
+
+
+def dvc(root: Path, *words: str) -> subprocess.CompletedProcess:
+    env = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
+    command = [sys.executable, "-m", "dvc", *words]
+    return subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    for name in ("src", "stages"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    for label in ("smiling", "neutral"):
+        folder = tmp_path / "data" / "raw" / "mine" / label
+        folder.mkdir(parents=True)
+        for number in range(3):
+            Image.effect_noise((64, 64), 50).convert("RGB").save(folder / f"{number}.jpg")
+    YAML(typ="safe").dump(minimal(), tmp_path / "params.yaml")
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    dvc(tmp_path, "init", "--quiet")
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_a_dataset_of_defaults_runs_and_a_dotted_name_is_refused(project: Path):
+    done = dvc(project, "repro", "index@mine")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (project / "data" / "index" / "mine.parquet").exists()
+    status = json.loads(dvc(project, "status", "--json").stdout)  # every stage's parameters are found
+    assert {"align@mine", "evaluate@my_first", "explain@my_first", "report"} <= status.keys()
+
+    params = minimal()
+    for group in (params["run"]["datasets"], params["datasets"]):
+        group["my.set"] = group.pop("mine")
+    YAML(typ="safe").dump(params, project / "params.yaml")
+    done = dvc(project, "repro")
+    assert done.returncode != 0
+    assert "'my.set' is not a name that DVC takes" in done.stderr + done.stdout
+    assert "call it 'my_set'" in done.stderr + done.stdout
+    assert "are missing from" not in done.stderr + done.stdout
+
+
+def test_settings_hold_what_was_left_out(tmp_path: Path):
+    YAML(typ="safe").dump(minimal(), tmp_path / "params.yaml")
+    workspace = Workspace(tmp_path)
+    pipeline.settings(catalog.load(tmp_path / "params.yaml"), workspace)
+    found = {path.relative_to(workspace.settings).as_posix(): path for path in workspace.settings.rglob("*.json")}
+    assert found.keys() == {"evaluate.json", "explain.json", "report.json", "faces/mine.json"}
+    assert json.loads(found["evaluate.json"].read_text()) == {"bootstrap": 2000}
+    assert json.loads(found["explain.json"].read_text()) == {"show_faces": True}
+    assert json.loads(found["faces/mine.json"].read_text()) == catalog.Faces().model_dump(mode="json")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda p: p["datasets"].update({"my.set": p["datasets"]["mine"]}), "'my.set' is not a name.*call it 'my_set'"),
+        (lambda p: p["variants"].update({"a@b c": p["variants"]["my_first"]}), "'a@b c' is not.*call it 'a_b_c'"),
+        (lambda p: p["datasets"].update({2024: p["datasets"]["mine"]}), "datasets.2024: YAML reads this name as int"),
+        (lambda p: p["run"]["variants"]["my_first"].pop("init_from"), "my_first.init_from: is missing.*scratch"),
+        (lambda p: p["run"].pop("landmark_nets"), r"run.landmark_nets: is missing.*add `landmark_nets: {}`"),
+        (
+            lambda p: (
+                p["variants"].update({"published": p["variants"]["my_first"]}),
+                p["run"]["variants"].update({"published": p["run"]["variants"]["my_first"]}),
+            ),
+            "'published' cannot be run",
+        ),
+    ],
+    ids=["dot", "signs", "number", "init_from", "run", "taken"],
+)
+def test_what_dvc_cannot_take_is_told(tmp_path: Path, change, said: str):
+    params = minimal()
+    change(params)
+    YAML(typ="safe").dump(params, tmp_path / "params.yaml")
+    with pytest.raises(catalog.CatalogError, match=said):
+        catalog.load(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize("name", ["3classes", "a-b", "007", "null"])
+def test_quoted_names_of_digits_and_words_of_yaml_are_names(tmp_path: Path, name: str):
+    params = minimal()
+    params["datasets"][name] = params["datasets"]["mine"]
+    YAML(typ="safe").dump(params, tmp_path / "params.yaml")
+    assert name in catalog.load(tmp_path / "params.yaml").datasets
