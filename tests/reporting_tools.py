@@ -42,6 +42,9 @@ def finished_project(root: Path, **report: object) -> tuple[Workspace, Catalog]:
     write_index(index, workspace.index("drawn"))
     store = workspace.faces("drawn")
     align_dataset(index.rows, raw, dataset.faces, store, workspace.work("align", "drawn"), jobs=1)
+    partly = pd.DataFrame({"sample": FaceStore(store).samples[:4], "frame": 1, "reason": "is empty"})  # as of clips
+    failures = pd.concat([FaceStore(store).failures, partly.astype({"frame": "Int64"})])
+    failures.to_parquet(store / "failures.parquet", index=False)
 
     common = {
         "dataset": "drawn",

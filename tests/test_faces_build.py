@@ -85,7 +85,7 @@ def test_a_store_is_a_hugging_face_dataset(store):
     table = datasets.load_from_disk(str(store.path))
     assert table["sample"][:] == store.samples
     assert set(table.column_names) == {
-        "sample", "frame_numbers", "frames", "transforms", "boxes", "confidence", "faces", "phash",
+        "sample", "frame_numbers", "frames", "transforms", "boxes", "confidence", "doubtful", "faces", "phash",
     }  # fmt: skip
 
 

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import timm
 import training_networks  # noqa: F401  (registers the tiny networks)
-from faces_tools import write
+from faces_tools import MarksDetector, marked
 from PIL import Image
 from safetensors.torch import save_file
 from training_tools import CLASSES, COMPUTE, parts, variant
@@ -225,37 +225,49 @@ def test_a_pair_of_one_frame_is_answered_with_a_note(folds, clips):
 
 @pytest.fixture
 def detector(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Finds a face of 40 px for every white column at the top of the picture, at a score of 0.5, 1.5, ..."""
-
-    def detect(image: np.ndarray):
-        (columns,) = np.nonzero((image[0] == 255).all(axis=1))
-        boxes = [(x, 10, x + 40, 50) for x in columns]
-        return np.array(boxes, float).reshape(-1, 4), np.arange(len(boxes)) + 0.5
-
-    monkeypatch.setattr("duchenne.faces.find.detector", lambda config: detect)
-
-
-def faces_at(path: Path, *columns: int) -> Path:
-    image = np.full((100, 100, 3), 100, np.uint8)
-    image[0, list(columns)] = 255
-    return write(path, image)
+    monkeypatch.setattr("duchenne.faces.find.detector", lambda config: MarksDetector())
 
 
 def test_the_answer_says_where_the_face_is_and_how_many_there_are(detector, tmp_path: Path):
     predict = Predictor(fold_of(tmp_path / "image", "tiny", Faces()))
-    one, two = predict(faces_at(tmp_path / "one.png", 20)), predict(faces_at(tmp_path / "two.png", 0, 35))
+    one, two = predict(marked(tmp_path / "one.png", {20: 0.5})), predict(marked(tmp_path / "two.png", {0: 1, 35: 1.5}))
     assert (one["box"], one["score"], one["faces"], one["note"]) == ([20, 10, 60, 50], 0.5, 1, None)
     assert (two["box"], two["score"], two["faces"]) == ([35, 10, 75, 50], 1.5, 2)  # the central one of two
-    none = predict(faces_at(tmp_path / "none.png"))
+    none = predict(marked(tmp_path / "none.png", {}))
     assert (none["emotion"], none["box"], none["score"], none["faces"]) == (None, None, None, 0)
     assert none["note"] == "no face found"
-    for i, columns in enumerate([(), (0, 35), (), (20,)]):
-        faces_at(tmp_path / "clip" / f"{i}.png", *columns)
+    for i, scores in enumerate([{}, {0: 1, 35: 1.5}, {}, {20: 0.5}]):
+        marked(tmp_path / "clip" / f"{i}.png", scores)
     clip = Predictor(fold_of(tmp_path / "clip_net", "tiny_clip", Faces()))(tmp_path / "clip")
     assert (clip["box"], clip["score"], clip["faces"]) == ([35, 10, 75, 50], 1.0, 2)  # scores 1.5 and 0.5
-    assert clip["note"] == "no face found in 2 of 4 frames"
+    assert (clip["doubtful"], clip["note"]) == (False, "no face found in 2 of 4 frames")
     status, (answer,), errors = said(tmp_path / "image", tmp_path / "none.png")
     assert (status, answer["probabilities"], answer["note"], errors) == (0, None, "no face found", [])
+
+
+def test_a_doubtful_face_is_marked(detector, tmp_path: Path):
+    predict = Predictor(fold_of(tmp_path / "image", "tiny", Faces()))
+    doubtful, clear = predict(marked(tmp_path / "a.png", {20: -0.1})), predict(marked(tmp_path / "b.png", {20: 0.1}))
+    assert doubtful["emotion"] in CLASSES
+    assert (doubtful["score"], doubtful["doubtful"]) == (pytest.approx(-0.1), True)
+    assert doubtful["note"] == "the face is doubtful: the detector's score is below its own threshold"
+    assert (clear["doubtful"], clear["note"]) == (False, None)
+    for i, score in enumerate([-0.2, -0.1, 0.8]):
+        marked(tmp_path / "clip" / f"{i}.png", {20: score})
+    clip = Predictor(fold_of(tmp_path / "clip_net", "tiny_clip", Faces()))(tmp_path / "clip")
+    assert (clip["doubtful"], clip["score"]) == (True, pytest.approx(-0.1))
+    assert clip["note"].startswith("the face is doubtful")
+
+
+def test_a_turned_picture_is_not_answered(detector, tmp_path: Path):
+    predict = Predictor(fold_of(tmp_path / "image", "tiny", Faces()))
+    answer = predict(marked(tmp_path / "a.png", {20: 0.1}, {2: 0.9}))
+    assert (answer["emotion"], answer["box"]) == (None, None)
+    assert answer["note"] == "seems to be upside down: turn the file, or set its orientation"
+    marked(tmp_path / "clip" / "0.png", {20: 0.1}, {3: 0.9})
+    answer = Predictor(fold_of(tmp_path / "clip_net", "tiny_clip", Faces()))(tmp_path / "clip")
+    assert answer["emotion"] is None
+    assert answer["note"].startswith("seems to be turned by 90 degrees counter-clockwise: ")
 
 
 def test_a_network_of_other_face_models_says_which_file_it_needs(tmp_path: Path):
@@ -274,4 +286,4 @@ def test_a_network_of_other_face_models_says_which_file_it_needs(tmp_path: Path)
         settings = card["alignment"]["settings"] | ({"detector": "yunet"} if name == "detector_model" else {})
         write_json(fold / "card.json", card | {"alignment": card["alignment"] | {"settings": settings}})
         with pytest.raises(UserError, match=r"gone\.onnx does not exist"):
-            Predictor(fold, {name: tmp_path / "gone.onnx"})(faces_at(tmp_path / "grey.png"))
+            Predictor(fold, {name: tmp_path / "gone.onnx"})(marked(tmp_path / "grey.png", {}))

@@ -333,6 +333,11 @@ def test_a_single_run_without_a_printed_value(project: tuple[Workspace, Catalog]
     assert "run-picked_on_test" not in single
 
 
+def test_samples_that_are_used_and_worth_a_look_are_counted(page: str):
+    (row,) = re.findall(r"<tr><th[^>]*>Frames that cannot be used[^\n]*", page)
+    assert row.endswith('<td class="number">4</td><td>p00_anger, p00_disgust, p00_happiness</td></tr>')
+
+
 def test_figures_are_files_too(project: tuple[Workspace, Catalog], page: str):
     folder = project[0].reports / "folds"
     names = {path.stem for path in folder.iterdir()}

@@ -36,6 +36,8 @@ def write_store(
             "transforms": [[1.0, 0, 0, 0, 1, 0]] * length,
             "boxes": [[0.0, 0, size, size]] * length,
             "confidence": [1.0] * length,
+            "doubtful": [False] * length,
+            "faces": [1] * length,
             "phash": hashlib.sha256(f"{count} {i}".encode()).hexdigest(),  # as far apart as two people
         }
         rows.append(row)

@@ -75,12 +75,14 @@ def index(catalog: Catalog, workspace: Workspace, dataset: str) -> None:
 def align(catalog: Catalog, workspace: Workspace, dataset: str) -> None:
     """Find and align every face of a dataset."""
     from duchenne.datasets import read_index
-    from duchenne.faces import align_dataset
+    from duchenne.faces import FaceStore, align_dataset
 
     config, compute = catalog.datasets[dataset], catalog.compute
     rows = read_index(workspace.index(dataset)).rows
     work = workspace.work("align", dataset)
     align_dataset(rows, config.root, config.faces, workspace.faces(dataset), work, compute.jobs, compute.backend)
+    for what, samples in FaceStore(workspace.faces(dataset)).findings().items():
+        log.warning("%s: %d samples with %s; the first is %s", dataset, len(samples), what, samples[0])
 
 
 def landmarks(catalog: Catalog, workspace: Workspace, dataset: str) -> None:

@@ -20,7 +20,7 @@ from duchenne.datasets.index import as_schema
 from duchenne.errors import UserError
 from duchenne.faces import FaceStore, align_dataset
 from duchenne.faces.align import similarity, template, warp, whole
-from duchenne.faces.find import find_face
+from duchenne.faces.find import TURNED, find_face, turned
 from duchenne.faces.images import ImageError, read_image
 from duchenne.faces.landmarks import model_digest
 from duchenne.faces.points import key_points
@@ -37,12 +37,13 @@ Answer = dict[str, Any]
 - ``emotion``, and ``probabilities`` by class;
 - ``box``: the face in px (x0, y0, x1, y1), of a clip in the first frame that shows it;
 - ``score``: the detector's, of a clip the median over its frames;
+- ``doubtful``: whether that score is below the detector's own threshold, of a clip in most of its frames;
 - ``faces``: how many the detector found, of which the largest central one is named; of a clip the most in a frame
   that was searched as a whole;
 - ``note``: what to know before the answer is used; None where there is nothing.
 
-Without a face ``emotion``, ``box`` and ``score`` are None, ``faces`` is 0 and every probability NaN. Faces that were
-aligned before have neither box nor score nor number of faces.
+Without a face, and of a picture that seems to be turned, ``emotion``, ``box`` and ``score`` are None, ``faces`` is 0
+and every probability NaN. Faces that were aligned before have neither box nor score nor number of faces.
 """
 
 
@@ -123,6 +124,8 @@ class Predictor:
         matrix = whole(image, size)
         if self.faces.mode != "aligned":
             face = find_face(image, self.faces)
+            if turn := turned(image, face, self.faces):
+                return self._answer(faces=0, notes=[turn])
             if face is None:
                 return self._answer(faces=0, notes=[NO_FACE])
             matrix = similarity(key_points(face.points), template(size, self.faces.eye_distance))
@@ -130,7 +133,9 @@ class Predictor:
         with autocast(self._device, self._precision):
             logits = self.model(self._transform(aligned)[None].to(self._device))
         logits = logits.float().cpu().numpy()[0]
-        return self._answer(logits, face.box, face.score, face.count) if face else self._answer(logits)
+        if face is None:
+            return self._answer(logits)
+        return self._answer(logits, face.box, face.score, face.doubtful, face.count)
 
     def _clip(self, source: Path, onset: int | None, apex: int | None) -> Answer:
         """Through a face store of one sample, as every clip of a dataset."""
@@ -145,10 +150,10 @@ class Predictor:
             reasons = store.failures.set_index("frame", drop=False)["reason"]
             if path.name not in store:
                 (reason,) = reasons
-                if not reason.startswith(NO_FACE):
+                if not reason.startswith((NO_FACE, TURNED)):
                     raise UserError(f"{source}: {reason}")
                 return self._answer(faces=0, notes=[reason])
-            face = store.row(path.name)
+            face, (found,) = store.row(path.name), store.detection().to_dict("records")
             numbers = face["frame_numbers"]
             if missing := sorted({onset, apex} - {None, *numbers}):
                 span = f"frames {numbers[0]} to {numbers[-1]}"
@@ -158,12 +163,11 @@ class Predictor:
         notes = self._notes(numbers, reasons, onset, apex)
         if self.faces.mode == "aligned":
             return self._answer(logits[0], notes=notes)
-        boxes, scores = np.array(face["boxes"]), np.array(face["confidence"])
-        shown = ~np.isnan(scores)
+        boxes = np.array(face["boxes"])
+        shown = ~np.isnan(boxes).any(axis=1)
         if not shown.all():
             notes.append(f"{NO_FACE} in {(~shown).sum()} of {len(shown)} frames")
-        most = max(count for count in face["faces"] if count is not None)
-        return self._answer(logits[0], boxes[shown][0], np.median(scores[shown]), most, notes)
+        return self._answer(logits[0], boxes[shown][0], found["score"], found["doubtful"], found["faces"], notes)
 
     def _notes(self, numbers: list[int], damaged: pd.Series, onset: int | None, apex: int | None) -> list[str]:
         """What to know of a clip whose usable frames are ``numbers``; ``damaged``: frame number -> reason."""
@@ -184,15 +188,21 @@ class Predictor:
         logits: np.ndarray | None = None,
         box: np.ndarray | None = None,
         score: float | None = None,
+        doubtful: bool = False,
         faces: int | None = None,
         notes: Sequence[str] = (),
     ) -> Answer:
+        notes = [
+            *(["the face is doubtful: the detector's score is below its own threshold"] if doubtful else []),
+            *notes,
+        ]
         shares = np.full(len(self.classes), np.nan) if logits is None else softmax(logits.astype(float))
         return {
             "emotion": None if logits is None else self.classes[int(shares.argmax())],
             "probabilities": dict(zip(self.classes, shares.tolist(), strict=True)),
             "box": None if box is None else box.tolist(),
             "score": None if score is None else float(score),
+            "doubtful": doubtful,
             "faces": faces,
             "note": "; ".join(notes) or None,
         }

@@ -55,6 +55,8 @@ def _damaged(files: list[list[dict]], root: Path, max_megapixels: float) -> list
             if isinstance(image, ImageError):
                 where = "" if kind == "image" else f"frame {number} "
                 found.append((None, "path", path, f"{where}{image}"))
+        if len(numbers) == 1 and kind != "image" and not isinstance(image, ImageError):
+            found.append((None, "path", path, "has one frame only: a clip needs motion"))
         if kind == "video":
             marks = {(name, sample[name]) for sample in samples for name in MARKS if sample[name] is not None}
             lost = [(name, number) for name, number in sorted(marks) if number not in numbers]

@@ -24,8 +24,17 @@ Found = tuple[np.ndarray, np.ndarray]
 class Detector(Protocol):
     """Finds the faces of an image."""
 
-    def __call__(self, image: np.ndarray) -> Found:
-        """Image uint8 (H, W, 3) RGB -> boxes and scores; empty arrays when there is no face."""
+    threshold: float
+    """Its own: a face with a lower score is doubtful."""
+    clear: float
+    """From this score on nobody asks whether the picture is turned."""
+
+    def __call__(self, image: np.ndarray, faint: bool = True) -> Found:
+        """Image uint8 (H, W, 3) RGB -> boxes and scores; empty arrays when there is no face.
+
+        Args:
+            faint: look for doubtful faces too where there is no other.
+        """
         ...
 
 
@@ -44,12 +53,13 @@ class DlibDetector:
 
     SHORTEST, LONGEST = 200, (320, 640)
     LAST_LOOK = -0.5
+    threshold, clear = 0.0, 0.5
 
     def __init__(self, config: Faces) -> None:
         self.upsample = config.upsample
         self._detect = dlib.get_frontal_face_detector()
 
-    def __call__(self, image: np.ndarray) -> Found:
+    def __call__(self, image: np.ndarray, faint: bool = True) -> Found:
         grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         side = max(grey.shape)
         for size in dict.fromkeys(min(max(side, self.SHORTEST), longest) for longest in self.LONGEST):
@@ -59,7 +69,8 @@ class DlibDetector:
             if len(boxes):
                 break
         else:
-            boxes, scores = self._run(scaled, self.upsample, self.LAST_LOOK, 0.25)
+            if faint:
+                boxes, scores = self._run(scaled, self.upsample, self.LAST_LOOK, 0.25)
         return boxes / scale, scores
 
     def _run(self, grey: np.ndarray, upsample: int, threshold: float, border: float) -> Found:
@@ -80,17 +91,18 @@ class YunetDetector:
     """
 
     LONGEST = 640
+    threshold = clear = 0.6
 
     def __init__(self, config: Faces) -> None:
         path = Path(config.detector_model or "")
         if reason := unusable(path):
             raise UserError(f"faces.detector_model: {path} {reason}; OpenCV Zoo has face_detection_yunet")
         try:
-            self._net = cv2.FaceDetectorYN.create(str(path), "", (320, 320), score_threshold=0.6)
+            self._net = cv2.FaceDetectorYN.create(str(path), "", (320, 320), score_threshold=self.threshold)
         except cv2.error as error:
             raise UserError(f"faces.detector_model: {path} is not a YuNet ONNX file: {error.err}") from None
 
-    def __call__(self, image: np.ndarray) -> Found:
+    def __call__(self, image: np.ndarray, faint: bool = True) -> Found:
         scale = min(1.0, self.LONGEST / max(image.shape[:2]))
         small = resized(image, scale)
         self._net.setInputSize((small.shape[1], small.shape[0]))

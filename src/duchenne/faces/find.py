@@ -15,6 +15,11 @@ AROUND = 1.0
 """How far a clip's next face is looked for around the last one, in widths of it."""
 FACE = 120
 """Width to which the last face is shrunk for that, px: dlib's smallest is 80."""
+MARGIN = 0.3
+"""By how much the score must be higher at another turn."""
+TURNED = "seems to be "
+TURNS = {2: "upside down", 1: "turned by 90 degrees clockwise", 3: "turned by 90 degrees counter-clockwise"}
+"""Quarter turns counter-clockwise that make a picture upright -> how it is turned."""
 
 
 class Face(NamedTuple):
@@ -28,6 +33,8 @@ class Face(NamedTuple):
     """the detector's; NaN for a box that was given"""
     count: int | None = None
     """faces that the detector found; None where it did not search the whole frame"""
+    doubtful: bool = False
+    """whether the score is below the detector's own threshold"""
 
 
 def find_face(image: np.ndarray, config: Faces, box: np.ndarray | None = None, last: Face | None = None) -> Face | None:
@@ -49,7 +56,35 @@ def find_face(image: np.ndarray, config: Faces, box: np.ndarray | None = None, l
     if not len(boxes):
         return None
     best = choose(boxes, image.shape)
-    return Face(landmarker(config)(image, boxes[best]), boxes[best], float(scores[best]), count)
+    box, score = boxes[best], float(scores[best])
+    return Face(landmarker(config)(image, box), box, score, count, score < detector(config).threshold)
+
+
+def clear(face: Face | None, config: Faces) -> bool:
+    """Whether a face, which may be None, leaves no question whether its picture is turned; given boxes do not."""
+    return config.mode != "detect" or (face is not None and face.score >= detector(config).clear)
+
+
+def turned(image: np.ndarray, face: Face | None, config: Faces) -> str | None:
+    """How a picture without a clear face seems to be turned; None when it seems to be upright, or nobody can tell.
+
+    dlib finds a face upside down in many an upside-down portrait, at a low score. So the other three right-angle turns
+    are tried, and one counts where the detector is sure enough of a face there: its own threshold, and
+    :data:`MARGIN` above the score of the picture as it is.
+
+    Args:
+        face: the one that was found in the picture as it is.
+    """
+    if clear(face, config):
+        return None
+    detect = detector(config)
+    best = max(detect.threshold, face.score + MARGIN if face else -np.inf)
+    how = None
+    for turns, words in TURNS.items():
+        _, scores = detect(np.ascontiguousarray(np.rot90(image, turns)), faint=False)
+        if len(scores) and scores.max() >= best:
+            best, how = scores.max(), words
+    return how and f"{TURNED}{how}: turn the file, or set its orientation"
 
 
 def _near(image: np.ndarray, config: Faces, box: np.ndarray) -> Found:

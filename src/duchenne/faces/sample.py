@@ -14,7 +14,7 @@ from duchenne.catalog import Faces
 from duchenne.errors import UserError
 from duchenne.faces.align import similarity, smooth, template, warp, whole
 from duchenne.faces.clips import RestError, Span, read_frames
-from duchenne.faces.find import Face, find_face
+from duchenne.faces.find import Face, clear, find_face, turned
 from duchenne.faces.hashing import face_hash
 from duchenne.faces.images import ImageError
 from duchenne.faces.points import key_points
@@ -74,6 +74,7 @@ class _Sample:
     Attributes:
         span: its frames.
         again: its frames were too many to hold, and have to be read once more (:meth:`keep`).
+        turn: how it seems to be turned. What was found in a turned sample is not a face.
     """
 
     def __init__(self, row: Row, config: Faces) -> None:
@@ -86,6 +87,8 @@ class _Sample:
         self.pictures: list[bytes] = []
         self.transforms: list[list[float]] = []
         self.phash, self.again, self.closed, self.lost = "", False, False, False
+        self.turn: str | None = None
+        self._unclear: tuple[np.ndarray, Face | None] | None = None  # first frame whose face is not clear
         self._held: list[np.ndarray] = []
         self._bytes = 0
         self._matrix: Callable[[int], np.ndarray | None] | None = None  # position of a frame -> its transform
@@ -99,6 +102,10 @@ class _Sample:
             return
         wanted = self.config.mode != "aligned" and (not self.micro or number == self.row["onset"])
         face = find_face(image, self.config, self.row["box"], self._last()) if wanted else None
+        if wanted and not clear(face, self.config):
+            self._unclear = self._unclear or (image, face)
+            if self.micro and self._turned():  # now, for its transform follows from this frame alone
+                face = None
         self.numbers.append(number)
         self.faces.append(face)
         if self.micro and face:
@@ -118,7 +125,10 @@ class _Sample:
         if self.closed:
             return
         self.closed = True
-        if reason := _missing(self.row, self.config, self.micro, self.numbers, self.faces, self._damaged(), self.span):
+        if self._turned():
+            self.faces = [None] * len(self.faces)
+        missing = _missing(self.row, self.config, self.micro, self.numbers, self.faces, self._damaged(), self.span)
+        if reason := self.turn or missing:
             self.lost = not self.numbers or self.config.misses == "drop"
             if self.lost:
                 self.failures, self._held, self.again = [], [], False
@@ -143,6 +153,7 @@ class _Sample:
         if len(self.pictures) != len(self.numbers):
             raise UserError(f"{self.row['path']}: its frames changed while they were read; run the stage again")
         faces = [self._last()] * len(self.faces) if self.micro else self.faces
+        nobody = 0 if self.config.mode == "detect" else None
         return {
             "sample": self.row["sample"],
             "frame_numbers": self.numbers,
@@ -150,7 +161,8 @@ class _Sample:
             "transforms": self.transforms,
             "boxes": [(face.box if face else np.full(4, np.nan)).tolist() for face in faces],
             "confidence": [face.score if face else float("nan") for face in faces],
-            "faces": [face.count if face else 0 for face in faces],
+            "doubtful": [face.doubtful if face else False for face in faces],
+            "faces": [face.count if face else nobody for face in faces],
             "phash": self.phash,
         }, self.failures
 
@@ -158,6 +170,13 @@ class _Sample:
         for image in self._held:
             self.keep(image)
         self._held = []
+
+    def _turned(self) -> bool:
+        """Whether the sample seems to be turned, which is asked where no frame has a clear face."""
+        if self._unclear and not any(clear(face, self.config) for face in self.faces):
+            self.turn = turned(*self._unclear, self.config)
+            self._unclear = None
+        return self.turn is not None
 
     def _last(self) -> Face | None:
         return next((face for face in reversed(self.faces) if face), None)

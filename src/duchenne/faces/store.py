@@ -22,6 +22,7 @@ SCHEMA = pa.schema(
         ("transforms", pa.list_(pa.list_(pa.float64()))),  # row-major 2 x 3, original px -> aligned px
         ("boxes", pa.list_(pa.list_(pa.float64()))),  # x0, y0, x1, y1, original px
         ("confidence", pa.list_(pa.float64())),  # the detector's score; NaN where there was no detection
+        ("doubtful", pa.list_(pa.bool_())),  # whether the score is below the detector's own threshold
         ("faces", pa.list_(pa.int64())),  # how many the detector found; null where it looked near the last one alone
         ("phash", pa.string()),  # hashing.face_hash of the first frame
     ]
@@ -58,7 +59,12 @@ class FaceStore:
         return {sample: i for i, sample in enumerate(self._column("sample"))}
 
     def _column(self, name: str) -> list[Any]:
-        return self._table.data.column(name).to_pylist()
+        try:
+            return self._table.data.column(name).to_pylist()
+        except KeyError:
+            raise UserError(
+                f"{self.path} has no {name}: an older version wrote it. Run the align stage again"
+            ) from None
 
     @property
     def samples(self) -> list[str]:
@@ -86,6 +92,40 @@ class FaceStore:
     def frames(self, sample: str) -> np.ndarray:
         """All frames of a sample, uint8 (T, S, S, 3) RGB."""
         return np.stack([decode(data) for data in self.row(sample)["frames"]])
+
+    def detection(self) -> pd.DataFrame:
+        """What the detector said of each sample: ``score`` (median over frames), ``doubtful`` and ``faces``.
+
+        A sample is doubtful where most of its frames with a face are; ``faces`` is the most in one frame. NaN where
+        there was no detection.
+        """
+        rows = []
+        for sample in zip(*map(self._column, ("sample", "confidence", "doubtful", "faces")), strict=True):
+            name, scores, doubtful, faces = sample
+            shown = ~np.isnan(scores)
+            rows.append(
+                {
+                    "sample": name,
+                    "score": np.median(np.array(scores)[shown]) if shown.any() else np.nan,
+                    "doubtful": bool(shown.any() and np.mean(np.array(doubtful)[shown]) > 0.5),
+                    "faces": max((count for count in faces if count is not None), default=np.nan),
+                }
+            )
+        return pd.DataFrame(rows, columns=["sample", "score", "doubtful", "faces"])
+
+    def findings(self) -> dict[str, list[str]]:
+        """Stored samples that are worth a look: finding -> their names; a finding without a sample is left out."""
+        table = self.detection()
+        partial = set(self.failures.dropna(subset="frame")["sample"])
+        lengths = pd.Series(self._column("frame_numbers"), index=table["sample"], dtype=object).map(len)
+        found = {
+            "a doubtful face: the detector's score is below its own threshold": table["doubtful"],
+            "several faces, of which the largest central one is used": (table["faces"] > 1) & ~table["doubtful"],
+            "frames that cannot be used (failures.parquet says why)": table["sample"].isin(partial),
+        }
+        if lengths.max() > 1:  # a set of clips
+            found["a clip of one frame: no motion to see"] = (lengths == 1).to_numpy()
+        return {what: table["sample"][where].tolist() for what, where in found.items() if where.any()}
 
     def hashes(self) -> dict[str, str]:
         """Sample -> perceptual hash of its first frame."""

@@ -91,6 +91,7 @@ def dataset_section(name: str, workspace: Workspace, catalog: Catalog) -> dict[s
             "subjects": int(index.rows["subject"].nunique()),
             "found": len(store),
             "reasons": failures.groupby("reason")["sample"].nunique().sort_values(ascending=False).to_dict(),
+            "findings": store.findings(),
             "meta": store.meta,
         }
     if catalog.report.show_faces:
