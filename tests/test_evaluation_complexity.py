@@ -130,7 +130,7 @@ def test_printed_sizes(row, metric: str, counting, value: float):
         assert 0.2 < value - ours < 0.4
         return
     if name in RECONSTRUCTIONS:
-        assert ours == pytest.approx(value, rel=0.02)
+        assert ours == pytest.approx(value, rel=0.01)
         return
     scale = 10 ** (2 if row.run.endswith("_dfew") else 1)  # decimals of the paper
     cut = math.floor(ours * scale) if counting.digits == "truncated" else round(ours * scale)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,10 @@ def test_ifdd_as_the_paper_weighs_its_two_losses_alike():
     assert (options["lifting_weight"], options["lifting_reduction"]) == (1.0, "mean")  # Eq. 9
     default = built(CATALOG.variants["ifdd_3dvit_dfew"]).backbone.WaveLifts.options
     assert (default.lifting_weight, default.lifting_reduction) == (0.1, "sum")  # the official code
+
+
+def test_every_ifdd_variant_that_the_comparison_of_paper_and_code_names_exists():
+    text = (Path(__file__).parents[1] / "docs" / "paper-vs-code.md").read_text("utf-8")
+    named = set(re.findall(r"`(ifdd_\w+_dfew_\w+)`", text))
+    assert len(named) >= 3
+    assert named <= set(CATALOG.variants)
