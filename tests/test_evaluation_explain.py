@@ -20,7 +20,10 @@ from duchenne.faces import FaceStore
 
 OURS = [name for name in timm.list_models() if timm.model_entrypoint(name).__module__.startswith("duchenne.models")]
 QUICK = ("poster_t", "poster_image_only", "poster_v2", "ifdd_2dcnn", "mobilenetv2_clip", "frl_dgt")
-SUMS = dict.fromkeys(("scale1", "scale2", "scale3"), (1, 1)) | {"landmarks": (0.5, 1), "full_face": (224**2, 224**2)}
+SUMS = dict.fromkeys(("scale1", "scale2", "scale3", "images"), (1, 1)) | {
+    "landmarks": (0.5, 1),
+    "full_face": (224**2, 224**2),
+}
 """Map -> least and largest sum; of POSTER's attention the class token has a part."""
 
 

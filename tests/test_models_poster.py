@@ -233,7 +233,7 @@ def test_explanation_is_the_attention_to_landmark_cells(model: nn.Module) -> Non
     handle.remove()
     (weights,) = seen
     shown = model.explain(images())
-    assert shown.keys() == {"landmarks"}
+    assert shown.keys() == {"images", "landmarks"}
     assert shown["landmarks"].shape == (2, 7, 7)
     # cell (row 2, column 3) is token 17, and the class token is in front
     torch.testing.assert_close(shown["landmarks"][:, 2, 3], weights[..., 1 + 17].mean((1, 2)))
@@ -243,8 +243,28 @@ def test_explanation_is_the_attention_to_landmark_cells(model: nn.Module) -> Non
         assert torch.equal(model(images()), before)
 
 
-def test_nothing_to_explain_without_the_branch() -> None:
-    assert on_meta("poster_t", branches="landmark_to_image").attentions() == {}
+def test_attention_to_the_image_weighs_the_channels_of_its_tokens(model: nn.Module, monkeypatch) -> None:
+    layer: CrossAttention = model.pyramid_fuse.blocks[1].block_l.attn_img
+    share = torch.zeros(2, 8, 50, 50)
+    share[..., 0] = 0.4  # the class token, which has no place
+    share[0, :, :, 1] = 0.6  # token 0: values 0 to 1023, that is channels 0 to 4 and 44 places of channel 5
+    share[1, :, :, 1 + 48] = 0.6  # the last token: the last 44 places of channel 250 are left out
+    monkeypatch.setattr(layer, "weights", lambda x, query: share)
+    features = torch.zeros(2, 256, 14, 14)
+    features[:, 0, 2, 3], features[:, 5, 3, 1] = -3.0, 1.0  # channel 5: place 43 is the last one of token 0
+    features[:, 5, 3, 2], features[:, 255, 13, 13] = 7.0, 2.0
+    monkeypatch.setattr(model.ir_back, "forward", lambda x: (features,))
+    found = model.explain(images())["images"]
+    assert found.shape == (2, 14, 14)
+    assert found[0, 2, 3] == pytest.approx(0.75)  # 3 of 3 + 1, without sign
+    assert found[0, 3, 1] == pytest.approx(0.25)
+    assert found[1, 13, 13] == pytest.approx(1)
+
+
+def test_a_branch_that_is_not_there_is_not_explained() -> None:
+    kept = {"landmark_to_image": {"images"}, "image_to_landmark": {"landmarks"}}
+    for branch, names in kept.items():
+        assert on_meta("poster_t", branches=branch).attentions().keys() == names
 
 
 def test_landmark_maps_can_be_reused_when_their_norms_stand_still() -> None:

@@ -76,7 +76,7 @@ def test_every_picture_is_written_with_its_words(images, clips, pairs, tmp_path)
         assert [entry["file"] for entry in words] == files
         assert {path.name for path in out.glob("*.png")} == set(files)
         for entry in words:
-            assert entry.keys() == {"file", "title", "caption", "alt"}
+            assert entry.keys() == {"file", "title", "caption", "alt", "faces"}
             assert all(entry.values())
             assert cv2.imread(str(out / entry["file"])).std() > 10
         assert bool(json.loads((out / "numbers.json").read_text())) == (name != "images")
@@ -137,6 +137,27 @@ def test_without_the_truth_there_are_displacements_and_no_errors(pairs):
     assert "motion_right.png" in [picture.file for picture in pictures]
     assert numbers == {}
     assert table is None
+
+
+def test_landmarks_are_drawn_in_a_row_of_their_own(images, tmp_path):
+    names = striking(images.samples)["sample"][:2]
+    points = {name: np.stack([np.arange(68), 60 - np.arange(68) / 2], axis=1) + i for i, name in enumerate(names)}
+    rows = [
+        {"sample": name, "frame": frame, "points": list((own + 9 * frame).ravel())}
+        for name, own in points.items()
+        for frame in (0, 1)
+    ]
+    pd.DataFrame(rows).to_parquet(tmp_path / "points.parquet")
+    run = replace(images, landmarks=tmp_path / "points.parquet")
+    for shown in (True, False):
+        figures = [picture.figure for picture in image_maps(replace(run, show_faces=shown), run.network(1)[1])[0]]
+        labelled = [axes.get_ylabel() for figure in figures for axes in figure.axes]
+        assert ("68 landmarks" in labelled) == shown
+        drawn = [line.get_xydata() for figure in figures for axes in figure.axes for line in axes.lines]
+        assert len(drawn) == (2 if shown else 0)
+        if shown:  # a stored face of 64 px is shown at 224
+            for own in drawn:
+                assert any(np.allclose(own, first * 224 / 64) for first in points.values())
 
 
 @pytest.mark.parametrize("kind", ["images", "clips", "pairs"])

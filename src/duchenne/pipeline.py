@@ -216,6 +216,7 @@ def explain(catalog: Catalog, workspace: Workspace, variant: str) -> None:
         FaceStore(workspace.faces(config.dataset)),
         lambda fold: load_trained(workspace.model(variant) / f"fold_{fold}"),
         catalog.compute,
+        landmarks=workspace.landmarks(config.dataset),
         truth=dataset.root / "displacement" if dataset.synth else None,
         show_faces=catalog.report.show_faces,
     )

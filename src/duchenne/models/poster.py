@@ -225,9 +225,33 @@ class Poster(LandmarkGuided):
         return self.head(features)
 
     def attentions(self) -> dict[str, nn.Module]:
-        """``landmarks``: that to the 7 x 7 landmark tokens in the last large block. Image tokens have no place."""
+        """In the last large block, as far as it has them: ``landmarks``, to 7 x 7 landmark tokens; ``images``, to the
+        image tokens."""
         last = self.pyramid_fuse.blocks[-1].block_l
-        return {"landmarks": last.attn_lm} if LANDMARK in last.updated else {}
+        names = {LANDMARK: ("landmarks", "attn_lm"), IMAGE: ("images", "attn_img")}
+        return {names[stream][0]: getattr(last, names[stream][1]) for stream in last.updated}
+
+    @torch.no_grad()
+    def explain(self, x: Tensor) -> dict[str, Tensor]:
+        """Where the last block looks in images (B, 3, 224, 224), for a network in evaluation mode.
+
+        Returns:
+            ``landmarks`` (B, 7, 7): the share of attention each cell gets, averaged over heads and queries; one in
+            all, less what the class token gets. ``images`` (B, 14, 14): an image token is some five channel planes and
+            not a place, so this is the size of the image branch's last map, each value weighted by the attention that
+            its token gets, as shares of the sum (chosen by us: POSTER++ does not say how its Figure 4 is made).
+        """
+        seen: list[Tensor] = []
+        handle = self.ir_layer.register_forward_pre_hook(lambda layer, args: seen.append(args[0]))
+        try:
+            maps = super().explain(x)
+        finally:
+            handle.remove()
+        if "images" in maps:
+            weighted = seen[0].abs() * maps["images"].flatten(1)[..., None]
+            places = weighted.flatten(1).unflatten(1, (256, 14, 14)).sum(1)
+            maps["images"] = places / places.sum((1, 2), keepdim=True).clamp(min=torch.finfo(places.dtype).tiny)
+        return maps
 
 
 class PosterImageOnly(nn.Module):

@@ -47,6 +47,7 @@ class Exhibit:
         samples: columns of the run's predictions, and of its index emotion, onset, apex and offset.
         classes: emotion names by label.
         network: fold -> its trained network and card.
+        landmarks: the Parquet file with the 68 points of the stored faces, or None.
         truth: folder of the true displacements of a rendered set of micro-expressions, or None.
         show_faces: False: maps without the face below them.
     """
@@ -56,6 +57,7 @@ class Exhibit:
     store: FaceStore
     network: Network
     compute: Compute
+    landmarks: Path | None = None
     truth: Path | None = None
     show_faces: bool = True
 
@@ -70,6 +72,15 @@ class Exhibit:
             return None
         grey = cv2.cvtColor(self.store.frame(sample, position), cv2.COLOR_RGB2GRAY)
         return cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+
+    def points(self, samples: list[str]) -> dict[str, np.ndarray]:
+        """Sample -> the 68 points (68, 2) of its first frame, px of the shown face; empty where none may be shown."""
+        if self.landmarks is None or not self.show_faces:
+            return {}
+        table = pd.read_parquet(self.landmarks, columns=["sample", "points"], filters=[("sample", "in", samples)])
+        table = table.drop_duplicates("sample")
+        scale = SIDE / self.store.meta["size"]
+        return {row.sample: np.reshape(row.points, (-1, 2)) * scale for row in table.itertuples()}
 
     def named(self, sample: Any) -> str:
         """A title: class, the class it was taken for where that is another, and the confidence."""

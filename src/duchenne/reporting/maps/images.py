@@ -9,19 +9,28 @@ from matplotlib.figure import Figure
 from duchenne.evaluation.explain import View, striking
 from duchenne.reporting.maps.drawing import grid, of_largest, overlay, scale, show
 from duchenne.reporting.maps.exhibit import RESULTS, Exhibit, Maps, Picture
+from duchenne.reporting.style import BLUE
 
 ROWS = {
     "scale1": "attention\n28 × 28",
     "scale2": "attention\n14 × 14",
     "scale3": "attention\n7 × 7",
     "landmarks": "attention to\nlandmarks\n7 × 7",
+    "images": "attention to\nimage\n14 × 14",
     "grad_cam": "Grad-CAM",
 }
 """Map of a network -> what stands beside it."""
 
+IMAGES = (
+    "To the image (the branch from landmarks to image): the tokens are groups of channels and not places, so it is the "
+    "size of the image features, each weighted by the attention that its token gets. "
+)
+POINT = {"color": BLUE, "markersize": 2.2, "markeredgecolor": "white", "markeredgewidth": 0.4}
+"""How a landmark is drawn."""
+
 
 def image_maps(exhibit: Exhibit, card: dict[str, Any]) -> Maps:
-    """Cross-fusion attention (POSTER++, https://arxiv.org/abs/2301.12149, Figs. 4 and 13) and Grad-CAM."""
+    """Landmarks, cross-fusion attention (POSTER++, https://arxiv.org/abs/2301.12149, Figs. 4 and 13) and Grad-CAM."""
     shown = sorted(exhibit.views(striking(exhibit.samples)), key=lambda view: view.sample.label)
     pictures = []
     for right, (name, adverb) in RESULTS.items():
@@ -33,6 +42,7 @@ def image_maps(exhibit: Exhibit, card: dict[str, Any]) -> Maps:
         )
         caption = (
             f"The most confident {name} answer of each class. {attention if len(own[0].maps) > 1 else ''}"
+            f"{IMAGES if 'images' in own[0].maps else ''}"
             "Grad-CAM (Selvaraju et al. 2017): of the predicted class, in the last map of the image branch, as a share "
             "of its largest value. White line: three quarters of the scale."
         )
@@ -44,12 +54,16 @@ def image_maps(exhibit: Exhibit, card: dict[str, Any]) -> Maps:
 
 def _draw(exhibit: Exhibit, shown: list[View]) -> Figure:
     names = list(shown[0].maps)
-    columns, rows = [exhibit.named(view.sample) for view in shown], ["aligned\nface", *(ROWS[name] for name in names)]
-    figure, axes, bars = grid(columns, rows)
+    points = exhibit.points([view.sample.sample for view in shown])
+    heads = ["aligned\nface", *(["68 landmarks"] if points else [])]
+    figure, axes, bars = grid([exhibit.named(view.sample) for view in shown], heads + [ROWS[name] for name in names])
     faces = [exhibit.face(view.sample.sample) for view in shown]
-    for axis, face in zip(axes[0], faces, strict=True):
-        show(axis, face)
-    for row, bar, name in zip(axes[1:], bars[1:], names, strict=True):
+    for k in range(len(heads)):
+        for axis, face, view in zip(axes[k], faces, shown, strict=True):
+            show(axis, face)
+            if k == 1 and view.sample.sample in points:
+                axis.plot(*points[view.sample.sample].T, "o", **POINT)
+    for row, bar, name in zip(axes[len(heads) :], bars[len(heads) :], names, strict=True):
         maps = [view.maps[name] for view in shown]
         shares = name != "grad_cam"
         maps = [values * values.size if shares else of_largest(values) for values in maps]
