@@ -14,6 +14,7 @@ from training_tools import CLASSES, COMPUTE, SMALL, variant, write_store
 from duchenne import models  # noqa: F401  (registers the networks)
 from duchenne.evaluation.explain import striking
 from duchenne.faces import FaceStore
+from duchenne.reporting.gallery import pictures_with_faces
 from duchenne.reporting.maps import Exhibit, write_maps
 from duchenne.reporting.maps.clips import _draw, clip_maps
 from duchenne.reporting.maps.displacement import coloured
@@ -81,6 +82,15 @@ def test_every_picture_is_written_with_its_words(images, clips, pairs, tmp_path)
             assert cv2.imread(str(out / entry["file"])).std() > 10
         assert bool(json.loads((out / "numbers.json").read_text())) == (name != "images")
         assert (out / "numbers.csv").exists() == (name != "images")
+
+
+def test_pictures_drawn_without_faces_say_so_and_replace_all_older_ones(images, tmp_path):
+    (tmp_path / "looks_before.png").write_bytes(b"a face")
+    write_maps(replace(images, show_faces=False), tmp_path)
+    words = json.loads((tmp_path / "maps.json").read_text())
+    assert [entry["faces"] for entry in words] == [False, False]
+    assert {path.name for path in tmp_path.glob("*.png")} == {"looks_right.png", "looks_wrong.png"}
+    assert pictures_with_faces(tmp_path) == set()
 
 
 def test_clips_are_all_looked_at_where_the_expression_is_known(clips):
