@@ -79,3 +79,12 @@ def test_every_ifdd_variant_that_the_comparison_of_paper_and_code_names_exists()
     named = set(re.findall(r"`(ifdd_\w+_dfew_\w+)`", text))
     assert len(named) >= 3
     assert named <= set(CATALOG.variants)
+
+
+def test_the_baseline_of_poster_is_one_reading_on_every_set():
+    for dataset in ("rafdb", "affectnet_7", "affectnet_8"):
+        poster, baseline = (CATALOG.variants[f"poster_{dataset}{end}"] for end in ("", "_baseline"))
+        assert baseline.model_copy(update={"model": poster.model}) == poster
+        read = {"pyramid_layers": 1, "swapped_blocks": 0}
+        assert {name: baseline.model.options[name] for name in read} == read
+        assert baseline.model.options.get("token_conv", True)  # else the landmarks never reach the logits
