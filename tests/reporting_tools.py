@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,13 +34,14 @@ NEVER = "disgust"  # the class that no run predicts
 PEOPLE = 12
 
 
-def finished_project(root: Path, **report: object) -> tuple[Workspace, Catalog]:
+def finished_project(root: Path, flaws: Sequence[str] = (), **report: object) -> tuple[Workspace, Catalog]:
     """A held-out run whose epoch was picked on the test part, and two runs of a three-fold cross-validation."""
     workspace, raw = Workspace(root), root / "data" / "raw" / "drawn"
     _draw_faces(raw)
     dataset = Dataset(layout="manifest", root=raw, classes=CLASSES, faces=Faces(mode="aligned", size=64))
     index = build_index("drawn", dataset)
     write_index(index, workspace.index("drawn"))
+    write_json(workspace.audit("drawn"), {"flaws": flaws})
     store = workspace.faces("drawn")
     align_dataset(index.rows, raw, dataset.faces, store, workspace.work("align", "drawn"), jobs=1)
     partly = pd.DataFrame({"sample": FaceStore(store).samples[:4], "frame": 1, "reason": "is empty"})  # as of clips

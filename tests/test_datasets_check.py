@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
-from datasets_tools import RAF, casme2, encoded, index, picture, raf, samm, text
+from datasets_tools import RAF, casme2, cropped, encoded, index, picture, pictures, raf, samm, text
 from typer.testing import CliRunner
 
-from duchenne import cli
-from duchenne.catalog import LABEL_SETS, Dataset
-from duchenne.datasets.audit import audit, expectation
+from duchenne import cli, pipeline
+from duchenne.catalog import LABEL_SETS, Catalog, Dataset
+from duchenne.datasets.audit import audit, expectation, flaws, known_flaws
 from duchenne.datasets.listing import digest
 from duchenne.datasets.tables import read_list
+from duchenne.workspace import Workspace
 
 PARAMS = """
 datasets:
@@ -147,6 +149,81 @@ def test_editions_have_counts_of_their_own(tmp_path):
         expected = {item["what"]: item["expected"] for item in result["comparisons"]}
         assert expected["surprise"] == surprise
         assert expected["samples"] == {2019: 249, 2014: 246}[edition]
+
+
+def indexed(tmp_path, **config) -> list[str]:
+    """What the index stage finds wrong with a dataset."""
+    workspace = Workspace(tmp_path / "project")
+    project = Catalog.model_validate({"datasets": {"here": config}, "variants": {}, "run": {}})
+    pipeline.index(project, workspace, "here")
+    return known_flaws(workspace.audit("here"))
+
+
+def test_a_small_part_of_a_dataset_is_not_as_published(tmp_path, caplog):
+    cropped(tmp_path / "affectnet", [(number, str(number % 7)) for number in range(7)])
+    found = indexed(tmp_path, layout="affectnet", label_set="affectnet_7", root=tmp_path / "affectnet")
+    assert found == [
+        "counts differ from the published ones: samples 14 instead of 287,401; train 7 instead of 283,901; "
+        "train neutral 1 instead of 74,874; 14 more"
+    ]
+    assert f"here is not as published: {found[0]}" in caplog.text
+
+
+def test_lines_that_are_gone_and_labels_that_were_changed_are_not_as_published(tmp_path, whole_raf):
+    path = whole_raf / "EmoLabel/list_patition_label.txt"
+    whole = path.read_text(encoding="utf-8")
+    config = {"layout": "raf_db", "root": whole_raf}
+    words = [line.split() for line in whole.splitlines()]
+    random = np.random.default_rng(0)
+    for i in random.choice(len(words), len(words) // 10, replace=False):
+        words[i][1] = str(random.integers(1, 8))
+    try:
+        text(path, [" ".join(pair) for pair in words[1000:]])
+        found = indexed(tmp_path, **config)
+    finally:
+        text(path, whole.splitlines())
+    assert len(found) == 2
+    assert found[0].startswith("counts differ from the published ones: samples 14,339 instead of 15,339; train 11,271 ")
+    assert found[1] == "lists differ from the published ones: train, test"
+
+
+def test_a_rough_total_counts_where_it_is_far_off():
+    rough = {"what": "samples", "expected": 70_000, "verdict": "about"}
+    result = {"samples": 9, "problems": {}, "missing frames": []}
+    assert flaws(result | {"comparisons": [rough | {"found": 65_983}]}, 9) == []  # POSTER++'s Table 2
+    (flaw,) = flaws(result | {"comparisons": [rough | {"found": 14}]}, 9)
+    assert flaw == "counts differ from the published ones: samples 14 instead of 70,000"
+
+
+def test_a_list_that_was_not_read_is_not_held_against_a_dataset():
+    absent = {"what": "digest of train", "found": "none", "expected": "c8acfc17bce3954b", "verdict": "other list"}
+    result = {"samples": 9, "problems": {}, "missing frames": [], "comparisons": [absent]}
+    assert flaws(result, 9) == []
+    assert flaws(result | {"comparisons": [absent | {"found": "0123"}]}, 9)
+
+
+def test_a_manifest_is_held_against_its_own_rows_alone(tmp_path, caplog):
+    pictures(tmp_path / "mine", [f"{i}.jpg" for i in range(20)])
+    rows = [f"{i}.jpg,{['anger', 'fear'][i % 2]},p{i}" for i in range(20)]
+    text(tmp_path / "mine/manifest.csv", ["path,label,subject", *rows])
+    config = {"layout": "manifest", "root": tmp_path / "mine", "classes": ["anger", "fear", "sadness"]}
+    assert indexed(tmp_path, **config) == []
+    assert "here has no sample of sadness" in caplog.text
+    assert indexed(tmp_path, **config, limit=8) == ["8 of 20 samples are used (limit)"]
+    text(tmp_path / "mine/manifest.csv", ["path,label,subject", "gone.jpg,anger,p0", *rows])
+    assert indexed(tmp_path, **config, bad_rows="skip") == [
+        "1 problem in its rows, which are left out (bad_rows: skip)"
+    ]
+
+
+def test_a_class_that_no_sample_shows_is_a_warning(check, tmp_path):
+    pictures(tmp_path / "mine", ["0.jpg", "1.jpg"])
+    text(tmp_path / "mine/manifest.csv", ["path,label", "0.jpg,anger", "1.jpg,fear"])
+    block = "datasets: {mine: {layout: manifest, root: nowhere, classes: [anger, fear, sadness, contempt]}}"
+    params = text(tmp_path / "other.yaml", [block, "variants: {}", "run: {}"])
+    status, out = check("mine", "--root", str(tmp_path / "mine"), params=params)
+    assert status == 0
+    assert "warning: no sample of sadness, contempt" in out
 
 
 @pytest.mark.parametrize("name", ["raf_bd", "fer2013"])

@@ -31,7 +31,7 @@ def test_dfew(tmp_path, split):
     assert found.findings.digests["fold 5 train"] == digest(["02522\t6", "00007\t1", "00015\t7", "00016\t3"])
 
 
-@pytest.mark.filterwarnings("ignore:classes without a training sample")
+@pytest.mark.filterwarnings("ignore:classes without a sample")
 def test_dfew_trains_on_all_other_folds(tmp_path):
     rows = index("dfew", dfew(tmp_path)).rows
     splits = make_splits(rows, Protocol(kind="official", val_share=0))

@@ -21,10 +21,12 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_m
 from duchenne import pipeline
 from duchenne.catalog import Catalog, Report
 from duchenne.errors import UserError
+from duchenne.files import write_json
 from duchenne.reporting import wording, write_report
 from duchenne.reporting.runs import load_run
 from duchenne.workspace import Workspace
 
+FLAW = "14 of 15,339 samples are used (limit)"
 ROOT = Path(__file__).parents[1]
 RASTER = re.compile(rb"data:image/(?!svg)")
 NARROW = "\N{NARROW NO-BREAK SPACE}"
@@ -32,7 +34,7 @@ NARROW = "\N{NARROW NO-BREAK SPACE}"
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, Catalog]:
-    return finished_project(tmp_path_factory.mktemp("project"), gallery=5)
+    return finished_project(tmp_path_factory.mktemp("project"), [FLAW], gallery=5)
 
 
 @pytest.fixture(scope="module")
@@ -230,6 +232,19 @@ def test_a_number_picked_on_the_test_part_is_marked_wherever_it_stands(page: str
     assert overview.count(wording.OPTIMISTIC) == 1
 
 
+def test_a_dataset_that_is_not_the_published_one_is_marked_beside_the_papers_value(
+    project: tuple[Workspace, Catalog], page: str
+):
+    mark = f"{wording.ALTERED}</strong>"
+    for name in ("folds", "picked_on_test"):
+        assert section(page, name).count(mark) == 1
+        assert f"drawn is not as published: {FLAW}." in section(page, name)
+    overview = page.split('<section id="overview"', 1)[1].split("</section>", 1)[0]
+    assert overview.count(mark) == 1  # one run has a paper's value beside it
+    assert f"Not as published: {FLAW} (<code>data/index/drawn.audit.json</code>)" in page
+    assert pd.read_csv(project[0].reports / "summary.csv")["flaws"].tolist() == [FLAW] * 3
+
+
 def test_near_duplicates_are_counted_and_the_values_without_them_shown(project: tuple[Workspace, Catalog], page: str):
     frame = pd.read_parquet(project[0].results("picked_on_test") / "predictions.parquet").iloc[2:]
     text = section(page, "picked_on_test")
@@ -324,11 +339,17 @@ def test_without_faces_maps_that_hold_none_are_shown(project: tuple[Workspace, C
     assert "draws them without the faces" not in shown
 
 
-def test_a_single_run_without_a_printed_value(project: tuple[Workspace, Catalog], tmp_path: Path):
-    workspace, catalog = project
-    single = write_report(workspace, only(catalog, "folds", gallery=0), tmp_path).read_text(encoding="utf-8")
+def test_a_single_run_without_a_printed_value_on_a_dataset_as_published(
+    project: tuple[Workspace, Catalog], tmp_path: Path
+):
+    workspace, catalog = Workspace(tmp_path / "copy"), project[1]
+    shutil.copytree(project[0].root, workspace.root)
+    write_json(workspace.audit("drawn"), {"flaws": []})
+    single = write_report(workspace, only(catalog, "folds", gallery=0), tmp_path / "out").read_text(encoding="utf-8")
     html5lib.HTMLParser(strict=True).parse(single)
     assert "Paper prints" not in single
+    assert f"{wording.ALTERED}</strong>" not in single
+    assert "ot as published:" not in single
     assert "McNemar’s" not in single
     assert "run-picked_on_test" not in single
 

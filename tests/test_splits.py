@@ -19,7 +19,7 @@ from duchenne.datasets import problems
 from duchenne.datasets.index import Index, as_schema, write_index
 from duchenne.datasets.subset import pick
 from duchenne.faces.hashing import BITS, face_hash, near_pairs, pack
-from duchenne.splits import LeakError, SplitError, check_leaks, make_splits, remaining
+from duchenne.splits import LeakError, SplitError, check_leaks, lacking_classes, make_splits, remaining
 from duchenne.synth import generate
 from duchenne.workspace import Workspace
 
@@ -204,8 +204,36 @@ def test_unknown_subjects_are_told():
 
 def test_a_class_missing_in_training_is_told():
     rows = table([0, 1, 0, 1, 2, 0], list("aabbcc"))
-    with pytest.warns(UserWarning, match="without a training sample in fold 3: happiness"):
+    with pytest.warns(UserWarning, match="without a sample in train of fold 3: happiness"):
         make_splits(rows, Protocol(kind="loso", val_share=0))
+
+
+def test_a_class_missing_in_any_part_is_told():
+    split = pd.DataFrame(
+        [
+            *[
+                (1, part, name)
+                for part, name in (("train", "anger"), ("train", "fear"), ("val", "anger"), ("test", "fear"))
+            ],
+            *[(2, part, name) for part, name in (("train", "anger"), ("val", "fear"), ("test", "fear"))],
+        ],
+        columns=["fold", "part", "emotion"],
+    )
+    assert lacking_classes(split) == [
+        "train of fold 2: fear",
+        "val of fold 1: fear",
+        "val of fold 2: anger",
+        "test: anger",
+    ]
+    assert lacking_classes(split[split["fold"] == 1]) == ["val: fear", "test: anger"]
+    whole = pd.DataFrame({"fold": 1, "part": ["train", "train", "test", "test"], "emotion": ["anger", "fear"] * 2})
+    assert lacking_classes(whole) == []
+
+
+def test_many_folds_without_a_class_are_counted():
+    rows = [(fold, part, "anger") for fold in range(1, 31) for part in ("train", "test")] + [(1, "test", "fear")]
+    (line,) = lacking_classes(pd.DataFrame(rows, columns=["fold", "part", "emotion"]))
+    assert line == f"train of fold {', '.join(map(str, range(1, 21)))} and 10 more folds: fear"
 
 
 def smuggled(**columns) -> tuple[pd.DataFrame, pd.DataFrame]:

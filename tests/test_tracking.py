@@ -23,6 +23,7 @@ from werkzeug.serving import make_server
 
 from duchenne import catalog, tracking
 from duchenne.errors import UserError
+from duchenne.files import write_json
 from duchenne.tracking import EXPERIMENT, Tracker, uri
 from duchenne.training import record
 from duchenne.workspace import Workspace
@@ -82,6 +83,8 @@ def workspace(tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch) -
     index = workspace.index(VARIANT.dataset)
     index.parent.mkdir(parents=True)
     pd.DataFrame({"sample": ["a", "b"], "emotion": ["anger", "fear"], "subject": ["1", "2"]}).to_parquet(index)
+    flaws = ["14 of 20 samples are used (limit)", "2 frames are missing"]
+    write_json(workspace.audit(VARIANT.dataset), {"flaws": flaws})
     workspace.reports.mkdir()
     (workspace.reports / "index.html").write_text("<p>report</p>")
     finish(workspace, "first", [1.0, 0.5], war=0.9)
@@ -147,6 +150,7 @@ def test_epochs_then_everything_else(workspace: Workspace):
     assert parent.data.params["recipe.lr"] == "3.5e-05"
     assert parent.data.tags["selection"] == "test"
     assert parent.data.tags["basis"] == "code"
+    assert parent.data.tags["dataset_flaws"] == "14 of 20 samples are used (limit); 2 frames are missing"
     assert parent.data.tags["paper"].startswith("POSTER++, Table 3")
     assert [curve(workspace, run) for run in children] == [[(1, 1.0), (2, 0.5)]] * 2
     found = client(workspace)

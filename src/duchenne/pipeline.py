@@ -60,8 +60,12 @@ def landmark_net(catalog: Catalog, workspace: Workspace, name: str) -> None:
 
 
 def index(catalog: Catalog, workspace: Workspace, dataset: str) -> None:
-    """Read a dataset's layout into the common index; names that only later stages need are checked here too."""
-    from duchenne.datasets import build_index, write_index
+    """Read a dataset's layout into the common index, and compare it with what its owners publish.
+
+    Names that only later stages need are checked here too.
+    """
+    from duchenne.datasets import build_index, empty_classes, limited, write_index
+    from duchenne.datasets.audit import audit, flaws
 
     architectures = {catalog.variants[variant].model.architecture for variant in catalog.run.variants}
     if others := architectures - NETWORKS.keys():  # hours of face work should not precede a misspelling
@@ -69,7 +73,17 @@ def index(catalog: Catalog, workspace: Workspace, dataset: str) -> None:
 
         for architecture in others:
             require(architecture)
-    write_index(build_index(dataset, catalog.datasets[dataset]), workspace.index(dataset))
+    config = catalog.datasets[dataset]
+    whole = build_index(dataset, config.model_copy(update={"limit": None}))
+    table = limited(whole, config.limit)
+    found = audit(whole, config)
+    found["flaws"] = flaws(found, len(table.rows))
+    for flaw in found["flaws"]:
+        log.warning("%s is not as published: %s", dataset, flaw)
+    if empty := empty_classes(table):
+        log.warning("%s has no sample of %s, which datasets.%s.classes declares", dataset, ", ".join(empty), dataset)
+    write_json(workspace.audit(dataset), found)
+    write_index(table, workspace.index(dataset))
 
 
 def align(catalog: Catalog, workspace: Workspace, dataset: str) -> None:

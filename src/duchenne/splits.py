@@ -23,7 +23,7 @@ from duchenne.faces.hashing import near_pairs, pack
 
 PARTS = ("test", "val", "train")
 
-_SHOWN = 20  # offending pairs in a message
+_SHOWN = 20  # offending pairs, or folds, in a message
 _SIDES = (("test", "val"), ("test", "train"), ("val", "train"))
 _DUPLICATES = {
     "fold": "int64",
@@ -73,8 +73,8 @@ def make_splits(rows: pd.DataFrame, protocol: Protocol, hashes: Mapping[str, str
         SplitError: subjects, official parts or enough groups are missing.
 
     Warns:
-        UserWarning: we draw a line through samples without subjects; or a class is absent from a training part, which
-            rare classes cannot always avoid (leave one subject out), so it is no error.
+        UserWarning: we draw a line through samples without subjects; or a part lacks a class, which rare classes
+            cannot always avoid (leave one subject out), so it is not an error.
     """
     rows = rows.sort_values("sample", ignore_index=True)
     group = _groups(rows, hashes if protocol.near_duplicates != "ignore" else None, protocol.hash_distance)
@@ -289,10 +289,31 @@ def _pairs(found: list[tuple[int, str, str, str]]) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["fold", "sample", "other", "why"])
 
 
+def lacking_classes(splits: pd.DataFrame) -> list[str]:
+    """Which part lacks which class that another part has, a phrase each; empty when none does.
+
+    A test part may lack classes where every fold has its own, for the counts of all folds are measured together.
+
+    Args:
+        splits: fold, part, emotion.
+    """
+    wanted = set(splits["emotion"])
+    several = splits["fold"].nunique() > 1
+    folds: dict[tuple[str, str], list[int]] = {}
+    for part in ("train", "val"):
+        for fold, own in splits[splits["part"] == part].groupby("fold"):
+            if missing := wanted - set(own["emotion"]):
+                folds.setdefault((part, ", ".join(sorted(missing))), []).append(fold)
+    found = []
+    for (part, missing), numbers in folds.items():
+        more = f" and {len(numbers) - _SHOWN} more folds" if len(numbers) > _SHOWN else ""
+        where = f" of fold {', '.join(map(str, numbers[:_SHOWN]))}{more}" if several else ""
+        found.append(f"{part}{where}: {missing}")
+    if missing := wanted - set(splits.loc[splits["part"] == "test", "emotion"]):
+        found.append(f"test: {', '.join(sorted(missing))}")
+    return found
+
+
 def _check_classes(rows: pd.DataFrame, splits: pd.DataFrame) -> None:
-    train = splits[splits["part"] == "train"].merge(rows[["sample", "emotion"]], on="sample")
-    present = train.groupby("fold")["emotion"].agg(set)
-    lacking = {fold: sorted(set(rows["emotion"]) - found) for fold, found in present.items()}
-    lines = [f"fold {fold}: {', '.join(names)}" for fold, names in lacking.items() if names]
-    if lines:
-        warnings.warn("classes without a training sample in " + "; ".join(lines), stacklevel=3)
+    if lacking := lacking_classes(splits.merge(rows[["sample", "emotion"]], on="sample")):
+        warnings.warn("classes without a sample in " + "; ".join(lacking), stacklevel=3)

@@ -296,6 +296,7 @@ class Tracker:
                 sent.delete_artifacts(item.path)
 
     def _tags(self, record: dict[str, Any]) -> dict[str, str]:
+        from duchenne.datasets.audit import known_flaws
         from duchenne.reporting.basis import basis_of
         from duchenne.reporting.papers import printed_for, sources
 
@@ -307,6 +308,7 @@ class Tracker:
             "network": self.config.model.architecture,
             "basis": basis_of(self.config.model),
             "selection": self.config.selection,
+            "dataset_flaws": "; ".join(known_flaws(self.workspace.audit(self.config.dataset))),
             "training": record["id"],
             "code": f"{record['commit']}, changed" if record["changed"] else record["commit"],
             "data": record["data"],

@@ -15,6 +15,9 @@ class Workspace:
     def index(self, dataset: str) -> Path:
         return self.root / "data" / "index" / f"{dataset}.parquet"
 
+    def audit(self, dataset: str) -> Path:
+        return self.root / "data" / "index" / f"{dataset}.audit.json"
+
     def faces(self, dataset: str) -> Path:
         return self.root / "data" / "faces" / dataset
 

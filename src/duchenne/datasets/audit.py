@@ -13,6 +13,11 @@ from ruamel.yaml import YAML
 from duchenne.catalog import Dataset
 from duchenne.datasets.index import Index, summarise
 
+NO_LIST = "none"
+"""Digest of a list that is not there: the dataset was read in another form, such as a tree of folders."""
+
+_SHOWN = 3  # differing counts named
+
 
 class Comparison(NamedTuple):
     """One number or digest: what there is, and what there should be."""
@@ -40,7 +45,7 @@ def compare(index: Index, config: Dataset) -> list[Comparison]:
     ] + [
         Comparison(f"digest of {name}", found, should, "ok" if found == should else "other list")
         for name, should in expected.get("digests", {}).items()
-        if (found := index.findings.digests.get(name, "none"))
+        if (found := index.findings.digests.get(name, NO_LIST))
     ]
 
 
@@ -67,6 +72,54 @@ def audit(index: Index, config: Dataset) -> dict[str, object]:
         and not findings.missing
         and all(item.verdict != "differs" for item in comparisons),
     }
+
+
+def flaws(result: dict[str, Any], used: int) -> list[str]:
+    """Why results on a dataset cannot be compared with published ones, a phrase each; empty when they can.
+
+    Counts that are known roughly (``about``) speak against it when the total is over 10 % off (chosen). A set without
+    published counts (rendered, or by manifest) can only be short of what its own files promise.
+
+    Args:
+        result: from :func:`audit`, of all samples.
+        used: samples that are used: fewer than there are under ``limit``.
+    """
+    found = []
+    if used < result["samples"]:
+        found.append(f"{used:,} of {result['samples']:,} samples are used (limit)")
+    if n := sum(result["problems"].values()):
+        found.append(f"{n:,} problem{'s' * (n != 1)} in its rows, which are left out (bad_rows: skip)")
+    if lost := result["missing frames"]:
+        found.append(f"{len(lost):,} frame{'s are' if len(lost) != 1 else ' is'} missing")
+    differing = [item for item in result["comparisons"] if item["verdict"] == "differs" or _far(item)]
+    if differing:
+        counts = [f"{item['what']} {item['found']:,} instead of {item['expected']:,}" for item in differing[:_SHOWN]]
+        more = [f"{len(differing) - _SHOWN:,} more"] if len(differing) > _SHOWN else []
+        found.append(f"counts differ from the published ones: {'; '.join(counts + more)}")
+    others = [
+        item["what"].removeprefix("digest of ")
+        for item in result["comparisons"]
+        if item["verdict"] == "other list" and item["found"] != NO_LIST
+    ]
+    if others:
+        found.append(f"lists differ from the published ones: {', '.join(others)}")
+    return found
+
+
+def known_flaws(path: Path) -> list[str]:
+    """What :func:`flaws` found when the dataset was indexed.
+
+    Args:
+        path: the audit that the index stage wrote.
+    """
+    return json.loads(path.read_text(encoding="utf-8"))["flaws"]
+
+
+def _far(item: dict[str, Any]) -> bool:
+    """Whether a total that is known roughly is over 10 % off."""
+    if item["verdict"] != "about" or item["what"] != "samples":
+        return False
+    return abs(item["found"] - item["expected"]) > 0.1 * item["expected"]
 
 
 def _counts(rows: pd.DataFrame, expected: dict[str, Any]) -> Iterator[tuple[str, int, int]]:

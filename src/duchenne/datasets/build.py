@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from duchenne.catalog import Dataset
@@ -88,6 +89,12 @@ def build_index(name: str, config: Dataset) -> Index:
             ]
         )
         raise IndexProblems(name, listing.source, none, listing.unit)
-    if config.limit is not None and len(rows) > config.limit:
-        rows = limit_rows(rows, config.limit)
-    return Index(rows, wrong, list(config.classes), name, listing.left_out, listing.findings, listing.unit)
+    whole = Index(rows, wrong, list(config.classes), name, listing.left_out, listing.findings, listing.unit)
+    return limited(whole, config.limit)
+
+
+def limited(index: Index, limit: int | None) -> Index:
+    """The index with about ``limit`` samples: whole subjects, stratified by class; None: all."""
+    if limit is None or len(index.rows) <= limit:
+        return index
+    return replace(index, rows=limit_rows(index.rows, limit))

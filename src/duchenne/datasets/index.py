@@ -123,6 +123,11 @@ def summarise(index: Index) -> dict[str, object]:
     }
 
 
+def empty_classes(index: Index) -> list[str]:
+    """The declared classes that no sample shows."""
+    return [name for name in index.classes if name not in set(index.rows["emotion"])]
+
+
 def _counts(values: pd.Series, order: list[str] | None = None) -> dict[str, int]:
     counts = values.value_counts()
     return {str(key): int(counts.get(key, 0)) for key in (order or sorted(counts.index))}

@@ -25,6 +25,8 @@ def print_audit(result: dict[str, Any], problems: list[str], console: Console, u
     if result["comparisons"]:
         _line(console, f"  compared with: {result['source of the counts']}")
     console.print(_comparisons(result) if result["comparisons"] else _counts(result))
+    if empty := [name for name, n in result["classes"].items() if not n]:
+        _line(console, f"warning: no sample of {', '.join(empty)}: remove from classes what the dataset does not have")
     for what, n in result["left out"].items():
         _line(console, f"left out: {n} x {what}")
     for title in ("missing frames", "files no list names"):

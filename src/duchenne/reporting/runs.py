@@ -12,6 +12,7 @@ import pandas as pd
 
 from duchenne.catalog import Catalog, Variant
 from duchenne.datasets import read_index
+from duchenne.datasets.audit import known_flaws
 from duchenne.errors import UserError
 from duchenne.reporting.basis import Basis, basis_of
 from duchenne.reporting.papers import Cell, printed_for
@@ -27,7 +28,8 @@ class Run:
 
     ``history`` holds the epochs of all folds (column ``fold``), ``cards`` one card a fold, ``parts`` the split with
     label and subject of every sample, ``rows`` the dataset's index, ``sizes`` the network's parameters and operations
-    (``complexity.json``; empty where they were not counted), ``folder`` the results themselves.
+    (``complexity.json``; empty where they were not counted), ``flaws`` what keeps the dataset from being the published
+    one (:func:`duchenne.datasets.audit.flaws`), ``folder`` the results themselves.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Run:
     parts: pd.DataFrame
     rows: pd.DataFrame
     sizes: dict[str, Any]
+    flaws: list[str]
     folder: Path
 
     @property
@@ -98,6 +101,7 @@ def load_run(workspace: Workspace, catalog: Catalog, name: str) -> Run:
     sizes = folder / "complexity.json"
     try:
         index = read_index(workspace.index(config.dataset))
+        flaws = known_flaws(workspace.audit(config.dataset))
         folds = {int(path.name.removeprefix("fold_")): path for path in workspace.model(name).glob("fold_*")}
         cards = {fold: json.loads((folds[fold] / "card.json").read_text()) for fold in sorted(folds)}
         histories = [pd.read_csv(folds[fold] / "history.csv").assign(fold=fold) for fold in sorted(folds)]
@@ -117,5 +121,6 @@ def load_run(workspace: Workspace, catalog: Catalog, name: str) -> Run:
         parts=parts.merge(index.rows[["sample", "label", "subject"]], on="sample", validate="many_to_one"),
         rows=index.rows,
         sizes=json.loads(sizes.read_text()) if sizes.exists() else {},
+        flaws=flaws,
         folder=folder,
     )

@@ -12,7 +12,8 @@ from ruamel.yaml import YAML
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
 from duchenne.catalog import Catalog
-from duchenne.datasets import read_index
+from duchenne.datasets import empty_classes, read_index
+from duchenne.datasets.audit import known_flaws
 from duchenne.evaluation import calibration
 from duchenne.faces import FaceStore
 from duchenne.reporting import figures, gallery
@@ -21,6 +22,7 @@ from duchenne.reporting.factors import Factor, factors_of
 from duchenne.reporting.feature_map import feature_map
 from duchenne.reporting.runs import Run
 from duchenne.reporting.style import inline
+from duchenne.splits import lacking_classes
 from duchenne.workspace import Workspace
 
 SHEETS = {
@@ -64,6 +66,7 @@ def run_section(
         "parts": _parts(run, set(store.samples)),
         "folds": _folds(run),
         "duplicates": _duplicates(run),
+        "lacking": _lacking(run),
         "configuration": _yaml(full),
         "rendered": catalog.datasets[config.dataset].synth is not None,
         "root": catalog.datasets[config.dataset].root,
@@ -86,6 +89,8 @@ def dataset_section(name: str, workspace: Workspace, catalog: Catalog) -> dict[s
         labels = index.rows.set_index("sample")["label"]
         section |= {
             "index": index,
+            "flaws": known_flaws(workspace.audit(name)),
+            "empty": empty_classes(index),
             "counts": labels.value_counts().to_dict(),
             "missed": labels[~labels.index.isin(store.samples)].value_counts().to_dict(),
             "subjects": int(index.rows["subject"].nunique()),
@@ -172,6 +177,12 @@ def _parts(run: Run, found: set[str]) -> list[dict[str, str]]:
 def _span(values: pd.Series) -> str:
     low, high = int(values.min()), int(values.max())
     return f"{low:,}" if low == high else f"{low:,}–{high:,}"
+
+
+def _lacking(run: Run) -> list[str]:
+    """Parts without a sample of a class; of the test part the metrics say so themselves (``absent``)."""
+    parts = run.parts.assign(emotion=run.parts["label"].map(dict(enumerate(run.classes))))
+    return [line for line in lacking_classes(parts) if not line.startswith("test")]
 
 
 def _duplicates(run: Run) -> int | None:

@@ -25,6 +25,7 @@ def _row(run: Run) -> dict[str, object]:
         "network": run.config.model.architecture,
         "basis": run.basis,
         "selection": run.config.selection,
+        "flaws": "; ".join(run.flaws) or None,
     }
     row |= {key: run.metrics[key] for key in ("n", "subjects", "folds", "missed", "majority")}
     for name in METRICS:

@@ -20,6 +20,8 @@ NETWORKS = {
 
 OPTIMISTIC = "optimistic: the epoch was picked on the test part"
 
+ALTERED = "dataset not as published"
+
 GLOSSARY = {
     "WAR": "weighted average recall, the share of test samples named right; the same as accuracy.",
     "UAR": "unweighted average recall, the mean over classes of the share named right: a rare class counts as much "
@@ -35,6 +37,8 @@ GLOSSARY = {
     "of classes.",
     "Cross-validation": "every sample is tested once, by the network that never saw its subject; WAR, UAR and UF1 "
     "come from the counts of all folds together.",
+    "Dataset not as published": "samples are missing, left out or more than the owners publish, or a list differs from "
+    "theirs: the value is not comparable with the paper's.",
     "Optimistic": "the reported epoch was picked by its result on the test part, as some published numbers are. "
     "Such a number promises more than new faces will give; compare it with numbers picked the same way only.",
 }
