@@ -55,6 +55,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
         finish(workspace, f"ifdd_3dvit_ferv39k{seed}", "val", wrong)
     write_json(workspace.work("track", "ifdd_3dvit_ferv39k_seed_1.json"), {"run": "77aa"})
     (workspace.work("train", "poster_rafdb") / "fold_1").mkdir(parents=True)
+    for dataset in ("raf_db", "dfew", "ferv39k"):
+        write_json(workspace.audit(dataset), {"flaws": []})
     return workspace
 
 
@@ -127,6 +129,7 @@ def test_how_each_value_came_about(tables: dict[str, PaperTable]):
     assert runs.loc["poster_v2_rafdb"].to_dict() == {
         "Status": "run",
         "Network": "code",
+        "Dataset": "as published",
         "Selection": "best epoch on the test part (optimistic)",
         "Seed": "0",
         "Folds": "1",
@@ -252,3 +255,26 @@ def test_the_same_results_give_the_same_files(catalog: Catalog, workspace: Works
     write_tables(catalog, workspace, tmp_path)
     for path in (workspace.reports / "tables").iterdir():
         assert path.read_bytes() == (tmp_path / path.name).read_bytes()
+
+
+def test_a_dataset_that_is_not_as_published_is_marked(catalog: Catalog, tmp_path: Path):
+    workspace = Workspace(tmp_path)
+    finish(workspace, "poster_v2_rafdb", "test", wrong=63)
+    write_json(workspace.results("poster_v2_rafdb") / "complexity.json", {"params_so_counted": 43.79})
+    write_json(workspace.audit("raf_db"), {"flaws": ["14 of 15,339 samples are used (limit)", "lists differ"]})
+    tables = {table.slug: table for table in write_tables(catalog, workspace, tmp_path / "out")}
+    table = tables["poster_v2_table_3"]
+    assert lines(table, "POSTER++")["1 ours (optimistic) §"] == ["91.00", "not run", "not run"]
+    note = "raf_db is not as published: 14 of 15,339 samples are used (limit); lists differ."
+    assert table.footnotes == [f"§ {note}"]
+    state = "not as published: 14 of 15,339 samples are used (limit); lists differ"
+    assert table.runs.set_index("Variant")["Dataset"]["poster_v2_rafdb"] == state
+    text = (tmp_path / "out" / "poster_v2_table_3.tex").read_text(encoding="utf-8")
+    assert r"\footnotesize \S{} raf\_db is not as published: 14 of 15,339 samples" in text
+    assert r"ours (optimistic) \S{} & 91.00" in text
+    cells = pd.read_csv(tmp_path / "out" / "poster_v2_table_3.csv").set_index("variant")["dataset"]
+    assert cells["poster_v2_rafdb"] == state
+
+    workspace.audit("raf_db").unlink()
+    tables = {table.slug: table for table in write_tables(catalog, workspace, tmp_path / "again")}
+    assert "not compared" in tables["poster_v2_table_3"].footnotes[0]

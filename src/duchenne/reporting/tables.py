@@ -2,7 +2,8 @@
 
 Rows, columns and digits stand as printed (``papers.yaml``). Below a row that one of our variants reproduces stand our
 value in as many digits, its 95 % interval and the difference of the two values as shown. Ours has a mark and the table
-a footnote where the network is a reconstruction or a reading of the text (:mod:`duchenne.reporting.basis`).
+a footnote where the network is a reconstruction or a reading of the text (:mod:`duchenne.reporting.basis`), and where
+the dataset was not as published (:func:`duchenne.datasets.audit.flaws`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from duchenne.catalog import Catalog
+from duchenne.datasets.audit import known_flaws
 from duchenne.files import replacing
 from duchenne.reporting.basis import MARKS, Basis, basis_of, footnotes
 from duchenne.reporting.papers import SIZES, Column, Paper, Row, Table, papers
@@ -33,14 +35,21 @@ SELECTED = {
 }
 """Selection rule -> which epoch is reported."""
 
-LATEX = {"−": "$-$", "–": "--", "±": r"$\pm$", "†": r"$\dagger$", "‡": r"$\ddagger$"}
+LATEX = {"−": "$-$", "–": "--", "±": r"$\pm$", "†": r"$\dagger$", "‡": r"$\ddagger$", "§": r"\S{}"}
 """Characters of ours that not every LaTeX knows."""
+
+SPECIAL = str.maketrans({character: f"\\{character}" for character in "_%&#$"})
+"""Characters that mean something to LaTeX."""
+
+ALTERED = "§"
+"""What stands behind ours where the dataset was not as published."""
 
 EMPTY = "–"
 FACTS = {
     "Variant": "variant",
     "Status": "status",
     "Network": "basis",
+    "Dataset": "dataset",
     "Selection": "selection",
     "Seed": "seed",
     "Folds": "folds",
@@ -62,10 +71,10 @@ class PaperTable:
 
     ``frame`` is text: ``Method``, ``Value`` (paper, ours or a variant's name, 95 %, difference) and the paper's own
     columns. ``runs`` is text too, a row a variant behind ours: ``Variant``, ``Status`` (not run, running or run),
-    ``Network`` (code, reading or reconstruction), ``Selection``, ``Seed``, ``Folds``, ``Tested`` (samples) and
-    ``MLflow run``. ``cells`` has a row for each printed value and run of ours, in the unit of the paper. ``source`` is
-    the paper's title, ``link`` its address, ``note`` what must be known to read the table, ``footnotes`` what the marks
-    behind ours stand for.
+    ``Network`` (code, reading or reconstruction), ``Dataset`` (as published, or in what it is not), ``Selection``,
+    ``Seed``, ``Folds``, ``Tested`` (samples) and ``MLflow run``. ``cells`` has a row for each printed value and run of
+    ours, in the unit of the paper. ``source`` is the paper's title, ``link`` its address, ``note`` what must be known
+    to read the table, ``footnotes`` what the marks behind ours stand for.
     """
 
     paper: str
@@ -119,7 +128,8 @@ def latex(table: PaperTable) -> str:
     count = len(table.frame.columns)
     text = style.to_latex(hrules=True, column_format="ll" + "r" * (count - 2))
     notes = [
-        rf"\multicolumn{{{count}}}{{@{{}}p{{\linewidth}}@{{}}}}{{\footnotesize {note}}} \\" for note in table.footnotes
+        rf"\multicolumn{{{count}}}{{@{{}}p{{\linewidth}}@{{}}}}{{\footnotesize {note.translate(SPECIAL)}}} \\"
+        for note in table.footnotes
     ]
     text = text.replace(r"\end{tabular}", "\n".join([*notes, r"\end{tabular}"]))
     for character, command in LATEX.items():
@@ -171,6 +181,20 @@ class _Run:
         return self.metrics.get("selection") == "test"
 
     @cached_property
+    def flaws(self) -> dict[str, list[str]]:
+        """In what the dataset behind the results is not as published, by its name; empty where it is."""
+        if self._config is None or not self.metrics:
+            return {}
+        path = self._workspace.audit(self._config.dataset)
+        found = known_flaws(path) if path.exists() else ["it was not compared: run the index stage"]
+        return {self._config.dataset: found} if found else {}
+
+    @property
+    def _dataset(self) -> str:
+        flaws = [flaw for found in self.flaws.values() for flaw in found]
+        return f"not as published: {'; '.join(flaws)}" if flaws else "as published"
+
+    @cached_property
     def facts(self) -> dict[str, str]:
         """How the values came about; empty text for what is not known yet."""
         begun = self._config is not None and self.status != "not run"
@@ -178,6 +202,7 @@ class _Run:
             "Variant": self.name,
             "Status": self.status,
             "Network": self.basis,
+            "Dataset": self._dataset if self.metrics else "",
             "Selection": SELECTED[self._config.selection] if begun else "",
             "Seed": str(self._config.seed) if begun else "",
             "Folds": str(self.metrics.get("folds", "")),
@@ -204,7 +229,7 @@ class _Mean:
 
     def __init__(self, runs: list[_Run]):
         self.name, self._runs = f"{runs[0].name}, mean of {len(runs)} seeds", runs
-        self.optimistic, self.basis = runs[0].optimistic, runs[0].basis
+        self.optimistic, self.basis, self.flaws = runs[0].optimistic, runs[0].basis, runs[0].flaws
 
     @property
     def facts(self) -> dict[str, str]:
@@ -224,6 +249,7 @@ def _paper_table(
     cells: list[dict[str, Any]] = []
     behind: dict[str, dict[str, str]] = {}
     bases: set[Basis] = set()
+    flaws: dict[str, list[str]] = {}
     for row in table.rows:
         lines.append([row.method, "paper", *(EMPTY if text == "nan" else text for text in row.printed)])
         runs: dict[str, dict[int, _Run | _Mean]] = defaultdict(dict)  # label -> position of a column -> whose value
@@ -235,6 +261,7 @@ def _paper_table(
                 runs[label][i] = own
                 behind[own.name] = own.facts
                 bases.add(own.basis)
+                flaws |= own.flaws if column.metric not in SIZES else {}
                 ours = own.value(table, column)
                 facts = {FACTS[key]: fact for key, fact in own.facts.items()}
                 cells.append(theirs | ours._asdict() | {"difference": ours.ours - value} | facts)
@@ -250,7 +277,8 @@ def _paper_table(
         source=paper.title,
         link=paper.link,
         note=" ".join(filter(None, [table.note, means if table.over_folds == "mean" else ""])),
-        footnotes=footnotes(bases),
+        footnotes=footnotes(bases)
+        + [f"{ALTERED} {name} is not as published: {'; '.join(found)}." for name, found in flaws.items()],
         slug=f"{paper.slug}_{table.table.lower().replace(' ', '_')}",
         frame=pd.DataFrame(lines, columns=["Method", "Value", *(column.name for column in table.columns)]),
         runs=pd.DataFrame(behind.values(), columns=FACTS),
@@ -279,7 +307,9 @@ def _lines(label: str, table: Table, row: Row, runs: dict[int, _Run | _Mean]) ->
             differences[i] = f"{float(values[i]) - float(printed):+.{places}f}".replace("-", "−")
     if any(run.optimistic for run in runs.values()):
         label += " (optimistic)"
-    label = f"{label} {max(MARKS[run.basis] for run in runs.values())}".rstrip()
+    altered = any(run.flaws for i, run in runs.items() if table.columns[i].metric not in SIZES)
+    marks = max(MARKS[run.basis] for run in runs.values()) + (ALTERED if altered else "")
+    label = f"{label} {marks}".rstrip()
     named = {label: values, "95 %": intervals, "difference": differences}
     return [["", name, *texts] for name, texts in named.items() if any(texts)]
 
