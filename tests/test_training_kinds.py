@@ -12,6 +12,7 @@ from training_tools import CLASSES, COMPUTE, parts, variant, write_store
 
 from duchenne.catalog import Augment, Clip
 from duchenne.faces import FaceStore
+from duchenne.faces.regions import REGIONS
 from duchenne.training import TrainingError, load_trained, predict, train_fold
 from duchenne.training.augment import transform
 from duchenne.training.clips import FaceClips
@@ -168,6 +169,20 @@ def test_regions_lie_at_the_mean_of_the_training_samples_alone(train, videos):
     torch.testing.assert_close(load_file(out / "weights.safetensors")["centers"], expected)
     with pytest.raises(TrainingError, match="run the landmarks stage"):
         train(pairs(), "without", landmarks=None)
+
+
+def test_regions_may_lie_at_the_mean_of_all_samples(train, tmp_path):
+    mean = {name: [[i, 2 * i]] * count for i, (name, count) in enumerate(REGIONS.items(), 1)}
+    path = tmp_path / "au_centers.json"
+    path.write_text(json.dumps({"size": 112, "n": 24, "mean": dict(reversed(mean.items()))}))  # by name, not by order
+    out = train(pairs(epochs=1, au_centers="dataset"), au_centers=path)
+    # eyes, brows and cheeks have two centres; a face of 112 px is half of one of 224
+    expected = [[2, 4], [2, 4], [4, 8], [4, 8], [6, 12], [6, 12], [8, 16], [10, 20], [12, 24]]
+    assert load_file(out / "weights.safetensors")["centers"].tolist() == expected
+    with pytest.raises(TrainingError, match="dataset needs the dataset's mean: run the landmarks stage"):
+        train(pairs(au_centers="dataset"), "without", au_centers=tmp_path / "none.json")
+    with pytest.raises(TrainingError, match=r"tiny_clip has no AU regions: leave recipe\.au_centers out"):
+        train(clips(au_centers="dataset"), "clips", au_centers=path)
 
 
 def test_other_regions_or_apexes_start_anew(train, videos, tmp_path):

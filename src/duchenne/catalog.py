@@ -464,6 +464,11 @@ class Recipe(Strict):
         "hard", description="what the loss compares with: the label; or the annotators' votes as shares of the classes"
     )
     ema_decay: float | None = Field(None, gt=0, lt=1)
+    au_centers: Literal["train", "dataset"] = Field(
+        "train",
+        description="whose mean face places the action-unit regions: the training part's, or, as in FRL-DGT's "
+        "supplement, that of all samples, test people included",
+    )
     mix: Mix | None = None
     clip: Clip = Clip()
     augment: Augment = Augment()

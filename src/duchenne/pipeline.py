@@ -171,6 +171,7 @@ def train(catalog: Catalog, workspace: Workspace, variant: str) -> None:
             compute=catalog.compute,
             init=_initial(workspace, config.init_from, int(fold)),
             landmarks=workspace.landmarks(config.dataset),
+            au_centers=workspace.au_centers(config.dataset),
             on_epoch=partial(tracker.epoch, int(fold)),
         )
         for fold, samples in parts.groupby("fold")
@@ -189,7 +190,8 @@ def _begin(
     config = catalog.variants[variant]
     starts = [_initial(workspace, config.init_from, int(fold)) for fold in parts["fold"].unique()]
     files = [*config.model.files.values(), *(path / "weights.safetensors" for path in starts if path)]
-    files.append(workspace.landmarks(config.dataset))
+    whole = config.recipe.au_centers == "dataset"
+    files.append((workspace.au_centers if whole else workspace.landmarks)(config.dataset))
     key = record.training_key(config, classes, parts, store, files, catalog.compute)
     commit, changed = code_revision(workspace.root)
     data = data_revisions(workspace.root, {config.dataset: catalog.datasets[config.dataset].root})

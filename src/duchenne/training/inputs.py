@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from torch.utils.data import Dataset
 
 from duchenne.catalog import Recipe
 from duchenne.faces import FaceStore
+from duchenne.faces.regions import REGIONS
 from duchenne.training.augment import transform
 from duchenne.training.clips import FaceClips
 from duchenne.training.data import FaceImages
@@ -82,9 +84,6 @@ def vote_shares(rows: pd.DataFrame) -> Tensor:
 def au_centres(landmarks: Path | None, store: FaceStore, samples: list[str]) -> Tensor:
     """Mean centres of the action-unit regions (9, 2) in px of a face of 224: over frames, then over ``samples``.
 
-    FRL-DGT's supplement takes the mean over all samples of a dataset; here it is given the training part alone, so
-    that nothing of a test subject's face is in the network.
-
     Raises:
         TrainingError: there are no landmarks, or none of these samples.
     """
@@ -96,3 +95,21 @@ def au_centres(landmarks: Path | None, store: FaceStore, samples: list[str]) -> 
     means = [np.stack(frames).mean(axis=0) for _, frames in table.groupby("sample")["au_centers"]]
     scale = REFERENCE / store.frame(samples[0]).shape[0]
     return torch.from_numpy(np.mean(means, axis=0).reshape(-1, 2) * scale).float()
+
+
+def dataset_au_centres(path: Path | None) -> Tensor:
+    """Mean centres of the action-unit regions (9, 2) in px of a face of 224, over all samples of the dataset.
+
+    This is what FRL-DGT's supplement takes (section 3). The faces of the people who are tested take part in it.
+
+    Args:
+        path: what the landmarks stage wrote: ``{"size": px, "n": samples, "mean": {region: [[x, y], ...]}}``.
+
+    Raises:
+        TrainingError: there is no such file.
+    """
+    if path is None or not path.exists():
+        raise TrainingError(f"recipe.au_centers: dataset needs the dataset's mean: run the landmarks stage ({path})")
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    centres = [centre for region in REGIONS for centre in stored["mean"][region]]
+    return torch.tensor(centres) * (REFERENCE / stored["size"])

@@ -29,7 +29,7 @@ from duchenne.training.checkpoint import Checkpoints, fingerprint
 from duchenne.training.data import Draws, loader
 from duchenne.training.device import device_of, layout_of, precision_of, reuse_memory
 from duchenne.training.errors import TrainingError
-from duchenne.training.inputs import au_centres, inputs, vote_shares
+from duchenne.training.inputs import au_centres, dataset_au_centres, inputs, vote_shares
 from duchenne.training.measure import METRICS, measure, score
 from duchenne.training.optim import create_optimizer
 from duchenne.training.steps import Pretext, Steps
@@ -49,6 +49,7 @@ def train_fold(
     compute: Compute,
     init: Path | None = None,
     landmarks: Path | None = None,
+    au_centers: Path | None = None,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
 ) -> None:
     """Train one network and leave ``weights.safetensors``, ``card.json`` and ``history.csv`` in ``out``.
@@ -81,7 +82,9 @@ def train_fold(
         out: folder of the result; replaced.
         work: folder of this fold's resumable state.
         init: folder of a trained fold to start from, instead of ``variant.model.pretrained``.
-        landmarks: of the dataset, from which a network with regions at mean places (``set_au_centers``) is told them.
+        landmarks: Parquet file of the dataset's landmarks; sets the AU-region centres of a network that has such
+            (``set_au_centers``), by the training part.
+        au_centers: JSON file of their mean over the dataset, taken instead with ``recipe.au_centers: dataset``.
         on_epoch: called with each row of the history that is trained now.
 
     Raises:
@@ -102,7 +105,7 @@ def train_fold(
     if recipe.pretrain_epochs and not hasattr(network, "pretraining_loss"):
         raise TrainingError(f"{variant.model.architecture} learns nothing without labels: leave pretrain_epochs out")
     names = parts["train"]["sample"].tolist()
-    centres = au_centres(landmarks, store, names) if hasattr(network, "set_au_centers") else None
+    centres = _centres(network, variant, landmarks, au_centers, store, names)
     shares = vote_shares(parts["train"]) if recipe.targets == "soft" else None
     keep = Checkpoints(work, fingerprint(variant, classes, samples, store, init, precision, centres, shares))
     if keep.finished():
@@ -228,6 +231,23 @@ def _ended(history: list[dict[str, float]], recipe: Recipe) -> bool:
 def _epoch_seed(seed: int, epoch: int) -> int:
     """A seed in [0, 2^31) that no other pair of seed and epoch is likely to share."""
     return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0] >> 1)
+
+
+def _centres(
+    network: torch.nn.Module,
+    variant: Variant,
+    landmarks: Path | None,
+    au_centers: Path | None,
+    store: FaceStore,
+    train: list[str],
+) -> torch.Tensor | None:
+    """Where the action-unit regions of a network lie; None for a network without such."""
+    whole = variant.recipe.au_centers == "dataset"
+    if not hasattr(network, "set_au_centers"):
+        if whole:
+            raise TrainingError(f"{variant.model.architecture} has no AU regions: leave recipe.au_centers out")
+        return None
+    return dataset_au_centres(au_centers) if whole else au_centres(landmarks, store, train)
 
 
 def _parts(samples: pd.DataFrame, store: FaceStore, classes: int, selection: str) -> dict[str, pd.DataFrame]:
