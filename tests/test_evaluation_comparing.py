@@ -48,6 +48,19 @@ def test_by_hand():
     assert found.mcnemar == (2, 2, 1)
 
 
+def test_runs_that_are_all_right_or_all_wrong_leave_doubt():
+    label = [0, 1] * 20
+    right, wrong = frame(label, label), frame(label, [1, 0] * 20)
+    for first, second, sign in ((right, wrong, -1), (wrong, right, 1)):
+        found = compare(first, second, CLASSES[:2], 100)
+        assert found.metrics.loc["war", "difference"] == sign
+        ends = [sign * 0.025 ** (1 / 40), sign]
+        assert found.metrics.loc["war", ["low", "high"]].tolist() == pytest.approx(sorted(ends))
+        ends = [sign * 0.025 ** (1 / 20), sign]  # 20 people a class
+        assert found.metrics.loc["uar", ["low", "high"]].tolist() == pytest.approx(sorted(ends))
+        assert found.per_class.loc["a", ["low", "high"]].tolist() == pytest.approx(sorted(ends))
+
+
 def test_mcnemar_by_hand():
     # Six samples that the first alone has right, none that the second alone has: p = 2 / 2⁶.
     found = compare(frame([0] * 8, [0] * 8), frame([0] * 8, [1] * 6 + [0] * 2), CLASSES, 100)
@@ -117,7 +130,9 @@ def test_the_other_way_round_every_difference_changes_its_sign(runs: tuple[pd.Da
 def test_a_run_is_like_itself_in_any_order():
     found = compare(FIRST, FIRST.sample(frac=1, random_state=0), CLASSES, 100)
     assert found.disagreements.empty
-    assert found.metrics[["difference", "low", "high"]].eq(0).all(axis=None)
+    assert found.metrics["difference"].eq(0).all()
+    # by hand: 10 people of whom none differs, though 1 - 0.025 ** (1 / 10) of all might
+    assert found.metrics.loc["war", ["low", "high"]].tolist() == pytest.approx([0.025**0.1 - 1, 1 - 0.025**0.1])
     assert found.mcnemar == (0, 0, 1)
 
 

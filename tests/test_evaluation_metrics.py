@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
 from duchenne.evaluation import calibration, evaluate, evaluate_parts, evaluate_without, mcnemar
@@ -146,9 +147,41 @@ def test_bounds(table: pd.DataFrame):
     assert 1 / 3 <= m["majority"] <= 1
 
 
-def test_all_right_leaves_no_doubt():
-    m = evaluate(frame([0, 1, 0, 1], [0, 1, 0, 1]), ["a", "b"], 100)
-    assert (m["war_low"], m["war_high"], m["uar_low"], m["uf1_low"], m["ece_high"]) == (1, 1, 1, 1, 0)
+def test_all_right_or_all_wrong_leaves_doubt():
+    """By hand: n units are all right with 2.5 % chance where the share of right ones is 0.025 ** (1 / n)."""
+    answers = [0, 1] * 48
+    right = evaluate(frame(answers, answers), ["a", "b"], 100)
+    assert (right["war_low"], right["war_high"]) == (pytest.approx(0.025 ** (1 / 96)), 1)
+    assert right["war_low"] == pytest.approx(binomtest(96, 96).proportion_ci(method="exact").low)
+    for name in ("uar", "uf1", "recall_a", "recall_b"):  # 48 units a class
+        assert (right[f"{name}_low"], right[f"{name}_high"]) == (pytest.approx(0.025 ** (1 / 48)), 1)
+    wrong = evaluate(frame(answers, [1, 0] * 48), ["a", "b"], 100)
+    assert (wrong["war_low"], wrong["war_high"]) == (0, pytest.approx(1 - 0.025 ** (1 / 96)))
+    for name in ("uar", "uf1"):
+        assert (wrong[f"{name}_low"], wrong[f"{name}_high"]) == (0, pytest.approx(1 - 0.025 ** (1 / 48)))
+
+
+def test_samples_of_one_subject_count_as_one_where_all_are_right():
+    answers, people = [0, 1] * 48, [f"p{i // 6}" for i in range(96)]  # 16 people, each of both classes
+    m = evaluate(frame(answers, answers, subject=people), ["a", "b"], 100)
+    for name in ("war", "uar", "uf1", "recall_a"):
+        assert m[f"{name}_low"] == pytest.approx(0.025 ** (1 / 16))
+
+
+def test_a_class_that_is_always_right_leaves_doubt_while_others_vary():
+    m = evaluate(frame([0] * 5 + [1] * 40, [0] * 5 + [0, 1] * 20), ["a", "b"], 200)
+    assert (m["recall_a_low"], m["recall_a_high"]) == (pytest.approx(0.025 ** (1 / 5)), 1)
+    assert m["war_low"] > 0.3
+
+
+def test_people_who_are_all_alike_leave_doubt():
+    """Each is right about one of two classes: every resample has the same value, which nobody knows that well."""
+    people = [f"p{i // 2}" for i in range(24)]
+    m = evaluate(frame([0, 1] * 12, [0, 0] * 12, subject=people), ["a", "b"], 100)
+    ends = binomtest(6, 12).proportion_ci(method="exact")
+    assert (m["war_low"], m["war_high"]) == (pytest.approx(ends.low), pytest.approx(ends.high))
+    assert m["uf1"] == pytest.approx(1 / 3)
+    assert m["uf1_low"] < 1 / 3 < m["uf1_high"]
 
 
 def test_the_same_seed_gives_the_same_interval_and_another_seed_another():

@@ -12,7 +12,19 @@ import numpy as np
 import pandas as pd
 
 from duchenne.errors import UserError
-from duchenne.evaluation.metrics import BINS, LEVEL, McNemar, _check, _measure, _resample, _sums, _units, mcnemar
+from duchenne.evaluation.metrics import (
+    BINS,
+    McNemar,
+    _check,
+    _measure,
+    _resample,
+    _sums,
+    _units,
+    exact_interval,
+    independent,
+    mcnemar,
+    percentiles,
+)  # fmt: skip
 
 COMPARED = ("war", "uar", "uf1")
 
@@ -41,9 +53,11 @@ def compare(
 ) -> Comparison:
     """Compare two runs sample by sample.
 
-    The intervals are those of a paired percentile bootstrap over subjects (Efron and Tibshirani 1993, chapter 13), the
-    test of WAR is McNemar's (:func:`duchenne.evaluation.mcnemar`). A class counts as in
-    :func:`duchenne.evaluation.evaluate`; one without test samples is left out.
+    The intervals are those of a paired percentile bootstrap over subjects (Efron and Tibshirani 1993, chapter 13).
+    Where all resamples agree, as when both runs are right about everything, it is the exact one of the share of
+    subjects about whom the runs differ (:func:`duchenne.evaluation.metrics.exact_interval`). The test of WAR is
+    McNemar's (:func:`duchenne.evaluation.mcnemar`). A class counts as in :func:`duchenne.evaluation.evaluate`; one
+    without test samples is left out.
 
     Args:
         first, second: predictions as for :func:`duchenne.evaluation.evaluate`, in any order.
@@ -106,11 +120,14 @@ def _differences(
     blank = np.zeros((len(rows), BINS))  # the sums behind the calibration error, which is not compared
     a, b = (_measure(np.hstack([part, blank]), classes) for part in (rows[:, :width], rows[:, width:]))
 
-    tail = (100 - LEVEL) / 2
+    sizes = independent(counts[:, :width], classes)
     found = {}
     for name in (name for name in a if name != "ece" and np.isfinite(a[name][0])):
         difference = b[name] - a[name]
-        low, high = np.nanpercentile(difference[1:], [tail, 100 - tail])
+        low, high = percentiles(difference[1:])
+        if low == high:
+            apart = exact_interval(abs(difference[0]), sizes[name])
+            low, high = {0: (-apart[1], apart[1]), 1: apart, -1: (-apart[1], -apart[0])}[int(np.sign(difference[0]))]
         found[name] = {"first": a[name][0], "second": b[name][0], "difference": difference[0], "low": low, "high": high}
     return pd.DataFrame.from_dict(found, orient="index")
 

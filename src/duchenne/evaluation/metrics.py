@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
+from scipy.stats import beta, binomtest
 
 BINS = 15
 """Confidence bins of equal width, as in Guo et al. 2017, "On Calibration of Modern Neural Networks"."""
@@ -41,7 +41,8 @@ def evaluate(
     - ``recall_<class>``: recall of one class. ``majority``: WAR of always guessing the commonest class.
     - ``<name>_low``, ``<name>_high``: 95 % percentile bootstrap interval. Subjects are drawn with replacement; a
       sample without a subject stands for itself. Fewer than two subjects say nothing about other people: then
-      samples are drawn. ``resampled`` says which.
+      samples are drawn. ``resampled`` says which. Where no resample differs from the value, as when all are right,
+      the interval is that of :func:`exact_interval`.
     - ``war_fold_mean``, ``war_fold_std`` and the same of ``uar``, with more than one fold: over the folds' own
       values, std with n − 1.
 
@@ -76,11 +77,13 @@ def evaluate(
     spread = _measure(np.concatenate(draws), classes)
 
     metrics: dict[str, float | int | str] = {}
-    tail = (100 - LEVEL) / 2
+    sizes = independent(counts, classes)
     for name, (value,) in point.items():
         if np.isfinite(value):
-            low, high = np.nanpercentile(spread[name], [tail, 100 - tail])
-            metrics |= {name: float(value), f"{name}_low": float(low), f"{name}_high": float(high)}
+            low, high = percentiles(spread[name])
+            if low == high and name in sizes:
+                low, high = exact_interval(value, sizes[name])
+            metrics |= {name: float(value), f"{name}_low": low, f"{name}_high": high}
     frequency = np.bincount(predictions["label"].to_numpy(np.int64), minlength=number)
     metrics |= {
         "majority": float(frequency.max() / len(predictions)),
@@ -98,6 +101,48 @@ def evaluate(
             metrics[f"{name}_fold_mean"] = float(each[name].mean())
             metrics[f"{name}_fold_std"] = float(each[name].std(ddof=1))
     return metrics
+
+
+def percentiles(spread: np.ndarray) -> tuple[float, float]:
+    """The ends of the middle 95 % of the resamples, NaN left out."""
+    tail = (100 - LEVEL) / 2
+    low, high = np.nanpercentile(spread, [tail, 100 - tail])
+    return float(low), float(high)
+
+
+def independent(counts: np.ndarray, classes: list[str]) -> dict[str, list[int]]:
+    """On how many units each metric rests: one number, or of a mean over classes one a class that has samples.
+
+    A unit is a subject, or a sample that stands for itself.
+
+    Args:
+        counts: confusion counts of each unit, (units, classes ** 2).
+    """
+    number = len(classes)
+    holding = (counts.reshape(-1, number, number).sum(axis=2) > 0).sum(axis=0)
+    recalls = {f"recall_{name}": [int(n)] for name, n in zip(classes, holding, strict=True) if n}
+    each = [n for (n,) in recalls.values()]
+    return {"war": [len(counts)], "uar": each, "uf1": each} | recalls
+
+
+def exact_interval(value: float, sizes: list[int]) -> tuple[float, float]:
+    """95 % interval of a share where a bootstrap has none, because all units are alike.
+
+    The interval of Clopper and Pearson (1934) with the number of units as the effective sample size (Korn and Graubard
+    1998): samples of one subject count as one. Of a mean over classes the mean of the classes' ends, as if each class
+    alone had the value, which is wider than need be (chosen: there is no exact one for UAR and UF1).
+
+    >>> [round(end, 3) for end in exact_interval(1.0, [96])]
+    [0.962, 1.0]
+
+    Args:
+        value: 0 to 1.
+        sizes: units behind it, of a mean over classes those of each class.
+    """
+    n, tail = np.asarray(sizes, dtype=np.float64), (1 - LEVEL / 100) / 2
+    low = beta.ppf(tail, n * value, n * (1 - value) + 1) if value > 0 else np.zeros(1)
+    high = beta.ppf(1 - tail, n * value + 1, n * (1 - value)) if value < 1 else np.ones(1)
+    return float(low.mean()), float(high.mean())
 
 
 def evaluate_parts(

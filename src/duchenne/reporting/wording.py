@@ -32,7 +32,8 @@ GLOSSARY = {
     "Parameters, MACs": "weights of the network, and its multiplications with addition for one sample; papers count "
     "both in several ways.",
     "95 % interval": "where the value would fall for other test people of the same kind: percentile bootstrap that "
-    "draws subjects (or samples, where the run says so) with replacement. It does not cover another training run.",
+    "draws subjects (or samples, where the run says so) with replacement; where all of them are alike, as when every "
+    "answer is right, the exact binomial interval by their number. It does not cover another training run.",
     "Guessing": "always naming the commonest class gives the WAR under “guessing”; for UAR it is one over the number "
     "of classes.",
     "Cross-validation": "every sample is tested once, by the network that never saw its subject; WAR, UAR and UF1 "
