@@ -61,7 +61,7 @@ def test_a_network_without_public_code_is_marked(project: tuple[Workspace, Catal
     assert "‡ Ours is a reading of the text" in overview
     assert "†" not in overview
     tables = page.split('<section id="papers"', 1)[1]
-    assert "picked_on_test (optimistic) ‡<" in tables
+    assert "picked_on_test (optimistic) ‡§<" in tables
     assert "‡ Ours is a reading of the text" in tables
     for name, basis in {"picked_on_test": "reading", "folds": "code", "folds_again": "code"}.items():
         assert (">reading</span>" in section(page, name)) == (basis == "reading")
