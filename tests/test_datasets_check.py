@@ -22,7 +22,7 @@ datasets:
   samm_8: {layout: samm, label_set: samm_8, root: nowhere}
   caer_s: {layout: caer_s, root: nowhere, limit: 1}
 variants: {}
-run: {}
+run: {synthesize: [], datasets: {}, variants: {}, landmark_nets: {}}
 compute: {jobs: 1}
 """
 
@@ -220,7 +220,10 @@ def test_a_class_that_no_sample_shows_is_a_warning(check, tmp_path):
     pictures(tmp_path / "mine", ["0.jpg", "1.jpg"])
     text(tmp_path / "mine/manifest.csv", ["path,label", "0.jpg,anger", "1.jpg,fear"])
     block = "datasets: {mine: {layout: manifest, root: nowhere, classes: [anger, fear, sadness, contempt]}}"
-    params = text(tmp_path / "other.yaml", [block, "variants: {}", "run: {}"])
+    params = text(
+        tmp_path / "other.yaml",
+        [block, "variants: {}", "run: {synthesize: [], datasets: {}, variants: {}, landmark_nets: {}}"],
+    )
     status, out = check("mine", "--root", str(tmp_path / "mine"), params=params)
     assert status == 0
     assert "warning: no sample of sadness, contempt" in out
