@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
-from datasets_tools import index, pictures, text
+from datasets_tools import casme2, dataset, dfew, ferv39k, frames, index, picture, pictures, samm, smic, text
 
 from duchenne.datasets import IndexProblems
+from duchenne.datasets.audit import audit, incomplete_clips
 from duchenne.datasets.frames import FrameNameError, numbered, numbers
 
 
@@ -64,3 +66,81 @@ def test_a_folder_of_two_faces_is_refused(tmp_path):
     text(tmp_path / "manifest.csv", ["path,label", "clip,anger"])
     with pytest.raises(IndexProblems, match=r"are these several faces\?.*\n +line 2: clip"):
         index("manifest", tmp_path, classes=["anger", "fear"])
+
+
+def whole(layout: str, root: Path, **more) -> tuple[list[tuple[int, int, str]], list[str]]:
+    """(clips with all frames, clips, verdict) of ``duchenne check``, and the clips that it names."""
+    found, wrong = incomplete_clips(index(layout, root, **more), dataset(layout, root, **more))
+    return [(item.found, item.expected, item.verdict) for item in found], wrong
+
+
+def test_dfew_clips_of_16_frames(tmp_path):
+    root = dfew(tmp_path)
+    assert whole("dfew", root) == ([(5, 5, "ok")], [])
+    clip = root / "Clip/clip_224x224_16f/00015"
+    for number in range(2, 17):
+        (clip / f"{number}.jpg").unlink()
+    picture(root / "Clip/clip_224x224_16f/00016/17.jpg")
+    assert whole("dfew", root) == (
+        [(3, 5, "differs")],
+        [
+            "Clip/clip_224x224_16f/00015 (1 frames, expected 16)",
+            "Clip/clip_224x224_16f/00016 (17 frames, expected 16)",
+        ],
+    )
+    found = index("dfew", root)
+    assert [note[1:4] for note in found.findings.notes] == [
+        ("frames", "Clip/clip_224x224_16f/00015", "has frame 1 alone")
+    ]
+    result = audit(found, dataset("dfew", root))
+    assert not result["complete"]
+    assert len(result["missing frames"]) == 2
+    dfew(root, form="clip_224x224")
+    for number in range(12, 17):
+        (root / f"Clip/clip_224x224/00015/{number}.jpg").unlink()
+    assert whole("dfew", root, media="clip_224x224") == ([(5, 5, "ok")], [])
+    (root / "Clip/clip_224x224/00015/11.jpg").unlink()
+    assert whole("dfew", root, media="clip_224x224")[1] == ["Clip/clip_224x224/00015 (10 frames, expected 11 to 847)"]
+
+
+def test_ferv39k_clips_of_less_than_the_shortest(tmp_path):
+    root = ferv39k(tmp_path)
+    assert whole("ferv39k", root) == ([(4, 4, "ok")], [])
+    (root / "2_ClipsforFaceCrop/War/Fear/0069/img3.jpg").unlink()
+    assert whole("ferv39k", root)[1] == ["2_ClipsforFaceCrop/War/Fear/0069 (7 frames, expected 8 to 47)"]
+    (note,) = index("ferv39k", root).findings.notes
+    assert note[3] == "the numbers of its frames have gaps: 2 is followed by 4"
+
+
+def test_micro_expressions_of_three_frames_are_not_complete(tmp_path):
+    clips = [("01", "EP90_01f", 46, 59, 86, 12, "happiness"), ("16", "EP01_08", 73, 80, 110, 12, "happiness")]
+    casme2(tmp_path, clips, edition=2014)
+    folder = "CASME2_RAW_selected/sub01/EP90_01f"
+    assert whole("casme2", tmp_path, label_set="casme2_7") == (
+        [(1, 2, "differs")], [f"{folder} (4 frames, expected 41)"],
+    )  # fmt: skip
+    frames(tmp_path / folder, range(40, 90))  # more than the clip
+    assert whole("casme2", tmp_path, label_set="casme2_7") == ([(2, 2, "ok")], [])
+    samm(tmp_path / "samm", [("006", "006_9_1", 10, 12, 15, "4", "Anger")])
+    assert whole("samm", tmp_path / "samm", label_set="samm_8")[1] == ["SAMM/006/006_9_1 (3 frames, expected 6)"]
+
+
+def test_the_parts_of_the_composite_are_looked_at_too(tmp_path):
+    casme2(tmp_path / "casme2", [("01", "EP90_01f", 46, 47, 50, 12, "happiness")])
+    samm(tmp_path / "samm", [("006", "006_9_1", 1, 2, 3, "4", "Anger")])
+    smic(tmp_path / "smic", ["s1_ne_01"])
+    assert whole("megc2019", tmp_path) == (
+        [(1, 2, "differs")], ["casme2/CASME2_RAW_selected/sub01/EP90_01f (4 frames, expected 5)"],
+    )  # fmt: skip
+
+
+def test_manifests_may_hold_every_tenth_frame(tmp_path):
+    for name, numbers_ in {"a": range(0, 50, 10), "b": (1, 2, 5, 6), "c": (1, 3, 4), "d": (7,)}.items():
+        frames(tmp_path / name, numbers_)
+    text(tmp_path / "manifest.csv", ["sample,path,label", *(f"dfew/{name},{name},anger" for name in "abcd")])
+    found = index("manifest", tmp_path, classes=["anger", "fear"])
+    assert incomplete_clips(found, dataset("manifest", tmp_path, classes=["anger", "fear"])) == ([], [])
+    assert [note[:4] for note in found.findings.notes] == [
+        (3, "frames", "b", "the numbers of its frames have gaps: 2 is followed by 5; likewise 1 more clips"),
+        (5, "frames", "d", "has frame 7 alone"),
+    ]

@@ -28,8 +28,9 @@ CASME2 = [  # Subject, Filename, onset, apex, offset, AUs, emotion
 
 
 def notes(found) -> dict[tuple[str, str], tuple[str, str]]:
-    """(clip, column) -> (oddity, what was done)."""
-    return {(path.rpartition("/")[2], column): (odd, done) for _, column, path, odd, done in found.findings.notes}
+    """(clip, column) -> (oddity, what was done); the clips of this file have gaps, which other tests look at."""
+    told = [note[1:] for note in found.findings.notes if note[1] != "frames"]
+    return {(path.rpartition("/")[2], column): (odd, done) for column, path, odd, done in told}
 
 
 def test_casme2(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from duchenne.catalog import Dataset
-from duchenne.datasets import IndexProblems, build_index
+from duchenne.datasets import IndexProblems, build_index, read_index, write_index
 
 CLASSES = ["happiness", "anger"]
 
@@ -167,7 +167,12 @@ def test_samples_of_one_video_are_those_frames_only(root):
     index = build_index("mine", Dataset(layout="manifest", root=root, classes=CLASSES))
     cells = index.rows[["first", "last", "n_frames"]].fillna(-1).to_numpy().tolist()
     assert cells == [[1, 2, 2], [2, 9, 2], [-1, -1, 3]]
-    assert index.findings.notes == [(3, "offset", "clip", "frame 9 is not there: the last is 4", "kept")]
+    assert index.findings.notes == [
+        (3, "offset", "clip", "frame 9 is not there: the last is 4", "kept"),
+        (4, "frames", "clip", "the numbers of its frames have gaps: 2 is followed by 4", "kept"),
+    ]
+    write_index(index, root / "index.parquet")
+    assert read_index(root / "index.parquet").findings.notes == index.findings.notes
 
 
 @pytest.mark.parametrize(

@@ -49,13 +49,45 @@ def compare(index: Index, config: Dataset) -> list[Comparison]:
     ]
 
 
+def incomplete_clips(index: Index, config: Dataset) -> tuple[list[Comparison], list[str]]:
+    """Whether clips have the frames that they should (``frames.yaml``); of samples whose number is not known nothing.
+
+    Returns:
+        how many clips are whole, beside how many there are, and the others' paths with their numbers of frames.
+    """
+    rules = YAML(typ="safe", pure=True).load(Path(__file__).with_name("frames.yaml"))
+    rows = index.rows[index.rows["n_frames"].notna()]
+    whole, wrong = 0, []
+    for name, clips in rows.groupby(rows["sample"].str.split("/").str[0]):
+        rule = rules.get(f"{name}/{index.findings.form}") or rules.get(name)
+        if rule is None or config.layout in ("manifest", "folder"):
+            continue
+        most = clips["last"] - clips["first"] + 1 if rule.get("annotated") else rule.get("most")
+        least = most if rule.get("annotated") else rule["least"]
+        bad = ((clips["n_frames"] < least) | (most is not None and clips["n_frames"] > most)).fillna(False)
+        bad &= ~clips["sample"].isin(rule.get("short", []))
+        whole += len(clips) - int(bad.sum())
+        should = "" if rule.get("annotated") else f"{rule['least']}" + (f" to {most}" if most else " or more")
+        should = str(most) if should == f"{most} to {most}" else should
+        for clip in clips[bad].itertuples():
+            expected = should or f"{clip.last - clip.first + 1}"
+            wrong.append(f"{clip.path} ({clip.n_frames} frames, expected {expected})")
+    if not whole and not wrong:
+        return [], []
+    total = whole + len(wrong)
+    return [Comparison("clips with all frames", whole, total, "ok" if whole == total else "differs")], wrong
+
+
 def audit(index: Index, config: Dataset) -> dict[str, object]:
     """The summary of an index and whether the dataset is complete; JSON can hold all of it.
 
-    A dataset is complete when no row is wrong, no file is missing and no published count differs.
+    A dataset is complete when no row is wrong, no file is missing, every clip has its frames (where their number is
+    known) and no published count differs.
     """
-    comparisons = compare(index, config)
+    clips, wrong = incomplete_clips(index, config)
+    comparisons = compare(index, config) + clips
     findings = index.findings
+    missing = findings.missing + wrong
     lost = index.problems[(index.problems["column"] == "path") & index.problems["path"].ne("")]
     return {
         "root": str(config.root),
@@ -64,13 +96,11 @@ def audit(index: Index, config: Dataset) -> dict[str, object]:
         "recognised": findings.recognised,
         "source of the counts": expectation(config, findings.edition).get("source"),
         "comparisons": [item._asdict() for item in comparisons],
-        "missing or damaged files": lost["path"].tolist() + findings.missing,
-        "missing frames": findings.missing,
+        "missing or damaged files": lost["path"].tolist() + missing,
+        "missing frames": missing,
         "files no list names": findings.extra,
         "oddities": [dict(zip(("row", "column", "path", "oddity", "done"), n, strict=True)) for n in findings.notes],
-        "complete": index.problems.empty
-        and not findings.missing
-        and all(item.verdict != "differs" for item in comparisons),
+        "complete": index.problems.empty and not missing and all(item.verdict != "differs" for item in comparisons),
     }
 
 

@@ -234,26 +234,43 @@ def _frames(text: pd.DataFrame, config: Dataset, listing: Listing, book: _Book) 
     marked = text[text["kind"] == "video"].set_index("path")[list(FRAMES)].max(axis=1).groupby("path").max().dropna()
     videos = {path: video_frames(config.root / path, int(number)) for path, number in marked.items()}
     told = {i for i, column, _ in book.notes if column in FRAMES}
+    odd: dict[str, list[tuple[int | None, str, str]]] = {}
     for row in text[~text.index.isin(told)].itertuples():
-        there = row.numbers
+        there, where = row.numbers, None if pd.isna(row.row) else int(row.row)
         if row.kind == "video":
             there = None if videos.get(row.path) is None else np.arange(videos[row.path])
             counts[row.Index] = None if pd.isna(row.first) else row.last - row.first + 1
         else:
             inside = there if pd.isna(row.first) else there[(there >= row.first) & (there <= row.last)]
             counts[row.Index] = len(inside)
+            if oddity := _irregular(inside):
+                odd.setdefault(oddity[0], []).append((where, row.path, oddity[1]))
         for name in FRAMES:
             number = getattr(row, name)
             if there is None or pd.isna(number) or number in there:
                 continue
             what = f"frame {number} is not there: {_around(int(number), there)}"
             if name == "offset":
-                where = None if pd.isna(row.row) else row.row
                 listing.findings.notes.append((where, name, row.path, what, "kept"))
             else:
                 book.one(row.Index, name, what)
                 listing.findings.missing.append(f"{row.path} (frame {number})")
+    for clips in odd.values():
+        where, path, oddity = clips[0]
+        more = f"; likewise {len(clips) - 1} more clips" if len(clips) > 1 else ""
+        listing.findings.notes.append((where, "frames", path, oddity + more, "kept"))
     return pd.Series(counts, text.index, "Int64")
+
+
+def _irregular(numbers: np.ndarray) -> tuple[str, str] | None:
+    """The kind of oddity in a clip's frame numbers, and its words. Every second frame, or every tenth, is none."""
+    if len(numbers) == 1:
+        return "one", f"has frame {numbers[0]} alone"
+    steps = np.diff(numbers)
+    if not len(steps) or steps.min() == steps.max():
+        return None
+    gap = int(steps.argmax())
+    return "gap", f"the numbers of its frames have gaps: {numbers[gap]} is followed by {numbers[gap + 1]}"
 
 
 def _around(number: int, there: np.ndarray) -> str:

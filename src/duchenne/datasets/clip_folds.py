@@ -13,7 +13,7 @@ import pandas as pd
 
 from duchenne.catalog import Dataset
 from duchenne.datasets.find import choose, clips_by_number, find_folder, join, within
-from duchenne.datasets.listing import Listing, digest
+from duchenne.datasets.listing import Findings, Listing, digest
 
 FOLDS = range(1, 6)
 
@@ -35,7 +35,7 @@ def read_folds(
     """
     media, folder = _clips(config, forms)
     top = tables[1, "test"][0].parents[1]
-    listing = Listing(pd.DataFrame(), str(top), unit="line")
+    listing = Listing(pd.DataFrame(), str(top), unit="line", findings=Findings(form=media))
     numbered = {key: _numbered(table, within(top, path), listing) for key, (path, table) in tables.items()}
     listing.findings.digests = {
         f"fold {fold} {part}": digest(f"{clip:05d}\t{label}" for clip, label in _pairs(table))
@@ -54,7 +54,7 @@ def without_lists(
 ) -> Listing:
     """The clips of one table of all (``row``, ``clip``, ``label``), which belong to no fold."""
     media, folder = _clips(config, forms)
-    listing = Listing(pd.DataFrame(), str(path), unit="row")
+    listing = Listing(pd.DataFrame(), str(path), unit="row", findings=Findings(form=media))
     listing.rows = _placed(_numbered(table, "", listing), config, prefix, media, folder, listing)
     listing.findings.recognised += [f"{path.name} alone, without the lists of the folds", f"{media} in {folder}"]
     return listing

@@ -32,6 +32,7 @@ class Findings:
         extra: samples on the disk that no list names.
         missing: frames that annotations name and the disk lacks.
         edition: of the dataset, where editions hold different numbers.
+        form: of the clips, where there are several (``media``).
         digests: list -> digest of its lines, to compare with the published list.
     """
 
@@ -40,6 +41,7 @@ class Findings:
     extra: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     edition: str = ""
+    form: str = ""
     digests: dict[str, str] = field(default_factory=dict)
 
 
