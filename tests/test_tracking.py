@@ -266,6 +266,7 @@ def test_whatever_the_address_training_continues_and_seconds_are_lost(
     (warning,) = [item for item in caplog.records if item.levelno == logging.WARNING and "duchenne" in item.name]
     assert "sent with the next report" in warning.getMessage()
     assert "\n" not in warning.getMessage()
+    assert ("no answer within 0.5 s" in warning.getMessage()) == (name == "silent")  # else MLflow's own reason
     assert "secret" not in caplog.text
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
@@ -317,6 +318,13 @@ def test_where_faces_are_hidden_no_picture_of_one_is_sent_or_left(workspace: Wor
     assert sent() == {"with.png", "without.png", "unknown.jpg"}
     Tracker(workspace, "v", VARIANT, show_faces=False).publish()
     assert sent() == {"without.png"}
+
+
+@pytest.mark.parametrize("given", ["soon", "0", "nan"])
+def test_a_timeout_that_is_no_time_is_refused_before_training(monkeypatch: pytest.MonkeyPatch, given: str):
+    monkeypatch.setenv("DUCHENNE_MLFLOW_TIMEOUT", given)
+    with pytest.raises(UserError, match=f"DUCHENNE_MLFLOW_TIMEOUT is '{given}'"):
+        tracking.deadline()
 
 
 @pytest.mark.parametrize("what", ["parent", "child", "experiment", "database"])
@@ -391,7 +399,7 @@ def test_a_file_that_is_no_database_is_named(tmp_path: Path):
     tracking.relocate(Workspace(tmp_path))
     assert not list(tmp_path.iterdir())
     (tmp_path / "mlflow.db").write_bytes(b"not a database" * 100)
-    with pytest.raises(UserError, match=r"mlflow\.db is not a database of MLflow .*: move it away"):
+    with pytest.raises(UserError, match=r"cannot use .*mlflow\.db \(file is not a database\): .*move it away"):
         tracking.relocate(Workspace(tmp_path))
 
 

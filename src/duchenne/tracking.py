@@ -73,8 +73,19 @@ def _own(workspace: Workspace) -> str:
 
 
 def deadline() -> float:
-    """Seconds that a server may take to answer: ``DUCHENNE_MLFLOW_TIMEOUT``, by default 10."""
-    return float(os.environ.get("DUCHENNE_MLFLOW_TIMEOUT") or 10)
+    """Seconds that a server may take to answer: ``DUCHENNE_MLFLOW_TIMEOUT``, by default 10.
+
+    Raises:
+        UserError: it is not a number of seconds.
+    """
+    given = os.environ.get("DUCHENNE_MLFLOW_TIMEOUT") or "10"
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 1e6:
+        raise UserError(f"DUCHENNE_MLFLOW_TIMEOUT is {given!r}: give it a number of seconds above 0, such as 10")
+    return seconds
 
 
 class Tracker:
@@ -133,6 +144,7 @@ class Tracker:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(max(1, round(deadline()))))
         logging.getLogger("alembic").setLevel(logging.WARNING)
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # retries: one warning of ours is enough
         from mlflow import MlflowClient
 
         return MlflowClient(tracking_uri=self.uri)
@@ -382,7 +394,7 @@ def relocate(workspace: Workspace) -> None:
             _relocate(store, here)
     except sqlite3.DatabaseError as error:
         raise UserError(
-            f"{file} is not a database of MLflow ({error}): move it away, a report makes a new one"
+            f"MLflow cannot use {file} ({error}): close what uses it, or move it away, then a report makes a new one"
         ) from None
 
 
