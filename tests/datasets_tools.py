@@ -194,3 +194,53 @@ def mafw(root, top="Train & Test Set/single/no_caption", ending=".mp4", clips=MA
     for clip in clips:
         frames(root / f"data/frames/{clip:05d}", (1, 2, 10), "{}.png")
     return root
+
+
+FER = [  # emotion, usage, grey value, name of FER+, votes of FER+ in the owners' order
+    (0, "Training", 10, "fer0000000.png", (0, 1, 1, 1, 5, 1, 1, 0, 0, 0)),
+    (3, "Training", 20, "", (0, 0, 0, 0, 0, 0, 0, 0, 0, 10)),
+    (6, "Training", 30, "fer0000001.png", (5, 0, 0, 5, 0, 0, 0, 0, 0, 0)),
+    (3, "PublicTest", 40, "fer0000002.png", (1, 4, 2, 1, 0, 0, 0, 0, 2, 0)),
+    (5, "PublicTest", 50, "fer0000003.png", (0, 0, 2, 0, 0, 0, 1, 0, 7, 0)),
+    (2, "PrivateTest", 60, "fer0000004.png", (0, 0, 3, 0, 0, 0, 7, 0, 0, 0)),
+    (6, "PrivateTest", 70, "fer0000004.png", (8, 0, 0, 2, 0, 0, 0, 0, 0, 0)),
+]
+"""The first has a majority only without single votes; the second has no name, the third no majority, the fifth is
+mostly unknown; the last two share a name."""
+VOTES = "neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
+
+
+def fer2013(root: Path, plus: bool = True) -> Path:
+    """The owners' tables: the image in a row is grey, its first pixel 255."""
+    lines = [f'{emotion},"{" ".join(["255", *[str(grey)] * 2303])}",{usage}' for emotion, usage, grey, *_ in FER]
+    text(root / "fer2013.csv", ["emotion,pixels,Usage", *lines], newline="\r\n")
+    if plus:
+        rows = [",".join([usage, name, *map(str, votes)]) for _, usage, _, name, votes in FER]
+        text(root / "fer2013new.csv", [f"Usage,Image name,{VOTES}", *rows])
+    return root
+
+
+CASME3_HEADER = ("Subject", "Filename", "Onset", "Apex", "Offset", "AU", "Objective class", "emotion")
+CASME3 = [
+    ("spNO.1", "a", 355, 361, 367, "4", 1, "disgust"),
+    ("spNO.1", "a", 380, 384, 386, "12", 2, "happy"),
+    ("spNO.10", "L", 116, 120, 0, "1+2", 3, "Surprise"),
+    ("spNO.10", "L", 130, 133, 136, "4", 7, "others"),
+]
+
+
+def casme3(root: Path, clips: bool = True, videos: bool = False) -> Path:
+    """The table of part A, and the frames of each expression, or the whole videos, beside the depth maps."""
+    rows = [CASME3_HEADER, *CASME3]
+    sheet(root / "annotation/cas(me)3_part_A_ME_label_JpgIndex_v2.xlsx", rows)
+    for subject, video, onset, apex, offset, *_ in CASME3:
+        numbers = range(onset, max(apex, offset) + 1)
+        if clips:
+            folder = f"{subject.replace('NO', 'No')}_{video.lower()}_{onset}"
+            frames(root / "Part_A_ME_clip/frame" / folder, numbers, "{}.jpg")
+            frames(root / "Part_A_ME_clip/depth" / folder, numbers, "{}.png")
+        if videos:
+            folder = root / "part_A" / subject / video.lower()
+            frames(folder / "color", range(110, 141) if video == "L" else range(350, 391), "{}.jpg")
+            frames(folder / "depth", [onset], "{}.png")
+    return root

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from datasets_tools import casme2, cropped, dfew, ferv39k, frames, mafw, pictures, raf, samm, smic
+from datasets_tools import casme2, casme3, cropped, dfew, fer2013, ferv39k, frames, mafw, pictures, raf, samm, smic
 from ruamel.yaml import YAML
 
 from duchenne.catalog import Dataset, load
@@ -60,6 +60,8 @@ MAKE = {
     "samm": lambda root: samm(root, SAMM),
     "smic": lambda root: smic(root, ["s1_ne_01", "s3_po_02"]),
     "megc2019": composite,
+    "fer2013": fer2013,
+    "casme3": lambda root: casme3(root, videos=True),
 }
 """Folder -> what puts a small dataset of the owners' layout there."""
 

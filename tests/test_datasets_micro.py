@@ -8,7 +8,20 @@ import shutil
 
 import pandas as pd
 import pytest
-from datasets_tools import CASME2_2019, by_sample, casme2, dataset, frames, index, picture, samm, sheet, smic, text
+from datasets_tools import (
+    CASME2_2019,
+    by_sample,
+    casme2,
+    casme3,
+    dataset,
+    frames,
+    index,
+    picture,
+    samm,
+    sheet,
+    smic,
+    text,
+)
 
 from duchenne.catalog import Protocol
 from duchenne.datasets import IndexProblems, read_index, write_index
@@ -489,3 +502,56 @@ def test_composite_lists_of_others_are_told_and_names_of_the_sets_understood(tmp
             "not read",
         )
     ]
+
+
+@pytest.mark.parametrize("media", ["clips", "videos"])
+def test_casme3(tmp_path, media):
+    casme3(tmp_path, clips=media == "clips", videos=media == "videos")
+    found = index("casme3", tmp_path, label_set="casme3_7", media=media)
+    rows = by_sample(found)
+    assert {name: (row["onset"], row["apex"], row["offset"], row["emotion"]) for name, row in rows.items()} == {
+        "casme3/spNO.1/a/355": (355, 361, 367, "disgust"),
+        "casme3/spNO.1/a/380": (380, 384, 386, "happiness"),
+        "casme3/spNO.10/l/116": (116, 120, 120, "surprise"),  # the table's offset is 0
+        "casme3/spNO.10/l/130": (130, 133, 136, "others"),
+    }
+    expected = {
+        "clips": "Part_A_ME_clip/frame/spNo.10_l_116",
+        "videos": "part_A/spNO.10/l/color",
+    }
+    row = rows["casme3/spNO.10/l/116"]
+    assert (row["first"], row["last"], row["n_frames"]) == (116, 120, 5)
+    assert (row["path"], row["subject"], row["fps"], row["aus"]) == (expected[media], "casme3/spNO.10", 30, "1+2")
+    assert json.loads(row["factors"]) == {"objective_class": "3"}
+    notes = [(note[1], note[3], note[4]) for note in found.findings.notes]
+    assert ("offset", "0 lies before the onset", "120, the apex") in notes
+    assert found.findings.counts == {"rows of the table": 4, "videos": 2}
+
+
+def test_casme3_classes(tmp_path):
+    casme3(tmp_path)
+    three = index("casme3", tmp_path, label_set="casme3_3")
+    assert three.rows["emotion"].tolist() == ["negative", "positive", "surprise"]
+    assert three.left_out == {"label 'others' (ignore)": 1}
+    four = index("casme3", tmp_path, label_set="casme3_4")
+    assert four.rows["emotion"].tolist() == ["negative", "positive", "surprise", "others"]
+    counts = {item.what: (item.expected, item.verdict) for item in compare(four, dataset_3(tmp_path))}
+    assert counts["samples"] == (860, "about")
+    assert counts["rows of the table"] == (860, "differs")
+
+
+def dataset_3(root):
+    return dataset("casme3", root, label_set="casme3_4")
+
+
+def test_casme3_that_is_not_there(tmp_path):
+    text(tmp_path / "CAS(ME)3_part_A_v2.csv", ["Subject"])
+    with pytest.raises(IndexProblems, match=r"no cas\(me\)3_part_A_ME_label_JpgIndex_v2\.xlsx \(CAS\(ME\)3_part_A_v2"):
+        index("casme3", tmp_path, label_set="casme3_3")
+    casme3(tmp_path, clips=False)
+    with pytest.raises(IndexProblems, match="there is no folder Part_A_ME_clip/frame/spNo"):
+        index("casme3", tmp_path, label_set="casme3_3")
+    casme3(tmp_path)
+    shutil.rmtree(tmp_path / "Part_A_ME_clip/frame/spNo.1_a_380")
+    with pytest.raises(IndexProblems, match=r"row 3: Part_A_ME_clip/frame/spNO\.1_a_380"):
+        index("casme3", tmp_path, label_set="casme3_3")

@@ -225,6 +225,7 @@ class Dataset(Strict):
     layout: Literal[
         "synth", "folder", "manifest",
         "raf_db", "affectnet", "caer_s", "dfew", "ferv39k", "mafw", "casme2", "samm", "smic", "megc2019",
+        "fer2013", "casme3",
     ]  # fmt: skip
     root: Place
     label_set: str | None = Field(None, description="official classes and labels; default: the layout's, if it has one")

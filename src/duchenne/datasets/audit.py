@@ -39,14 +39,23 @@ def compare(index: Index, config: Dataset) -> list[Comparison]:
     """Every published number beside the one found."""
     expected = expectation(config, index.findings.edition)
     differs = "about" if expected.get("about") else "differs"
-    return [
-        Comparison(what, found, should, "ok" if found == should else differs)
-        for what, found, should in _counts(index.rows, expected)
-    ] + [
-        Comparison(f"digest of {name}", found, should, "ok" if found == should else "other list")
-        for name, should in expected.get("digests", {}).items()
-        if (found := index.findings.digests.get(name, NO_LIST))
-    ]
+    counts = index.findings.counts
+    return (
+        [
+            Comparison(what, found, should, "ok" if found == should else differs)
+            for what, found, should in _counts(index.rows, expected)
+        ]
+        + [
+            Comparison(what, counts[what], should, "ok" if counts[what] == should else "differs")
+            for what, should in expected.get("counts", {}).items()
+            if what in counts
+        ]
+        + [
+            Comparison(f"digest of {name}", found, should, "ok" if found == should else "other list")
+            for name, should in expected.get("digests", {}).items()
+            if (found := index.findings.digests.get(name, NO_LIST))
+        ]
+    )
 
 
 def incomplete_clips(index: Index, config: Dataset) -> tuple[list[Comparison], list[str]]:

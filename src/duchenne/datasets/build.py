@@ -10,8 +10,10 @@ from duchenne.datasets import (
     affectnet,
     caer_s,
     casme2,
+    casme3,
     dfew,
     factors,
+    fer2013,
     ferv39k,
     folder,
     mafw,
@@ -43,6 +45,8 @@ LAYOUTS = {
     "samm": samm.read,
     "smic": smic.read,
     "megc2019": megc2019.read,
+    "fer2013": fer2013.read,
+    "casme3": casme3.read,
 }
 """Name in params.yaml -> reader."""
 

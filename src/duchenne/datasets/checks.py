@@ -167,6 +167,8 @@ def _files(text: pd.DataFrame, listing: Listing, config: Dataset) -> pd.DataFram
     upper or lower case only."""
     columns = ["kind", "numbers", "problem"]
     paths = text["path"].dropna()
+    if listing.kind:
+        return pd.DataFrame({"kind": listing.kind, "numbers": None, "problem": None}, paths.index, dtype=object)
     found = pd.DataFrame(look(config.root, paths.tolist()), paths.index, columns, dtype=object)
     lost = paths[found["kind"].isna()]
     respelt = lost.map(respell(config.root, lost.unique())).dropna()

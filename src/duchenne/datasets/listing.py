@@ -34,6 +34,7 @@ class Findings:
         edition: of the dataset, where editions hold different numbers.
         form: of the clips, where there are several (``media``).
         digests: list -> digest of its lines, to compare with the published list.
+        counts: what the lists hold besides samples, to compare with the published lists.
     """
 
     recognised: list[str] = field(default_factory=list)
@@ -43,6 +44,7 @@ class Findings:
     edition: str = ""
     form: str = ""
     digests: dict[str, str] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
 
 
 def digest(lines: Iterable[str]) -> str:
@@ -62,6 +64,7 @@ class Listing:
         unit: what ``row`` counts: ``line`` of a CSV file, ``row`` of a Parquet file.
         problems: what could not even be listed.
         left_out: what was passed over on purpose, and how often.
+        kind: of all samples, where they are no files of their own and the reader has looked at them.
         findings: what else there is to tell.
         whole: onset and offset lie inside a sample that is all of its file; otherwise a sample with both is those
             frames only.
@@ -72,11 +75,14 @@ class Listing:
     unit: str = "row"
     problems: list[Problem] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
+    kind: str | None = None
     findings: Findings = field(default_factory=Findings)
     whole: bool = False
 
     def leave_out(self, why: str, n: int = 1) -> None:
         """Count ``n`` more samples as passed over."""
+        if n == 0:
+            return
         self.left_out[why] = self.left_out.get(why, 0) + n
 
 

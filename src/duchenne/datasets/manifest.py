@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from duchenne.catalog import MANIFEST_COLUMNS, Dataset, nearest
 from duchenne.datasets.listing import Listing, as_text
+from duchenne.datasets.pixels import COLUMN as PIXELS
 from duchenne.datasets.problems import UnreadableError
 from duchenne.datasets.tables import DELIMITERS, SHEETS, read_text, sheets
 
@@ -99,6 +100,8 @@ def meanings(header: list[str], columns: Mapping[str, str], path: Path) -> list[
         if name not in names:
             hint = nearest(name, header) or f" (there are: {', '.join(header) or 'none'})"
             advice = f"name the column that has it, as columns: {{{_guess(header)}: {name}}}"
+            if name == "path" and PIXELS in [there.strip().lower() for there in header]:
+                advice = "this is FER2013's table of pixels, which layout: fer2013 reads"
             raise UnreadableError(path, f"the required column is missing{hint}; {advice}", column=name)
     return names
 

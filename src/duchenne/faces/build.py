@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from duchenne.catalog import Faces
+from duchenne.datasets.pixels import placed
 from duchenne.errors import UserError
 from duchenne.faces import chunks
 from duchenne.faces.align import template
@@ -58,7 +59,11 @@ def align_dataset(
 
 def _chunks(rows: pd.DataFrame, root: Path, config: Faces, work: Path) -> Iterator[chunks.Chunk]:
     """Whole files, with all of their samples: a file is read by one chunk."""
-    setting = config.model_dump_json() + source_digest("faces", "datasets/frames.py") + model_digest(config)
+    setting = (
+        config.model_dump_json()
+        + source_digest("faces", "datasets/frames.py", "datasets/pixels.py")
+        + model_digest(config)
+    )
     size = min(chunks.CHUNK[kind] for kind in rows["kind"].unique())
     start = 0
     for places in _batches(rows["path"], size):
@@ -85,7 +90,9 @@ def _batches(paths: pd.Series, size: int) -> Iterator[list[int]]:
 
 
 def _changes_of(path: Path) -> list[tuple[str, int, int, str]]:
-    """What changes when somebody replaces a file, or a file of a folder: of a link, what it leads to."""
+    """What changes when somebody replaces a file, a file of a folder, or the table that has the image in a row: of a
+    link, what it leads to."""
+    path, _ = placed(path) or (path, 0)
     try:
         files = sorted(path.iterdir()) if path.is_dir() else [path]
     except OSError:

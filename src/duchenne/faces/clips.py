@@ -10,6 +10,7 @@ import av
 import numpy as np
 
 from duchenne.datasets.frames import FrameNameError, numbered
+from duchenne.datasets.pixels import placed, read_pixels
 from duchenne.faces.images import ImageError, read_image, words
 from duchenne.files import unusable
 
@@ -43,14 +44,16 @@ def read_frames(path: Path, kind: str, max_megapixels: float, spans: Sequence[Sp
     """The frames of an image, a folder or a video that lie in one of the spans, in order, one in memory at a time.
 
     Numbers are those in the names of a folder's files (:func:`duchenne.datasets.frames.numbers`), and count from 0 in
-    a video, which is decoded once from its start to the last frame wanted. Rotation metadata is applied. A damaged
-    video gives the frames before the damage and then a :class:`RestError` with the number of the next frame, whether or
-    not that lies in a span.
+    a video, which is decoded once from its start to the last frame wanted. An image may be a row of a table
+    (:mod:`duchenne.datasets.pixels`). Rotation metadata is applied. A damaged video gives the frames before the damage
+    and then a :class:`RestError` with the number of the next frame, whether or not that lies in a span.
 
     Args:
         kind: image, frames or video.
     """
     match kind:
+        case "image" if row := placed(path):
+            yield 0, _pixels(*row)
         case "image":
             yield _read(0, path, max_megapixels)
         case "frames":
@@ -68,6 +71,13 @@ def read_frames(path: Path, kind: str, max_megapixels: float, spans: Sequence[Sp
         case "video":
             for number, image in _decode(path, max_megapixels, spans):
                 yield number, RestError(str(image)) if isinstance(image, ImageError) else image
+
+
+def _pixels(table: Path, line: int) -> np.ndarray | ImageError:
+    try:
+        return read_pixels(table, line)
+    except (OSError, ValueError) as error:
+        return ImageError(words(error))
 
 
 def _read(number: int, file: Path, max_megapixels: float) -> Frame:
