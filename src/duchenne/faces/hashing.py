@@ -46,7 +46,9 @@ mirrored copy of JPEG quality 60, median (greatest)            -  12 (29)  10 (2
 ===================================================  ==========  =======  =======
 
 Within 24 bits lie 95 and 98 % of London's mirrored copies and 99.8 and 99.6 % of LFW's. Looking for mirrored copies
-compares every pair twice and raises about twice the false alarms; at 24 bits both are far below one in 1e9 pairs.
+compares every pair twice and raises about twice the false alarms; at 24 bits both are far below one in 1e9 pairs. Of
+72,576 pairs of rendered faces of different people (``synth_demo``) the nearest are 45 bits apart, and 46 with one
+mirrored.
 """
 
 from __future__ import annotations

@@ -15,17 +15,21 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from timm.layers import trunc_normal_
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import generate_default_cfgs, register_model
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from duchenne.errors import UserError
+from duchenne.models.building import build
 from duchenne.models.displacement import DisplacementGenerator, normalise, self_supervised_loss
 
 SIZE = 224
 WIDTH, HEADS, MLP_RATIO = 256, 8, 2
 BOX, BOX_PATCH, FACE_PATCH = 48, 8, 16
 """Sides in px of an AU region's box, of its patches and of the patches of the full face."""
+
+FLOWS = ("farneback", "dis")
+"""Kinds of ``displacement`` that the input brings as optical flow, in two channels."""
 
 AU_CENTERS = {
     "eyes": ((74, 72), (150, 72)),
@@ -131,7 +135,7 @@ class FrlDgt(nn.Module):
             raise UserError("local_fusion, global_fusion and full_face are all off: leave one on")
         self.num_classes = num_classes
         self.num_features = branches * WIDTH
-        self.flow = displacement if displacement in ("farneback", "dis") else None
+        self.flow = displacement if displacement in FLOWS else None
         self.joint = joint
         self.displacement_weight = displacement_weight
         self.smoothness = smoothness
@@ -302,6 +306,5 @@ default_cfgs = generate_default_cfgs(
 @register_model
 def frl_dgt(pretrained: bool = False, **kwargs) -> FrlDgt:
     """FRL-DGT with its displacement generation module; the pair alone, or with optical flow, by ``displacement``."""
-    model = build_model_with_cfg(FrlDgt, "frl_dgt", pretrained, kwargs_filter=("in_chans",), **kwargs)
-    model.default_cfg["input_size"] = (4 if model.flow else 2, SIZE, SIZE)
-    return model
+    channels = 4 if kwargs.get("displacement") in FLOWS else 2
+    return build(FrlDgt, "frl_dgt", pretrained, input_size=(channels, SIZE, SIZE), **kwargs)

@@ -20,11 +20,12 @@ from typing import Any, ClassVar
 import torch
 import torch.nn.functional as F
 from timm.layers import trunc_normal_
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
 from duchenne.models.backbones import mobilenet_clip, mvit
 from duchenne.models.backbones.clip_stem import FRAMES, ClipStem
+from duchenne.models.building import build
 from duchenne.models.lifting import LiftingOptions, WaveletLifting
 
 
@@ -299,10 +300,7 @@ default_cfgs = generate_default_cfgs(
 
 
 def _build(network: type[nn.Module], name: str, pretrained: bool, options: Mapping[str, Any]) -> nn.Module:
-    """timm's builder, which takes images; the number of frames goes into the configuration afterwards."""
-    model = build_model_with_cfg(network, name, pretrained, kwargs_filter=("in_chans",), **options)
-    model.default_cfg["input_size"] = (3, options.get("frames", 16), 224, 224)
-    return model
+    return build(network, name, pretrained, input_size=(3, options.get("frames", 16), 224, 224), **options)
 
 
 @register_model

@@ -18,10 +18,11 @@ from typing import Any
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import DropPath, Mlp, calculate_drop_path_rates
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
 from duchenne.models.backbones.ir50 import IR50
+from duchenne.models.building import build
 from duchenne.models.landmark_guided import (
     Gate,
     LandmarkGuided,
@@ -318,7 +319,7 @@ def _poster(name: str, pretrained: bool, **kwargs) -> Poster:
             "mean": IMAGENET_DEFAULT_MEAN[::-1],
             "std": IMAGENET_DEFAULT_STD[::-1],
         }
-    return build_model_with_cfg(Poster, name, pretrained, kwargs_filter=("in_chans",), **kwargs)
+    return build(Poster, name, pretrained, **kwargs)
 
 
 @register_model
@@ -342,4 +343,4 @@ def poster_l(pretrained: bool = False, **kwargs) -> Poster:
 @register_model
 def poster_image_only(pretrained: bool = False, **kwargs) -> PosterImageOnly:
     """The image stream of POSTER alone, eight pyramid blocks: a reconstruction."""
-    return build_model_with_cfg(PosterImageOnly, "poster_image_only", pretrained, kwargs_filter=("in_chans",), **kwargs)
+    return build(PosterImageOnly, "poster_image_only", pretrained, **kwargs)

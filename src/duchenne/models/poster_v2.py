@@ -18,10 +18,11 @@ import torch
 import torch.nn.functional as F
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import DropPath, Mlp, calculate_drop_path_rates, trunc_normal_
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import generate_default_cfgs, register_model
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from duchenne.models.building import build
 from duchenne.models.landmark_guided import (
     Gate,
     LandmarkGuided,
@@ -271,4 +272,4 @@ default_cfgs = generate_default_cfgs(
 @register_model
 def poster_v2(pretrained: bool = False, **kwargs) -> PosterV2:
     """POSTER++ as published: 58,316,594 parameters with 7 classes."""
-    return build_model_with_cfg(PosterV2, "poster_v2", pretrained, kwargs_filter=("in_chans",), **kwargs)
+    return build(PosterV2, "poster_v2", pretrained, **kwargs)

@@ -1,0 +1,35 @@
+"""timm's builder for networks whose number of input channels is fixed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from timm.models import build_model_with_cfg
+from torch import nn
+
+from duchenne.errors import UserError
+
+
+def build(
+    network: type[nn.Module], name: str, pretrained: bool, input_size: tuple[int, ...] | None = None, **options: Any
+) -> nn.Module:
+    """Build a registered network.
+
+    Args:
+        network: its class.
+        name: its name in timm's registry.
+        pretrained: as timm has it.
+        input_size: channels, frames of a clip, height and width, where options decide them; default: of the registry.
+        options: keyword arguments of the network, and timm's own.
+
+    Raises:
+        UserError: ``in_chans`` asks for another number of channels than the network takes.
+    """
+    wanted = options.pop("in_chans", None)
+    model = build_model_with_cfg(network, name, pretrained, kwargs_filter=("in_chans",), **options)
+    if input_size is not None:
+        model.default_cfg["input_size"] = input_size
+    takes = model.default_cfg["input_size"][0]
+    if wanted not in (None, takes):
+        raise UserError(f"{name} takes {takes} channels, not in_chans={wanted}: leave in_chans out")
+    return model
