@@ -392,6 +392,6 @@ def test_landmarks_of_a_store_without_a_face_are_one_clear_error(tmp_path, misse
     write(tmp_path / "wall.png", np.full((200, 200, 3), 128, np.uint8))
     config = Faces(misses=misses)
     store = align(rows({"sample": "a", "path": "wall.png"}), tmp_path, tmp_path, config)
-    with pytest.raises(UserError, match="holds no face at all"):
+    with pytest.raises(UserError, match="has no face at all; most often: no face found"):
         landmark_dataset(store, config, tmp_path / "p.parquet", tmp_path / "c.json", 1)
     assert not list(tmp_path.glob("*p.parquet*"))

@@ -76,7 +76,9 @@ def landmark_dataset(
             means = [np.stack(centres).mean(axis=0) for _, centres in frame.groupby("sample")["au_centers"]]
             total, n = total + sum(means), n + len(means)
         if not n:
-            raise UserError(f"{store.path} holds no face at all: see its failures.parquet for the reasons")
+            reasons = store.failures["reason"].value_counts()
+            most = f"; most often: {reasons.index[0]}" if len(reasons) else ""
+            raise UserError(f"{store.path} has no face at all{most} (failures.parquet there has all reasons)")
     mean = (total / n).reshape(-1, 2).round(3)
     ends = np.cumsum(list(regions.REGIONS.values()))
     parts = dict(zip(regions.REGIONS, (p.tolist() for p in np.split(mean, ends[:-1])), strict=True))
