@@ -118,6 +118,22 @@ def test_a_network_without_a_known_layer_is_named():
         look(nn.Linear(2, 2), "strange", torch.rand(1, 2))
 
 
+def test_maps_are_those_of_the_precision_on_the_card(tmp_path):
+    samples = write_store(tmp_path / "store", 2)
+    torch.manual_seed(0)
+    network = timm.create_model("test_resnet", num_classes=3, **SMALL).eval()
+    card = {"architecture": "test_resnet", "variant": variant().model_dump(mode="json")}
+    cards = (card, card | {"precision": "fp32"}, card | {"precision": "bf16"})
+    store = FaceStore(tmp_path / "store")
+    without, full, half = (
+        [view.maps["grad_cam"] for view in views(network, c, store, samples, COMPUTE)] for c in cards
+    )
+    np.testing.assert_array_equal(without, full)
+    assert half[0].dtype == np.float32
+    assert not np.array_equal(half, full)
+    np.testing.assert_allclose(half, full, atol=0.1 * np.max(full))
+
+
 def test_views_come_in_the_order_of_the_samples(tmp_path):
     samples = write_store(tmp_path / "store", 5)
     network = timm.create_model("test_resnet", num_classes=3, **SMALL).eval()

@@ -19,7 +19,8 @@ import training_networks  # noqa: F401  (registers the tiny networks)
 from faces_tools import MarksDetector, marked
 from PIL import Image
 from safetensors.torch import save_file
-from training_tools import CLASSES, COMPUTE, parts, variant
+from scipy.special import softmax
+from training_tools import CLASSES, COMPUTE, SMALL, parts, variant
 from typer.testing import CliRunner
 
 from duchenne import cli
@@ -33,6 +34,7 @@ from duchenne.predict import Predictor
 from duchenne.training import load_trained, make_card, predict, train_fold
 
 RECIPES = {
+    "test_resnet": {},
     "tiny_clip": {"clip": Clip(frames=4)},
     "tiny_pair": {"optimizer": "adamw", "augment": Augment(apex_random=0.4)},
 }
@@ -56,29 +58,43 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame]
 
 
 @pytest.mark.parametrize("architecture", sorted(RECIPES))
-def test_a_new_clip_is_named_as_the_pipeline_names_it(architecture: str, clips, tmp_path: Path):
+def test_a_new_sample_is_named_as_the_pipeline_names_it(architecture: str, clips, tmp_path: Path):
     root, rows = clips
-    faces = Faces(mode="aligned", size=64)
+    faces = Faces(mode="aligned", size=64, encoding="png")
     align_dataset(as_schema(rows), root, faces, tmp_path / "faces", tmp_path / "work", jobs=1)
     store = FaceStore(tmp_path / "faces")
     centres = [{"sample": sample, "au_centers": np.full(18, 30.0)} for sample in rows["sample"]]
     pd.DataFrame(centres).to_parquet(tmp_path / "landmarks.parquet")
-    config = variant(architecture=architecture, options={}, sam_rho=None, lr=0.02, **RECIPES[architecture])
+    options = SMALL if architecture == "test_resnet" else {}
+    config = variant(architecture=architecture, options=options, sam_rho=None, lr=0.02, **RECIPES[architecture])
     samples = parts(rows, 12, 3)
     fold = tmp_path / "fold_1"
     train_fold(
         config, CLASSES, 1, samples, store, fold, tmp_path / "train", COMPUTE, landmarks=tmp_path / "landmarks.parquet"
     )
 
-    last = rows.iloc[-1]
     network, card = load_trained(fold)
-    as_here = COMPUTE.model_copy(update={"precision": "auto"})  # bf16 where the machine has it, like the predictor
-    logits, _ = predict(network, store, rows.iloc[-1:], card, as_here)
-    shares = np.exp(logits[0]) / np.exp(logits[0]).sum()
-    answer = Predictor(fold)(root / last["path"], onset=2, apex=6)
-    assert answer["emotion"] == CLASSES[int(shares.argmax())]
-    np.testing.assert_allclose(list(answer["probabilities"].values()), shares, atol=1e-5)
-    assert answer["box"] is None  # aligned faces are not looked for
+    answers = []
+    for precision in ("fp32", "bf16"):  # whatever this machine would train in
+        write_json(fold / "card.json", card | {"precision": precision})
+        logits, _ = predict(network, store, rows.iloc[-1:], card | {"precision": precision}, COMPUTE)
+        source = root / rows["path"].iloc[-1]
+        asked = (source / "img1.png",) if architecture == "test_resnet" else (source, 2, 6)
+        answer = Predictor(fold)(*asked)
+        assert answer["emotion"] == CLASSES[int(logits[0].argmax())]
+        np.testing.assert_allclose(list(answer["probabilities"].values()), softmax(logits[0]), atol=1e-4)
+        assert answer["box"] is None  # aligned faces are not looked for
+        answers.append(answer["probabilities"])
+    # of the tiny pair network only the classifier computes anything, which is float32 in any precision
+    assert (answers[0] == answers[1]) == (architecture == "tiny_pair")
+
+
+def test_the_class_is_that_of_the_largest_logit_where_probabilities_tie():
+    predictor = Predictor.__new__(Predictor)
+    predictor.classes = CLASSES
+    answer = predictor._answer(np.array([1e-20, 2e-20, 0], dtype=np.float32), None)
+    assert len(set(answer["probabilities"].values())) == 1
+    assert answer["emotion"] == CLASSES[1]
 
 
 def test_what_a_network_cannot_take_is_said(folds):

@@ -101,6 +101,17 @@ def test_what_the_value_would_be_without_copies_of_training_pictures_is_measured
         assert low <= value <= high
 
 
+@pytest.mark.parametrize(("asked", "used"), [("auto", "fp32"), ("bf16", "bf16")])
+def test_published_weights_run_in_float32_on_every_machine_unless_bf16_is_asked_for(project, tmp_path, asked, used):
+    catalog, workspace, weights = project
+    other = catalog.model_copy(update={"compute": catalog.compute.model_copy(update={"precision": asked})})
+    evaluate_checkpoint(other, workspace, "small", publish(weights, tmp_path / "a.pth"), fold=1, out=tmp_path / "out")
+    found = pd.read_parquet(tmp_path / "out" / "predictions.parquet")["confidence"]
+    trained = pd.read_parquet(workspace.results("small") / "predictions.parquet")["confidence"]
+    assert found.equals(trained) == (used == "fp32")
+    assert found.to_numpy() == pytest.approx(trained.to_numpy(), abs=0.05)
+
+
 def test_outputs_in_another_order_are_noticed_and_the_order_named_mends_them(project, tmp_path, caplog):
     catalog, workspace, weights = project
     turned = {name: value.roll(1, 0) if name.startswith("fc.") else value for name, value in weights.items()}
@@ -114,6 +125,14 @@ def test_outputs_in_another_order_are_noticed_and_the_order_named_mends_them(pro
     right = evaluate_checkpoint(catalog, workspace, "small", path, fold=1, out=tmp_path / "out", order=order)
     assert right["war"] > 0.8
     assert "--order" not in caplog.text
+
+
+def test_the_class_is_that_of_the_largest_logit_where_probabilities_tie():
+    logits = np.array([[1e-20, 2e-20, 0], [0, 0, 1e-20]], dtype=np.float32)
+    samples = pd.DataFrame({"sample": ["a", "b"], "fold": 1, "subject": "p", "label": [1, 2]})
+    frame = pipeline._predictions(samples, logits, CLASSES)
+    assert frame["predicted"].tolist() == [1, 2]
+    assert frame[[f"p_{name}" for name in CLASSES]].to_numpy() == pytest.approx(1 / 3)
 
 
 def test_what_does_not_fit_is_said(project, tmp_path):

@@ -12,10 +12,13 @@ import torch
 from safetensors.torch import save_file
 from training_tools import CLASSES, COMPUTE, SMALL, parts, variant, write_store
 
-from duchenne.catalog import Compute
+from duchenne.catalog import Compute, Recipe
 from duchenne.faces import FaceStore
 from duchenne.training import TrainingError, load_trained, predict, train_fold
-from duchenne.training.device import device_of, folds_at_once, precision_of
+from duchenne.training import device as device_module
+from duchenne.training.data import loader
+from duchenne.training.device import device_of, folds_at_once, precision_of, trained_precision
+from duchenne.training.inputs import inputs
 from duchenne.training.trained import initialise
 
 
@@ -156,6 +159,44 @@ def test_precision_is_what_the_hardware_does_natively():
     assert precision_of(Compute(precision="auto"), cpu) == ("bf16" if native else "fp32")
     assert precision_of(Compute(precision="fp32"), cpu) == "fp32"
     assert precision_of(Compute(precision="bf16"), cpu) == "bf16"
+
+
+@pytest.mark.parametrize("precision", ["auto", "fp32", "bf16"])
+def test_a_trained_network_predicts_in_the_precision_on_its_card(trained, precision: str):
+    folder, store, samples = trained
+    model, card = load_trained(folder)
+    assert card["precision"] == "fp32"
+    older = {key: value for key, value in card.items() if key != "precision"}
+    compute = COMPUTE.model_copy(update={"precision": precision})
+    full, _ = predict(model, store, samples, card, COMPUTE)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        first = next(iter(loader(inputs(model, store, samples, Recipe(epochs=1, batch_size=1, lr=1)), 18, COMPUTE)))[0]
+        half = model(first.to(memory_format=torch.channels_last)).numpy()
+    np.testing.assert_array_equal(predict(model, store, samples, card, compute)[0], full)
+    np.testing.assert_array_equal(predict(model, store, samples, older, compute)[0], full)
+    np.testing.assert_array_equal(predict(model, store, samples, card | {"precision": "bf16"}, compute)[0], half)
+    assert not np.array_equal(half, full)
+
+
+def test_a_card_with_an_unknown_precision_is_refused(trained):
+    model, card = load_trained(trained[0])
+    with pytest.raises(TrainingError, match=r"card\.json: precision 'fp8' is not known: it must be fp32 or bf16"):
+        predict(model, *trained[1:], card | {"precision": "fp8"}, COMPUTE)
+
+
+def test_emulated_bf16_is_warned_of_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
+    cpu = torch.device("cpu")
+    device_module._warn_of_emulation.cache_clear()
+    monkeypatch.setattr(device_module, "multiplies_bf16", lambda device: True)
+    assert trained_precision({"precision": "bf16"}, cpu) == "bf16"
+    assert not caplog.records
+    monkeypatch.setattr(device_module, "multiplies_bf16", lambda device: False)
+    assert trained_precision({"precision": "fp32"}, cpu) == "fp32"
+    assert not caplog.records
+    assert [trained_precision({"precision": "bf16"}, cpu) for _ in range(2)] == ["bf16", "bf16"]
+    assert [record.message.split(":")[0] for record in caplog.records] == [
+        "the network was trained in bf16, which this CPU emulates"
+    ]
 
 
 def test_folds_at_once_leave_the_machine_to_those_who_share_it_already(monkeypatch: pytest.MonkeyPatch):

@@ -575,7 +575,11 @@ class Compute(Strict):
     jobs: int = Field(-1, description="processes for rendering and face work; -1: one a core")
     backend: Literal["loky", "threading", "dask", "ray"] = "loky"
     device: str = "auto"
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto",
+        description="of training; auto: bf16 where the hardware has it. A trained network predicts in the precision it "
+        "was trained in; published weights in fp32, unless this says bf16",
+    )
     loader_workers: int = Field(0, ge=0)
     folds_at_once: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
         "auto", description="trained in as many processes; auto: one on a GPU, else what cores and memory allow"

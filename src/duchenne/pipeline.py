@@ -357,10 +357,12 @@ def _initial(workspace: Workspace, init_from: str, fold: int) -> Path | None:
 
 
 def _predictions(samples: pd.DataFrame, logits: np.ndarray, classes: list[str]) -> pd.DataFrame:
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities = shifted / shifted.sum(axis=1, keepdims=True)
+    """A row a sample: the class of its largest logit, and the probabilities (float64) of logits (N, classes)."""
+    from scipy.special import softmax
+
+    probabilities = softmax(logits.astype(float), axis=1)
     frame = samples[["sample", "fold", "subject", "label"]].reset_index(drop=True)
-    frame["predicted"] = probabilities.argmax(axis=1)
+    frame["predicted"] = logits.argmax(axis=1)
     frame["confidence"] = probabilities.max(axis=1)
     columns = {f"p_{name}": probabilities[:, i] for i, name in enumerate(classes)}
     return frame.assign(**columns)

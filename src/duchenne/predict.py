@@ -28,7 +28,7 @@ from duchenne.faces.sample import NO_FACE
 from duchenne.training import load_trained
 from duchenne.training import predict as predict_stored
 from duchenne.training.augment import transform
-from duchenne.training.device import autocast, device_of, precision_of
+from duchenne.training.device import autocast, device_of, trained_precision
 from duchenne.training.trained import CARD
 
 Answer = dict[str, Any]
@@ -69,7 +69,7 @@ class Predictor:
         self.classes: list[str] = self._card["classes"]
         self.faces = _faces(fold, self._card["alignment"], files or {})
         self._device = device_of(self._compute)
-        self._precision = precision_of(self._compute, self._device)
+        self._precision = trained_precision(self._card, self._device)
         if self.takes == "image":
             self._transform = transform(self._card)
         self.model.to(self._device)
@@ -196,9 +196,10 @@ class Predictor:
             *(["the face is doubtful: the detector's score is below its own threshold"] if doubtful else []),
             *notes,
         ]
+        # the class follows from the logits: two of them that differ can have probabilities that round to the same
         shares = np.full(len(self.classes), np.nan) if logits is None else softmax(logits.astype(float))
         return {
-            "emotion": None if logits is None else self.classes[int(shares.argmax())],
+            "emotion": None if logits is None else self.classes[int(logits.argmax())],
             "probabilities": dict(zip(self.classes, shares.tolist(), strict=True)),
             "box": None if box is None else box.tolist(),
             "score": None if score is None else float(score),

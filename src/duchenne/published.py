@@ -18,7 +18,6 @@ from duchenne.faces import FaceStore
 from duchenne.models import load_official
 from duchenne.pipeline import measure_folds
 from duchenne.training import create, make_card
-from duchenne.training.device import device_of, precision_of
 from duchenne.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -37,6 +36,9 @@ def evaluate_checkpoint(
 
     Warns when the outputs look like the right classes in another order: whoever trained on a folder tree has them in
     the alphabetical order of its folder names, which no checkpoint says.
+
+    Published weights run in float32, as their owners ran them, unless ``compute.precision`` says bf16: with ``auto``
+    the result does not depend on the machine.
 
     Args:
         checkpoint: a file as its owners publish it, of the variant's network.
@@ -63,7 +65,7 @@ def evaluate_checkpoint(
         last = model.get_submodule(model.default_cfg["classifier"])
         for entry in last.parameters():
             entry.data = entry.data[[order.index(name) for name in classes]]
-        precision = precision_of(catalog.compute, device_of(catalog.compute))
+        precision = "bf16" if catalog.compute.precision == "bf16" else "fp32"
         return model, make_card(model, config, classes, fold, samples, store, precision, selected=None)
 
     metrics = measure_folds(catalog, workspace, variant, published, out, only=fold)

@@ -1,7 +1,8 @@
 """What a network looks at in its input: attention, Grad-CAM, and which frames of a clip it reads.
 
 A network with a method ``explain`` shows what is its own; Grad-CAM shows the others, and the image branch of POSTER
-and POSTER++. All of it is of the predicted class, of networks in evaluation mode, in full precision.
+and POSTER++. All of it is of the predicted class, of networks in evaluation mode, in the precision of
+their cards, in which they predict.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from duchenne.faces import FaceStore
 from duchenne.models.backbones.clip_stem import FRAMES
 from duchenne.training.clips import SAMPLING
 from duchenne.training.data import loader
-from duchenne.training.device import device_of
+from duchenne.training.device import autocast, device_of, trained_precision
 from duchenne.training.inputs import inputs
 
 
@@ -121,8 +122,8 @@ def grad_cam(network: nn.Module, layer: str, x: Tensor, maps: Callable[[Tensor],
     finally:
         handle.remove()
     (gradient,) = torch.autograd.grad(logits.amax(1).sum(), seen[0])
-    weights = maps(gradient).mean((-2, -1), keepdim=True)
-    return F.relu((weights * maps(seen[0])).sum(-3)).detach()
+    weights = maps(gradient.float()).mean((-2, -1), keepdim=True)
+    return F.relu((weights * maps(seen[0].float())).sum(-3)).detach()
 
 
 def look(network: nn.Module, architecture: str, x: Tensor) -> dict[str, Tensor]:
@@ -159,6 +160,7 @@ def views(
         samples: columns sample and label; for pairs also onset and apex.
     """
     device = device_of(compute)
+    precision = trained_precision(card, device)
     network = network.to(device).eval().requires_grad_(False)  # only what follows the shown layer needs memory
     recipe = Recipe.model_validate(card["variant"]["recipe"])
     faces = inputs(network, store, samples, recipe)
@@ -166,8 +168,9 @@ def views(
     items = iter(faces.items)
     batches = loader(faces, recipe.eval_batch_size, compute)
     for x, _, _ in tqdm(batches, desc="explain", unit="batch"):
-        maps = look(network, card["architecture"], x.to(device))
-        maps = {name: values.cpu().numpy() for name, values in maps.items()}
+        with autocast(device, precision):
+            maps = look(network, card["architecture"], x.to(device))
+        maps = {name: values.float().cpu().numpy() for name, values in maps.items()}
         for i in range(len(x)):
             row, seed = next(items)
             yield View(rows[row], seed, x[i].numpy(), {name: values[i] for name, values in maps.items()})

@@ -12,6 +12,7 @@ from duchenne.faces.align import apply, similarity, template
 from duchenne.faces.mobilefacenet import EYE_DISTANCE, SIZE
 from duchenne.faces.points import key_points
 from duchenne.models.backbones.mobilefacenet import MobileFaceNet
+from duchenne.models.precision import in_float32
 
 
 class Taught(nn.Module):
@@ -41,9 +42,13 @@ class Taught(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Normalised images (B, 3, 112, 112) -> two answers (B, 68, 2), x and y as shares of the width."""
         _, maps, last = self.network.forward_features(x)
-        heat = self.read(maps).flatten(2).softmax(-1).unflatten(2, (14, 14))
-        read = torch.stack([heat.sum(2) @ self.places, heat.sum(3) @ self.places], dim=-1)
-        return self.network.output_layer(last).unflatten(1, (68, 2)), read
+        return self.network.forward_head(last).unflatten(1, (68, 2)), self.mean_places(self.read(maps))
+
+    @in_float32
+    def mean_places(self, maps: Tensor) -> Tensor:
+        """Maps (B, 68, 14, 14) of scores -> mean place of the cells under their softmax (B, 68, 2), x and y."""
+        heat = maps.flatten(2).softmax(-1).unflatten(2, (14, 14))
+        return torch.stack([heat.sum(2) @ self.places, heat.sum(3) @ self.places], dim=-1)
 
 
 def start_at_the_mean(network: MobileFaceNet, faces: np.ndarray) -> None:

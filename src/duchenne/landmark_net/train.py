@@ -103,8 +103,8 @@ def train_landmark_net(
                     found, read = taught(normalised(images, device))
                 points = points.to(device)
                 asked = seen(points)
-                loss = wing_loss((found.float() * SIZE - points)[asked])
-                loss = loss + config.map_weight * wing_loss((read.float() * SIZE - points)[asked])
+                loss = wing_loss((found * SIZE - points)[asked])
+                loss = loss + config.map_weight * wing_loss((read * SIZE - points)[asked])
                 if not torch.isfinite(loss):
                     raise FloatingPointError(f"the loss of epoch {epoch + 1} is not finite: lower landmark_nets.*.lr")
                 optimizer.zero_grad(set_to_none=True)

@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import gaussian_blur
 
+from duchenne.models.precision import in_float32
+
 
 def layer(channels: int, width: int, kernel: int, stride: int = 1) -> nn.Sequential:
     """A row "Conv" of Table 1 with its row "BN & LR"; the slope of the LeakyReLU is PyTorch's 0.01 (ours)."""
@@ -48,21 +50,24 @@ class DisplacementGenerator(nn.Module):
         nn.init.normal_(self.conv10.weight, std=1e-3)
         nn.init.zeros_(self.conv10.bias)
 
+    @in_float32
     def forward(self, pair: Tensor) -> Tensor:
         fine = self.conv3(self.conv2(self.conv1(pair)))
         coarse = self.conv6(self.conv5(self.conv4(fine)))
         coarse = self.conv7(F.interpolate(coarse, scale_factor=2, mode="bilinear"))
         x = self.conv9(self.conv8(torch.cat((fine, coarse), dim=1)))
         x = self.conv10(F.interpolate(x, scale_factor=2, mode="bilinear"))
-        return self.max_displacement * torch.tanh(x.float())
+        return self.max_displacement * torch.tanh(x)
 
 
+@in_float32
 def normalise(displacement: Tensor, k: int = 5, eps: float = 1e-4) -> Tensor:
     """Displacement (B, 2, H, W) / max(mean of its k largest absolute values, eps), each sample by itself (Eq. 1)."""
     largest = displacement.abs().flatten(1).topk(k).values.mean(1)
     return displacement / largest.clamp(min=eps)[:, None, None, None]
 
 
+@in_float32
 def warp(image: Tensor, displacement: Tensor) -> tuple[Tensor, Tensor]:
     """The image (B, C, H, W) moved by a displacement (B, 2, H, W) in px, bilinear; and where it shows something.
 
@@ -72,13 +77,14 @@ def warp(image: Tensor, displacement: Tensor) -> tuple[Tensor, Tensor]:
     height, width = image.shape[2:]
     y = torch.arange(height, device=image.device, dtype=torch.float32)
     x = torch.arange(width, device=image.device, dtype=torch.float32)
-    origin = torch.stack(torch.meshgrid(x, y, indexing="xy")) - displacement.float()
+    origin = torch.stack(torch.meshgrid(x, y, indexing="xy")) - displacement
     last = origin.new_tensor([width - 1, height - 1])
     grid = 2 * origin.permute(0, 2, 3, 1) / last - 1
-    moved = F.grid_sample(image.float(), grid, padding_mode="border", align_corners=True)
+    moved = F.grid_sample(image, grid, padding_mode="border", align_corners=True)
     return moved, (grid.abs() <= 1).all(-1)[:, None]
 
 
+@in_float32
 def self_supervised_loss(pair: Tensor, displacement: Tensor, smoothness: float) -> Tensor:
     """How badly the onset, moved by the displacement, explains the apex: a scalar, the mean over the pairs (ours).
 
@@ -93,7 +99,7 @@ def self_supervised_loss(pair: Tensor, displacement: Tensor, smoothness: float) 
         pair: grey onset and apex (B, 2, H, W) in [0, 1].
         displacement: (B, 2, H, W) in px.
     """
-    onset, apex = gaussian_blur(pair.float(), [5, 5], [1.0, 1.0]).split(1, dim=1)
+    onset, apex = gaussian_blur(pair, [5, 5], [1.0, 1.0]).split(1, dim=1)
     moved, inside = warp(onset, displacement)
     photometric = ((moved - apex).square() + 1e-6).sqrt()
     of_pair = (photometric * inside).sum((1, 2, 3)) / inside.sum((1, 2, 3)).clamp(min=1)

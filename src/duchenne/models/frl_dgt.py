@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from duchenne.errors import UserError
 from duchenne.models.building import build
 from duchenne.models.displacement import DisplacementGenerator, normalise, self_supervised_loss
+from duchenne.models.precision import LinearFp32
 
 SIZE = 224
 WIDTH, HEADS, MLP_RATIO = 256, 8, 2
@@ -65,14 +66,14 @@ class Fusion(nn.Module):
         self.pos_embed = nn.Parameter(torch.empty(1, count, WIDTH))
         self.blocks = nn.Sequential(*(Block(WIDTH, HEADS, MLP_RATIO, qkv_bias=True) for _ in range(depth)))
         self.norm = nn.LayerNorm(WIDTH)
-        self.score = nn.Linear(WIDTH, 1, bias=False) if learned else None
+        self.score = LinearFp32(WIDTH, 1, bias=False) if learned else None
         trunc_normal_(self.pos_embed, std=0.02)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens (B, N, 256) -> their sum (B, 256) and its weights (B, N), which add up to 1."""
         x = self.norm(self.blocks(x + self.pos_embed))
         scores = x.new_zeros(x.shape[:2]) if self.score is None else self.score(x).squeeze(2)
-        weights = scores.float().softmax(1)
+        weights = scores.softmax(1)
         return (weights[..., None] * x).sum(1), weights
 
 
@@ -157,7 +158,7 @@ class FrlDgt(nn.Module):
             self.face_fusion = Fusion((SIZE // FACE_PATCH) ** 2, 4, learned)
         self.norm = nn.LayerNorm(self.num_features)
         self.drop = nn.Dropout(drop_rate)
-        self.head = nn.Linear(self.num_features, num_classes)
+        self.head = LinearFp32(self.num_features, num_classes)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 trunc_normal_(module.weight, std=0.02)

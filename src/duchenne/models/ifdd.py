@@ -27,6 +27,7 @@ from duchenne.models.backbones import mobilenet_clip, mvit
 from duchenne.models.backbones.clip_stem import FRAMES, ClipStem
 from duchenne.models.building import build
 from duchenne.models.lifting import LiftingOptions, WaveletLifting
+from duchenne.models.precision import LinearFp32
 
 
 class PyramidLifting(nn.Module):
@@ -62,7 +63,7 @@ class PyramidLifting(nn.Module):
 
 def classifier(features: int, num_classes: int, drop_rate: float) -> nn.Sequential:
     """Dropout and a linear layer, under their official names."""
-    linear = nn.Linear(features, num_classes)
+    linear = LinearFp32(features, num_classes)
     trunc_normal_(linear.weight, std=0.01)
     nn.init.zeros_(linear.bias)
     return nn.Sequential(OrderedDict(head=nn.Sequential(nn.Dropout(drop_rate), linear)))
@@ -126,7 +127,7 @@ class IFDD(nn.Module):
             weights = gradient.unflatten(1, cells).mean(2, keepdim=True)
             attention = F.relu((weights * tokens.unflatten(1, cells)).sum(3))
             maps[f"attention_{name}"] = attention.unflatten(2, (lifting.side, lifting.side)).detach()
-            maps[f"frames_{name}"] = (matrix @ torch.arange(FRAMES, dtype=matrix.dtype, device=matrix.device)).detach()
+            maps[f"frames_{name}"] = (matrix * torch.arange(FRAMES, device=matrix.device)).sum(2).detach()
         return maps
 
 
@@ -261,7 +262,7 @@ class MobileNetV2Clip(nn.Module):
         self.embed = ClipStem(32, frames)
         self.backbone = mobilenet_clip.FrameMobileNet()
         self.hidden = nn.Sequential(nn.Linear(FRAMES * 96, self.num_features), nn.ReLU6())
-        self.head = nn.Linear(self.num_features, num_classes)
+        self.head = LinearFp32(self.num_features, num_classes)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Clips (B, 3, frames, 224, 224) -> features (B, 1280)."""

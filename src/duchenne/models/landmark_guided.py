@@ -15,6 +15,7 @@ from duchenne.catalog import nearest
 from duchenne.errors import UserError
 from duchenne.models.backbones.ir50 import IR50
 from duchenne.models.backbones.mobilefacenet import MobileFaceNet
+from duchenne.models.precision import in_float32
 
 Maps = tuple[Tensor, Tensor, Tensor]
 
@@ -42,6 +43,7 @@ def attend(query: Tensor, key_value: Tensor, heads: int, bias: Tensor | None = N
     return F.scaled_dot_product_attention(query, key, value, attn_mask=bias).transpose(1, 2).flatten(2)
 
 
+@in_float32
 def attention_weights(query: Tensor, key_value: Tensor, heads: int, bias: Tensor | None = None) -> Tensor:
     """The weights (B, heads, N, M) of :func:`attend`; each row sums to one."""
     key = key_value.unflatten(2, (2, heads, -1))[:, :, 0].transpose(1, 2)

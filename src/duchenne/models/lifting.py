@@ -16,6 +16,7 @@ from torchvision.ops import MLP
 
 from duchenne.catalog import nearest
 from duchenne.errors import UserError
+from duchenne.models.precision import in_float32
 from duchenne.models.splitting import (
     AttentionWeight,
     CodeTokens,
@@ -195,14 +196,19 @@ class WaveletLifting(nn.Module):
         self.out_norm2 = nn.LayerNorm(channels)
         self.mlp = MLP(channels, [4 * channels, channels], activation_layer=nn.GELU, inplace=None)
 
+    @in_float32
     def halves(self, clip: Tensor, matrices: Pair) -> Pair:
         """Clips (B, T, C, 7, 7) read with matrices (B, T/2, T) -> tokens of X_S and X_D (B, T/2 * 49, C)."""
         values = self.adapt_split.values(clip)
         read = (torch.cat(matrices, dim=1) @ values.flatten(2)).unflatten(2, (-1, self.side**2))
         return self.adapt_split.finish(*(half.transpose(2, 3).flatten(1, 2) for half in read.chunk(2, dim=1)))
 
+    @in_float32
     def lift(self, static: Tensor, dynamic: Tensor) -> Pair:
-        """Tokens of X_S and X_D -> of Y_S and Y_D (Eq. 5)."""
+        """Tokens of X_S and X_D -> of Y_S and Y_D (Eq. 5).
+
+        In float32: the predictor is subtracted, and the difference is normalised next, however small it is.
+        """
         if self.options.ladm == "none":
             return static, dynamic
         static, dynamic = self.xa_norm(static), self.xd_norm(dynamic)

@@ -32,6 +32,7 @@ from duchenne.models.landmark_guided import (
     require_option,
     tokens,
 )
+from duchenne.models.precision import LinearFp32
 
 WIDTH = 512  # of the pyramid's first layer; each further one halves it
 ROWS = 50  # of a stream: its class token and 7 x 7 others
@@ -209,7 +210,7 @@ class Poster(LandmarkGuided):
             token_conv=token_conv,
         )
         self.se_block = Gate(WIDTH)
-        self.head = nn.Sequential(OrderedDict(linear=nn.Linear(WIDTH, num_classes)))
+        self.head = nn.Sequential(OrderedDict(linear=LinearFp32(WIDTH, num_classes)))
         self.ballast = (*LandmarkGuided.ballast, "pyramid_fuse.cls_token")
         if not token_conv:
             last = f"pyramid_fuse.blocks.{depth - 1}.block_l"
@@ -277,7 +278,7 @@ class PosterImageOnly(nn.Module):
             depth, drop_path_rate, layers=3, streams=1, swapped=0, updated=(IMAGE,), token_conv=True
         )
         self.se_block = Gate(WIDTH)
-        self.head = nn.Sequential(OrderedDict(linear=nn.Linear(WIDTH, num_classes)))
+        self.head = nn.Sequential(OrderedDict(linear=LinearFp32(WIDTH, num_classes)))
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Images (B, 3, 224, 224) -> features (B, 512)."""

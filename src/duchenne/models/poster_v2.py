@@ -32,6 +32,7 @@ from duchenne.models.landmark_guided import (
     require_option,
     tokens,
 )
+from duchenne.models.precision import LinearFp32
 
 DIM = 768  # of a token
 SCALES = {1: (64, 28), 2: (128, 14), 3: (256, 7)}  # scale: channels of its map, cells a side
@@ -111,7 +112,7 @@ class Integration(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(DIM, eps=1e-6)
         self.se_block = Gate(DIM)
-        self.head = nn.Sequential(OrderedDict(linear=nn.Linear(DIM, num_classes)))
+        self.head = nn.Sequential(OrderedDict(linear=LinearFp32(DIM, num_classes)))
 
     def forward(self, x: Tensor) -> Tensor:
         summed = x.unflatten(1, (-1, 49)).sum(1)

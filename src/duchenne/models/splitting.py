@@ -5,7 +5,8 @@ https://github.com/CyberPegasus/IFDD.
 
 Every splitter maps a clip of features (B, T, C, H, W) to two *reading matrices* (B, T/2, T), static and dynamic. Row i
 holds the weights with which the frames make up frame i of a half, so that ``matrix @ clip`` is that half. The rows are
-not negative and sum to one.
+not negative and sum to one. They are computed in float32: the softmax, tanh and interpolation behind the similarity of
+frames amplify what bfloat16 rounds off.
 
 Tables 2 and 8 name variants in a sentence each; their classes in the official code, which no published experiment uses,
 differ from the sentence and are here beside it.
@@ -18,6 +19,8 @@ import torch.nn.functional as F
 from timm.layers import DropPath, trunc_normal_
 from torch import Tensor, nn
 from torchvision.ops import MLP
+
+from duchenne.models.precision import in_float32
 
 Pair = tuple[Tensor, Tensor]
 
@@ -126,9 +129,10 @@ class IndexSplit(Splitter, ABC):
 
     def indices(self, x: Tensor) -> Pair:
         """Clips (B, T, C, 7, 7) -> indices (B, T/2) of either half in frames, not limited to the clip."""
-        static, dynamic = (self.offset_range * offset.float() for offset in self.offsets(x))
+        static, dynamic = (self.offset_range * offset for offset in self.offsets(x))
         return self.index_even + static, self.index_odd + dynamic
 
+    @in_float32
     def forward(self, x: Tensor) -> Pair:
         static, dynamic = self.indices(x)
         return interpolation(static, self.frames, self.form), interpolation(dynamic, self.frames, self.form)
@@ -217,6 +221,7 @@ class CorrelationWeight(Splitter):
         self.weight_project_approx = nn.Linear(frames**2, frames**2 // 2)
         self.weight_project_detail = nn.Linear(frames**2, frames**2 // 2)
 
+    @in_float32
     def forward(self, x: Tensor) -> Pair:
         likeness, contrast = shares(correlation(self.dim_project, x))
         static = self.weight_project_approx(likeness).unflatten(1, (-1, self.frames))
@@ -251,6 +256,7 @@ class AttentionWeight(Splitter):
         self.project_approx = nn.Linear(channels, channels)
         self.project_detail = nn.Linear(channels, channels)
 
+    @in_float32
     def forward(self, x: Tensor) -> Pair:
         frames = self.frame_project(torch.cat((x.mean((3, 4)), x.amax((3, 4))), dim=2))  # (B, T, C)
         queries = self.query(frames.transpose(1, 2)).transpose(1, 2).chunk(2, dim=2)

@@ -1,11 +1,13 @@
-"""Where a network runs, and with how many bits."""
+"""Where a network runs, and in which precision."""
 
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import sys
-from typing import Literal
+from functools import cache
+from typing import Any, Literal, get_args
 
 import joblib
 import psutil
@@ -14,6 +16,8 @@ from torch import nn
 
 from duchenne.catalog import Compute
 from duchenne.training.errors import TrainingError
+
+log = logging.getLogger(__name__)
 
 Precision = Literal["fp32", "bf16"]
 
@@ -40,24 +44,49 @@ def device_of(compute: Compute) -> torch.device:
 
 
 def precision_of(compute: Compute, device: torch.device) -> Precision:
-    """Bits of the forward pass; ``auto`` is bfloat16 where the hardware multiplies in it, else float32.
+    """Precision of training; ``auto`` is bfloat16 where the hardware multiplies in it, else float32.
 
-    A CPU does with AMX or AVX-512 BF16; one without them emulates bfloat16, more slowly than float32.
+    A trained network is used in the precision that its card names: see :func:`trained_precision`.
+    """
+    if compute.precision != "auto":
+        return compute.precision
+    return "bf16" if multiplies_bf16(device) else "fp32"
+
+
+def trained_precision(card: dict[str, Any], device: torch.device) -> Precision:
+    """Precision in which a trained network predicts: the one on its card, on any machine.
+
+    Its probabilities so are those that were measured, up to rounding. Where the hardware has no bfloat16, a network
+    trained in it runs emulated, which gives the same but is slower; a warning says so, once a process. Cards without
+    the entry, of older versions, count as fp32.
 
     Raises:
-        TrainingError: fp16 is asked for. Its gradients need scaling, which SAM's norm cannot see through.
+        TrainingError: the card names another precision.
     """
-    match compute.precision:
-        case "fp32" | "bf16":
-            return compute.precision
-        case "fp16":
-            raise TrainingError("compute.precision fp16 is not supported: use bf16, fp32 or auto")
+    precision = card.get("precision", "fp32")
+    if precision not in get_args(Precision):
+        known = " or ".join(get_args(Precision))
+        raise TrainingError(f"card.json: precision {precision!r} is not known: it must be {known}")
+    if precision == "bf16" and not multiplies_bf16(device):
+        _warn_of_emulation(device.type)
+    return precision
+
+
+@cache
+def _warn_of_emulation(device: str) -> None:
+    log.warning(
+        "the network was trained in bf16, which this %s emulates: results are the same, but it is slow. "
+        "Networks for such machines are best trained with compute.precision: fp32",
+        device.upper(),
+    )
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether the hardware multiplies in bfloat16: a GPU that says so, a CPU with AMX or AVX-512 BF16."""
     if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        features = torch.cpu.get_capabilities() if device.type == "cpu" else {}
-        native = any(features.get(name) for name in ("amx_bf16", "avx512_bf16"))
-    return "bf16" if native else "fp32"
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    features = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+    return any(features.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
 
 
 def folds_at_once(compute: Compute) -> int:
@@ -85,7 +114,7 @@ def reuse_memory() -> None:
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    """The context in which a forward pass runs."""
+    """The context in which a forward pass runs; parts of our networks stay in float32 (duchenne.models.precision)."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 

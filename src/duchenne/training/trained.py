@@ -22,9 +22,10 @@ from duchenne.catalog import Compute, Recipe, Variant
 from duchenne.errors import UserError
 from duchenne.faces import FaceStore
 from duchenne.files import unusable
+from duchenne.models.precision import classify_in_float32
 from duchenne.training.checkpoint import code_version
 from duchenne.training.data import loader, over_views
-from duchenne.training.device import Precision, autocast, device_of, layout_of, precision_of
+from duchenne.training.device import Precision, autocast, device_of, layout_of, trained_precision
 from duchenne.training.errors import TrainingError
 from duchenne.training.inputs import inputs
 
@@ -43,8 +44,8 @@ _NEEDED = {
 
 
 def create(architecture: str, options: dict[str, Any], classes: list[str]) -> nn.Module:
-    """A network of the registry with random weights and one output a class."""
-    return timm.create_model(architecture, num_classes=len(classes), **options)
+    """A network of the registry with random weights and one output a class; its logits are float32 in any precision."""
+    return classify_in_float32(timm.create_model(architecture, num_classes=len(classes), **options))
 
 
 def initialise(network: nn.Module, variant: Variant, classes: list[str], init: Path | None) -> None:
@@ -80,6 +81,7 @@ def make_card(
     """All that must be known to use weights and to say where they come from.
 
     Args:
+        precision: of training, in which the network will predict too.
         selected: the epoch whose weights these are; None for published ones.
     """
     data = resolve_model_data_config(network)
@@ -182,7 +184,8 @@ def predict(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Logits float32 (N, classes) and features float32 (N, F), in the order of ``samples``.
 
-    Features are the input of the last layer. Both are the mean over the views of a clip, where it has several.
+    Features are the input of the last layer. Both are the mean over the views of a clip, where it has several. The
+    precision is that of the card, whatever ``compute.precision`` is.
 
     Args:
         samples: column sample; for pairs also onset and apex.
@@ -195,7 +198,7 @@ def predict(
     if missing := [sample for sample in samples["sample"] if sample not in store]:
         raise TrainingError(f"{len(missing)} samples have no face in the store, the first is {missing[0]!r}")
     device = device_of(compute)
-    precision = precision_of(compute, device)
+    precision = trained_precision(card, device)
     layout = layout_of(compute, model)
     model = model.to(device, memory_format=layout).eval()
     recipe = Recipe.model_validate(card["variant"]["recipe"])

@@ -7,6 +7,8 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
+from duchenne.models.precision import in_float32
+
 
 def conv_bn(
     in_channels: int, channels: int, kernel: int, stride: int = 1, padding: int = 0, groups: int = 1, act: bool = True
@@ -71,6 +73,11 @@ class MobileFaceNet(nn.Module):
         second = self.conv_4(self.conv_34(first))
         return first, second, self.conv_6_sep(self.conv_5(self.conv_45(second)))
 
+    @in_float32
+    def forward_head(self, x: Tensor) -> Tensor:
+        """The last map (B, 512, 7, 7) -> (B, 136), in float32: in bfloat16 a point near 1 moves by 0.2 px of 112."""
+        return self.output_layer(x)
+
     def forward(self, x: Tensor) -> Tensor:
         """Normalised images (B, 3, 112, 112) -> (B, 136): x and y of 68 points."""
-        return self.output_layer(self.forward_features(x)[-1])
+        return self.forward_head(self.forward_features(x)[-1])
