@@ -203,8 +203,8 @@ def test_a_killed_training_run_resumes_its_runs(workspace: Workspace):
     assert parent.data.tags["code"] == "c0ffee"
 
 
-def test_a_long_history_is_sent_in_parts(workspace: Workspace):
-    """MLflow takes at most 1,000 values at once."""
+def test_a_long_history_arrives_whole(workspace: Workspace):
+    """A request to MLflow takes at most 1,000 values."""
     losses = [1 / epoch for epoch in range(1, 1102)]
     train(workspace, 1, losses)
     tracker = Tracker(workspace, "v", VARIANT)

@@ -201,8 +201,7 @@ class Tracker:
         run = found[0] if found else self._create(client, record, wanted)
         if not run.data.params:
             params = [Param(key, str(value)[:6000]) for key, value in _flat(self.config.model_dump(mode="json"))]
-            for some in _batches(params, 100):  # MLflow takes no more at once
-                client.log_batch(run.info.run_id, params=some)
+            client.log_batch(run.info.run_id, params=params)
         self._parent = run.info.run_id
         return self._parent
 
@@ -245,8 +244,7 @@ class Tracker:
             for epoch, ended, value in zip(fresh["epoch"], fresh["ended"], column, strict=True)
             if pd.notna(value)
         ]
-        for some in _batches(metrics, 1000):  # MLflow takes no more at once
-            client.log_batch(run, metrics=some)
+        client.log_batch(run, metrics=metrics)
         self._folds[fold] = run, int(history["epoch"].max())
         return run
 
@@ -446,10 +444,6 @@ def _source(commit: str) -> dict[str, str]:
 def _ms(seconds: float) -> int:
     """Unix time in s -> in ms, as MLflow has it."""
     return round(seconds * 1000)
-
-
-def _batches(items: list[T], size: int) -> list[list[T]]:
-    return [items[i : i + size] for i in range(0, len(items), size)]
 
 
 def _line(error: BaseException) -> str:
