@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from datasets_tools import casme2, dataset, dfew, ferv39k, frames, index, picture, pictures, samm, smic, text
+from datasets_tools import casme2, casme3, dataset, dfew, ferv39k, frames, index, picture, pictures, samm, smic, text
 
 from duchenne.datasets import IndexProblems
 from duchenne.datasets.audit import audit, incomplete_clips
@@ -123,6 +123,14 @@ def test_micro_expressions_of_three_frames_are_not_complete(tmp_path):
     assert whole("casme2", tmp_path, label_set="casme2_7") == ([(2, 2, "ok")], [])
     samm(tmp_path / "samm", [("006", "006_9_1", 10, 12, 15, "4", "Anger")])
     assert whole("samm", tmp_path / "samm", label_set="samm_8")[1] == ["SAMM/006/006_9_1 (3 frames, expected 6)"]
+
+
+def test_casme3_expressions_in_whole_videos(tmp_path):
+    root = casme3(tmp_path, clips=False, videos=True)
+    (found,), wrong = whole("casme3", root, label_set="casme3_7")
+    assert (found[0], found[2], wrong) == (found[1], "ok", [])
+    (root / "part_A/spNO.1/a/color/357.jpg").unlink()
+    assert whole("casme3", root, label_set="casme3_7")[1][0] == "part_A/spNO.1/a/color (12 frames, expected 13)"
 
 
 def test_the_parts_of_the_composite_are_looked_at_too(tmp_path):

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from datasets_tools import CASME2, RAF, casme2, frames, index, picture, pictures, raf, smic, text
+from datasets_tools import CASME2, RAF, casme2, fer2013, frames, index, picture, pictures, raf, smic, text
 
 from duchenne.catalog import Dataset
 from duchenne.datasets import IndexProblems, build_index
@@ -67,6 +67,15 @@ def test_layouts_of_owners_with_linked_folders_and_files(tmp_path):
     found = index("smic", tmp_path / "smic")
     assert found.rows["n_frames"].tolist() == [5, 5]
     assert not found.findings.notes  # DVC follows links to files
+
+
+def test_a_linked_table_of_pixels_is_not_a_folder(tmp_path):
+    fer2013(tmp_path / "disk", plus=False)
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root/fer2013.csv").symlink_to(tmp_path / "disk/fer2013.csv")
+    found = index("fer2013", tmp_path / "root", label_set="fer2013")
+    assert len(found.rows)
+    assert not [note for note in found.findings.notes if "link" in note[3]]
 
 
 def test_manifest_paths_through_links_and_from_the_file_systems_root(tmp_path):

@@ -74,7 +74,7 @@ def linked_folders(root: Path, folders: Iterable[str]) -> list[str]:
         while folder and folder not in seen:
             seen.add(folder)
             folder = posixpath.dirname(folder)
-    return sorted(folder for folder in seen if (root / folder).is_symlink())
+    return sorted(folder for folder in seen if (root / folder).is_symlink() and (root / folder).is_dir())
 
 
 def video_frames(path: Path, number: int) -> int | None:
