@@ -3,9 +3,11 @@
 import io
 import struct
 import zlib
+from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 from faces_tools import video
@@ -15,6 +17,7 @@ from PIL import Image
 
 from duchenne.datasets.frames import numbered
 from duchenne.faces.clips import read_frames
+from duchenne.faces.display import sides
 from duchenne.faces.images import ImageError, read_image
 
 RED, BLUE = (200, 30, 30), (30, 30, 200)
@@ -52,11 +55,48 @@ def test_grey_modes_become_rgb(tmp_path):
     assert set(read_image(saved(halves("1"), tmp_path / "one.png")).ravel().tolist()) <= {0, 255}
 
 
+@pytest.mark.parametrize("bits", [10, 12, 14, 16])
 @pytest.mark.parametrize("name", ["a.png", "a.tif"])
-def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path, name):
-    wide = np.array([[0, 257 * 100], [257 * 200, 65535]], np.uint16)
-    image = read_image(saved(Image.fromarray(wide), tmp_path / name))
-    assert image[..., 0].tolist() == [[0, 100], [200, 255]]
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_of_wide_pixels_the_bits_in_use_are_scaled(tmp_path, name, channels, bits):
+    """The pictures of a 12-bit camera in files of 16 bits are neither black nor clipped."""
+    white = 2**bits - 1
+    values = np.array([[0, white // 5], [white // 2, white]], np.uint16)
+    wide = np.repeat(values[..., None], channels, axis=2)
+    if channels > 1:
+        wide[..., 0] = 0  # blue
+    if channels == 4:
+        wide[..., 3] = 65535  # opaque
+    cv2.imwrite(str(tmp_path / name), wide)
+    image = read_image(tmp_path / name)
+    np.testing.assert_allclose(image[..., 0], values * (255 / white), atol=0.6)
+    assert np.array_equal(image[..., 2], image[..., 0] if channels == 1 else np.zeros((2, 2)))
+    assert np.array_equal(read_image(io.BytesIO((tmp_path / name).read_bytes())), image)
+
+
+def test_wide_pictures_are_upright_and_transparent_too(tmp_path):
+    wide = np.zeros((2, 3, 4), np.uint16)
+    wide[0, 0] = 0, 0, 4095, 65535  # red
+    cv2.imwrite(str(tmp_path / "a.png"), wide)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    data = (tmp_path / "a.png").read_bytes()
+    chunk = b"eXIf" + exif.tobytes().removeprefix(b"Exif\0\0")
+    (tmp_path / "a.png").write_bytes(
+        data[:33] + struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) + data[33:]
+    )
+    image = read_image(tmp_path / "a.png")
+    assert image.shape == (3, 2, 3)
+    assert image[0, 1].tolist() == [255, 0, 0]
+    assert (image[1:] == 255).all()
+
+
+def test_the_frames_of_a_clip_have_one_white(tmp_path):
+    for number, value in ((1, 700), (2, 4000), (4, 900)):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((4, 4), value, np.uint16))
+    (tmp_path / "3.png").write_bytes(b"")
+    frames = {number: frame for number, frame in read_frames(tmp_path, "frames", 100) if number != 3}
+    assert {number: int(frame[0, 0, 0]) for number, frame in frames.items()} == {1: 44, 2: 249, 4: 56}
 
 
 def test_transparency_is_laid_on_white(tmp_path):
@@ -204,30 +244,74 @@ def test_a_video_is_decoded_one_frame_at_a_time(tmp_path):
     frames.close()
 
 
-@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
-def test_rotation_metadata_is_applied(tmp_path, degrees):
-    upright = np.zeros((48, 64, 3), np.uint8)
-    upright[:24, :32] = 250  # bright top left quarter
-    stored = np.ascontiguousarray(np.rot90(upright, -degrees // 90))
-    path = tmp_path / "a.mp4"
+CORNERS = np.zeros((48, 64, 3), np.uint8)  # two corners and no symmetry, so that each of the eight is another
+CORNERS[:24, :32], CORNERS[:24, 32:] = 250, 120
+
+
+def film(path: Path, matrix: tuple[float, ...] | None = None, aspect: Fraction | None = None) -> Path:
+    """A video of :data:`CORNERS` whose header says how to show it: (a, b, c, d) of the display matrix."""
     with av.open(path, "w") as container:
         stream = container.add_stream("mpeg4", rate=25)
-        stream.height, stream.width, stream.pix_fmt = *stored.shape[:2], "yuv420p"
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(stored, format="rgb24")))
+        stream.height, stream.width, stream.pix_fmt, stream.bit_rate = 48, 64, "yuv420p", 4_000_000
+        if aspect:
+            stream.codec_context.sample_aspect_ratio = aspect
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(CORNERS, format="rgb24")))
         container.mux(stream.encode(None))
-    _set_rotation(path, degrees)
-    (_, image), *_ = read_frames(path, "video", 100)
-    assert image.shape == upright.shape
-    assert np.abs(image.astype(int) - upright).mean() < 12
+    if matrix:
+        data = bytearray(path.read_bytes())
+        at = data.index(b"tkhd") + 4 + 40  # version, flags and ten fields come before the matrix
+        a, b, c, d = (round(value * 65536) for value in matrix)
+        data[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 7 << 16, 9 << 16, 1 << 30)
+        path.write_bytes(data)
+    return path
 
 
-def _set_rotation(path: Path, degrees: int) -> None:
-    """Write the display matrix of an MP4's track header, as a phone does: counter-clockwise turn to show it upright."""
-    data = bytearray(path.read_bytes())
-    at = data.index(b"tkhd") + 4 + 40  # version, flags and ten fields come before the matrix
-    c, s = {0: (1, 0), 90: (0, -1), 180: (-1, 0), 270: (0, 1)}[degrees]
-    data[at : at + 36] = struct.pack(">9i", c << 16, s << 16, 0, -s << 16, c << 16, 0, 0, 0, 1 << 30)
-    path.write_bytes(data)
+@pytest.mark.parametrize(
+    ("matrix", "expected"),
+    [
+        ((1, 0, 0, 1), CORNERS),
+        ((0, -1, 1, 0), np.rot90(CORNERS, 1)),  # counter-clockwise
+        ((-1, 0, 0, -1), np.rot90(CORNERS, 2)),
+        ((0, 1, -1, 0), np.rot90(CORNERS, 3)),
+        ((-1, 0, 0, 1), np.fliplr(CORNERS)),
+        ((1, 0, 0, -1), np.flipud(CORNERS)),
+        ((0, 1, 1, 0), CORNERS.transpose(1, 0, 2)),
+        ((0, -1, -1, 0), np.rot90(CORNERS.transpose(1, 0, 2), 2)),
+        ((-2, 0, 0, 2), np.fliplr(CORNERS)),  # its scale is for players
+        ((0.087, -0.996, 0.996, 0.087), np.rot90(CORNERS, 1)),  # by 85 degrees
+        ((0, 0, 0, 0), CORNERS),
+    ],
+)
+def test_the_display_matrix_is_applied_as_ffmpeg_does(tmp_path, matrix, expected):
+    """Pixel for pixel what FFmpeg 9.0.2 writes from such a file, for each of the eight orientations."""
+    [(_, image)] = read_frames(film(tmp_path / "a.mp4", matrix), "video", 100)
+    assert image.shape == expected.shape
+    assert image.flags.c_contiguous
+    assert np.abs(image.astype(int) - expected).mean() < 3
+
+
+@pytest.mark.parametrize(
+    ("aspect", "shape"),
+    [((2, 1), (48, 128)), ((1, 2), (96, 64)), ((16, 11), (48, 93)), ((1, 1), (48, 64))],
+)
+def test_pixels_become_square(tmp_path, aspect, shape):
+    path = film(tmp_path / "a.mkv", aspect=Fraction(*aspect))
+    [(_, image)] = read_frames(path, "video", 100)
+    assert image.shape[:2] == shape
+    assert np.abs(image.astype(int) - cv2.resize(CORNERS, shape[::-1])).mean() < 5
+
+
+@pytest.mark.parametrize("aspect", [None, Fraction(0), Fraction(1000), Fraction(1, 5)])
+def test_an_aspect_ratio_that_nothing_has_is_not_believed(aspect):
+    assert sides(64, 48, aspect) == (64, 48)
+
+
+def test_pixels_are_squared_before_the_picture_is_turned(tmp_path):
+    path = film(tmp_path / "a.mp4", (0, -1, 1, 0), Fraction(2))
+    [(_, image)] = read_frames(path, "video", 100)
+    assert image.shape[:2] == (128, 48)
+    [(_, error)] = read_frames(path, "video", 0.005)  # 6,144 pixels as shown, 3,072 as stored
+    assert "is 128 x 48 px" in str(error)
 
 
 @pytest.mark.parametrize(("codec", "pixels"), [("mjpeg", "yuvj420p"), ("mpeg4", "yuv420p")])

@@ -11,7 +11,8 @@ import numpy as np
 
 from duchenne.datasets.frames import FrameNameError, numbered
 from duchenne.datasets.pixels import placed, read_pixels
-from duchenne.faces.images import ImageError, read_image, words
+from duchenne.faces.display import shown, sides
+from duchenne.faces.images import ImageError, depth, read_image, words
 from duchenne.files import unusable
 
 Frame = tuple[int, np.ndarray | ImageError]
@@ -45,8 +46,9 @@ def read_frames(path: Path, kind: str, max_megapixels: float, spans: Sequence[Sp
 
     Numbers are those in the names of a folder's files (:func:`duchenne.datasets.frames.numbers`), and count from 0 in
     a video, which is decoded once from its start to the last frame wanted. An image may be a row of a table
-    (:mod:`duchenne.datasets.pixels`). Rotation metadata is applied. A damaged video gives the frames before the damage
-    and then a :class:`RestError` with the number of the next frame, whether or not that lies in a span.
+    (:mod:`duchenne.datasets.pixels`). A video's display matrix and the aspect ratio of its pixels are applied
+    (:mod:`duchenne.faces.display`). A damaged video gives the frames before the damage and then a :class:`RestError`
+    with the number of the next frame, whether or not that lies in a span.
 
     Args:
         kind: image, frames or video.
@@ -65,9 +67,10 @@ def read_frames(path: Path, kind: str, max_megapixels: float, spans: Sequence[Sp
             except FrameNameError as error:
                 yield 0, RestError(str(error))
                 return
-            for number, name in files:
-                if any(number in span for span in spans):
-                    yield _read(number, path / name, max_megapixels)
+            wanted = [(number, path / name) for number, name in files if any(number in span for span in spans)]
+            bits = depth((file for _, file in wanted), max_megapixels)
+            for number, file in wanted:
+                yield _read(number, file, max_megapixels, bits)
         case "video":
             for number, image in _decode(path, max_megapixels, spans):
                 yield number, RestError(str(image)) if isinstance(image, ImageError) else image
@@ -80,9 +83,9 @@ def _pixels(table: Path, line: int) -> np.ndarray | ImageError:
         return ImageError(words(error))
 
 
-def _read(number: int, file: Path, max_megapixels: float) -> Frame:
+def _read(number: int, file: Path, max_megapixels: float, bits: int | None = None) -> Frame:
     try:
-        return number, read_image(file, max_megapixels)
+        return number, read_image(file, max_megapixels, bits)
     except ImageError as error:
         return number, error
 
@@ -95,16 +98,15 @@ def _decode(path: Path, max_megapixels: float, spans: Sequence[Span]) -> Iterato
                 yield 0, ImageError("holds no video stream")
                 return
             stream = container.streams.video[0]
-            if stream.width * stream.height > max_megapixels * 1e6:
-                limit = f"over the limit of {max_megapixels:g} megapixels"
-                yield 0, ImageError(f"is {stream.width} x {stream.height} px, {limit}")
+            width, height = sides(stream.width, stream.height, stream.sample_aspect_ratio)
+            if width * height > max_megapixels * 1e6:
+                yield 0, ImageError(f"is {width} x {height} px, over the limit of {max_megapixels:g} megapixels")
                 return
             for frame in container.decode(stream):
                 if all(span.ends_before(number) for span in spans):
                     return
                 if any(number in span for span in spans):
-                    # quarter turns counter-clockwise, as phones write them
-                    yield number, np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90))
+                    yield number, shown(frame, stream.sample_aspect_ratio)
                 number += 1
         if number == 0:
             yield 0, ImageError("holds no frame")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -15,17 +16,25 @@ from duchenne.files import mistaken
 
 WIDE = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 """Pillow's modes of whole numbers beyond eight bits; they are scaled, for converting would clip them."""
+DEPTHS = (8, 10, 12, 14, 16, 24, 32)
+"""Bits that cameras use of a wider file's pixels."""
+ORIENTATION = 0x0112
+"""EXIF tag."""
 
 
 class ImageError(UserError):
     """An image or video cannot be used; the message is the reason, without the path."""
 
 
-def read_image(source: Path | io.BytesIO, max_megapixels: float = 100.0) -> np.ndarray:
+def read_image(source: Path | io.BytesIO, max_megapixels: float = 100.0, bits: int | None = None) -> np.ndarray:
     """Decode an image to uint8 (H, W, 3) RGB, upright as its EXIF orientation says.
 
     Grey, CMYK, palette and 16-bit images are converted; transparency is laid on white. The size is read from the
     header, so an image over ``max_megapixels`` costs nothing.
+
+    Args:
+        bits: how many a pixel of more than 8 bits uses (:func:`depth`); default: as few of :data:`DEPTHS` as hold the
+            largest value, for a 12-bit camera's pictures in files of 16 bits would be all but black.
 
     Raises:
         ImageError: empty, not an image, truncated, damaged, too large, or of fractions (whose white could be 1 or 255).
@@ -38,9 +47,11 @@ def read_image(source: Path | io.BytesIO, max_megapixels: float = 100.0) -> np.n
             raise ImageError(f"is {image.width} x {image.height} px, over the limit of {max_megapixels:g} megapixels")
         if image.mode == "F":
             raise ImageError("has fractions for pixels: save it with 8 or 16 bits a channel")
+        if (values := _wide(image, source)) is not None:
+            narrow = Image.fromarray(_narrow(values, bits or _bits(values)))
+            narrow.getexif()[ORIENTATION] = image.getexif().get(ORIENTATION, 1)
+            image = narrow
         image = ImageOps.exif_transpose(image)
-        if image.mode in WIDE:
-            return _narrow(np.asarray(image, dtype=np.float64))
         if image.has_transparency_data:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -75,8 +86,55 @@ def resized(image: np.ndarray, scale: float) -> np.ndarray:
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
 
 
-def _narrow(values: np.ndarray) -> np.ndarray:
-    """Grey of 16 bits as RGB; what has no value above 255 is taken for 8 bits in a wider file."""
-    full = 65535.0 if values.max() > 255 else 255.0
-    grey = np.clip(values * (255.0 / full), 0, 255).round().astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=2)
+def depth(files: Iterable[Path], max_megapixels: float) -> int | None:
+    """Bits that the pictures of one clip use a channel, for :func:`read_image`; None where the first has 8-bit pixels.
+
+    Each picture on its own would be scaled by its own largest value, and the clip would flicker.
+    """
+    most = None
+    for file in files:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+                with Image.open(file) as image:
+                    if image.width * image.height > max_megapixels * 1e6:
+                        continue
+                    values = _wide(image, file)
+        except Exception:  # read_image says of a damaged frame what is wrong with it
+            continue
+        if values is None:
+            break
+        most = max(most or 0, _bits(values))
+    return most
+
+
+def _wide(image: Image.Image, source: Path | io.BytesIO) -> np.ndarray | None:
+    """The pixels of more than 8 bits a channel, (H, W) or (H, W, 3 or 4) RGB(A), as stored; None: they have 8 bits.
+
+    Of colours Pillow keeps the upper 8 of 16 bits, in which 12-bit pictures have hardly anything.
+    """
+    if image.mode in WIDE:
+        return np.asarray(image, dtype=np.float64)
+    forms = (tile.args if isinstance(tile.args, str) else tile.args[0] for tile in image.tile if tile.args)
+    if not any(";16" in str(form) for form in forms):
+        return None
+    image.load()  # says what is damaged; OpenCV would not
+    data = source.getvalue() if isinstance(source, io.BytesIO) else source.read_bytes()
+    values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None or values.dtype != np.uint16 or values.ndim != 3:
+        return None
+    return cv2.cvtColor(values, cv2.COLOR_BGR2RGB if values.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
+
+
+def _bits(values: np.ndarray) -> int:
+    """The fewest of :data:`DEPTHS` that hold every grey or colour value."""
+    most = values[..., :3].max() if values.ndim == 3 else values.max()
+    return next((bits for bits in DEPTHS if most < 2**bits), DEPTHS[-1])
+
+
+def _narrow(values: np.ndarray, bits: int) -> np.ndarray:
+    """Values of ``bits`` as bytes; an opacity is scaled by its own bits."""
+    if values.ndim == 3 and values.shape[2] == 4:
+        colours, opacity = values[..., :3], values[..., 3]
+        return np.dstack([_narrow(colours, bits), _narrow(opacity, _bits(opacity))])
+    return np.clip(values * (255 / (2.0**bits - 1)), 0, 255).round().astype(np.uint8)

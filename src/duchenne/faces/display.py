@@ -1,0 +1,58 @@
+"""From the pixels that a video stores to the picture that a player shows: turned, mirrored, with square pixels."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import av
+import cv2
+import numpy as np
+
+ASPECTS = Fraction(1, 4), Fraction(4)
+"""Aspect ratios of a pixel that are believed (chosen); others are taken for a damaged header, and pixels for square."""
+
+
+def shown(frame: av.VideoFrame, aspect: Fraction | None = None) -> np.ndarray:
+    """A decoded frame as FFmpeg and players show it: uint8 (H, W, 3) RGB.
+
+    Args:
+        aspect: width of a stored pixel by its height (``stream.sample_aspect_ratio``); None: 1.
+    """
+    image = squared(frame.to_ndarray(format="rgb24"), aspect)
+    data = frame.side_data.get("DISPLAYMATRIX")
+    if data is not None:
+        image = oriented(image, np.frombuffer(bytes(data), np.int32).reshape(3, 3))
+    return np.ascontiguousarray(image)
+
+
+def squared(image: np.ndarray, aspect: Fraction | None) -> np.ndarray:
+    """The image (H, W, 3) stretched along its shorter-pixelled side, so that no pixel is lost and all are square."""
+    height, width = image.shape[:2]
+    width, height = sides(width, height, aspect)
+    if image.shape[:2] == (height, width):
+        return image
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def sides(width: int, height: int, aspect: Fraction | None) -> tuple[int, int]:
+    """Width and height with square pixels, before turning."""
+    if not aspect or not ASPECTS[0] <= aspect <= ASPECTS[1]:
+        return width, height
+    return (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
+
+
+def oriented(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """The image (H, W, ...) under a display matrix: one of eight, four right-angle turns with and without a mirror.
+
+    A stored pixel (x, y) is shown at ``(x, y, 1) @ matrix`` (x right, y down), of which shift and scale are left out. A
+    turn between right angles goes to the nearest; what is left of it is taken out with the roll of the face.
+
+    Args:
+        matrix: int (3, 3), 16.16 fixed point, as FFmpeg gives it (``libavutil/display.h``).
+    """
+    (a, b), (c, d) = matrix[:2, :2].astype(float)  # shown x = a x + c y, shown y = b x + d y
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        across, down = a, d
+    else:
+        image, across, down = image.swapaxes(0, 1), c, b
+    return image[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1]
