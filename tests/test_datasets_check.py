@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from datasets_tools import RAF, casme2, cropped, encoded, index, picture, pictures, raf, samm, text
+from datasets_tools import RAF, casme2, cropped, encoded, fer2013, index, picture, pictures, raf, samm, text
 from typer.testing import CliRunner
 
 from duchenne import cli, pipeline
@@ -21,6 +21,7 @@ datasets:
   raf_db: {layout: raf_db, root: nowhere}
   samm_8: {layout: samm, label_set: samm_8, root: nowhere}
   caer_s: {layout: caer_s, root: nowhere, limit: 1}
+  ferplus: {layout: fer2013, label_set: ferplus, root: nowhere}
 variants: {}
 run: {synthesize: [], datasets: {}, variants: {}, landmark_nets: {}}
 compute: {jobs: 1}
@@ -269,3 +270,11 @@ def test_rows_of_lists_are_lines_as_in_the_problems(check, tmp_path):
     _, out = check("raf_db", "--root", str(root))
     assert "the same sample as in line 1" in out
     assert "line 5: basic/Image/aligned/train_00001_aligned.jpg" in out
+
+
+def test_samples_are_counted_where_only_lists_are_published(check, tmp_path):
+    status, out = check("ferplus", "--root", str(fer2013(tmp_path / "fer")))
+    assert status == 1
+    shown = {cells[0]: cells[1] for cells in (line.strip("│ ").split("│") for line in out.splitlines() if "│" in line)}
+    counts = {what.strip(): found.strip() for what, found in shown.items()}
+    assert (counts["rows of the votes"], counts["samples"], counts["fear"], counts["test"]) == ("7", "3", "1", "2")

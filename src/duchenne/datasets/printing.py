@@ -24,7 +24,12 @@ def print_audit(result: dict[str, Any], problems: list[str], console: Console, u
         _line(console, f"  recognised: {sentence}")
     if result["comparisons"]:
         _line(console, f"  compared with: {result['source of the counts']}")
-    console.print(_comparisons(result) if result["comparisons"] else _counts(result))
+    if result["comparisons"]:
+        console.print(_comparisons(result))
+    if not any(
+        item["what"] == "samples" for item in result["comparisons"]
+    ):  # only the lists can be compared, or nothing
+        console.print(_counts(result))
     if empty := [name for name, n in result["classes"].items() if not n]:
         _line(console, f"warning: no sample of {', '.join(empty)}: remove from classes what the dataset does not have")
     for what, n in result["left out"].items():

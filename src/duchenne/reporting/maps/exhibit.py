@@ -79,8 +79,8 @@ class Exhibit:
             return {}
         table = pd.read_parquet(self.landmarks, columns=["sample", "points"], filters=[("sample", "in", samples)])
         table = table.drop_duplicates("sample")
-        scale = SIDE / self.store.meta["size"]
-        return {row.sample: np.reshape(row.points, (-1, 2)) * scale for row in table.itertuples()}
+        scale = {sample: SIDE / self.store.frame(sample).shape[0] for sample in table["sample"]}
+        return {row.sample: np.reshape(row.points, (-1, 2)) * scale[row.sample] for row in table.itertuples()}
 
     def named(self, sample: Any) -> str:
         """A title: class, the class it was taken for where that is another, and the confidence."""
