@@ -106,6 +106,8 @@ def test_what_is_no_trained_network_is_named(trained, tmp_path):
             {"architecture": "no_such_net"},
             r"card\.json: the network that it names cannot be made: no network is called",
         ),
+        ({"variant": {}}, r"card\.json: recipe: .*; another version wrote it"),
+        ({"variant": {"recipe": {"epochs": 1, "glue": 2}}}, r"card\.json: recipe\..*; another version wrote it"),
         ({"options": {"no_such_option": 1}}, r"card\.json: the network that it names cannot be made: .*no_such_option"),
     ],
 )
@@ -133,7 +135,7 @@ def test_weights_that_cannot_be_read_are_named(trained, tmp_path, content, reaso
     path.unlink()
     if content is not None:
         path.write_bytes(data[: len(data) // 2] if content == "half" else content)
-    with pytest.raises(TrainingError, match=rf"weights\.safetensors:? {reason}.*; get the fold again"):
+    with pytest.raises(TrainingError, match=rf"weights\.safetensors:? {reason}.*: get the fold again"):
         load_trained(tmp_path)
     network = timm.create_model("test_resnet", num_classes=3)
     with pytest.raises(TrainingError, match=reason):  # as a start of another run

@@ -44,10 +44,13 @@ class _Placeholder:
         pass
 
 
-def read_official(path: str | Path) -> dict[str, Tensor]:
+def read_official(path: str | Path, remedy: str | None = None) -> dict[str, Tensor]:
     """The state dict inside a published file, or a safetensors file.
 
     Takes it out of its container (``model_state_dict`` or ``state_dict``) and strips the ``module.`` of DataParallel.
+
+    Args:
+        remedy: what to do, for an error's message.
 
     Raises:
         OfficialWeightsError: there is no such file, it is not one of weights, it is damaged, or its state dict holds
@@ -55,14 +58,15 @@ def read_official(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     if reason := unusable(path):
-        raise OfficialWeightsError(f"{path} {reason}")
+        raise OfficialWeightsError(f"{path} {reason}" + (f": {remedy}" if remedy else ""))
     safe = path.suffix == ".safetensors"
     try:
         content = load_file(path) if safe else _torch_load(path)
     except Exception as error:  # a damaged file raises whatever its bytes happen to spell
         kind = "safetensors file" if safe else "file of PyTorch weights"
         said = str(error).partition("\n")[0]
-        raise OfficialWeightsError(f"{path}: not a {kind}, or damaged ({said}): get the file again") from error
+        remedy = remedy or "get the file again"
+        raise OfficialWeightsError(f"{path}: not a {kind}, or damaged ({said}): {remedy}") from error
     return _state_dict(content, str(path))
 
 

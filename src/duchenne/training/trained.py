@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import timm
 import torch
+from pydantic import ValidationError
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -145,9 +146,9 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         TrainingError: there are none, or the file is damaged.
     """
     try:
-        return models.read_official(folder / WEIGHTS)
+        return models.read_official(folder / WEIGHTS, _AGAIN)
     except models.OfficialWeightsError as error:
-        raise TrainingError(f"{error}; {_AGAIN}") from None
+        raise TrainingError(str(error)) from None
 
 
 def load_trained(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
@@ -160,8 +161,15 @@ def load_trained(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     card = read_card(folder)
     weights = read_weights(folder)
     try:
+        Recipe.model_validate(card["variant"].get("recipe"))
         models.require(card["architecture"])
         network = create(card["architecture"], card["options"], card["classes"])
+    except ValidationError as error:
+        reason = error.errors()[0]
+        entry = ".".join(map(str, ("recipe", *reason["loc"])))
+        raise TrainingError(
+            f"{folder / CARD}: {entry}: {reason['msg']}; another version wrote it: train the fold again (dvc repro)"
+        ) from None
     except (UserError, TypeError, ValueError, RuntimeError) as error:
         raise TrainingError(f"{folder / CARD}: the network that it names cannot be made: {error}") from None
     _load(network, weights, f"{folder / WEIGHTS} does not fit {card['architecture']}")
