@@ -38,7 +38,7 @@ def align_dataset(
     transform, that of its onset frame; any other clip by a smoothed trajectory (``config.smoothing``).
 
     Args:
-        rows: the dataset's index.
+        rows: the dataset's index; without the columns first and last a sample is all frames of its file.
         root: the dataset's root.
         out: folder of the store; replaced when all is done.
         work: folder of finished chunks.

@@ -79,7 +79,7 @@ class _Sample:
 
     def __init__(self, row: Row, config: Faces) -> None:
         self.row, self.config = row, config
-        self.span = Span(*(None if pd.isna(row[name]) else int(row[name]) for name in ("first", "last")))
+        self.span = Span(*(None if pd.isna(row.get(name)) else int(row[name]) for name in ("first", "last")))
         self.micro = row["kind"] != "image" and pd.notna(row["onset"]) and pd.notna(row["apex"])
         self.numbers: list[int] = []
         self.faces: list[Face | None] = []

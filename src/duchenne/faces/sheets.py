@@ -56,7 +56,7 @@ def failure_sheet(store: FaceStore, rows: pd.DataFrame, root: Path, out: Path) -
     tiles = []
     for failure in failures.head(SHOWN + 1).itertuples():
         row = paths.loc[failure.sample]
-        span = Span(*(None if pd.isna(row[name]) else int(row[name]) for name in ("first", "last")))
+        span = Span(*(None if pd.isna(row.get(name)) else int(row[name]) for name in ("first", "last")))
         _, image = next(read_frames(root / row["path"], row["kind"], MEGAPIXELS, [span]), (0, ImageError("")))
         if isinstance(image, ImageError):
             picture = Image.new("RGB", (TILE, TILE), "#888888")
