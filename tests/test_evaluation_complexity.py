@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import duchenne.models.ifdd
+import duchenne.models.ifdd  # noqa: F401  (registers the networks)
 import duchenne.models.poster  # noqa: F401  (registers the networks)
 from duchenne.catalog import Catalog, Dataset, Model, Protocol, Recipe, Run, Variant
 from duchenne.evaluation.complexity import Complexity, count, count_published, seconds

@@ -18,7 +18,7 @@ from export_tools import check_exports
 from torch import Tensor, nn
 
 import duchenne.models
-import duchenne.models.ifdd  # registers the networks
+import duchenne.models.ifdd  # noqa: F401  (registers the networks)
 from duchenne.errors import UserError
 from duchenne.models.backbones import mobilenet_clip, mvit
 from duchenne.models.backbones.clip_stem import ClipStem

@@ -376,7 +376,7 @@ def test_a_moved_folder_keeps_its_artifacts(workspace: Workspace, tmp_path: Path
     assert len(parents) == 2
     for run in parents:
         assert {item.path for item in found.list_artifacts(run.info.run_id)} >= {"results", "report"}
-        with Path(found.download_artifacts(run.info.run_id, "report/index.html")).open() as file:
+        with Path(found.download_artifacts(run.info.run_id, "report/index.html")).open(encoding="utf-8") as file:
             assert file.read() == "<p>report</p>"
     for model in found.search_logged_models([parents[0].info.experiment_id]):
         assert mlflow.models.get_model_info(place(model.artifact_location)).signature is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import subprocess
@@ -28,15 +29,33 @@ T = TypeVar("T")
 
 def main() -> None:
     """Run the command."""
+    _print_whatever_the_locale()
     with _readable_errors():
         app()
 
 
 def stage(function: Callable[..., object]) -> None:
     """Run one function of ``duchenne.pipeline`` as DVC calls it: its dataset or variant, if any, is the argument."""
+    _print_whatever_the_locale()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     with _readable_errors():
         function(catalogs.load(), Workspace(), *sys.argv[1:])
+
+
+def _print_whatever_the_locale() -> None:
+    """Let a character that stdout or stderr cannot encode be printed as its escape, such as ``\\u8868``.
+
+    Of JSON see :func:`_print_json`.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _print_json(value: object, indent: int | None = None) -> None:
+    """Print JSON, with the escapes of JSON for what stdout may not be able to encode."""
+    unicode = (sys.stdout.encoding or "").lower().replace("-", "").startswith("utf")
+    typer.echo(json.dumps(value, indent=indent, ensure_ascii=not unicode))
 
 
 @contextmanager
@@ -110,7 +129,7 @@ def check(
     result = audit(index, config)
     if as_json:
         result["problem rows"] = json.loads(index.problems.to_json(orient="records"))
-        typer.echo(json.dumps(result, indent=2, ensure_ascii=False))
+        _print_json(result, indent=2)
     else:
         print_audit(result, lines(index.problems, index.unit), Console(), index.unit)
     raise typer.Exit(0 if result["complete"] else 1)
@@ -127,7 +146,7 @@ def compare(
 
     found = compare_runs(Workspace(), runs, catalogs.load(params).report.bootstrap)
     if as_json:
-        typer.echo(json.dumps(found.as_json(), indent=2, ensure_ascii=False))
+        _print_json(found.as_json(), indent=2)
     else:
         show(found, Console())
 
@@ -166,7 +185,7 @@ def evaluate(
     out = out or workspace.results("published") / variant
     classes = [name.strip() for name in order.split(",")] if order else None
     metrics = evaluate_checkpoint(catalog, workspace, variant, checkpoint, fold, out, classes)
-    typer.echo(json.dumps(metrics, indent=2, ensure_ascii=False))
+    _print_json(metrics, indent=2)
 
 
 @app.command()
@@ -231,7 +250,7 @@ def predict(
             continue
         if answer["emotion"] is None:
             answer["probabilities"] = None  # JSON has no NaN
-        typer.echo(json.dumps({"source": str(path), **answer}, ensure_ascii=False))
+        _print_json({"source": str(path), **answer})
     if failed:
         typer.echo(f"{len(failed)} of {len(sources)} failed: {', '.join(failed)}", err=True)
         raise typer.Exit(1)

@@ -45,6 +45,16 @@ def replacing(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def read_json(path: Path) -> Any:
+    """What a JSON file holds; as written by :func:`write_json`, in UTF-8 whatever the locale.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is not UTF-8, or not JSON (json.JSONDecodeError).
+    """
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON; NaN is refused, for it is not JSON."""
     with replacing(path) as part:

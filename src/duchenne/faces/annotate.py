@@ -87,7 +87,7 @@ def landmark_dataset(
 
 
 def _chunks(store: FaceStore, config: Faces, work: Path) -> Iterator[chunks.Chunk]:
-    made = (store.path / "state.json").read_text()  # its fingerprint changes with any face
+    made = (store.path / "state.json").read_text(encoding="utf-8")  # its fingerprint changes with any face
     setting = config.model_dump_json() + source_digest("faces") + model_digest(config) + made
     names, size = store.samples, chunks.CHUNK["image"]  # points take little room, whatever the kind
     for start in range(0, len(names), size):

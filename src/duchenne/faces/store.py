@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 
 from duchenne.errors import UserError
+from duchenne.files import read_json
 
 SCHEMA = pa.schema(
     [
@@ -41,7 +41,7 @@ class FaceStore:
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         try:
-            self.meta: dict[str, Any] = json.loads((self.path / "store.json").read_text())
+            self.meta: dict[str, Any] = read_json(self.path / "store.json")
         except FileNotFoundError:
             raise UserError(f"{path} holds no aligned faces: run the align stage (dvc repro)") from None
 

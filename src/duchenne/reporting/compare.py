@@ -15,6 +15,7 @@ from rich.table import Table
 from duchenne.catalog import nearest
 from duchenne.errors import UserError
 from duchenne.evaluation.comparing import COMPARED, Comparison, compare
+from duchenne.files import read_json
 from duchenne.workspace import Workspace
 
 SHOWN = 10
@@ -129,9 +130,9 @@ def _read(workspace: Workspace, name: str) -> tuple[pd.DataFrame, list[str]]:
 
 def _row(workspace: Workspace, name: str, pair: Comparison | None) -> dict[str, Any]:
     results = workspace.results(name)
-    metrics = json.loads((results / "metrics.json").read_text())
+    metrics = read_json(results / "metrics.json")
     counted = results / "complexity.json"  # published weights that were measured here have none
-    sizes = json.loads(counted.read_text()) if counted.exists() else {}
+    sizes = read_json(counted) if counted.exists() else {}
     row: dict[str, Any] = {metric + end: metrics[metric + end] for metric in COMPARED for end in ("", "_low", "_high")}
     row |= {"n": metrics["n"], "selection": metrics["selection"]}
     row |= {size: sizes.get(size, float("nan")) for size in ("params", "macs")}

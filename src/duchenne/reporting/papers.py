@@ -99,7 +99,7 @@ class Cell(NamedTuple):
 def papers() -> list[Paper]:
     """All papers, in the order of ``papers.yaml``."""
     yaml = YAML(typ="base", pure=True)  # every value is text: 92.30 stays 92.30
-    tree = yaml.load(files("duchenne.reporting").joinpath("papers.yaml").read_text("utf-8"))
+    tree = yaml.load(files("duchenne.reporting").joinpath("papers.yaml").read_text(encoding="utf-8"))
     return [Paper.model_validate(item) for item in tree]
 
 

@@ -15,7 +15,10 @@ def code_revision(root: Path) -> tuple[str, bool]:
     """The commit at ``root`` (empty outside a git repository), and whether :data:`SOURCES` differ from it."""
 
     def git(*words: str) -> str:
-        done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=False)
+        # names that git prints need not be UTF-8, and only whether there are any matters
+        done = subprocess.run(
+            ["git", *words], cwd=root, capture_output=True, encoding="utf-8", errors="replace", check=False
+        )
         return done.stdout.strip()
 
     return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--", *SOURCES))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from duchenne.catalog import Catalog, Variant
 from duchenne.datasets import read_index
 from duchenne.datasets.audit import known_flaws
 from duchenne.errors import UserError
+from duchenne.files import read_json
 from duchenne.reporting.basis import Basis, basis_of
 from duchenne.reporting.papers import Cell, printed_for
 from duchenne.workspace import Workspace
@@ -103,10 +103,10 @@ def load_run(workspace: Workspace, catalog: Catalog, name: str) -> Run:
         index = read_index(workspace.index(config.dataset))
         flaws = known_flaws(workspace.audit(config.dataset))
         folds = {int(path.name.removeprefix("fold_")): path for path in workspace.model(name).glob("fold_*")}
-        cards = {fold: json.loads((folds[fold] / "card.json").read_text()) for fold in sorted(folds)}
+        cards = {fold: read_json(folds[fold] / "card.json") for fold in sorted(folds)}
         histories = [pd.read_csv(folds[fold] / "history.csv").assign(fold=fold) for fold in sorted(folds)]
         parts = pd.read_parquet(workspace.split(name))
-        metrics = json.loads((folder / "metrics.json").read_text())
+        metrics = read_json(folder / "metrics.json")
         predictions = pd.read_parquet(folder / "predictions.parquet")
     except FileNotFoundError as error:
         raise UserError(f"{error.filename} is missing: `dvc repro` finishes the run {name!r} first") from None
@@ -120,7 +120,7 @@ def load_run(workspace: Workspace, catalog: Catalog, name: str) -> Run:
         cards=cards,
         parts=parts.merge(index.rows[["sample", "label", "subject"]], on="sample", validate="many_to_one"),
         rows=index.rows,
-        sizes=json.loads(sizes.read_text()) if sizes.exists() else {},
+        sizes=read_json(sizes) if sizes.exists() else {},
         flaws=flaws,
         folder=folder,
     )
