@@ -17,9 +17,6 @@ from duchenne.catalog import (
     Protocol,
     Recipe,
     Report,
-    Run,
-    RunDataset,
-    RunVariant,
     Variant,
 )
 from duchenne.datasets import build_index, read_index, write_index
@@ -68,10 +65,6 @@ def finished_project(root: Path, flaws: Sequence[str] = (), **report: object) ->
     catalog = Catalog(
         datasets={"drawn": dataset},
         variants=variants,
-        run=Run(
-            datasets={"drawn": RunDataset(root=raw)},
-            variants={name: RunVariant(dataset="drawn") for name in variants},
-        ),
         report=Report(tsne_iterations=250, bootstrap=200, **report),
     )
     for name in variants:

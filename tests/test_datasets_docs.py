@@ -9,7 +9,7 @@ import pytest
 from datasets_tools import casme2, casme3, cropped, dfew, fer2013, ferv39k, frames, mafw, pictures, raf, samm, smic
 from ruamel.yaml import YAML
 
-from duchenne.catalog import Dataset, load
+from duchenne.catalog import Dataset, whole_library
 from duchenne.datasets import build_index
 from duchenne.datasets.audit import expectation
 
@@ -84,8 +84,8 @@ def test_trees_are_the_layouts_that_are_read(tmp_path, folder):
             assert index.findings.extra == []
 
 
-def test_blocks_are_those_of_params_yaml():
-    known = load(ROOT / "params.yaml").datasets
+def test_blocks_are_those_of_the_library():
+    known = whole_library().datasets
     official = {name for name, config in known.items() if config.label_set}
     assert official <= set(CONFIGS)
     for name in official:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from duchenne.catalog import Dataset, Synth
+from duchenne.catalog import Dataset
 from duchenne.datasets import LAYOUTS, IndexProblems, build_index, read_index, summarise, write_index
 from duchenne.datasets.index import SCHEMA
 
@@ -167,8 +167,7 @@ def test_a_rendered_set(tmp_path):
         }
     )
     truth.to_parquet(tmp_path / "truth.parquet")
-    synth = Synth(kind="image", subjects=2)
-    config = Dataset(layout="synth", root=tmp_path, classes=CLASSES, synth=synth)
+    config = Dataset(layout="synth", root=tmp_path, classes=CLASSES)
     rows = build_index("set", config).rows
     assert rows["sample"].tolist() == ["a", "b"]
     assert rows["factors"].tolist() == ['{"blur": 0.5}', "{}"]

@@ -23,16 +23,22 @@ ROOT = Path(__file__).parents[1]
 
 
 def minimal() -> dict:
-    """The README's blocks without what has a default, and the keys of ``run`` that the shipped file has already."""
+    """The README's blocks without what has a default, and the maps that the shipped file has already."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     blocks: dict = {}
     for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL):
         blocks |= YAML(typ="safe").load(block)
     dataset = blocks["datasets"]["mine"] | {"layout": "folder", "root": "data/raw/mine"}
-    run = blocks["run"] | {"synthesize": [], "landmark_nets": {}, "datasets": {"mine": {"root": "data/raw/mine"}}}
     for key in ("manifest", "faces"):
         del dataset[key]
-    return {"run": run, "datasets": {"mine": dataset}, "variants": blocks["variants"]}
+    return {"rendered": {}, "landmark_nets": {}, "datasets": {"mine": dataset}, "variants": blocks["variants"]}
+
+
+def write(params: dict, path: Path) -> None:
+    """As YAML without anchors: no two places share an object."""
+    yaml = YAML(typ="safe")
+    yaml.representer.ignore_aliases = lambda _: True
+    yaml.dump(params, path)
 
 
 def dvc(root: Path, *words: str) -> subprocess.CompletedProcess:
@@ -68,8 +74,7 @@ def test_a_dataset_of_defaults_runs_and_a_dotted_name_is_refused(project: Path):
         assert [missing for dep in asked if (missing := set(dep.params) - dep.read_params().keys())] == []
 
     params = minimal()
-    for group in (params["run"]["datasets"], params["datasets"]):
-        group["my.set"] = group.pop("mine")
+    params["datasets"]["my.set"] = params["datasets"].pop("mine")
     YAML(typ="safe").dump(params, project / "params.yaml")
     done = dvc(project, "repro")
     assert done.returncode != 0
@@ -95,22 +100,17 @@ def test_settings_hold_what_was_left_out(tmp_path: Path):
         (lambda p: p["datasets"].update({"my.set": p["datasets"]["mine"]}), "'my.set' is not a name.*call it 'my_set'"),
         (lambda p: p["variants"].update({"a@b c": p["variants"]["my_first"]}), "'a@b c' is not.*call it 'a_b_c'"),
         (lambda p: p["datasets"].update({2024: p["datasets"]["mine"]}), "datasets.2024: YAML reads this name as int"),
-        (lambda p: p["run"]["variants"]["my_first"].pop("init_from"), "my_first.init_from: is missing.*scratch"),
-        (lambda p: p["run"].pop("landmark_nets"), r"run.landmark_nets: is missing.*add `landmark_nets: {}`"),
-        (
-            lambda p: (
-                p["variants"].update({"published": p["variants"]["my_first"]}),
-                p["run"]["variants"].update({"published": p["run"]["variants"]["my_first"]}),
-            ),
-            "'published' cannot be run",
-        ),
+        (lambda p: p["variants"]["my_first"].pop("init_from"), "my_first.init_from: is missing.*scratch"),
+        (lambda p: p.pop("landmark_nets"), r"landmark_nets: is missing.*add `landmark_nets: {}`"),
+        (lambda p: p["datasets"]["mine"].update(root="~/mine"), r"datasets.mine.root: DVC does not know ~: write /"),
+        (lambda p: p["variants"].update({"published": p["variants"]["my_first"]}), "'published' cannot be run"),
     ],
-    ids=["dot", "signs", "number", "init_from", "run", "taken"],
+    ids=["dot", "signs", "number", "init_from", "map", "home", "taken"],
 )
 def test_what_dvc_cannot_take_is_told(tmp_path: Path, change, said: str):
     params = minimal()
     change(params)
-    YAML(typ="safe").dump(params, tmp_path / "params.yaml")
+    write(params, tmp_path / "params.yaml")
     with pytest.raises(catalog.CatalogError, match=said):
         catalog.load(tmp_path / "params.yaml")
 
@@ -119,5 +119,5 @@ def test_what_dvc_cannot_take_is_told(tmp_path: Path, change, said: str):
 def test_quoted_names_of_digits_and_words_of_yaml_are_names(tmp_path: Path, name: str):
     params = minimal()
     params["datasets"][name] = params["datasets"]["mine"]
-    YAML(typ="safe").dump(params, tmp_path / "params.yaml")
+    write(params, tmp_path / "params.yaml")
     assert name in catalog.load(tmp_path / "params.yaml").datasets

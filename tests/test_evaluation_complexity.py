@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 import duchenne.models.ifdd  # noqa: F401  (registers the networks)
 import duchenne.models.poster  # noqa: F401  (registers the networks)
-from duchenne.catalog import Catalog, Dataset, Model, Protocol, Recipe, Run, Variant
+from duchenne.catalog import Catalog, Dataset, Model, Protocol, Recipe, Variant
 from duchenne.evaluation.complexity import Complexity, count, count_published, seconds
+from duchenne.papers.printed import SIZES, papers
 from duchenne.reporting.basis import RECONSTRUCTIONS
 from duchenne.reporting.complexity import as_counted, complexity_table, markdown, representatives
-from duchenne.reporting.papers import SIZES, papers
 
 
 class Tiny(nn.Module):
@@ -189,7 +189,6 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
             "demo": Variant(model=paper, **common),
             "poster_v2_rafdb": Variant(model=paper, **common),
         },
-        run=Run(),
     )
 
 

@@ -1,4 +1,4 @@
-"""Every variant of params.yaml can be built, takes what its recipe feeds it, and is like no other."""
+"""Every variant of the library can be built, takes what its recipe feeds it, and is like no other."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import duchenne.models  # noqa: F401  (registers the networks)
 from duchenne import catalog as catalogs
 from duchenne.catalog import Variant
 
-CATALOG = catalogs.load(Path(__file__).parents[1] / "params.yaml")
+CATALOG = catalogs.whole_library()
 CLASSES = {name: len(dataset.classes) for name, dataset in CATALOG.datasets.items()}
 
 

@@ -27,6 +27,7 @@ QUICK = {"optimizer": "adamw", "lr": 1e-4, "batch_size": 2, "eval_batch_size": 4
 VARIANTS = {
     "video": {
         "dataset": "videos",
+        "init_from": "scratch",
         "protocol": {"kind": "kfold", "folds": 2, "val_share": 0},
         "model": {"architecture": "ifdd_2dcnn"},
         "recipe": {**QUICK, "epochs": 1, "clip": {"frames": 16}, "mix": {"mixup": 0.8}},
@@ -34,6 +35,7 @@ VARIANTS = {
     },
     "micro": {
         "dataset": "micros",
+        "init_from": "scratch",
         "protocol": {"kind": "loso", "val_share": 0},
         "model": {"architecture": "frl_dgt"},
         "recipe": {**QUICK, "epochs": 1, "pretrain_epochs": 1, "augment": {"apex_random": 0.4}},
@@ -60,20 +62,14 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> tuple[Catalog, Workspac
             "classes": synth["classes"],
             "root": roots[name],
             "faces": FACES[name],
-            "synth": synth,
         }
         for name, synth in SETS.items()
     }
-    runs = {name: {"dataset": variant["dataset"]} for name, variant in VARIANTS.items()}
     catalog = Catalog.model_validate(
         {
+            "rendered": SETS,
             "datasets": datasets,
             "variants": VARIANTS,
-            "run": {
-                "synthesize": list(SETS),
-                "datasets": {name: {"root": path} for name, path in roots.items()},
-                "variants": runs,
-            },
             "compute": {"jobs": 1, "device": "cpu", "precision": "fp32", "folds_at_once": 1},
             "report": {"bootstrap": 100, "gallery": 4, "tsne_iterations": 250},
         }

@@ -51,12 +51,12 @@ def project(tmp_path_factory):
             "variants": {
                 "small": {
                     "dataset": "drawn",
+                    "init_from": "scratch",
                     "protocol": {"kind": "official", "near_duplicates": "ignore"},
                     "model": {"architecture": "test_resnet", "options": SMALL},
                     "recipe": RECIPE,
                 }
             },
-            "run": {},
             "compute": {"jobs": 1, "device": "cpu", "precision": "fp32"},
             "report": {"bootstrap": 100},
         }

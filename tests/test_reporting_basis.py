@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from duchenne.catalog import NETWORKS, Model, load
+from duchenne.papers.printed import cells
 from duchenne.reporting.basis import IN_CODE, RECONSTRUCTIONS, basis_of, footnotes
-from duchenne.reporting.papers import cells
 
 
 @pytest.mark.parametrize(

@@ -44,10 +44,10 @@ def page(project: tuple[Workspace, Catalog]) -> str:
 
 
 def only(catalog: Catalog, *names: str, **report: object) -> Catalog:
-    """The catalog with these variants alone in ``run``."""
-    run = catalog.run.model_copy(update={"variants": {name: catalog.run.variants[name] for name in names}})
+    """The catalog with these variants alone."""
+    variants = {name: catalog.variants[name] for name in names}
     settings = Report(**(catalog.report.model_dump() | report))
-    return catalog.model_copy(update={"run": run, "report": settings})
+    return catalog.model_copy(update={"variants": variants, "report": settings})
 
 
 def section(page: str, run: str) -> str:
@@ -174,10 +174,12 @@ def test_how_to_do_it_again(project: tuple[Workspace, Catalog], tmp_path: Path):
         (source.root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, source.root / name)
     maps = {
+        "rendered": {},
+        "landmark_nets": {},
         "datasets": {"drawn": {"root": "data/raw/drawn"}},
         "variants": {"folds": {"dataset": "drawn", "init_from": "scratch"}},
     }
-    YAML(typ="safe").dump({"run": {"synthesize": [], "landmark_nets": {}} | maps}, source.root / "params.yaml")
+    YAML(typ="safe").dump(maps, source.root / "params.yaml")
 
     def bash(command: str, folder: Path) -> str:
         env = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
@@ -217,7 +219,7 @@ def test_revisions_and_versions_are_told(page: str):
 def test_the_summary_holds_every_run_and_the_printed_values(project: tuple[Workspace, Catalog], page: str):
     workspace, catalog = project
     table = pd.read_csv(workspace.reports / "summary.csv").set_index("variant")
-    assert list(table.index) == list(catalog.run.variants)
+    assert list(table.index) == list(catalog.variants)
     ours = load_run(workspace, catalog, "picked_on_test").metrics["war"]
     assert table.loc["picked_on_test", "difference_war"] == pytest.approx(ours - 0.93)
     assert pd.isna(table.loc["folds", "paper_war"])

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from duchenne.catalog import Variant, load
+from duchenne.catalog import Variant, whole_library
 from duchenne.errors import UserError
-from duchenne.reporting.papers import Paper, Table, cells, papers, printed
+from duchenne.papers.printed import Paper, Table, cells, papers, printed
 
 TABLES = [(paper, table) for paper in papers() for table in paper.tables]
 
 
 @pytest.fixture(scope="module")
 def variants() -> dict[str, Variant]:
-    return load(Path(__file__).parents[1] / "params.yaml").variants
+    return whole_library().variants
 
 
 def numbers(text: str) -> list[str]:
@@ -145,7 +145,7 @@ def test_digits_stay_as_printed():
     assert 54.2 in fold.rows[2].values
 
 
-def test_every_variant_of_a_row_is_in_params_yaml(variants: dict[str, Variant]):
+def test_every_variant_of_a_row_is_in_the_library(variants: dict[str, Variant]):
     named = {
         row.run.format(data=column.data)
         for _, table in TABLES

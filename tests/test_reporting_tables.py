@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 from accelerate import init_empty_weights
 
-from duchenne.catalog import Catalog, load
+from duchenne.catalog import Catalog, whole_library
 from duchenne.evaluation import evaluate
 from duchenne.files import write_json
+from duchenne.papers.printed import papers
 from duchenne.reporting.complexity import complexity_row
-from duchenne.reporting.papers import papers
 from duchenne.reporting.tables import PaperTable, write_tables
 from duchenne.workspace import Workspace
 
@@ -36,7 +36,7 @@ def finish(workspace: Workspace, name: str, selection: str, wrong: int, folds: i
 
 @pytest.fixture(scope="module")
 def catalog() -> Catalog:
-    return load(Path(__file__).parents[1] / "params.yaml")
+    return whole_library()
 
 
 @pytest.fixture(scope="module")

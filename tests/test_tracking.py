@@ -28,7 +28,7 @@ from duchenne.tracking import EXPERIMENT, Tracker, uri
 from duchenne.training import record
 from duchenne.workspace import Workspace
 
-VARIANT = catalog.load(Path(__file__).parents[1] / "params.yaml").variants["poster_v2_rafdb"]
+VARIANT = catalog.whole_library().variants["poster_v2_rafdb"]
 VARIANT = VARIANT.model_copy(update={"reproduces": "poster_v2_rafdb"})  # whatever a test calls it
 
 BEGAN = 1_700_000_000.0

@@ -1,16 +1,15 @@
 """The whole of ``params.yaml`` as typed, validated objects; nothing else reads that file.
 
-Every block is complete where it stands: a variant holds its whole model and recipe (YAML anchors keep the file
-short), so a DVC stage that depends on ``variants.<name>`` is stale exactly when that variant changed.
-An unknown key, a wrong type or a name that does not exist stops with one :class:`CatalogError` that lists every
-problem with its place in the file and the nearest valid name.
+It holds what runs now and nothing else. Every block is complete where it stands, so a DVC stage that depends on
+``variants.<name>`` is stale exactly when that variant changed. YAML anchors are refused: ``dvc exp run -S`` edits the
+file as text and loses or spreads values through them. An unknown key, a wrong type or a name that does not exist stops
+with one :class:`CatalogError` that lists every problem with its place in the file and the nearest valid name.
 """
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
@@ -26,9 +25,11 @@ from pydantic import (
     model_validator,
 )
 from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml.tokens import AliasToken, AnchorToken
 
-from duchenne.errors import UserError
+from duchenne.errors import UserError, nearest
 from duchenne.files import expanded
+from duchenne.papers.library import SECTIONS, library, required_by
 from duchenne.weights import PACKAGED
 
 EMOTIONS = (
@@ -74,12 +75,6 @@ class CatalogError(UserError):
 def is_emotion(name: str) -> bool:
     """Whether a class is one of :data:`EMOTIONS`, or joins several by ``_`` (a compound class)."""
     return set(name.split("_")) <= set(EMOTIONS)
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """`` (did you mean ...?)`` for the closest of ``names``, or an empty string when none is close."""
-    close = difflib.get_close_matches(name, names, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 class Strict(BaseModel):
@@ -254,7 +249,6 @@ class Dataset(Strict):
     limit: int | None = Field(None, ge=1, description="use about this many samples: whole subjects, stratified")
     bad_rows: Literal["stop", "skip"] = "stop"
     faces: Faces = Faces()
-    synth: Synth | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -310,12 +304,6 @@ class Dataset(Strict):
         names = list(self.columns.values())
         if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
             raise ValueError(f"columns: {' and '.join(twice)} is given to more than one column of the manifest")
-        return self
-
-    @model_validator(mode="after")
-    def _synth_block_matches(self) -> Self:
-        if (self.layout == "synth") != (self.synth is not None):
-            raise ValueError("layout synth and a synth block go together: give both or neither")
         return self
 
 
@@ -490,6 +478,7 @@ class Variant(Strict):
     """One row of a results table: a network, a recipe, a dataset and a protocol."""
 
     dataset: str
+    init_from: str = Field("scratch", description="variant whose weights training starts from")
     protocol: Protocol
     model: Model
     recipe: Recipe
@@ -498,7 +487,6 @@ class Variant(Strict):
     )
     monitor: Literal["war", "uar", "uf1", "loss"] = Field("uar", description="by what the epoch is picked")
     seed: int = 0
-    init_from: str = Field("scratch", description="variant whose weights training starts from")
     reproduces: str | None = Field(
         None, description="the variant whose printed values these results are compared with; null: this one"
     )
@@ -532,41 +520,8 @@ class LandmarkNet(Strict):
     weight_decay: float = Field(0.01, ge=0)
     bend: float = Field(0.0, ge=0, le=0.2, description="largest SD by which parts of a face are moved, eye distances")
     map_weight: float = Field(0.0, ge=0, description="of the loss of the points that are read from the maps of 14 x 14")
-    init_from: str = Field("scratch", description="landmark net whose weights training goes on from")
+    init_from: str = Field("scratch", description="landmark net whose weights training starts from")
     seed: int = 0
-
-
-def _without_tilde(path: Path) -> Path:
-    if path.parts[:1] and path.parts[0].startswith("~"):
-        raise ValueError(f"DVC does not know ~: write {expanded(path)}")
-    return path
-
-
-DvcPlace = Annotated[Path, AfterValidator(_without_tilde)]
-"""A file or folder that DVC reads from ``params.yaml``."""
-
-
-class RunDataset(Strict):
-    root: DvcPlace
-
-
-class RunVariant(Strict):
-    dataset: str
-    init_from: str = "scratch"
-
-
-class RunLandmarkNet(Strict):
-    root: DvcPlace = Field(description="of its dataset")
-    init_from: str = "scratch"
-
-
-class Run(Strict):
-    """What ``dvc repro`` runs now; DVC reads these maps, so they repeat the few fields it needs."""
-
-    synthesize: list[str] = []
-    datasets: dict[Name, RunDataset] = {}
-    variants: dict[Name, RunVariant] = {}
-    landmark_nets: dict[Name, RunLandmarkNet] = {}
 
 
 class Compute(Strict):
@@ -603,14 +558,19 @@ class Report(Strict):
 class Catalog(Strict):
     """All of ``params.yaml``."""
 
-    datasets: dict[Name, Dataset]
-    models: dict[Name, Model] = {}
-    recipes: dict[Name, Recipe] = {}
-    variants: dict[Name, Variant]
-    landmark_nets: dict[Name, LandmarkNet] = {}
-    run: Run
     compute: Compute = Compute()
     report: Report = Report()
+    rendered: dict[Name, Synth] = Field({}, description="sets of rendered faces, each in data/raw/<name>")
+    datasets: dict[Name, Dataset]
+    landmark_nets: dict[Name, LandmarkNet] = {}
+    variants: dict[Name, Variant]
+
+    def with_library(self, section: str, name: str) -> Catalog:
+        """This catalog and, where it lacks a dataset or variant that the library has, that one with all it needs."""
+        if name in getattr(self, section) or name not in library()[section]:
+            return self
+        added = Catalog.model_validate(required_by(section, name))
+        return self.model_copy(update={part: getattr(added, part) | getattr(self, part) for part in SECTIONS})
 
 
 def load(path: str | Path = "params.yaml") -> Catalog:
@@ -621,12 +581,20 @@ def load(path: str | Path = "params.yaml") -> Catalog:
     """
     path = Path(path)
     try:
-        # DVC's own reader: the same file must mean the same to both, to the last 1e-5 and merge key.
-        tree = YAML(typ="safe", pure=True).load(path)
+        text = path.read_text("utf-8")
+        # DVC's own reader: the same file must mean the same to both, to the last 1e-5.
+        yaml = YAML(typ="safe", pure=True)
+        aliases = [token for token in yaml.scan(text) if isinstance(token, AnchorToken | AliasToken)]
+        tree = None if aliases else YAML(typ="safe", pure=True).load(text)
     except FileNotFoundError:
         raise CatalogError(f"{path} does not exist: run from the project's root") from None
-    except YAMLError as error:
+    except (YAMLError, UnicodeDecodeError) as error:
         raise CatalogError(f"{path} is not valid YAML: {error}") from None
+    if aliases:
+        raise CatalogError(
+            f"{path}, line {aliases[0].start_mark.line + 1}: anchors and aliases (&{aliases[0].value}) are not "
+            "supported, for `dvc exp run -S` would change other variants through them: write the block out"
+        )
     try:
         catalog = Catalog.model_validate(tree)
     except ValidationError as error:
@@ -638,24 +606,53 @@ def load(path: str | Path = "params.yaml") -> Catalog:
     raise CatalogError("\n".join([f"{path} cannot be used:", *(f"  {line}" for line in problems)]))
 
 
-def _explain(error: ValidationError) -> list[str]:
-    """One line a mistake: an anchor repeats its mistake wherever it is used, which is said once."""
-    places: dict[str, list[str]] = {}
+def whole_library() -> Catalog:
+    """Every block of the library."""
+    return Catalog.model_validate(library())
+
+
+def complete(block: dict[str, Any]) -> dict[str, Any]:
+    """A variant's block with the default of every field that it leaves out, so that ``dvc exp run -S`` can set each.
+
+    Optional parts that are not there (``mix``, ``erase``, ...) and words (``note``) are not added.
+    """
+    return _stated(block, Variant.model_validate(block))
+
+
+def _stated(block: dict[str, Any], model: BaseModel) -> dict[str, Any]:
+    """Values of a block, and the defaults of the fields beside them."""
+    whole: dict[str, Any] = {}
+    values = model.model_dump(mode="json")
+    for name, field in type(model).model_fields.items():
+        part = any(_is_block(kind) for kind in _parts_of(field.annotation))
+        if part and isinstance(block.get(name), dict):
+            whole[name] = _stated(block[name], getattr(model, name))
+        elif name in block or not (part or name in ("note", "reproduces")):
+            whole[name] = values[name]
+    return whole
+
+
+def _is_block(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _parts_of(annotation: Any) -> tuple[Any, ...]:
+    """The members of a union, or the annotation itself."""
+    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+
+
+def _explain(error: ValidationError) -> Iterator[str]:
+    """One line a mistake, each with its place in the file."""
     for item in error.errors():
-        place = [part for part in item["loc"] if part != "[key]"]  # of a name, not of its block
-        block, key = tuple(place[:-1]), str(place[-1])
+        place = tuple(part for part in item["loc"] if part != "[key]")  # of a name, not of its block
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
-            fields = _fields(block)
-            message = "unknown key" + (nearest(key, fields) or f" (known here: {', '.join(fields)})")
+            fields = _fields(place[:-1])
+            message = "unknown key" + (nearest(str(place[-1]), fields) or f" (known here: {', '.join(fields)})")
         elif item["type"] == "literal_error":
             given, expected = str(item["input"]), item["ctx"]["expected"]
             message = f"{given!r} is not one of {expected}{nearest(given, expected.split(chr(39)))}"
-        places.setdefault(f"{key}: {message}", []).append(".".join(map(str, block)))
-    return [
-        ".".join(filter(None, [blocks[0], line])) + (f" (and in {len(blocks) - 1} more places)" if blocks[1:] else "")
-        for line, blocks in places.items()
-    ]
+        yield f"{'.'.join(map(str, place))}: {message}"
 
 
 def _fields(place: tuple[int | str, ...]) -> list[str]:
@@ -664,81 +661,53 @@ def _fields(place: tuple[int | str, ...]) -> list[str]:
     for part in place:
         # dict[Name, Block] -> Block; otherwise the field's own annotation, Block or Block | None
         kind = get_args(kind)[1] if get_origin(kind) is dict else kind.model_fields[str(part)].annotation
-        if get_origin(kind) in (Union, UnionType):
-            kind = get_args(kind)[0]
+        kind = _parts_of(kind)[0]
     return list(kind.model_fields)
-
-
-def _unread(tree: dict[str, Any]) -> Iterator[str]:
-    """Keys of ``run`` that dvc.yaml reads and that are missing: defaults of ours are unknown to DVC."""
-    for key, empty in (("synthesize", "[]"), ("datasets", "{}"), ("variants", "{}"), ("landmark_nets", "{}")):
-        if key not in tree["run"]:
-            yield f"run.{key}: is missing, and dvc.yaml reads it: add `{key}: {empty}`"
-    for group in ("variants", "landmark_nets"):
-        for name, item in tree["run"].get(group, {}).items():
-            if "init_from" not in item:
-                yield f"run.{group}.{name}.init_from: is missing, and dvc.yaml reads it: add `init_from: scratch`"
 
 
 TAKEN = {"scratch": "models/scratch is where training without other weights starts", "published": "results/published/"}
 """Names that variants and landmark nets cannot have: their folder is something else."""
 
 
+def _unread(tree: dict[str, Any]) -> Iterator[str]:
+    """Fields that dvc.yaml reads from the file itself: DVC knows neither our defaults nor ``~``."""
+    for name, block in tree["datasets"].items():
+        if str(block["root"]).startswith("~"):
+            yield f"datasets.{name}.root: DVC does not know ~: write {expanded(Path(block['root']))}"
+    for section in ("variants", "landmark_nets"):
+        for name, block in (tree.get(section) or {}).items():
+            if "init_from" not in block:
+                yield f"{section}.{name}.init_from: is missing, and dvc.yaml reads it: add `init_from: scratch`"
+    for section in ("rendered", "landmark_nets"):
+        if section not in tree:
+            yield f"{section}: is missing, and dvc.yaml reads it: add `{section}: {{}}`"
+
+
 def _dangling(catalog: Catalog) -> Iterator[str]:
-    """Names that lead nowhere, and fields of ``run`` that contradict what they repeat."""
+    """Names that lead nowhere."""
 
-    def known(place: str, name: str, names: Iterable[str]) -> Iterator[str]:
+    def known(place: str, name: str, section: str, *more: str) -> Iterator[str]:
+        names = [*more, *getattr(catalog, section)]
         if name not in names:
-            yield f"{place}: there is no {name!r}{nearest(name, names)}"
+            adding = f": `duchenne add {name}` adds it" if name in library()[section] else ""
+            yield f"{place}: there is no {name!r} in {section}{adding or nearest(name, names)}"
 
-    for name, variant in catalog.variants.items():
-        yield from known(f"variants.{name}.dataset", variant.dataset, catalog.datasets)
-        yield from known(f"variants.{name}.init_from", variant.init_from, ["scratch", *catalog.variants])
-    rendered = [name for name, dataset in catalog.datasets.items() if dataset.synth]
-    for name, net in catalog.landmark_nets.items():
-        yield from known(f"landmark_nets.{name}.dataset", net.dataset, rendered)
-        yield from known(f"landmark_nets.{name}.init_from", net.init_from, ["scratch", *catalog.landmark_nets])
-    run = catalog.run
-    for name in run.variants.keys() | run.landmark_nets.keys():
+    for name, dataset in catalog.datasets.items():
+        if dataset.layout == "synth":
+            yield from known(f"datasets.{name}", name, "rendered")
+            if dataset.root != (place := Path("data/raw") / name):
+                yield f"datasets.{name}.root: is {dataset.root}, but rendered.{name} goes to {place}"
+    for name in catalog.variants.keys() | catalog.landmark_nets.keys():
         if name in TAKEN:
-            yield f"run: {name!r} cannot be run: {TAKEN[name]}; use another name"
-        if name in run.variants and name in run.landmark_nets:
-            yield f"run: {name!r} is a variant and a landmark net, and both would write models/{name}: rename one"
-    for name, item in run.landmark_nets.items():
-        yield from known("run.landmark_nets", name, catalog.landmark_nets)
-        if (net := catalog.landmark_nets.get(name)) is None or net.dataset not in rendered:
-            continue
-        if item.root != (root := catalog.datasets[net.dataset].root):
-            yield f"run.landmark_nets.{name}.root: is {item.root}, datasets.{net.dataset} says {root}: make them equal"
-        if item.init_from != (start := net.init_from):
-            yield f"run.landmark_nets.{name}.init_from: landmark_nets.{name} says {start!r}: make them equal"
-        if start not in ("scratch", *run.landmark_nets):
-            yield f"run.landmark_nets: add {start!r}, from which {name} goes on"
-        if net.dataset not in run.synthesize:
-            yield f"run.synthesize: add {net.dataset!r}, which run.landmark_nets.{name} needs"
-    for name in run.synthesize:
-        yield from known("run.synthesize", name, rendered)
-    for name, item in run.datasets.items():
-        yield from known("run.datasets", name, catalog.datasets)
-        if (dataset := catalog.datasets.get(name)) is None:
-            continue
-        if item.root != dataset.root:
-            yield f"run.datasets.{name}.root: is {item.root}, datasets.{name}.root is {dataset.root}: make them equal"
-        if dataset.synth and name not in run.synthesize:
-            yield f"run.synthesize: add {name!r}, which run.datasets needs"
-    for name, item in run.variants.items():
-        yield from known("run.variants", name, catalog.variants)
-        if (variant := catalog.variants.get(name)) is None:
-            continue
-        for field in ("dataset", "init_from"):
-            here, there = getattr(item, field), getattr(variant, field)
-            if here != there:
-                yield f"run.variants.{name}.{field}: is {here!r}, variants.{name} says {there!r}: make them equal"
-        if variant.dataset not in run.datasets:
-            yield f"run.datasets: add {variant.dataset!r}, which run.variants.{name} needs"
-        if variant.init_from not in ("scratch", *run.variants):
-            yield f"run.variants: add {variant.init_from!r}, from which {name} starts"
-        elif variant.init_from in catalog.variants:
-            start = catalog.variants[variant.init_from]
-            if start.dataset == variant.dataset and start.protocol != variant.protocol:
-                yield f"variants.{name}: {variant.init_from} knows other subjects of this dataset: use its protocol"
+            yield f"{name!r} cannot be run: {TAKEN[name]}; use another name"
+        if name in catalog.variants and name in catalog.landmark_nets:
+            yield f"{name!r} is a variant and a landmark net, and both would write models/{name}: rename one"
+    for name, net in catalog.landmark_nets.items():
+        yield from known(f"landmark_nets.{name}.dataset", net.dataset, "rendered")
+        yield from known(f"landmark_nets.{name}.init_from", net.init_from, "landmark_nets", "scratch")
+    for name, variant in catalog.variants.items():
+        yield from known(f"variants.{name}.dataset", variant.dataset, "datasets")
+        yield from known(f"variants.{name}.init_from", variant.init_from, "variants", "scratch")
+        start = catalog.variants.get(variant.init_from)
+        if start and start.dataset == variant.dataset and start.protocol != variant.protocol:
+            yield f"variants.{name}: {variant.init_from} knows other subjects of this dataset: use its protocol"

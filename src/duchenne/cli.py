@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from rich.console import Console
@@ -18,8 +18,12 @@ from rich.table import Table
 
 from duchenne import catalog as catalogs
 from duchenne.catalog import Catalog
-from duchenne.errors import UserError
+from duchenne.errors import UserError, nearest
+from duchenne.papers.library import SECTIONS, library, section_of
 from duchenne.workspace import Workspace
+
+if TYPE_CHECKING:
+    from duchenne.params_file import Change
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 Params = Annotated[Path, typer.Option("--params", help="the configuration to read")]
@@ -72,33 +76,117 @@ def _readable_errors() -> Iterator[None]:
 
 
 @app.command()
-def variants(params: Params = DEFAULT) -> None:
-    """What can be run, on which data, and what `dvc repro` runs now."""
+def variants(
+    paper: Annotated[str, typer.Option(help="poster, poster_v2, ifdd, frl_dgt or ours")] = "",
+    table: Annotated[str, typer.Option(help="of that paper: a number, or its name")] = "",
+    dataset: Annotated[str, typer.Option(help="on this dataset alone")] = "",
+    available: Annotated[bool, typer.Option("--available", help="whose data is there, or rendered on demand")] = False,
+    params: Params = DEFAULT,
+) -> None:
+    """What can be run, on which data, what it reproduces, and what `dvc repro` runs now."""
     catalog = catalogs.load(params)
+    named = _named(paper, table) if paper or table else [*catalog.variants, *library()["variants"]]
+    listed = Table(title="* what `dvc repro` runs now", title_justify="left")
+    listed.add_column("what runs", overflow="fold")
+    listed.add_column("printed: WAR, UAR, UF1")
+    listed.add_column("data")
 
-    from duchenne.models import require
     from duchenne.reporting.basis import basis_of
 
-    table = Table("what runs", "data", title="* what `dvc repro` runs now", title_justify="left", show_lines=True)
-    for name, variant in catalog.variants.items():
-        require(variant.model.architecture)
-        optimistic = ", picked on the test part (optimistic)" if variant.selection == "test" else ""
+    for name in dict.fromkeys(named):
+        whole = catalog.with_library("variants", name)
+        variant = whole.variants[name]
+        data = _availability(whole, variant.dataset)
+        if (dataset and variant.dataset != dataset) or (available and data.startswith("missing")):
+            continue
+        optimistic = ", optimistic (epoch picked on the test part)" if variant.selection == "test" else ""
         basis = basis_of(variant.model)
         built = "" if basis == "code" else f" (a {basis})"
-        table.add_row(
-            f"[bold]{name}[/bold]{' *' if name in catalog.run.variants else ''}\n"
+        listed.add_row(
+            f"[bold]{name}[/bold]{_mark(catalog, name)}\n"
             f"{variant.model.architecture}{built} on {variant.dataset}, {variant.protocol.kind} split, "
             f"{variant.recipe.epochs} epochs{optimistic}",
-            _availability(catalog, variant.dataset),
+            _printed(name, variant),
+            data,
         )
-    Console().print(table)
+    Console().print(listed if listed.row_count else "no variant is like that")
+
+
+def _named(paper: str, table: str) -> list[str]:
+    """Variants of a paper, or of one of its tables."""
+    from duchenne.papers.printed import reproducing
+
+    if not paper:
+        raise UserError("--table needs --paper: poster, poster_v2, ifdd or frl_dgt")
+    return reproducing(paper, table or None)
+
+
+def _mark(catalog: Catalog, name: str) -> str:
+    """A star for what runs now, and whether it is still what the library says."""
+    if name not in catalog.variants:
+        return ""
+    theirs = library()["variants"].get(name)
+    if theirs is None:
+        return " *"
+    return (
+        " *" if catalogs.Variant.model_validate(theirs) == catalog.variants[name] else " * (differs from the library)"
+    )
+
+
+def _printed(name: str, variant: catalogs.Variant) -> str:
+    """What a paper prints for a variant, WAR, UAR and UF1 in per cent, and where."""
+    from duchenne.papers.printed import printed_for, sources
+
+    found = {key: cell for key, cell in printed_for(name, variant).items() if key in ("war", "uar", "uf1")}
+    if not found:
+        return ""
+    values = (f"{100 * found[key].value:.2f}" if key in found else "-" for key in ("war", "uar", "uf1"))
+    return f"{', '.join(values)}\n{sources(found)}"
 
 
 def _availability(catalog: Catalog, dataset: str) -> str:
-    config = catalog.datasets[dataset]
-    if config.root.exists():
+    root = catalog.datasets[dataset].root
+    if root.exists():
         return "there"
-    return "rendered on demand" if config.synth else f"missing: {config.root}"
+    return "rendered on demand" if dataset in catalog.rendered else f"missing: {root}"
+
+
+@app.command()
+def add(
+    names: Annotated[list[str] | None, typer.Argument(help="variants, datasets or landmark networks")] = None,
+    paper: Annotated[str, typer.Option(help="all variants of a paper: poster, poster_v2, ifdd or frl_dgt")] = "",
+    table: Annotated[str, typer.Option(help="of that paper: those of one table, by number or name")] = "",
+    params: Params = DEFAULT,
+) -> None:
+    """Copy variants of the library into params.yaml, with their datasets and the runs they start from."""
+    from duchenne import params_file
+
+    wanted = [*(names or []), *(_named(paper, table) if paper or table else [])]
+    if not wanted:
+        raise UserError("name a variant (`duchenne variants` lists them), or a --paper and --table")
+    _tell(params_file.add(params, [(section_of(name), name) for name in wanted]), "added", "kept yours of")
+
+
+@app.command()
+def remove(names: list[str], params: Params = DEFAULT) -> None:
+    """Take variants out of params.yaml, and the library's datasets that no other one uses. Results stay on the disk."""
+    from duchenne import params_file
+
+    catalog = catalogs.load(params)
+    blocks = {name: part for part in SECTIONS for name in getattr(catalog, part)}
+    for name in names:
+        _lookup(blocks, name, "block")
+    done = params_file.remove(params, [(blocks[name], name) for name in names])
+    _tell(done, "removed", "kept your own, unused")
+
+
+def _tell(change: Change, done: str, kept: str) -> None:
+    for place in change.done:
+        typer.echo(f"{done} {place}")
+    for place in change.kept:
+        typer.echo(f"{kept} {place}")
+    if not change.done:
+        typer.echo("nothing to do: params.yaml stays as it is")
 
 
 @app.command()
@@ -116,8 +204,9 @@ def check(
     from duchenne.datasets.problems import lines
 
     catalog = catalogs.load(params)
-    like = {name.replace("_", ""): name for name in catalog.datasets}
+    like = {name.replace("_", ""): name for name in [*library()["datasets"], *catalog.datasets]}
     name = like.get(dataset.replace("_", "").replace("-", "").lower(), dataset)
+    catalog = catalog.with_library("datasets", name)
     config = _lookup(catalog.datasets, name, "dataset")
     config = config.model_copy(update={"root": root or config.root, "bad_rows": "skip", "limit": None})
     index = build_index(name, config)
@@ -162,7 +251,8 @@ def complexity(
     from duchenne.reporting.complexity import complexity_table, markdown, representatives
 
     catalog = catalogs.load(params)
-    for name in names or []:
+    for name in names or library()["variants"]:
+        catalog = catalog.with_library("variants", name)
         _lookup(catalog.variants, name, "variant")
     table = complexity_table(catalog, names or (catalog.variants if every else representatives(catalog)))
     typer.echo(table.to_json(orient="records", indent=2) if as_json else markdown(table))
@@ -180,7 +270,7 @@ def evaluate(
     """Measure a published checkpoint on a test part, without training."""
     from duchenne.published import evaluate_checkpoint
 
-    catalog, workspace = catalogs.load(params), Workspace()
+    catalog, workspace = catalogs.load(params).with_library("variants", variant), Workspace()
     _lookup(catalog.variants, variant, "variant")
     out = out or workspace.results("published") / variant
     classes = [name.strip() for name in order.split(",")] if order else None
@@ -217,7 +307,7 @@ def smoke(
     """Send a few samples and one epoch of VARIANT through every stage, before days are spent on it."""
     from duchenne.smoke import run
 
-    catalog = catalogs.load(params)
+    catalog = catalogs.load(params).with_library("variants", variant)
     _lookup(catalog.variants, variant, "variant")
     typer.echo(run(catalog, variant, samples, scratch))
 
@@ -258,6 +348,6 @@ def predict(
 
 def _lookup(names: dict[str, T], name: str, what: str) -> T:
     if name not in names:
-        hint = catalogs.nearest(name, names) or f" (params.yaml has {', '.join(names)})"
+        hint = nearest(name, names) or f" (params.yaml has {', '.join(names)})"
         raise UserError(f"there is no {what} {name!r}{hint}")
     return names[name]

@@ -1,5 +1,16 @@
-"""The one base of all errors that a person mends in their data or configuration."""
+"""Base class of errors the user can fix, and the hint that many of them end with."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """Shown as its message alone, without a traceback; the message says where and what to do."""
+    """Shown as its message alone, without a traceback; the message says what is wrong, where, and what to do."""
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """`` (did you mean ...?)`` for the closest of ``names``, or an empty string when none is close."""
+    close = difflib.get_close_matches(name, names, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

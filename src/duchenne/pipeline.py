@@ -35,18 +35,18 @@ def settings(catalog: Catalog, workspace: Workspace) -> None:
     DVC compares contents: after an edit only the stages whose settings changed are stale.
     """
     report = catalog.report.model_dump(mode="json")
-    faces = {f"faces/{name}": catalog.datasets[name].faces.model_dump(mode="json") for name in catalog.run.datasets}
+    faces = {f"faces/{name}": catalog.datasets[name].faces.model_dump(mode="json") for name in catalog.datasets}
     parts = {"evaluate": {"bootstrap": report["bootstrap"]}, "explain": {"show_faces": report["show_faces"]}}
     for name, block in (parts | {"report": report} | faces).items():
         write_json(workspace.settings / f"{name}.json", block)
 
 
-def synthesize(catalog: Catalog, workspace: Workspace, dataset: str) -> None:
-    """Render the faces of a synthetic dataset into its root."""
+def synthesize(catalog: Catalog, workspace: Workspace, name: str) -> None:
+    """Render a set of faces."""
     from duchenne.synth import generate
 
-    config, compute = catalog.datasets[dataset], catalog.compute
-    generate(config.synth, config.root, workspace.work("synthesize", dataset), compute.jobs, compute.backend)
+    work, compute = workspace.work("synthesize", name), catalog.compute
+    generate(catalog.rendered[name], workspace.raw(name), work, compute.jobs, compute.backend)
 
 
 def landmark_net(catalog: Catalog, workspace: Workspace, name: str) -> None:
@@ -54,7 +54,7 @@ def landmark_net(catalog: Catalog, workspace: Workspace, name: str) -> None:
     from duchenne.landmark_net import WEIGHTS, train_landmark_net
 
     config = catalog.landmark_nets[name]
-    root, work = catalog.datasets[config.dataset].root, workspace.work("landmark_net", name)
+    root, work = workspace.raw(config.dataset), workspace.work("landmark_net", name)
     start = None if config.init_from == "scratch" else workspace.model(config.init_from) / WEIGHTS
     train_landmark_net(config, root, workspace.model(name), work, catalog.compute, start)
 
@@ -67,7 +67,7 @@ def index(catalog: Catalog, workspace: Workspace, dataset: str) -> None:
     from duchenne.datasets import build_index, empty_classes, limited, write_index
     from duchenne.datasets.audit import audit, flaws
 
-    architectures = {catalog.variants[variant].model.architecture for variant in catalog.run.variants}
+    architectures = {variant.model.architecture for variant in catalog.variants.values()}
     if others := architectures - NETWORKS.keys():  # hours of face work should not precede a misspelling
         from duchenne.models import require
 
@@ -233,7 +233,7 @@ def explain(catalog: Catalog, workspace: Workspace, variant: str) -> None:
         lambda fold: load_trained(workspace.model(variant) / f"fold_{fold}"),
         catalog.compute,
         landmarks=workspace.landmarks(config.dataset),
-        truth=dataset.root / "displacement" if dataset.synth else None,
+        truth=dataset.root / "displacement" if dataset.layout == "synth" else None,
         show_faces=catalog.report.show_faces,
     )
     write_maps(exhibit, workspace.results(variant) / "maps")
@@ -317,8 +317,7 @@ def report(catalog: Catalog, workspace: Workspace) -> Path:
     else:
         remove_pictures(workspace.reports)  # of reports written before faces were hidden
     page = write_report(workspace, catalog, workspace.reports)
-    for variant in catalog.run.variants:
-        config = catalog.variants[variant]
+    for variant, config in catalog.variants.items():
         tracking.Tracker(workspace, variant, config, catalog.report.show_faces).publish()
     return page
 
@@ -330,9 +329,9 @@ def _draw_sheets(catalog: Catalog, workspace: Workspace) -> None:
     from duchenne.faces.sheets import alignment_sheet, failure_sheet
     from duchenne.synth.sheets import contact_sheets
 
-    for dataset in catalog.run.synthesize:
-        contact_sheets(catalog.datasets[dataset].root, workspace.reports / dataset)
-    for dataset in catalog.run.datasets:
+    for name in catalog.rendered:
+        contact_sheets(workspace.raw(name), workspace.reports / name)
+    for dataset in catalog.datasets:
         store = FaceStore(workspace.faces(dataset))
         rows = read_index(workspace.index(dataset)).rows
         folder = workspace.reports / dataset

@@ -53,7 +53,7 @@ def evaluate_checkpoint(
     config = catalog.variants[variant]
     for path in (workspace.faces(config.dataset), workspace.split(variant), workspace.duplicates(variant)):
         if not path.exists():
-            raise UserError(f"{path} is missing: name {variant} under `run`, then `dvc repro split@{variant}`")
+            raise UserError(f"{path} is missing: run `duchenne add {variant}`, then `dvc repro split@{variant}`")
     classes = read_index(workspace.index(config.dataset)).classes
     order = order or classes
     if sorted(order) != sorted(classes):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from duchenne import pipeline
-from duchenne.catalog import Catalog, Run, RunDataset, RunVariant
+from duchenne.catalog import Catalog
 from duchenne.files import replacing
 from duchenne.workspace import Workspace
 
@@ -16,37 +16,34 @@ FOLDS = 2
 """Folds that are tried: a leave-one-subject-out run shows nothing more with twenty."""
 
 
-def shrink(catalog: Catalog, variant: str, samples: int, scratch: Path) -> Catalog:
+def shrink(catalog: Catalog, variant: str, samples: int, scratch: Workspace) -> Catalog:
     """The catalog with ``variant`` alone, about ``samples`` samples of its dataset and one epoch."""
     config = catalog.variants[variant]
     dataset = catalog.datasets[config.dataset]
-    if dataset.synth is None:
-        dataset = dataset.model_copy(update={"root": dataset.root.resolve(), "limit": samples})
+    rendered = {}
+    if config.dataset in catalog.rendered:
+        synth = catalog.rendered[config.dataset]
+        subjects = max(4, samples // (len(dataset.classes) * synth.per_class))
+        rendered[config.dataset] = synth.model_copy(update={"subjects": min(subjects, synth.subjects)})
+        root = scratch.raw(config.dataset)
     else:
-        subjects = max(4, samples // (len(dataset.classes) * dataset.synth.per_class))
-        synth = dataset.synth.model_copy(update={"subjects": min(subjects, dataset.synth.subjects)})
-        root = scratch / "data" / "raw" / config.dataset
-        dataset = dataset.model_copy(update={"root": root, "limit": samples, "synth": synth})
+        root = dataset.root.resolve()
+    dataset = dataset.model_copy(update={"root": root, "limit": samples})
     quick = {"epochs": 1, "pretrain_epochs": min(1, config.recipe.pretrain_epochs), "schedule": "constant"}
     quick |= {"warmup_epochs": 0, "batch_size": min(8, config.recipe.batch_size)}
     recipe = config.recipe.model_copy(update=quick)
     config = config.model_copy(update={"recipe": recipe, "init_from": "scratch"})
-    run = Run(
-        synthesize=[config.dataset] if dataset.synth else [],
-        datasets={config.dataset: RunDataset(root=dataset.root)},
-        variants={variant: RunVariant(dataset=config.dataset)},
-    )
-    only = {"datasets": {config.dataset: dataset}, "variants": {variant: config}, "run": run}
-    return catalog.model_copy(update=only)
+    only = {"rendered": rendered, "datasets": {config.dataset: dataset}, "variants": {variant: config}}
+    return catalog.model_copy(update=only | {"landmark_nets": {}})
 
 
 def run(catalog: Catalog, variant: str, samples: int, scratch: Path | None) -> Path:
     """Walk every stage with ``samples`` samples and one epoch; returns the page's path."""
     folder = scratch or Path(tempfile.mkdtemp(prefix="duchenne-smoke-"))
     workspace = Workspace(folder)
-    small = shrink(catalog, variant, samples, folder)
+    small = shrink(catalog, variant, samples, workspace)
     dataset = small.variants[variant].dataset
-    if dataset in small.run.synthesize:
+    if dataset in small.rendered:
         pipeline.synthesize(small, workspace, dataset)
     pipeline.index(small, workspace, dataset)
     pipeline.align(small, workspace, dataset)

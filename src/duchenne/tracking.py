@@ -307,8 +307,8 @@ class Tracker:
 
     def _tags(self, record: dict[str, Any]) -> dict[str, str]:
         from duchenne.datasets.audit import known_flaws
+        from duchenne.papers.printed import printed_for, sources
         from duchenne.reporting.basis import basis_of
-        from duchenne.reporting.papers import printed_for, sources
 
         found = printed_for(self.name, self.config)
         return {
@@ -330,7 +330,7 @@ class Tracker:
 
     def _against_paper(self, metrics: dict[str, Any]) -> dict[str, float]:
         """The printed values (as shares, like ours) and how far ours are from them."""
-        from duchenne.reporting.papers import printed_for
+        from duchenne.papers.printed import printed_for
 
         found = printed_for(self.name, self.config)
         rows = {name: (cell.value, metrics[name]) for name, cell in found.items() if name in metrics}

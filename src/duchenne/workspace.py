@@ -12,6 +12,10 @@ class Workspace:
 
     root: Path = Path()
 
+    def raw(self, rendered: str) -> Path:
+        """Where a set is rendered; datasets of other people lie where their ``root`` says."""
+        return self.root / "data" / "raw" / rendered
+
     def index(self, dataset: str) -> Path:
         return self.root / "data" / "index" / f"{dataset}.parquet"
 

@@ -13,7 +13,7 @@ def read(config: Dataset) -> Listing:
     """List the rendered samples; what only the renderer knows (points, poses) stays in its own tables."""
     path = config.root / "truth.parquet"
     if not path.is_file():
-        raise UnreadableError(path, "has not been rendered yet: name the dataset in run.synthesize, then `dvc repro`")
+        raise UnreadableError(path, "has not been rendered yet: `dvc repro` does it")
     truth = pd.read_parquet(path).rename(columns={"emotion": "label"})
     if "box" in truth:
         truth[["x0", "y0", "x1", "y1"]] = truth["box"].tolist()

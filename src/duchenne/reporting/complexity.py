@@ -10,8 +10,8 @@ from tqdm import tqdm
 
 from duchenne.catalog import Catalog
 from duchenne.evaluation.complexity import Complexity, count_published, seconds
+from duchenne.papers.printed import SIZES, Counting, printed_for, sources
 from duchenne.reporting.basis import MARKS, basis_of, footnotes
-from duchenne.reporting.papers import SIZES, Counting, printed_for, sources
 
 COUNTS = {
     ("params", "total"): lambda size: size.total / 1e6,

@@ -15,9 +15,9 @@ from tqdm import tqdm
 from duchenne.catalog import Catalog
 from duchenne.faces import FaceStore
 from duchenne.files import replacing
+from duchenne.papers.printed import sources
 from duchenne.reporting import across, gallery, wording
 from duchenne.reporting.basis import FOOTNOTES, MARKS, footnotes
-from duchenne.reporting.papers import sources
 from duchenne.reporting.provenance import code_revision, data_revisions
 from duchenne.reporting.runs import Run, load_run
 from duchenne.reporting.sections import dataset_section, run_section
@@ -35,12 +35,13 @@ def write_report(workspace: Workspace, catalog: Catalog, out: Path) -> Path:
 
     Beside it: ``summary.csv``, the figures of each run (``<variant>/<figure>.svg``) and of several runs together
     (``across/``), the papers' tables with our values (``tables/``).
-    Shows the variants of ``catalog.run`` and, from ``workspace.reports``, the contact sheets of its datasets.
+    Shows every variant of the catalog and, from ``workspace.reports``, the contact sheets of its datasets and rendered
+    sets.
 
     Raises:
         UserError: a run is not finished.
     """
-    runs = [load_run(workspace, catalog, name) for name in catalog.run.variants]
+    runs = [load_run(workspace, catalog, name) for name in catalog.variants]
     sprites = _sprites(runs, workspace) if catalog.report.show_faces else {}
     sections = []
     for run in tqdm(runs, desc="report", unit="run"):
@@ -78,9 +79,9 @@ def write_report(workspace: Workspace, catalog: Catalog, out: Path) -> Path:
         "footnotes": footnotes,
     }
     style, script = (Markup(environment.loader.get_source(environment, name)[0]) for name in ("style.css", "page.js"))
-    datasets = dict.fromkeys([*catalog.run.synthesize, *catalog.run.datasets])
+    datasets = dict.fromkeys([*catalog.rendered, *catalog.datasets])
     commit, changed = code_revision(workspace.root)
-    revisions = data_revisions(workspace.root, {name: catalog.datasets[name].root for name in datasets})
+    revisions = data_revisions(workspace.root, {name: _root(name, workspace, catalog) for name in datasets})
     page = environment.get_template("page.html.j2").render(
         style=style,
         script=script,
@@ -99,6 +100,11 @@ def write_report(workspace: Workspace, catalog: Catalog, out: Path) -> Path:
     with replacing(out / "index.html") as part:
         part.write_text(page, encoding="utf-8")
     return out / "index.html"
+
+
+def _root(name: str, workspace: Workspace, catalog: Catalog) -> Path:
+    """The raw files of a dataset, or of a rendered set that no dataset reads."""
+    return catalog.datasets[name].root if name in catalog.datasets else workspace.raw(name)
 
 
 def _write(figures: dict[str, str], out: Path) -> None:

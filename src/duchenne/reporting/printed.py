@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from duchenne.catalog import Catalog
-from duchenne.reporting.papers import SIZES, Column, Row, Table, papers
+from duchenne.papers.printed import SIZES, Column, Row, Table, papers
 
 
 class Method(NamedTuple):
@@ -22,7 +22,7 @@ class Method(NamedTuple):
 
 
 def printed_methods(catalog: Catalog, dataset: str) -> list[Method]:
-    """Every row that a paper prints of a dataset, in the order of ``papers.yaml``.
+    """Every row that a paper prints of a dataset, in the order of the library files.
 
     A column belongs to the dataset of the variant that the row is of; for the row of another method, to that of the
     variants in the same column where all of them share one. Sizes belong to a row whatever its dataset.

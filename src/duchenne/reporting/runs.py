@@ -14,8 +14,8 @@ from duchenne.datasets import read_index
 from duchenne.datasets.audit import known_flaws
 from duchenne.errors import UserError
 from duchenne.files import read_json
+from duchenne.papers.printed import Cell, printed_for
 from duchenne.reporting.basis import Basis, basis_of
-from duchenne.reporting.papers import Cell, printed_for
 from duchenne.workspace import Workspace
 
 COMPARED = ("war", "uar", "uf1")

@@ -51,6 +51,8 @@ def run_section(
         drawn["tsne"] = plane.svg
     words = described(run, factors) | {"tsne": plane.words}
     full = {"variants": {run.name: config}, "datasets": {config.dataset: catalog.datasets[config.dataset]}}
+    if config.dataset in catalog.rendered:
+        full["rendered"] = {config.dataset: catalog.rendered[config.dataset]}
     faces = store if catalog.report.show_faces else None
     section = {
         "run": run,
@@ -68,7 +70,7 @@ def run_section(
         "duplicates": _duplicates(run),
         "lacking": _lacking(run),
         "configuration": _yaml(full),
-        "rendered": catalog.datasets[config.dataset].synth is not None,
+        "rendered": config.dataset in catalog.rendered,
         "root": catalog.datasets[config.dataset].root,
         "card": next(iter(run.cards.values())),
         "trained": {
@@ -81,9 +83,8 @@ def run_section(
 
 def dataset_section(name: str, workspace: Workspace, catalog: Catalog) -> dict[str, Any]:
     """What the template of one dataset shows; one that was only rendered has no index and no faces."""
-    config = catalog.datasets[name]
-    section: dict[str, Any] = {"name": name, "config": config, "index": None, "sheets": []}
-    if name in catalog.run.datasets:
+    section: dict[str, Any] = {"name": name, "rendered": catalog.rendered.get(name), "index": None, "sheets": []}
+    if name in catalog.datasets:
         index, store = read_index(workspace.index(name)), FaceStore(workspace.faces(name))
         failures = store.failures[store.failures["frame"].isna()]  # the others are single frames of a clip
         labels = index.rows.set_index("sample")["label"]

@@ -1,9 +1,9 @@
 """The papers' tables with our values in them: CSV for programs, LaTeX for a paper, lines of text for the page.
 
-Rows, columns and digits stand as printed (``papers.yaml``). Below a row that one of our variants reproduces stand our
-value in as many digits, its 95 % interval and the difference of the two values as shown. Ours has a mark and the table
-a footnote where the network is a reconstruction or a reading of the text (:mod:`duchenne.reporting.basis`), and where
-the dataset was not as published (:func:`duchenne.datasets.audit.flaws`).
+Rows, columns and digits stand as printed (``duchenne.papers``). Below a row that one of our variants reproduces stand
+our value in as many digits, its 95 % interval and the difference of the two values as shown. Ours has a mark and the
+table a footnote where the network is a reconstruction or a reading of the text (:mod:`duchenne.reporting.basis`), and
+where the dataset was not as published (:func:`duchenne.datasets.audit.flaws`).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ import pandas as pd
 from duchenne.catalog import Catalog
 from duchenne.datasets.audit import known_flaws
 from duchenne.files import replacing
+from duchenne.papers.printed import SIZES, Column, Paper, Row, Table, papers
 from duchenne.reporting.basis import MARKS, Basis, basis_of, footnotes
-from duchenne.reporting.papers import SIZES, Column, Paper, Row, Table, papers
 from duchenne.workspace import Workspace
 
 SELECTED = {

@@ -1,4 +1,15 @@
-"""What the papers print (``papers.yaml``), by the variant that reproduces it."""
+"""What the papers print, by the variant that reproduces it: the ``papers`` of the library files beside this module.
+
+Every table of results and ablations is there, with the rows of other methods as context. Rows and digits stand as
+printed; ``nan`` is a cell that the paper leaves empty or that the copy of the text does not show. ``unit`` says whether
+accuracies are per cent (the default) or shares. Parameters are in millions, operations ("FLOPs") in billions (1e9).
+``over_folds: mean`` says that accuracies are means of the folds' own values. A column's ``metric`` is the name that our
+results have for it; without one the column is context. ``data`` is the part of a variant's name that the column stands
+for: a row with ``run: poster_t_{data}`` prints values of two or more variants. Where two tables differ on one value,
+the first is taken and the other table's ``note`` says so. Per-class accuracies are recalls. ``counting`` says how the
+columns of size came about (evaluation/complexity.py), and a ``reconstruction`` is a network that the paper does not
+describe in full and whose code is not public.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +20,9 @@ from typing import Annotated, Literal, NamedTuple, Self
 from pydantic import Field, model_validator
 from ruamel.yaml import YAML
 
-from duchenne.catalog import Strict, Variant, nearest
-from duchenne.errors import UserError
+from duchenne.catalog import Strict, Variant
+from duchenne.errors import UserError, nearest
+from duchenne.papers.library import FILES, defined_in
 
 SIZES = ("params", "flops", "params_blocks", "flops_blocks")
 """Metrics of the network and of its transformer blocks alone: millions of parameters, billions (1e9) of operations."""
@@ -97,15 +109,20 @@ class Cell(NamedTuple):
 
 @cache
 def papers() -> list[Paper]:
-    """All papers, in the order of ``papers.yaml``."""
+    """All papers, in the order of the library's files."""
+    return [paper for file in FILES for paper in _printed_in(file)]
+
+
+@cache
+def _printed_in(file: str) -> list[Paper]:
     yaml = YAML(typ="base", pure=True)  # every value is text: 92.30 stays 92.30
-    tree = yaml.load(files("duchenne.reporting").joinpath("papers.yaml").read_text(encoding="utf-8"))
-    return [Paper.model_validate(item) for item in tree]
+    tree = yaml.load(files(__package__).joinpath(f"{file}.yaml").read_text("utf-8"))
+    return [Paper.model_validate(item) for item in tree.get("papers", [])]
 
 
 @cache
 def cells() -> dict[str, list[Cell]]:
-    """Variant -> every value that a paper prints for it, in the order of ``papers.yaml``."""
+    """Variant -> every value that a paper prints for it, in the order of :func:`papers`."""
     found: dict[str, list[Cell]] = {}
     for paper in papers():
         for table in paper.tables:
@@ -118,8 +135,37 @@ def cells() -> dict[str, list[Cell]]:
     return found
 
 
+def reproducing(paper: str, table: str | None = None) -> list[str]:
+    """Variants of a paper, or those whose values one of its tables prints.
+
+    Args:
+        paper: name of a library file, such as ``poster_v2``.
+        table: its number or name, such as ``8`` or ``composite``.
+
+    Raises:
+        UserError: there is no such paper or table.
+    """
+    own = dict.fromkeys(defined_in(paper))
+    tables = {each.table: each for item in _printed_in(paper) for each in item.tables}
+    if table is None:
+        wanted = list(tables.values())
+    else:
+        found = tables.get(table) or tables.get(f"Table {table}")
+        if found is None:
+            raise UserError(f"{paper} has no table {table!r}{nearest(table, tables)}: it has {', '.join(tables)}")
+        wanted, own = [found], {}
+    named = (
+        row.run.format(data=column.data)
+        for each in wanted
+        for row in each.rows
+        for column in each.columns
+        if row.run and column.metric
+    )
+    return list(own | dict.fromkeys(named))
+
+
 def printed(variant: str) -> dict[str, Cell]:
-    """Metric -> what a paper prints for ``variant``; where tables differ, the first of ``papers.yaml``.
+    """Metric -> what a paper prints for ``variant``; where tables differ, the first of :func:`papers`.
 
     Raises:
         UserError: no paper prints anything for a variant of this name.

@@ -1,0 +1,233 @@
+"""Edit ``params.yaml``: add resolved blocks of the library, remove blocks. All else, comments too, stays as it is.
+
+Lines are inserted and deleted as text, since a YAML writer would move comments and rewrap lines; what came out is read
+again and compared with what was meant before the file is replaced.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml.comments import CommentedMap
+
+from duchenne.catalog import complete, load
+from duchenne.errors import UserError
+from duchenne.files import replacing
+from duchenne.papers.library import SECTIONS, Tree, library, required_by
+
+WIDTH = 118
+
+
+class Change(NamedTuple):
+    """What an edit did: places such as ``variants.poster_v2_rafdb``."""
+
+    done: list[str]
+    kept: list[str]
+
+
+def add(path: Path, names: list[tuple[str, str]]) -> Change:
+    """Copy blocks of the library with all that they need into the file.
+
+    A block that is there already is kept as it is, so that a ``root`` of the user's own survives.
+
+    Args:
+        path: ``params.yaml``.
+        names: section and name of each block.
+
+    Returns:
+        The blocks that were added, and those that were there and differ from the library's.
+
+    Raises:
+        UserError: the library has no such block, or the file cannot be used.
+    """
+    load(path)
+    text = path.read_text("utf-8")
+    tree = _parse(text)
+    new: Tree = {part: {} for part in SECTIONS}
+    kept = []
+    for section, name in names:
+        for part, blocks in required_by(section, name).items():
+            for key, block in blocks.items():
+                there = (tree.get(part) or {}).get(key)
+                if there is None:
+                    new[part][key] = complete(block) if part == "variants" else block
+                elif differs(part, key, there) and f"{part}.{key}" not in kept:
+                    kept.append(f"{part}.{key}")
+    for part, blocks in new.items():
+        if blocks:
+            text = _insert(text, part, "".join(_write(key, block) for key, block in blocks.items()))
+    _replace(path, text, tree, new)
+    return Change([f"{part}.{key}" for part, blocks in new.items() for key in blocks], kept)
+
+
+def remove(path: Path, names: list[tuple[str, str]]) -> Change:
+    """Remove blocks, and the datasets and rendered sets of the library that nothing in the file uses any more.
+
+    Returns:
+        The blocks that were removed, and those of the user's own that nothing uses and that were kept.
+
+    Raises:
+        UserError: the file has no such block, or another one needs it.
+    """
+    load(path)
+    text = path.read_text("utf-8")
+    tree = {part: dict(blocks or {}) if part in SECTIONS else blocks for part, blocks in _parse(text).items()}
+    gone, kept = [], []
+    for section, name in names:
+        if name not in tree.get(section, {}):
+            raise UserError(f"{path} has no {section}.{name}")
+        del tree[section][name]
+        gone.append((section, name))
+    for part in ("datasets", "rendered"):
+        for key in tree.get(part, {}).keys() - _used(tree, part):
+            if differs(part, key, tree[part][key]):
+                kept.append(f"{part}.{key}")
+            else:
+                del tree[part][key]
+                gone.append((part, key))
+    for section, name in gone:
+        text = _delete(text, section, name)
+    _replace(path, text, tree)
+    return Change([f"{section}.{name}" for section, name in gone], kept)
+
+
+def differs(section: str, name: str, block: dict[str, Any]) -> bool:
+    """Whether a block of the file says something else than the library's of the same name; True where it has none."""
+    ours = library()[section].get(name)
+    if section == "variants" and ours is not None:
+        ours, block = complete(ours), complete(block)
+    return ours != block
+
+
+def _used(tree: Tree, section: str) -> set[str]:
+    """Names of datasets or rendered sets that another block of the file needs."""
+    if section == "datasets":
+        return {block["dataset"] for block in (tree.get("variants") or {}).values()}
+    nets = {block["dataset"] for block in (tree.get("landmark_nets") or {}).values()}
+    return nets | {name for name, block in (tree.get("datasets") or {}).items() if block["layout"] == "synth"}
+
+
+def _parse(text: str) -> Tree:
+    return YAML(typ="safe", pure=True).load(text) or {}
+
+
+def _replace(path: Path, text: str, tree: Tree, new: Tree | None = None) -> None:
+    """Write an edited text, which must say what ``tree`` and the blocks of ``new`` say together."""
+    meant = {part: blocks or {} for part, blocks in tree.items()}
+    for part, blocks in (new or {}).items():
+        if blocks:
+            meant[part] = {**meant.get(part, {}), **blocks}
+    try:
+        found = _parse(text)
+    except YAMLError:
+        found = {}
+    if {part: blocks or {} for part, blocks in found.items()} != meant:
+        raise UserError(f"{path} is written in a form that cannot be edited line by line: make this change by hand")
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+        load(part)
+
+
+def _insert(text: str, section: str, written: str) -> str:
+    """The text with blocks behind the last one of their section."""
+    lines = text.splitlines(keepends=True)
+    start = _line_of(text, section)
+    if start is None:
+        gap = "" if not lines or not lines[-1].strip() else "\n"
+        return text + gap + f"{section}:\n{written}"
+    if not (_parse(text)[section] or {}):  # `section: {}`
+        head, _, comment = lines[start].partition("#")
+        lines[start] = f"{head.split(':')[0]}:{f' #{comment}' if comment else chr(10)}"
+        return "".join([*lines[: start + 1], written, *lines[start + 1 :]])
+    end = _end_of(lines, start)
+    if lines[end - 1][-1] != "\n":
+        lines[end - 1] += "\n"
+    return "".join([*lines[:end], written, *lines[end:]])
+
+
+def _delete(text: str, section: str, name: str) -> str:
+    """The text without a block, and without the comment lines directly above it."""
+    lines = text.splitlines(keepends=True)
+    blocks = YAML().load(text)[section]
+    start = blocks.lc.key(name)[0]
+    end = _end_of(lines, start)
+    first = start
+    while first > 0 and lines[first - 1].lstrip().startswith("#") and lines[first - 1].startswith(" "):
+        first -= 1
+    lines[first:end] = []
+    if len(blocks) == 1:
+        line = _line_of("".join(lines), section)
+        lines[line] = lines[line].replace(":", ": {}", 1)
+    return "".join(lines)
+
+
+def _line_of(text: str, section: str) -> int | None:
+    """Line number, from 0, of a top-level key."""
+    tree = YAML().load(text)
+    return tree.lc.key(section)[0] if isinstance(tree, CommentedMap) and section in tree else None
+
+
+def _end_of(lines: list[str], start: int) -> int:
+    """The line behind the block that starts in ``start``, without comments and blank lines that follow it."""
+    depth = len(lines[start]) - len(lines[start].lstrip())
+    last = start
+    for number in range(start + 1, len(lines)):
+        line = lines[number].strip()
+        if not line or line.startswith("#"):
+            continue
+        if len(lines[number]) - len(lines[number].lstrip()) <= depth:
+            break
+        last = number
+    return last + 1
+
+
+def _write(name: str, block: dict[str, Any]) -> str:
+    """A named block as YAML, two spaces in: each field on lines of its own, maps in flow style."""
+    lines = [f"  {name}:"]
+    for key, value in block.items():
+        lines += (
+            _folded(f"    {key}: ", _items(value), " " * 6)
+            if isinstance(value, dict) and value
+            else [f"    {key}: {_scalar(value)}"]
+        )
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _items(block: dict[str, Any]) -> list[str]:
+    return [f"{key}: {_scalar(value)}" for key, value in block.items()]
+
+
+def _folded(head: str, items: list[str], indent: str) -> list[str]:
+    """``{a: 1, b: 2}`` behind ``head``, on one line if it fits; else folded between items, inner maps on their own."""
+    whole = f"{head}{{{', '.join(items)}}}"
+    if len(whole) <= WIDTH:
+        return [whole]
+    lines = [head + "{"]
+    for number, item in enumerate(items):
+        item += "}" if number == len(items) - 1 else ","
+        fresh = lines[-1].endswith("{")
+        if len(lines[-1]) + len(item) + 1 > WIDTH or "{" in item:
+            lines.append(indent + item)
+        else:
+            lines[-1] += item if fresh else f" {item}"
+    return lines
+
+
+def _scalar(value: Any) -> str:
+    """A value in flow style."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(_items(value))}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_scalar, value))}]"
+    if isinstance(value, float) and 0 < abs(value) < 1e-3:
+        mantissa, exponent = f"{value!r}e0".split("e")[:2] if "e" in repr(value) else f"{value:e}".split("e")
+        return f"{float(mantissa)}e{int(exponent)}"
+    stream = io.StringIO()
+    yaml = YAML()
+    yaml.width = 10_000
+    yaml.default_flow_style = True
+    yaml.dump([value], stream)
+    return "null" if value is None else stream.getvalue().strip()[1:-1]

@@ -1,0 +1,153 @@
+"""params.yaml as `duchenne add`, `duchenne remove` and `dvc exp run -S` edit it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from dvc.utils.hydra import apply_overrides
+from ruamel.yaml import YAML
+from typer.testing import CliRunner
+
+from duchenne import catalog, cli, params_file
+from duchenne.catalog import Variant, complete
+from duchenne.errors import UserError
+from duchenne.papers.library import library
+
+SHIPPED = Path(__file__).parents[1] / "params.yaml"
+HEAD = """\
+# mine
+compute: {jobs: 2} # two cores
+
+datasets:
+  # where my faces lie
+  raf_db: {layout: raf_db, root: /data/raf} # on the big disk
+# the end of my datasets
+
+rendered: {}
+landmark_nets: {}
+variants: {}
+"""
+
+
+def read(path: Path) -> dict:
+    return YAML(typ="safe", pure=True).load(path)
+
+
+@pytest.fixture
+def params(tmp_path: Path) -> Path:
+    path = tmp_path / "params.yaml"
+    path.write_text(HEAD, encoding="utf-8")
+    return path
+
+
+def test_adding_keeps_every_line_and_a_root_of_ones_own(params: Path):
+    change = params_file.add(params, [("variants", "poster_v2_rafdb"), ("variants", "ifdd_2dcnn_20")])
+    assert set(change.done) == {
+        "variants.poster_v2_rafdb", "variants.ifdd_2dcnn_20", "variants.ifdd_2dcnn_strong",
+        "datasets.synth_video_20", "datasets.synth_video_strong",
+        "rendered.synth_video_20", "rendered.synth_video_strong",
+    }  # fmt: skip
+    assert change.kept == ["datasets.raf_db"]
+    lines = params.read_text("utf-8").splitlines()
+    kept = [line for line in HEAD.splitlines() if line and not line.endswith("{}")]
+    assert [line for line in lines if line in kept] == kept
+    assert lines.index("# the end of my datasets") > lines.index("  synth_video_20:")
+    found = catalog.load(params)
+    assert found.datasets["raf_db"].root == Path("/data/raf")
+    assert found.variants["ifdd_2dcnn_20"] == Variant.model_validate(library()["variants"]["ifdd_2dcnn_20"])
+    assert params_file.add(params, [("variants", "poster_v2_rafdb")]).done == []
+
+
+def test_removing_undoes_adding(params: Path):
+    params_file.add(params, [("variants", "poster_v2_rafdb"), ("variants", "poster_t_demo")])
+    before = params.read_text("utf-8")
+    params_file.add(params, [("variants", "frl_dgt_demo")])
+    change = params_file.remove(params, [("variants", "frl_dgt_demo")])
+    assert change.done == ["variants.frl_dgt_demo", "datasets.synth_micro_demo", "rendered.synth_micro_demo"]
+    assert params.read_text("utf-8") == before
+    change = params_file.remove(params, [("variants", "poster_v2_rafdb")])
+    assert change.kept == ["datasets.raf_db"]
+    params_file.remove(params, [("variants", "poster_t_demo")])
+    assert read(params) == read_text(HEAD)
+
+
+def read_text(text: str) -> dict:
+    return YAML(typ="safe", pure=True).load(text)
+
+
+def test_what_another_run_starts_from_stays(params: Path):
+    params_file.add(params, [("variants", "ifdd_2dcnn_20")])
+    before = params.read_text("utf-8")
+    with pytest.raises(UserError, match=r"variants\.ifdd_2dcnn_20\.init_from: there is no 'ifdd_2dcnn_strong'"):
+        params_file.remove(params, [("variants", "ifdd_2dcnn_strong")])
+    with pytest.raises(UserError, match=r"has no variants\.poster_v2_demo"):
+        params_file.remove(params, [("variants", "poster_v2_demo")])
+    assert params.read_text("utf-8") == before
+
+
+def test_a_file_in_another_form_is_not_damaged(params: Path):
+    flow = HEAD.replace("datasets:", "datasets: {").replace("# the end", "} # the end")
+    params.write_text(flow, encoding="utf-8")
+    before = params.read_text("utf-8")
+    with pytest.raises(UserError, match="by hand"):
+        params_file.add(params, [("datasets", "dfew")])
+    assert params.read_text("utf-8") == before
+
+
+def test_every_variant_survives_the_file_and_dvcs_override_reaches_it_and_no_other(tmp_path: Path):
+    """All variants of the library at once, each given another value by what `dvc exp run -S` calls."""
+    path = tmp_path / "params.yaml"
+    shutil.copy(SHIPPED, path)
+    params_file.add(path, [("variants", name) for name in library()["variants"]])
+    before = read(path)
+    found = catalog.load(path)
+    for name, block in library()["variants"].items():
+        assert found.variants[name] == Variant.model_validate(block)
+    fields = ("recipe.lr=0.0123", "seed=17", "recipe.label_smoothing=0.21", "protocol.val_share=0.25")
+    wanted = {name: fields[number % len(fields)] for number, name in enumerate(before["variants"])}
+    apply_overrides(path, [f"variants.{name}.{value}" for name, value in wanted.items()])
+    after = read(path)
+    for name, value in wanted.items():
+        place, _, text = value.partition("=")
+        block = before["variants"][name]
+        *parts, last = place.split(".")
+        for part in parts:
+            block = block[part]
+        assert block[last] != float(text)
+        block[last] = float(text)
+    assert after == before
+    assert "nothing here makes a result stale" in path.read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", ["poster_v2_rafdb", "ifdd_3dvit_dfew", "frl_dgt_megc2019"])
+def test_a_complete_block_says_the_same_and_has_every_plain_field(name: str):
+    block = library()["variants"][name]
+    whole = complete(block)
+    assert Variant.model_validate(whole) == Variant.model_validate(block)
+    assert {"seed", "monitor", "selection"} <= whole.keys()
+    assert {"label_smoothing", "ema_decay", "sampler", "clip_grad"} <= whole["recipe"].keys()
+    assert {"near_duplicates", "hash_distance"} <= whole["protocol"].keys()
+    assert ("mix" in whole["recipe"]) == ("mix" in block["recipe"])
+
+
+def test_the_commands(params: Path):
+    def run(*words: str) -> str:
+        done = CliRunner().invoke(cli.app, [*words, "--params", str(params)], env={"COLUMNS": "200"})
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    said = run("add", "--paper", "poster_v2", "--table", "5", "poster_t_demo")
+    assert "added variants.poster_v2_caer_s" in said
+    assert "kept yours of" not in said  # RAF-DB is not part of Table 5
+    listed = run("variants", "--paper", "poster_v2", "--table", "5")
+    assert "poster_v2_caer_s *" in listed
+    assert "93.00" in listed
+    assert "poster_v2_rafdb" not in listed
+    text = params.read_text("utf-8").replace("seed: 0", "seed: 3")
+    params.write_text(text, encoding="utf-8")
+    assert "poster_t_demo * (differs from the library)" in run("variants", "--available")
+    assert "frl_dgt_megc2019" not in run("variants", "--available")
+    assert "frl_dgt_megc2019" in run("variants", "--dataset", "megc2019")
+    assert "removed variants.poster_t_demo" in run("remove", "poster_t_demo")
