@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ElementTree
+from collections import defaultdict
 from collections.abc import Callable
 
 import numpy as np
@@ -107,6 +108,107 @@ def test_the_cells_of_the_confusion_matrix_are_the_counts(predictions: pd.DataFr
     counts = pd.crosstab(predictions["label"], predictions["predicted"]).reindex(columns=range(3), fill_value=0)
     assert [int(text) for text in shown if text.isdigit()] == counts.to_numpy().ravel().tolist()
     assert "10 %" in shown or "100 %" in shown
+
+
+def test_a_cell_of_the_confusion_matrix_has_the_colour_of_its_share_of_the_actual_class():
+    frame = pd.DataFrame({"label": [0, 0, 0, 0, 1, 1], "predicted": [0, 0, 0, 2, 0, 1]})
+    (axes,) = drawn(figures.confusion, frame, CLASSES).axes
+    shares = np.asarray(axes.collections[0].get_array()).reshape(3, 3)
+    assert shares.tolist() == [[0.75, 0, 0.25], [0.5, 0.5, 0], [0, 0, 0]]
+    cells = defaultdict(list)
+    for text in axes.texts:
+        across, down = text.get_position()
+        cells[int(across), int(down)].append(text.get_text())
+    assert cells[2, 0] == ["1", "25 %"]  # column predicted, row actual
+    assert cells[0, 1] == ["1", "50 %"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == CLASSES
+    assert axes.yaxis_inverted()
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted", "actual")
+
+
+RECALLS = {"happiness": (0.9, 0.8, 0.95), "surprise": (0.4, 0.25, 0.6), "anger": (0.2, 0.1, 0.5)}
+MEASURES = {"uar": 0.5} | {
+    f"recall_{name}{end}": value
+    for name, values in RECALLS.items()
+    for end, value in zip(("", "_low", "_high"), values, strict=True)
+}
+
+
+def test_recalls_are_points_with_their_intervals():
+    (axes,) = drawn(figures.recalls, MEASURES, CLASSES).axes
+    (points,) = axes.containers
+    line, caps, (bars,) = points
+    values, low, high = map(list, zip(*RECALLS.values(), strict=True))
+    assert (line.get_xdata().tolist(), line.get_ydata().tolist()) == (values, [0, 1, 2])
+    assert [segment[:, 0].tolist() for segment in bars.get_segments()] == [
+        pytest.approx(ends) for ends in zip(low, high, strict=True)
+    ]
+    assert [label.get_text() for label in axes.get_yticklabels()] == CLASSES
+    across = {line.get_label(): line.get_xdata()[0] for line in axes.lines if line not in (points[0], *caps)}
+    assert across == {"UAR, 50.0 %": 0.5, "guessing, 33.3 %": pytest.approx(1 / 3)}
+
+
+def test_the_star_of_a_run_has_its_recalls_and_a_band_of_their_intervals():
+    (axes,) = drawn(figures.radar, MEASURES, CLASSES).axes
+    values, low, high = zip(*RECALLS.values(), strict=True)
+    star, guessing = axes.lines
+    assert star.get_ydata().tolist() == [*values, values[0]]
+    assert star.get_xdata() == pytest.approx(np.deg2rad([0, 120, 240, 360]))
+    assert set(guessing.get_ydata()) == {1 / 3}
+    (band,) = axes.collections
+    corners = {(round(np.rad2deg(angle)), radius) for angle, radius in band.get_paths()[0].vertices}
+    assert corners >= {(120 * i, ends[i]) for ends in (low, high) for i in range(3)}
+    assert {radius for _, radius in corners} == {*low, *high}
+    assert [label.get_text() for label in axes.get_xticklabels()] == CLASSES
+
+
+def test_bars_of_the_reliability_diagram_are_accuracies_and_marks_are_confidences():
+    bins = pd.DataFrame(
+        {"low": [0.2, 0.6], "high": [0.4, 0.8], "confidence": [0.35, 0.7], "accuracy": [0.1, 0.9], "n": [3, 40]}
+    )
+    above, below = drawn(figures.reliability, bins, 0.1).axes
+    for axes, column in ((above, "accuracy"), (below, "n")):
+        assert [bar.get_height() for bar in axes.patches] == bins[column].tolist()
+        assert [bar.get_x() + bar.get_width() / 2 for bar in axes.patches] == pytest.approx([0.3, 0.7])
+    marks, diagonal = above.lines
+    assert [marks.get_xdata().tolist(), marks.get_ydata().tolist()] == [[0.35, 0.7]] * 2
+    assert (list(diagonal.get_xdata()), list(diagonal.get_ydata())) == ([0, 1], [0, 1])
+    assert (above.containers[0].get_label(), marks.get_label()) == ("accuracy", "confidence")
+    assert above.figure.legends[0].get_title().get_text() == "ECE 10.0 %"
+
+
+def test_bars_of_the_balance_are_shares_of_their_part():
+    labels = {"train": [0, 0, 0, 1, 1, 2, 2, 2], "val": [0, 2], "test": [1, 1, 1, 0]}
+    frame = pd.DataFrame([(part, label) for part, own in labels.items() for label in own], columns=["part", "label"])
+    (axes,) = drawn(figures.balance, frame, CLASSES).axes
+    shown = {bars.get_label(): [bar.get_width() for bar in bars] for bars in axes.containers}
+    assert shown == {"train": [3 / 8, 2 / 8, 3 / 8], "val": [1 / 2, 0, 1 / 2], "test": [1 / 4, 3 / 4, 0]}
+    for bars in axes.containers:
+        assert [round(bar.get_y() + bar.get_height() / 2) for bar in bars] == [0, 1, 2]
+    assert [label.get_text() for label in axes.get_yticklabels()] == CLASSES
+
+
+def test_factors_are_curves_of_war_with_their_intervals():
+    other = MEASURED.assign(war=[0.1, 0.2], low=[0.0, 0.1], high=[0.3, 0.4])
+    panels = drawn(figures.factors, [Factor("yaw", True, MEASURED), Factor("blur", True, other)], 0.6).axes
+    for panel, name, table in zip(panels, ("yaw", "blur"), (MEASURED, other), strict=True):
+        curve, whole = panel.lines
+        assert panel.get_xlabel() == name
+        assert curve.get_xdata().tolist() == table["middle"].tolist()
+        assert curve.get_ydata().tolist() == table["war"].tolist()
+        assert set(whole.get_ydata()) == {0.6}
+        corners = set(map(tuple, panel.collections[0].get_paths()[0].vertices))
+        assert corners == {(row.middle, end) for row in table.itertuples() for end in (row.low, row.high)}
+
+
+def test_densities_are_drawn_over_the_confidences_of_right_and_wrong_answers():
+    frame = pd.DataFrame({"label": [0, 0, 0, 1], "predicted": [0, 0, 0, 0], "confidence": [0.92, 0.93, 0.97, 0.41]})
+    (axes,) = drawn(figures.densities, frame).axes
+    assert [line.get_xdata()[0] for line in axes.lines] == [0.93, 0.41]
+    for outline, start, high in zip(axes.patches, (0.9, 0.4), (40 / 3, 20), strict=True):
+        corners = outline.get_xy()
+        tallest = corners[corners[:, 1] == corners[:, 1].max()]
+        assert tallest.min(axis=0) == pytest.approx([start, high])  # a bin of width 0.05 with two of three, one of one
 
 
 @pytest.mark.parametrize("number", [2, 8, 15])
