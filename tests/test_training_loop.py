@@ -15,10 +15,10 @@ import torch
 import training_networks  # noqa: F401  (registers tiny networks)
 from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
-from sklearn.metrics import accuracy_score, balanced_accuracy_score
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 from training_tools import CLASSES, COMPUTE, SMALL, parts, variant, write_store
 
-from duchenne.catalog import Augment, Compute
+from duchenne.catalog import Augment, Compute, Variant
 from duchenne.faces import FaceStore
 from duchenne.training import TrainingError, load_trained, predict, train_fold
 from duchenne.training.measure import measure, rates, score
@@ -271,16 +271,24 @@ def test_rates_of_unbalanced_labels_by_hand():
     assert found["uf1"] == pytest.approx((2 * 3 / (2 * 3 + 1 + 1) + 2 * 1 / (2 * 1 + 1)) / 2)
 
 
-def test_the_history_has_the_rates_of_the_training_part(train, drawn):
+def still(**recipe) -> Variant:
+    """A linear network whose weights stay as they were drawn, for an epoch."""
+    defaults = {"epochs": 1, "lr": 1e-30, "sam_rho": None, "augment": Augment(hflip=0)}
+    return variant(architecture="tiny", options={}, **(defaults | recipe))
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_the_history_has_the_rates_of_unbalanced_parts(train, drawn, part):
     store, samples = drawn
-    few = samples[(samples["part"] != "train") | (samples["label"] != 1) | (samples.index % 2 == 0)]  # unbalanced
-    out = train(variant(architecture="tiny", options={}, epochs=1, lr=1e-30, **PLAIN), samples=few)
+    few = samples[(samples["label"] != 1) | (samples.index % 5 == 0)]
+    out = train(still(), samples=few)
     row, (network, card) = pd.read_csv(out / "history.csv").iloc[0], load_trained(out)
-    learnt = few[few["part"] == "train"]
-    predicted = predict(network, store, learnt, card, COMPUTE)[0].argmax(1)
-    assert row["train_war"] == pytest.approx(accuracy_score(learnt["label"], predicted))
-    assert row["train_uar"] == pytest.approx(balanced_accuracy_score(learnt["label"], predicted))
-    assert row["train_war"] != pytest.approx(row["train_uar"])
+    own = few[few["part"] == part]
+    predicted = predict(network, store, own, card, COMPUTE)[0].argmax(1)
+    assert row[f"{part}_war"] == pytest.approx(accuracy_score(own["label"], predicted))
+    assert row[f"{part}_uar"] == pytest.approx(balanced_accuracy_score(own["label"], predicted))
+    assert row[f"{part}_uf1"] == pytest.approx(f1_score(own["label"], predicted, average="macro"))
+    assert row[f"{part}_war"] != pytest.approx(row[f"{part}_uar"])
 
 
 def test_a_lonely_last_sample_waits_for_another_epoch(train, drawn):
@@ -354,6 +362,51 @@ def test_bf16_and_clipping_and_mixup_learn(train):
     assert json.loads((out / "card.json").read_text())["precision"] == "bf16"
     losses = pd.read_csv(out / "history.csv")["train_loss"]
     assert losses.iloc[-1] < losses.iloc[0]
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_training_and_measuring_multiply_in_the_precision_that_is_asked_for(train, precision, dtype):
+    seen = set()
+
+    def note(module, _, output):
+        if isinstance(module, torch.nn.Conv2d):
+            seen.add((module.training, output.dtype))
+
+    hook = torch.nn.modules.module.register_module_forward_hook(note)
+    try:
+        train(variant(epochs=1, **PLAIN), compute=Compute(device="cpu", precision=precision))
+    finally:
+        hook.remove()
+    assert seen == {(True, dtype), (False, dtype)}
+
+
+def test_gradients_are_clipped_to_their_norm(train):
+    """A step of SGD changes the weights by lr times the gradient, whose norm is at most clip_grad."""
+    start = train(still(), "start")
+    moved = {}
+    for clip in (None, 0.05, 1e3):
+        config = still(batch_size=20, optimizer="sgd", lr=0.1, clip_grad=clip)
+        out = train(config.model_copy(update={"selection": "last"}), f"clip_{clip}", init=start)
+        change = [(tensor - weights(start)[name]).flatten() for name, tensor in weights(out).items()]
+        moved[clip] = torch.cat(change).norm().item()
+    assert moved[0.05] == pytest.approx(0.1 * 0.05, rel=1e-3)
+    assert moved[None] > 2 * moved[0.05]
+    assert moved[1e3] == pytest.approx(moved[None], rel=1e-6)
+
+
+def test_the_average_of_the_weights_warms_up(train, tmp_path):
+    """At step i from 0 it keeps 1 - i^(-2/3) of itself, ema_decay at most: at first it is the weights."""
+    states = []
+
+    def keep_state(_):
+        states.append(torch.load(tmp_path / "run" / "work" / "state.pt", weights_only=True))
+
+    train(still(epochs=5, batch_size=20, lr=0.1, ema_decay=0.5), on_epoch=keep_state)  # a step an epoch
+    expected = states[0]["network"]["head.weight"]
+    for state, kept in zip(states, [0, 0, 1 - 2 ** (-2 / 3), 0.5, 0.5], strict=True):
+        expected = kept * expected + (1 - kept) * state["network"]["head.weight"]
+        torch.testing.assert_close(state["average"]["head.weight"], expected)
+    assert not torch.equal(states[-1]["average"]["head.weight"], states[-1]["network"]["head.weight"])
 
 
 def test_soft_targets_are_the_votes_of_the_samples(train, drawn, monkeypatch):

@@ -1,5 +1,7 @@
 """Schedules against torch's own, and the optimiser table."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -95,3 +97,18 @@ def test_frozen_parameters_are_not_given_to_the_optimiser(name):
     optimizer = create_optimizer(recipe(optimizer=name, weight_decay=0.1), [free, frozen])
     assert [p is free for group in optimizer.param_groups for p in group["params"]] == [True]
     assert optimizer.param_groups[0]["weight_decay"] == 0.1
+
+
+def test_optimisers_step_like_those_of_torch_and_sgd_has_momentum():
+    steps = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": partial(torch.optim.SGD, momentum=0.9)}
+    assert steps.keys() == OPTIMIZERS.keys()
+    for name, make in steps.items():
+        ours, theirs = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
+        both = [create_optimizer(recipe(optimizer=name), [ours]), make([theirs], lr=0.2, weight_decay=0)]
+        for gradient in ([1.0, -2.0], [1.0, 0.0]):
+            for parameter, optimizer in zip((ours, theirs), both, strict=True):
+                parameter.grad = torch.tensor(gradient)
+                optimizer.step()
+        torch.testing.assert_close(ours, theirs)
+    # 0.2 times 1, then 0.2 times (0.9 + 1); 0.2 times -2, then 0.2 times -1.8
+    torch.testing.assert_close(ours.detach(), torch.tensor([1 - 0.2 - 0.38, 1 + 0.4 + 0.36]))

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -17,7 +18,7 @@ from duchenne.faces import FaceStore
 from duchenne.training import TrainingError, load_trained, predict, train_fold
 from duchenne.training import device as device_module
 from duchenne.training.data import loader
-from duchenne.training.device import device_of, folds_at_once, precision_of, trained_precision
+from duchenne.training.device import device_of, folds_at_once, multiplies_bf16, precision_of, trained_precision
 from duchenne.training.inputs import inputs
 from duchenne.training.trained import initialise
 
@@ -154,13 +155,33 @@ def test_the_card_is_plain_json(trained):
     json.loads((trained[0] / "card.json").read_text(), parse_constant=lambda name: pytest.fail(name))
 
 
-def test_precision_is_what_the_hardware_does_natively():
+@pytest.mark.parametrize(
+    ("features", "expected"),
+    [
+        ({}, "fp32"),
+        ({"avx512_f": True, "amx_bf16": False, "avx512_bf16": False}, "fp32"),
+        ({"avx512_bf16": True}, "bf16"),
+        ({"amx_bf16": True}, "bf16"),
+    ],
+)
+def test_precision_auto_is_bf16_on_cpus_that_multiply_in_it(monkeypatch, features: dict, expected: str):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features)
     cpu = torch.device("cpu")
-    features = torch.cpu.get_capabilities()
-    native = features.get("amx_bf16", False) or features.get("avx512_bf16", False)
-    assert precision_of(Compute(precision="auto"), cpu) == ("bf16" if native else "fp32")
+    assert precision_of(Compute(precision="auto"), cpu) == expected
     assert precision_of(Compute(precision="fp32"), cpu) == "fp32"
     assert precision_of(Compute(precision="bf16"), cpu) == "bf16"
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_precision_auto_is_bf16_on_gpus_that_do_not_emulate_it(monkeypatch, native: bool):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: native or including_emulation)
+    assert precision_of(Compute(precision="auto"), torch.device("cuda")) == ("bf16" if native else "fp32")
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="the kernel does not list what the CPU can do")
+def test_what_the_cpu_can_do_is_what_the_kernel_lists():
+    flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
+    assert multiplies_bf16(torch.device("cpu")) == bool(flags & {"amx_bf16", "avx512_bf16"})
 
 
 @pytest.mark.parametrize("precision", ["auto", "fp32", "bf16"])
