@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from duchenne.catalog import Catalog, Model, Protocol, Recipe, Variant, load
+from duchenne.catalog import Catalog, Model, Protocol, Recipe, Variant, whole_library
 from duchenne.reporting.across import depths, recalls, sizes
 from duchenne.reporting.printed import printed_methods
 from duchenne.reporting.runs import Run
@@ -35,7 +35,7 @@ def run(name: str, war: float, architecture: str = "poster_v2", params: float | 
     metrics = {"war": war, "war_low": war - 0.1, "war_high": war + 0.1}
     nothing = pd.DataFrame()
     counts = {"params": params, "macs": 1.25} if params else {}
-    return Run(name, config, ["anger", "fear"], metrics, nothing, nothing, {}, nothing, nothing, counts, Path())
+    return Run(name, config, ["anger", "fear"], metrics, nothing, nothing, {}, nothing, nothing, counts, [], Path())
 
 
 def told(words: str) -> list[str]:
@@ -82,7 +82,7 @@ def test_sizes_are_drawn_where_networks_of_two_sizes_share_a_dataset(catalog: Ca
 
 @pytest.fixture(scope="module")
 def catalog() -> Catalog:
-    return load(Path(__file__).parents[1] / "params.yaml")
+    return whole_library()
 
 
 def test_printed_rows_belong_to_the_dataset_of_their_column(catalog: Catalog):

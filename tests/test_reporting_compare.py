@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from rich.console import Console
 from duchenne.errors import UserError
 from duchenne.evaluation import evaluate
 from duchenne.files import write_json
+from duchenne.metrics import METRICS
 from duchenne.reporting.compare import compare_runs, show
 from duchenne.workspace import Workspace
 
@@ -66,7 +68,7 @@ def test_the_json_has_everything_and_no_nan(workspace: Workspace):
     assert tree["against"] == "reference"
     assert [run["run"] for run in tree["runs"]] == ["reference", "better"]
     pair = tree["pairs"]["better"]
-    assert [row["metric"] for row in pair["metrics"]] == ["war", "uar", "uf1"]
+    assert [row["metric"] for row in pair["metrics"]] == list(METRICS)
     assert [row["class"] for row in pair["per_class"]] == CLASSES
     assert pair["confusion"]["anger"] == pytest.approx({"anger": 0.15, "fear": -0.15, "happiness": 0})
     assert pair["mcnemar"] == {"only_first": 0, "only_second": 9, "p": pytest.approx(2 / 2**9)}
@@ -80,6 +82,11 @@ def test_the_terminal_shows_the_numbers(workspace: Workspace):
     shown = text.getvalue()
     for part in ("80.00 [", "95.00 [", "+15.00 [+", "9 / 0, p 0.0039", "58.30", "test (optimistic)", "s03", "better"):
         assert part in shown
+    assert re.search(
+        r"Kappa +│ 0\.700 \[0\.\d\d, 0\.\d\d\] +│ 0\.925 \[", shown
+    )  # (0.8 - 1/3) / (2/3) and (0.95 - 1/3) / (2/3)
+    assert re.search(r"NLL +│ \d\.\d{3} \[", shown)
+    assert "In per cent and points, but for AUC, NLL, Kappa" in " ".join(shown.split())
     assert [f"recall {name} (20)" in shown for name in CLASSES] == [True] * 3
     assert "9 samples that reference and better name differently" in shown
 

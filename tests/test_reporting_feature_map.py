@@ -35,7 +35,7 @@ def run(folder: Path, sizes: list[int]) -> Run:
         features=np.concatenate(features)[::-1],
     )
     config, nothing = SimpleNamespace(seed=0), pd.DataFrame()
-    return Run("r", config, CLASSES, {}, frame, nothing, {}, nothing, nothing, {}, folder)
+    return Run("r", config, CLASSES, {}, frame, nothing, {}, nothing, nothing, {}, [], folder)
 
 
 def samples(found) -> list[str]:

@@ -233,6 +233,16 @@ def test_each_panel_of_the_curves_holds_one_quantity_of_all_parts():
         assert [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == ":"] == [2]
 
 
+@pytest.mark.parametrize(
+    ("monitor", "labels"),
+    [("uar", ["loss", "WAR", "UAR"]), ("loss", ["loss", "WAR", "UAR"]), ("kappa", ["loss", "WAR", "UAR", "Kappa"])],
+)
+def test_the_metric_that_picks_the_epoch_has_a_curve(monitor: str, labels: list[str]):
+    columns = {f"val_{name}": [0.25, 0.5] for name in ("loss", "war", "uar", "kappa")}
+    figure = drawn(figures.curves, pd.DataFrame({"epoch": [1, 2], "fold": 1} | columns), {1: 1}, monitor)
+    assert [axes.get_ylabel() for axes in figure.axes] == labels
+
+
 def test_a_history_without_a_validation_part_shows_no_such_curve():
     history = pd.DataFrame({"epoch": [1], "fold": [1], "train_loss": [1.0], "train_war": [0.5], "val_loss": [np.nan]})
     shown = texts(figures.curves(history, {1: 1}))

@@ -9,19 +9,22 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import html5lib
 import pandas as pd
 import pytest
+from metric_tools import documented_metrics
 from reporting_tools import NEVER, finished_project
 from ruamel.yaml import YAML
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, brier_score_loss, confusion_matrix, f1_score
 
 from duchenne import pipeline
 from duchenne.catalog import Catalog, Report
 from duchenne.errors import UserError
 from duchenne.files import write_json
+from duchenne.metrics import METRICS, Metric
 from duchenne.reporting import wording, write_report
 from duchenne.reporting.runs import load_run
 from duchenne.workspace import Workspace
@@ -32,8 +35,15 @@ RASTER = re.compile(rb"data:image/(?!svg)")
 NARROW = "\N{NARROW NO-BREAK SPACE}"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def documented() -> Iterator[list[Metric]]:
+    """The metrics of docs/extending.md, registered before anything is measured."""
+    with documented_metrics() as found:
+        yield found
+
+
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, Catalog]:
+def project(tmp_path_factory: pytest.TempPathFactory, documented: list[Metric]) -> tuple[Workspace, Catalog]:
     return finished_project(tmp_path_factory.mktemp("project"), [FLAW], gallery=5)
 
 
@@ -98,9 +108,47 @@ def test_images_have_alternative_texts_and_tables_captions_and_scopes(page: str)
 def test_its_numbers_are_the_measured_ones(project: tuple[Workspace, Catalog], page: str, name: str):
     run = load_run(*project, name)
     text = section(page, name)
-    for metric in ("war", "uar", "uf1", "ece", *(f"recall_{label}" for label in run.present)):
-        assert wording.percent(run.metrics[metric], 2) in text
+    for metric in (*METRICS, *(f"recall_{label}" for label in run.present)):
+        assert wording.value(run.metrics, metric) in text
         assert wording.interval(run.metrics, metric) in text
+
+
+def test_a_metric_is_everywhere_once_it_is_registered(
+    project: tuple[Workspace, Catalog], page: str, documented: list[Metric]
+):
+    """The Brier score and the geometric mean of docs/extending.md, no other file of which knows."""
+    workspace, catalog = project
+    run = load_run(workspace, catalog, "folds")
+    table = pd.read_csv(workspace.reports / "summary.csv").set_index("variant")
+    overview = page.split('<section id="overview"', 1)[1].split("</section>", 1)[0]
+    compared = page.split('<section id="compared"', 1)[1].split("</section>", 1)[0]
+    against = re.search(r'<table id="against-folds".*?</table>', compared, re.DOTALL)[0]
+    folds = re.search(r'<table id="folds-folds">.*?</table>', section(page, "folds"), re.DOTALL)[0]
+    assert [metric.name for metric in documented] == ["brier", "gmean"]
+    for metric in documented:
+        name, label = metric.name, metric.label
+        assert table.loc["folds", name] == pytest.approx(run.metrics[name])
+        assert pd.notna(table.loc["picked_on_test", f"{name}_without_duplicates"])
+        shown = wording.value(run.metrics, name)
+        assert re.search(
+            rf'<span class="name">{label}</span>\s*<span class="big">{shown}</span>', section(page, "folds")
+        )
+        assert f"folds: {wording.value(run.metrics, f'{name}_fold_mean')} ±" in section(page, "folds")
+        assert f"<dt>{label}</dt><dd>{metric.help}</dd>" in page
+        for part in (overview, against, folds):
+            assert f'<th scope="col" class="number">{label}</th>' in part
+        assert shown in overview
+        change = load_run(workspace, catalog, "folds_again").metrics[name] - run.metrics[name]
+        assert f'<span class="figure">{wording.change(change, name)}</span>' in against
+    frame = pd.read_parquet(workspace.results("folds") / "predictions.parquet")
+    truth = frame["label"].astype(int)
+    brier = brier_score_loss(truth, frame.filter(regex="^p_"), labels=range(4), scale_by_half=False)
+    assert f'<span class="big">{brier:.3f}</span>' in section(page, "folds")
+    first = frame[frame["fold"] == 1]
+    brier = brier_score_loss(
+        first["label"].astype(int), first.filter(regex="^p_"), labels=range(4), scale_by_half=False
+    )
+    assert f">{brier:.3f}</td>" in re.search(r'<th scope="row">1</th>.*?</tr>', folds, re.DOTALL)[0]
 
 
 @pytest.mark.parametrize("name", ["picked_on_test", "folds"])
@@ -229,7 +277,9 @@ def test_the_summary_holds_every_run_and_the_printed_values(project: tuple[Works
 
 def test_a_number_picked_on_the_test_part_is_marked_wherever_it_stands(page: str):
     assert wording.OPTIMISTIC not in section(page, "folds")
-    assert section(page, "picked_on_test").count(wording.OPTIMISTIC) == 5  # beside the name, in the four tiles
+    assert section(page, "picked_on_test").count(wording.OPTIMISTIC) == 1 + len(
+        METRICS
+    )  # beside the name, in every tile
     overview = page.split('<section id="overview"', 1)[1].split("</section>", 1)[0]
     assert overview.count(wording.OPTIMISTIC) == 1
 

@@ -180,7 +180,7 @@ TABLE = {
     [
         ({"rows": [{"method": "ours", "printed": ["90"]}]}, "row 'ours' has 1 values for 2 columns"),
         ({"rows": [{"method": "ours", "run": "a_{data}", "printed": ["90", "80"]}]}, "go together"),
-        ({"columns": [{"name": "Acc", "metric": "accuracy"}] * 2}, "String should match pattern"),
+        ({"columns": [{"name": "Acc", "metric": "accuracy"}] * 2}, "'accuracy' is not one of war, uar, uf1, "),
         ({"columns": [{"name": "Size", "metric": "params"}] * 2}, "needs counting.params"),
         ({"unit": "percent"}, "'per cent' or 'share'"),
         ({"rows": [{"method": "ours", "printed": ["90", "–"]}]}, "String should match pattern"),

@@ -6,6 +6,7 @@ import math
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from accelerate import init_empty_weights
@@ -28,6 +29,9 @@ def finish(workspace: Workspace, name: str, selection: str, wrong: int, folds: i
     frame["fold"] = [i * folds // n + 1 for i in range(n)]
     frame["subject"] = frame["sample"]
     frame["predicted"] = frame["label"].where(frame.groupby("fold").cumcount() >= wrong, (frame["label"] + 1) % 7)
+    rest = 0.1 / 6
+    probabilities = {f"p_{name}": np.where(frame["predicted"] == i, 0.9, rest) for i, name in enumerate(CLASSES)}
+    frame = frame.assign(**probabilities)
     metrics = evaluate(frame, CLASSES, 100) | {"selection": selection}
     write_json(workspace.results(name) / "metrics.json", metrics)
     frame.to_parquet(workspace.results(name) / "predictions.parquet", index=False)

@@ -28,7 +28,7 @@ def run(protocol: Protocol | None = None, **metrics: float) -> Run:
     )
     nothing = pd.DataFrame()
     classes, rows = ["anger", "fear", "sadness"], pd.DataFrame({"kind": ["image"] * 240})
-    return Run("r", config, classes, measured | metrics, nothing, nothing, {}, nothing, rows, {}, Path())
+    return Run("r", config, classes, measured | metrics, nothing, nothing, {}, nothing, rows, {}, [], Path())
 
 
 def test_the_whole_sentence():

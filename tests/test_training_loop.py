@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +15,17 @@ import pytest
 import torch
 import training_networks  # noqa: F401  (registers tiny networks)
 from accelerate import Accelerator
+from metric_tools import documented_metrics
 from safetensors.torch import load_file, save_file
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
+from scipy.special import softmax
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, brier_score_loss, f1_score
 from training_tools import CLASSES, COMPUTE, SMALL, parts, variant, write_store
 
 from duchenne.catalog import Augment, Compute, Variant
 from duchenne.faces import FaceStore
+from duchenne.metrics import METRICS
 from duchenne.training import TrainingError, load_trained, predict, train_fold
-from duchenne.training.measure import measure, rates, score
+from duchenne.training.measure import measure, score, scores
 
 PLAIN = {"sam_rho": None, "augment": Augment()}
 TIMES = ["seconds", "images_per_second", "ended"]
@@ -220,6 +224,49 @@ def test_the_selected_epoch_is_the_best_by_its_rule(train, selection, monitor, c
     assert ("test_war" in rows) == (selection == "test")
 
 
+def test_a_metric_is_in_the_history_once_it_is_registered_and_may_pick_the_epoch(train, drawn):
+    """The Brier score of docs/extending.md, of which less is better."""
+    store, samples = drawn
+    few = samples[(samples["part"] != "val") | (samples["label"] != 1) | (samples.index % 2 == 0)]  # unbalanced
+    tiny = {"architecture": "tiny", "options": {}, "epochs": 4, "lr": 0.3} | PLAIN
+    with documented_metrics() as metrics:
+        assert "brier" in {metric.name for metric in metrics}
+        out = train(variant(selection="test", monitor="brier", **tiny), samples=few)
+        rows, (network, card) = pd.read_csv(out / "history.csv").set_index("epoch"), load_trained(out)
+        assert {f"{part}_{name}" for part in ("train", "val", "test") for name in ["loss", *METRICS]} <= set(rows)
+    picked = card["selection"]["epoch"]
+    assert picked == rows["test_brier"].idxmin() != rows["test_brier"].idxmax()
+    held_out = few[few["part"] == "val"]
+    logits, _ = predict(network, store, held_out, card, COMPUTE)
+    truth, answers = held_out["label"].to_numpy(), softmax(logits.astype(float), axis=1)
+    expected = {
+        "brier": brier_score_loss(truth, answers, labels=range(3), scale_by_half=False),
+        "war": accuracy_score(truth, answers.argmax(1)),
+        "uar": balanced_accuracy_score(truth, answers.argmax(1)),
+    }
+    assert {name: rows.loc[picked, f"val_{name}"] for name in expected} == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_monitor_that_is_not_defined_stops_the_training():
+    row = {"epoch": 3, "val_loss": 0.5, "val_auc": float("nan"), "val_kappa": 0.25, "val_nll": 0.5}
+    with pytest.raises(TrainingError, match=r"AUC of the val part is nan after epoch 3, .* set another monitor"):
+        score(row, variant(monitor="auc"))
+    assert score(row, variant(monitor="kappa")) == [0.25, -0.5]
+    assert score(row, variant(monitor="nll")) == [-0.5, -0.5]
+
+
+def test_a_fold_whose_epoch_another_definition_picked_is_trained_again(train, monkeypatch):
+    tiny = {"architecture": "tiny", "options": {}, "epochs": 1} | PLAIN
+    seen = []
+    train(variant(monitor="uf1", **tiny), on_epoch=seen.append)
+    monkeypatch.setitem(METRICS, "kappa", replace(METRICS["kappa"], function=lambda r: r.total))
+    train(variant(monitor="uf1", **tiny), on_epoch=seen.append)
+    assert len(seen) == 1
+    monkeypatch.setitem(METRICS, "uf1", replace(METRICS["uf1"], function=METRICS["war"].function))
+    train(variant(monitor="uf1", **tiny), on_epoch=seen.append)
+    assert len(seen) == 2
+
+
 def test_last_keeps_the_last_epoch_and_needs_no_validation(train, drawn):
     _, samples = drawn
     out = train(variant(selection="last"), samples=samples[samples["part"] != "val"])
@@ -264,11 +311,23 @@ def test_training_starts_from_the_weights_it_is_given(train):
     assert all("running" in name or "num_batches" in name for name in learnt)
 
 
-def test_rates_of_unbalanced_labels_by_hand():
-    found = rates(torch.tensor([0, 0, 0, 0, 1, 1]), torch.tensor([0, 0, 0, 2, 0, 1]))
+def test_metrics_of_unbalanced_labels_by_hand():
+    logits = 5 * torch.eye(3)[[0, 0, 0, 2, 0, 1]]
+    found = scores(torch.tensor([0, 0, 0, 0, 1, 1]), logits)
     assert found["war"] == pytest.approx(4 / 6)
     assert found["uar"] == pytest.approx((3 / 4 + 1 / 2) / 2)
     assert found["uf1"] == pytest.approx((2 * 3 / (2 * 3 + 1 + 1) + 2 * 1 / (2 * 1 + 1)) / 2)
+
+
+def test_unbalanced_parts_are_measured_by_class_means():
+    """Four of five samples are of class 0, and only these are right: WAR 4/5, UAR 1/2, UF1 of class 0 8/9, of 1 0."""
+    labels = torch.tensor([0, 0, 0, 0, 1])
+    batches = [(torch.tensor([[3.0, 0.0]] * 5), labels, torch.arange(5))]
+    network = torch.nn.Identity()
+    found = measure(Accelerator(cpu=True), network, batches, torch.contiguous_format, "fp32")
+    assert (found["war"], found["uar"]) == (pytest.approx(4 / 5), pytest.approx(1 / 2))
+    assert found["uf1"] == pytest.approx((8 / 9 + 0) / 2)
+    assert found["nll"] == pytest.approx(found["loss"])
 
 
 def still(**recipe) -> Variant:
@@ -278,7 +337,7 @@ def still(**recipe) -> Variant:
 
 
 @pytest.mark.parametrize("part", ["train", "val"])
-def test_the_history_has_the_rates_of_unbalanced_parts(train, drawn, part):
+def test_the_history_has_the_metrics_of_unbalanced_parts(train, drawn, part):
     store, samples = drawn
     few = samples[(samples["label"] != 1) | (samples.index % 5 == 0)]
     out = train(still(), samples=few)

@@ -29,6 +29,7 @@ from ruamel.yaml.tokens import AliasToken, AnchorToken
 
 from duchenne.errors import UserError, nearest
 from duchenne.files import expanded
+from duchenne.metrics import METRICS
 from duchenne.papers.library import SECTIONS, library, required_by
 from duchenne.weights import PACKAGED
 
@@ -55,6 +56,17 @@ def _name(value: Any) -> Any:
 
 Name = Annotated[str, BeforeValidator(_name)]
 """Name of a dataset, variant or network, which DVC uses in keys, stages and paths."""
+
+
+def _monitor(value: str) -> str:
+    known = [*METRICS, "loss"]
+    if value not in known:
+        raise ValueError(f"{value!r} is not a metric{nearest(value, known)}: give one of {', '.join(known)}")
+    return value
+
+
+Monitor = Annotated[str, AfterValidator(_monitor)]
+"""Name of a metric of :data:`duchenne.metrics.METRICS`, or ``loss``."""
 Place = Annotated[Path, AfterValidator(expanded)]
 """A file or folder; ``~`` stands for the user's home."""
 
@@ -485,7 +497,7 @@ class Variant(Strict):
     selection: Literal["last", "val", "test", "train"] = Field(
         "val", description="which epoch is reported: the last, or the best one in this part; train: the lowest loss"
     )
-    monitor: Literal["war", "uar", "uf1", "loss"] = Field("uar", description="by what the epoch is picked")
+    monitor: Monitor = Field("uar", description="by what the epoch is picked: a metric (duchenne.metrics), or loss")
     seed: int = 0
     reproduces: str | None = Field(
         None, description="the variant whose printed values these results are compared with; null: this one"

@@ -19,6 +19,7 @@ from rich.table import Table
 from duchenne import catalog as catalogs
 from duchenne.catalog import Catalog
 from duchenne.errors import UserError, nearest
+from duchenne.metrics import METRICS
 from duchenne.papers.library import SECTIONS, library, section_of
 from duchenne.workspace import Workspace
 
@@ -84,11 +85,13 @@ def variants(
     params: Params = DEFAULT,
 ) -> None:
     """What can be run, on which data, what it reproduces, and what `dvc repro` runs now."""
+    from duchenne.papers.printed import printed_metrics
+
     catalog = catalogs.load(params)
     named = _named(paper, table) if paper or table else [*catalog.variants, *library()["variants"]]
     listed = Table(title="* what `dvc repro` runs now", title_justify="left")
     listed.add_column("what runs", overflow="fold")
-    listed.add_column("printed: WAR, UAR, UF1")
+    listed.add_column(f"printed: {', '.join(METRICS[name].label for name in printed_metrics())}")
     listed.add_column("data")
 
     from duchenne.reporting.basis import basis_of
@@ -134,13 +137,13 @@ def _mark(catalog: Catalog, name: str) -> str:
 
 
 def _printed(name: str, variant: catalogs.Variant) -> str:
-    """What a paper prints for a variant, WAR, UAR and UF1 in per cent, and where."""
-    from duchenne.papers.printed import printed_for, sources
+    """What a paper prints for a variant, one value a metric of :func:`printed_metrics`, and where."""
+    from duchenne.papers.printed import printed_for, printed_metrics, sources
 
-    found = {key: cell for key, cell in printed_for(name, variant).items() if key in ("war", "uar", "uf1")}
+    found = {key: cell for key, cell in printed_for(name, variant).items() if key in METRICS}
     if not found:
         return ""
-    values = (f"{100 * found[key].value:.2f}" if key in found else "-" for key in ("war", "uar", "uf1"))
+    values = (METRICS[key].number(found[key].value) if key in found else "-" for key in printed_metrics())
     return f"{', '.join(values)}\n{sources(found)}"
 
 

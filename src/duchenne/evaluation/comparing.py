@@ -12,29 +12,28 @@ import numpy as np
 import pandas as pd
 
 from duchenne.errors import UserError
-from duchenne.evaluation.metrics import (
-    BINS,
+from duchenne.evaluation.statistics import (
     McNemar,
     _check,
-    _measure,
-    _resample,
-    _sums,
     _units,
     exact_interval,
     independent,
     mcnemar,
     percentiles,
+    predictions_of,
+    resample,
+    values,
 )  # fmt: skip
-
-COMPARED = ("war", "uar", "uf1")
+from duchenne.metrics import METRICS, chosen
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What :func:`compare` found; every difference is the second run minus the first, in shares.
+    """What :func:`compare` found; every difference is the second run minus the first.
 
-    ``metrics``: by ``war``, ``uar`` and ``uf1``: ``first``, ``second``, ``difference`` and the ends ``low`` and
-    ``high`` of its 95 % interval. ``per_class``: the same of the recalls, by class, with its number of samples ``n``.
+    ``metrics``: by the name of the metric: ``first``, ``second``, ``difference`` and the ends ``low`` and ``high`` of
+    its 95 % interval, of the metrics that are defined for both. ``per_class``: the same of the recalls, by class, with
+    its number of samples ``n``.
     ``confusion``: actual by predicted class, difference of the shares of the actual class; every row sums to 0.
     ``disagreements``: samples that the two name differently, by ``sample``: ``subject``, ``actual``, ``first`` and
     ``second`` (class names), ``first_confidence``, ``second_confidence`` and ``right`` (first, second or neither), the
@@ -55,7 +54,7 @@ def compare(
 
     The intervals are those of a paired percentile bootstrap over subjects (Efron and Tibshirani 1993, chapter 13).
     Where all resamples agree, as when both runs are right about everything, it is the exact one of the share of
-    subjects about whom the runs differ (:func:`duchenne.evaluation.metrics.exact_interval`). The test of WAR is
+    subjects about whom the runs differ (:func:`duchenne.evaluation.statistics.exact_interval`). The test of WAR is
     McNemar's (:func:`duchenne.evaluation.mcnemar`). A class counts as in :func:`duchenne.evaluation.evaluate`; one
     without test samples is left out.
 
@@ -79,7 +78,7 @@ def compare(
     per_class = recalls.rename(index=lambda name: name.removeprefix("recall_"))
     per_class.insert(0, "n", [int(numbers[classes.index(name)]) for name in per_class.index])
     return Comparison(
-        metrics=metrics.loc[list(COMPARED)],
+        metrics=metrics[metrics.index.isin(METRICS)],
         per_class=per_class,
         confusion=_shares(second, classes) - _shares(first, classes),
         disagreements=_disagreements(first, second, classes),
@@ -111,25 +110,32 @@ def _check_alike(first: pd.DataFrame, second: pd.DataFrame, classes: list[str]) 
 def _differences(
     first: pd.DataFrame, second: pd.DataFrame, classes: list[str], bootstrap: int, seed: int
 ) -> pd.DataFrame:
-    """Every metric that follows from the confusion counts, in both runs, with the interval of the difference."""
-    width = len(classes) ** 2
+    """Every metric and recall in both runs, with the interval of the difference."""
     units, _ = _units(first.reset_index())
-    counts = np.hstack([_sums(units, _cells(frame, classes), width) for frame in (first, second)])
-    draws = np.concatenate(list(_resample(counts, bootstrap, np.random.default_rng(seed))))
-    rows = np.vstack([counts.sum(axis=0), draws])
-    blank = np.zeros((len(rows), BINS))  # the sums behind the calibration error, which is not compared
-    a, b = (_measure(np.hstack([part, blank]), classes) for part in (rows[:, :width], rows[:, width:]))
+    tables = [predictions_of(frame, classes, units) for frame in (first, second)]
+    wanted = [metric for metric in chosen(tables[0]) if metric in chosen(tables[1])]
+    a, b = (values(table.whole(), wanted, classes) for table in tables)
+    draws = [
+        [values(table.drawn(times), wanted, classes) for table in tables]
+        for times in resample(len(tables[0].counts), bootstrap, seed)
+    ]
 
-    sizes = independent(counts[:, :width], classes)
+    sizes = independent(tables[0].counts, classes)
     found = {}
-    for name in (name for name in a if name != "ece" and np.isfinite(a[name][0])):
-        difference = b[name] - a[name]
-        low, high = percentiles(difference[1:])
-        if low == high:
-            apart = exact_interval(abs(difference[0]), sizes[name])
-            low, high = {0: (-apart[1], apart[1]), 1: apart, -1: (-apart[1], -apart[0])}[int(np.sign(difference[0]))]
-        found[name] = {"first": a[name][0], "second": b[name][0], "difference": difference[0], "low": low, "high": high}
+    for name in (name for name in a if np.isfinite([a[name][0], b[name][0]]).all()):
+        difference = float(b[name][0] - a[name][0])
+        low, high = percentiles(np.concatenate([after[name] - before[name] for before, after in draws]))
+        if low == high and name in sizes:
+            low, high = _exact_difference(name, difference, sizes[name])
+        found[name] = {"first": a[name][0], "second": b[name][0], "difference": difference, "low": low, "high": high}
     return pd.DataFrame.from_dict(found, orient="index")
+
+
+def _exact_difference(name: str, difference: float, sizes: list[int]) -> tuple[float, float]:
+    """The interval where all resamples agree: that of the share of units about which the runs differ."""
+    span = METRICS[name].high - METRICS[name].low if name in METRICS else 1.0
+    low, high = (span * end for end in exact_interval(min(abs(difference) / span, 1.0), sizes))
+    return {0: (-high, high), 1: (low, high), -1: (-high, -low)}[int(np.sign(difference))]
 
 
 def _cells(frame: pd.DataFrame, classes: list[str]) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 Every table of results and ablations is there, with the rows of other methods as context. Rows and digits stand as
 printed; ``nan`` is a cell that the paper leaves empty or that the copy of the text does not show. ``unit`` says whether
-accuracies are per cent (the default) or shares. Parameters are in millions, operations ("FLOPs") in billions (1e9).
+accuracies are per cent (the default) or shares; metrics that papers do not print in per cent, such as kappa, stand as
+they are. Parameters are in millions, operations ("FLOPs") in billions (1e9).
 ``over_folds: mean`` says that accuracies are means of the folds' own values. A column's ``metric`` is the name that our
 results have for it; without one the column is context. ``data`` is the part of a variant's name that the column stands
 for: a row with ``run: poster_t_{data}`` prints values of two or more variants. Where two tables differ on one value,
@@ -13,24 +14,35 @@ describe in full and whose code is not public.
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib.resources import files
 from typing import Annotated, Literal, NamedTuple, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from ruamel.yaml import YAML
 
 from duchenne.catalog import Strict, Variant
 from duchenne.errors import UserError, nearest
+from duchenne.metrics import METRICS, metric_of
 from duchenne.papers.library import FILES, defined_in
 
 SIZES = ("params", "flops", "params_blocks", "flops_blocks")
 """Metrics of the network and of its transformer blocks alone: millions of parameters, billions (1e9) of operations."""
 
-Metric = Annotated[
-    str,
-    Field(pattern=r"^((war|uar|uf1)(_fold_\d+|_casme2|_samm|_smic)?|recall_[a-z]+|(params|flops)(_blocks)?)$"),
-]
+
+def _known(name: str) -> str:
+    """Refuse what no file of results has."""
+    pattern = rf"({'|'.join(METRICS)})(_fold_\d+|_casme2|_samm|_smic)?|recall_[a-z]+|{'|'.join(SIZES)}"
+    if not re.fullmatch(pattern, name):
+        raise ValueError(
+            f"{name!r} is not one of {', '.join(METRICS)} (of one fold: war_fold_1; of one set: war_samm), "
+            f"recall_<class>, {', '.join(SIZES)}"
+        )
+    return name
+
+
+Metric = Annotated[str, AfterValidator(_known)]
 Value = Annotated[str, Field(pattern=r"^(\d+(\.\d+)?|nan)$")]
 """A value with its digits as printed; ``nan``: not printed, or unreadable."""
 
@@ -66,7 +78,7 @@ class Table(Strict):
     about: str
     note: str = ""
     unit: Literal["per cent", "share"] = "per cent"
-    over_folds: Literal["pooled", "mean"] = Field("pooled", description="what WAR and UAR of several folds are")
+    over_folds: Literal["pooled", "mean"] = Field("pooled", description="what metrics of several folds are")
     counting: dict[Literal["params", "flops", "params_blocks", "flops_blocks"], Counting] = Field({})
     columns: list[Column] = Field(min_length=1)
     rows: list[Row] = Field(min_length=1)
@@ -85,7 +97,10 @@ class Table(Strict):
 
     def scale(self, column: Column) -> int:
         """What a metric of ours is multiplied by to stand in this column."""
-        return 100 if self.unit == "per cent" and column.metric not in SIZES else 1
+        metric = metric_of(column.metric or "")
+        if self.unit == "share" or column.metric in SIZES:
+            return 1
+        return metric.scale if metric else 100
 
 
 class Paper(Strict):
@@ -184,6 +199,12 @@ def printed_for(name: str, config: Variant) -> dict[str, Cell]:
     if config.reproduces is not None:
         return printed(config.reproduces)
     return printed(name) if name in cells() else {}
+
+
+def printed_metrics() -> list[str]:
+    """The metrics that papers print for a variant here, in the order of the registry."""
+    known = {cell.column.metric for found in cells().values() for cell in found}
+    return [name for name in METRICS if name in known]
 
 
 def sources(found: dict[str, Cell]) -> str:

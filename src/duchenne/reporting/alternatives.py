@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from duchenne.evaluation.metrics import LEVEL
+from duchenne.evaluation.statistics import LEVEL
+from duchenne.metrics import METRICS
 from duchenne.reporting.factors import Factor
-from duchenne.reporting.figures import CURVES, MEASURED_PARTS, positives
+from duchenne.reporting.figures import MEASURED_PARTS, positives, shown_curves
 from duchenne.reporting.runs import Run
-from duchenne.reporting.wording import interval, percent
+from duchenne.reporting.wording import interval, metric_label, percent
 
 
 def described(run: Run, factors: list[Factor]) -> dict[str, str]:
@@ -22,7 +23,7 @@ def described(run: Run, factors: list[Factor]) -> dict[str, str]:
         "confusion": f"Confusion matrix of {run.name}. {_confusion(run)}",
         "recall": f"Recall of each class with {LEVEL} % intervals: {recalls}.",
         "radar": f"Star of recalls with {LEVEL} % intervals: {recalls}.",
-        "curves": f"Training of {run.name}. {_curves(run.history)}",
+        "curves": f"Training of {run.name}. {_curves(run.history, run.config.monitor)}",
         "reliability": f"Reliability of {run.name}: mean confidence {percent(run.predictions['confidence'].mean())}, "
         f"share right {percent(run.metrics['war'])}, calibration error {percent(run.metrics['ece'])}.",
         "densities": f"Confidence of {run.name}. {_confidence(run.predictions)}",
@@ -44,15 +45,16 @@ def _confusion(run: Run) -> str:
     return "; ".join(sentences) + "."
 
 
-def _curves(history: pd.DataFrame) -> str:
+def _curves(history: pd.DataFrame, monitor: str) -> str:
     means = history.groupby("epoch").mean(numeric_only=True)
     ends = []
-    for metric in CURVES:
-        for part, (label, *_) in MEASURED_PARTS.items():
+    for metric in shown_curves(monitor):
+        for part, (name, *_) in MEASURED_PARTS.items():
             values = means.get(f"{part}_{metric}", pd.Series(dtype=float)).dropna()
             if len(values):
-                first, last = (f"{v:.3f}" if metric == "loss" else percent(v) for v in values.iloc[[0, -1]])
-                ends.append(f"{label} {metric if metric == 'loss' else metric.upper()} from {first} to {last}")
+                shares = metric in METRICS and METRICS[metric].percent
+                first, last = (percent(v) if shares else f"{v:.3f}" for v in values.iloc[[0, -1]])
+                ends.append(f"{name} {metric_label(metric)} from {first} to {last}")
     return f"In {len(means)} epochs: {', '.join(ends)}."
 
 

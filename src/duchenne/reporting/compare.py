@@ -14,8 +14,9 @@ from rich.table import Table
 
 from duchenne.catalog import nearest
 from duchenne.errors import UserError
-from duchenne.evaluation.comparing import COMPARED, Comparison, compare
+from duchenne.evaluation.comparing import Comparison, compare
 from duchenne.files import read_json
+from duchenne.metrics import METRICS, Metric
 from duchenne.workspace import Workspace
 
 SHOWN = 10
@@ -26,14 +27,19 @@ SHOWN = 10
 class Runs:
     """What :func:`compare_runs` found.
 
-    ``frame``: a row a run: ``war``, ``uar`` and ``uf1`` with ``_low`` and ``_high``, ``params`` (millions) and
-    ``macs`` (thousands of millions) where they were counted, ``selection``, and, but for the first run,
-    ``difference_<metric>`` from the first with ``_low`` and ``_high``, and McNemar's ``p``; shares.
+    ``frame``: a row a run: every metric with ``_low`` and ``_high`` (NaN: not measured), ``params`` (millions) and
+    ``macs`` (billions, 1e9) where they were counted, ``selection``, and, but for the first run,
+    ``difference_<metric>`` from the first with ``_low`` and ``_high``, and McNemar's ``p``.
     ``pairs``: each run but the first -> its comparison with the first.
     """
 
     frame: pd.DataFrame
     pairs: dict[str, Comparison]
+
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics that a run has a value of, in the order of the registry."""
+        return [name for name in METRICS if self.frame[name].notna().any()]
 
     def as_json(self) -> dict[str, Any]:
         """All of it, ready for :func:`json.dumps`."""
@@ -85,17 +91,22 @@ def compare_runs(workspace: Workspace, names: list[str], bootstrap: int = 2000, 
 def show(runs: Runs, console: Console) -> None:
     """One table of all runs, a column each, and the surest disagreements of each run with the first."""
     first = str(runs.frame.index[0])
-    title = f"Per cent with 95 % intervals; below it the difference from {first} in points with its own"
+    title = (
+        f"95 % intervals; below each value the difference from {first} with its own. In per cent and points, but for "
+        + ", ".join(METRICS[name].label for name in runs.metrics if not METRICS[name].percent)
+    )
     table = Table("", *map(escape, runs.frame.index), title=escape(title), title_justify="left")
-    for metric in COMPARED:
-        values = (_interval(row[[metric, f"{metric}_low", f"{metric}_high"]]) for _, row in runs.frame.iterrows())
-        changes = (_interval(pair.metrics.loc[metric], "+") for pair in runs.pairs.values())
-        table.add_row(metric.upper(), *_below(values, changes))
+    for name in runs.metrics:
+        metric = METRICS[name]
+        values = (_interval(row[[name, f"{name}_low", f"{name}_high"]], metric) for _, row in runs.frame.iterrows())
+        pairs = (pair.metrics for pair in runs.pairs.values())
+        changes = (_interval(own.loc[name], metric, "+") if name in own.index else "–" for own in pairs)
+        table.add_row(metric.label, *_below(values, changes))
     table.add_section()
     recalls = next(iter(runs.pairs.values())).per_class
     for label, row in recalls.iterrows():
         values = (f"{100 * pair.per_class.loc[label, 'second']:.1f}" for pair in runs.pairs.values())
-        changes = (_interval(pair.per_class.loc[label], "+") for pair in runs.pairs.values())
+        changes = (_interval(pair.per_class.loc[label], METRICS["war"], "+") for pair in runs.pairs.values())
         table.add_row(f"recall {label} ({row['n']:.0f})", *_below([f"{100 * row['first']:.1f}", *values], changes))
     table.add_section()
     tests = (pair.mcnemar for pair in runs.pairs.values())
@@ -133,7 +144,8 @@ def _row(workspace: Workspace, name: str, pair: Comparison | None) -> dict[str, 
     metrics = read_json(results / "metrics.json")
     counted = results / "complexity.json"  # published weights that were measured here have none
     sizes = read_json(counted) if counted.exists() else {}
-    row: dict[str, Any] = {metric + end: metrics[metric + end] for metric in COMPARED for end in ("", "_low", "_high")}
+    keys = [name + end for name in METRICS for end in ("", "_low", "_high")]
+    row: dict[str, Any] = {key: metrics.get(key, float("nan")) for key in keys}
     row |= {"n": metrics["n"], "selection": metrics["selection"]}
     row |= {size: sizes.get(size, float("nan")) for size in ("params", "macs")}
     if pair is not None:
@@ -144,10 +156,14 @@ def _row(workspace: Workspace, name: str, pair: Comparison | None) -> dict[str, 
     return row
 
 
-def _interval(values: pd.Series, sign: str = "") -> str:
-    """``78.12 [68.8, 86.5]`` of the last three of ``values``: a share and the ends of its interval."""
-    value, low, high = (100 * number for number in values.iloc[-3:])
-    return f"{value:{sign}.2f} [{low:{sign}.1f}, {high:{sign}.1f}]"
+def _interval(values: pd.Series, metric: Metric, sign: str = "") -> str:
+    """``78.12 [68.8, 86.5]`` of the last three of ``values``: a value of ``metric`` and the ends of its interval."""
+    value, low, high = values.iloc[-3:]
+    if pd.isna(value):
+        return "–"
+    digits = 1 if metric.percent else 2
+    low, high = (f"{metric.scale * end:{sign}.{digits}f}" for end in (low, high))
+    return f"{metric.number(value, sign)} [{low}, {high}]"
 
 
 def _below(values: Iterable[str], changes: Iterable[str]) -> Iterator[str]:

@@ -9,8 +9,8 @@ import pandas as pd
 
 from duchenne.evaluation import evaluate
 
-BINS = 5
-"""Of a number, each with about as many samples."""
+QUANTILES = 5
+"""Groups of a number, each with about as many samples."""
 
 CATEGORIES = 12
 """Words of more different values are names or paths, not conditions."""
@@ -54,7 +54,7 @@ def factors_of(
         groups = _bins(numbers) if numeric else words
         table = []
         for value, own in groups.groupby(groups, observed=True):
-            measured = evaluate(predictions.loc[own.index], classes, bootstrap, seed)
+            measured = evaluate(predictions.loc[own.index], classes, bootstrap, seed, metrics=("war",))
             middle = numbers[own.index].median() if numeric else float("nan")
             ends = {"low": measured["war_low"], "high": measured["war_high"]}
             table.append({"value": value, "middle": middle, "n": len(own), "war": measured["war"]} | ends)
@@ -77,10 +77,10 @@ def conditions(text: object, factors: list[Factor]) -> str:
 
 def _bins(values: pd.Series) -> pd.Series:
     """Quantile bins, named ``low to high``; few different values are bins of their own."""
-    if values.nunique() <= BINS:
+    if values.nunique() <= QUANTILES:
         ordered = sorted(values.unique())
         return values.map(lambda value: f"{value:g}").astype(
             pd.CategoricalDtype([f"{value:g}" for value in ordered], ordered=True)
         )
-    bins = pd.qcut(values, BINS, duplicates="drop")
+    bins = pd.qcut(values, QUANTILES, duplicates="drop")
     return bins.cat.rename_categories([f"{bin.left:.10g} to {bin.right:.10g}" for bin in bins.cat.categories])

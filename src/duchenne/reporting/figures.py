@@ -12,13 +12,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from scipy.stats import gaussian_kde
 
-from duchenne.evaluation.metrics import BINS
+from duchenne.metrics import BINS, METRICS
 from duchenne.reporting.factors import Factor
 from duchenne.reporting.style import BLUE, GRID, INK, MARKERS, ORANGE, PALETTE, PAPER, SOFT, WIDTH, rgb, svg
 
 PARTS = {"train": ("#8a8f98", ""), "val": ("#56b4e9", "//"), "test": (BLUE, "")}
 CURVES = ("loss", "war", "uar")
-"""What a history holds of each part, a panel each."""
+"""Columns of the history that always have a panel; the metric that picks the epoch has one too."""
 MEASURED_PARTS = {"train": ("training", SOFT, "--"), "val": ("validation", BLUE, "-"), "test": ("test", ORANGE, "-.")}
 """Part -> label, colour and dashes of its curves."""
 LEVELS = np.linspace(0, 1, 201)
@@ -55,18 +55,25 @@ def confusion(figure: Figure, predictions: pd.DataFrame, classes: list[str]) -> 
     axes.spines[:].set_visible(False)
 
 
-@svg(5.6)
-def curves(figure: Figure, history: pd.DataFrame, selected: dict[int, int]) -> None:
-    """Loss, WAR and UAR over the epochs, a panel each, of all parts that were measured (POSTER++, Figures 8 to 11).
+def shown_curves(monitor: str) -> list[str]:
+    """Columns of the history with a panel each: loss, WAR, UAR, and the metric that picks the epoch."""
+    return list(dict.fromkeys([*CURVES, monitor]))
 
-    One thin line a fold, a thick one for their mean; the reported epochs are marked.
+
+@svg(5.6)
+def curves(figure: Figure, history: pd.DataFrame, selected: dict[int, int], monitor: str = "loss") -> None:
+    """Loss, WAR, UAR and the monitored metric over the epochs, a panel each, of all parts that were measured.
+
+    One thin line a fold, a thick one for their mean; the reported epochs are marked (POSTER++, Figures 8 to 11).
     """
-    panels = figure.subplots(3, 1, sharex=True)
+    shown = shown_curves(monitor)
+    figure.set_size_inches(WIDTH, 5.6 * len(shown) / len(CURVES))
+    panels = figure.subplots(len(shown), 1, sharex=True)
     folds, epochs = history["fold"].nunique(), pd.Series(selected).value_counts()
     handles = {}
-    for axes, metric in zip(panels, CURVES, strict=True):
+    for axes, name in zip(panels, shown, strict=True):
         for part, (label, colour, dashes) in MEASURED_PARTS.items():
-            column = f"{part}_{metric}"
+            column = f"{part}_{name}"
             if column not in history or history[column].isna().all():
                 continue
             table = history.pivot(index="epoch", columns="fold", values=column)
@@ -76,9 +83,14 @@ def curves(figure: Figure, history: pd.DataFrame, selected: dict[int, int]) -> N
             handles[label] = axes.plot(table.mean(axis=1), label=label, **style)[0]
         for epoch, count in epochs.items():
             axes.axvline(epoch, color=INK, linewidth=0.8, linestyle=":", alpha=max(0.35, count / folds), zorder=0)
-        axes.set(ylabel=metric if metric == "loss" else metric.upper(), ylim=(0, None if metric == "loss" else 1.02))
-    for axes in panels[1:]:
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+        metric = METRICS.get(name)
+        axes.set_ylabel(metric.label if metric else name)
+        if metric and metric.bounded:
+            axes.set_ylim(metric.low, metric.high + 0.02)
+        else:
+            axes.set_ylim(bottom=0)
+        if metric and metric.percent:
+            axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     panels[-1].set_xlabel("epoch (dotted: reported)")
     panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=len(handles), fontsize=8)

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from duchenne.catalog import Catalog
 from duchenne.faces import FaceStore
 from duchenne.files import replacing
+from duchenne.metrics import METRICS
 from duchenne.papers.printed import sources
 from duchenne.reporting import across, gallery, wording
 from duchenne.reporting.basis import FOOTNOTES, MARKS, footnotes
@@ -22,7 +23,7 @@ from duchenne.reporting.provenance import code_revision, data_revisions
 from duchenne.reporting.runs import Run, load_run
 from duchenne.reporting.sections import dataset_section, run_section
 from duchenne.reporting.style import inline
-from duchenne.reporting.summary import METRICS, summary
+from duchenne.reporting.summary import summary
 from duchenne.reporting.tables import write_tables
 from duchenne.workspace import Workspace
 
@@ -67,7 +68,12 @@ def write_report(workspace: Workspace, catalog: Catalog, out: Path) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": wording.percent, "interval": wording.interval, "sources": sources}
+    environment.filters |= {
+        "percent": wording.percent,
+        "interval": wording.interval,
+        "label": wording.metric_label,
+        "sources": sources,
+    }
     environment.globals |= {
         "words": wording,
         "METRICS": METRICS,

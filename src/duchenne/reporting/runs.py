@@ -14,12 +14,10 @@ from duchenne.datasets import read_index
 from duchenne.datasets.audit import known_flaws
 from duchenne.errors import UserError
 from duchenne.files import read_json
+from duchenne.metrics import METRICS
 from duchenne.papers.printed import Cell, printed_for
 from duchenne.reporting.basis import Basis, basis_of
 from duchenne.workspace import Workspace
-
-COMPARED = ("war", "uar", "uf1")
-"""Metrics of ours that papers print."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ class Run:
     @property
     def printed(self) -> dict[str, Cell]:
         """Metric -> the value that the paper prints, of those that the overview shows."""
-        return {name: cell for name, cell in printed_for(self.name, self.config).items() if name in COMPARED}
+        return {name: cell for name, cell in printed_for(self.name, self.config).items() if name in METRICS}
 
     @property
     def present(self) -> list[str]:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import io
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from pydantic import BaseModel
 from ruamel.yaml import YAML
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
 from duchenne.catalog import Catalog
 from duchenne.datasets import empty_classes, read_index
 from duchenne.datasets.audit import known_flaws
-from duchenne.evaluation import calibration
+from duchenne.evaluation import by_fold, calibration
 from duchenne.faces import FaceStore
 from duchenne.reporting import figures, gallery
 from duchenne.reporting.alternatives import described
@@ -114,7 +112,7 @@ def _draw(run: Run, factors: list[Factor]) -> dict[str, str]:
     drawn = {
         "confusion": figures.confusion(run.predictions, run.classes),
         "recall": figures.recalls(run.metrics, run.present),
-        "curves": figures.curves(run.history, run.selected),
+        "curves": figures.curves(run.history, run.selected, run.config.monitor),
         "reliability": figures.reliability(calibration(run.predictions), run.metrics["ece"]),
         "densities": figures.densities(run.predictions),
         "confidences": figures.confidences(run.predictions, run.present),
@@ -128,13 +126,12 @@ def _draw(run: Run, factors: list[Factor]) -> dict[str, str]:
 
 
 def _folds(run: Run) -> list[dict[str, Any]]:
-    """A row a fold of a cross-validation; classes count as in :func:`duchenne.evaluation.evaluate`."""
+    """A row a fold of a cross-validation, with every metric that the fold has a value of."""
     if run.metrics["folds"] == 1:
         return []
+    measured = by_fold(run.predictions, run.classes)
     rows = []
     for fold, own in run.predictions.groupby("fold"):
-        truth, answer = own["label"].to_numpy(int), own["predicted"].to_numpy(int)
-        present = np.unique(truth)
         subjects = own["subject"].dropna().unique()
         rows.append(
             {
@@ -142,9 +139,7 @@ def _folds(run: Run) -> list[dict[str, Any]]:
                 "n": len(own),
                 "subjects": str(subjects[0]) if len(subjects) == 1 else f"{len(subjects):,}",
                 "epoch": run.selected[fold],
-                "war": accuracy_score(truth, answer),
-                "uar": balanced_accuracy_score(truth, answer),
-                "uf1": f1_score(truth, answer, labels=present, average="macro", zero_division=0),
+                "metrics": measured.loc[fold].dropna().to_dict(),
             }
         )
     return rows

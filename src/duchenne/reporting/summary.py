@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import pandas as pd
 
+from duchenne.metrics import METRICS
 from duchenne.reporting.runs import Run
-
-METRICS = ("war", "uar", "uf1", "ece")
 
 
 def summary(runs: list[Run]) -> pd.DataFrame:
-    """Metrics and interval ends as shares; printed values as shares too, with ours minus the printed one.
+    """Every metric with its interval as in ``metrics.json``; printed values in the same unit, and ours minus those.
 
     Columns that no run has a value for are left out, cells without a value are empty.
     """
@@ -28,16 +29,12 @@ def _row(run: Run) -> dict[str, object]:
         "flaws": "; ".join(run.flaws) or None,
     }
     row |= {key: run.metrics[key] for key in ("n", "subjects", "folds", "missed", "majority")}
-    for name in METRICS:
-        row |= {name + end: run.metrics[name + end] for end in ("", "_low", "_high")}
-    for name in ("war", "uar"):
-        row |= {f"{name}_fold_{kind}": run.metrics.get(f"{name}_fold_{kind}") for kind in ("mean", "std")}
-    row |= {key: run.metrics.get(key) for key in ("near_duplicates", "n_without_duplicates")}
-    row |= {
-        key: run.metrics.get(key)
-        for name in ("war", "uar", "uf1")
-        for key in (f"{name}_without_duplicates{end}" for end in ("", "_low", "_high"))
-    }
+    ends = ("", "_low", "_high")
+    keys = [name + end for name in METRICS for end in ends]
+    keys += [f"{name}_fold_{kind}" for name in METRICS for kind in ("mean", "std")]
+    keys += ["near_duplicates", "n_without_duplicates"]
+    keys += [f"{name}_without_duplicates{end}" for name in METRICS for end in ends]
+    row |= {key: run.metrics.get(key) for key in keys}
     for name, cell in run.printed.items():
-        row |= {f"paper_{name}": cell.value, f"difference_{name}": run.metrics[name] - cell.value}
+        row |= {f"paper_{name}": cell.value, f"difference_{name}": run.metrics.get(name, math.nan) - cell.value}
     return row

@@ -22,6 +22,7 @@ import pandas as pd
 
 from duchenne.catalog import Catalog
 from duchenne.datasets.audit import known_flaws
+from duchenne.evaluation import by_fold
 from duchenne.files import replacing
 from duchenne.papers.printed import SIZES, Column, Paper, Row, Table, papers
 from duchenne.reporting.basis import MARKS, Basis, basis_of, footnotes
@@ -61,8 +62,8 @@ FACTS = {
 CELLS = ("method", "column", "metric", "paper", "ours", "low", "high", "std", "difference", *FACTS.values())
 """Columns of the CSV."""
 
-DIGITS = {"per cent": 2, "share": 3}
-"""Decimals of ours where the paper prints none."""
+DIGITS = {100: 2, 1: 3}
+"""Decimals of ours where the paper prints none, by :meth:`duchenne.papers.printed.Table.scale`."""
 
 
 @dataclass(frozen=True)
@@ -155,14 +156,13 @@ class _Run:
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
-        """``metrics.json`` with WAR and UAR of each fold; empty before the run is finished."""
+        """``metrics.json`` with every metric of each fold; empty before the run is finished."""
         metrics = _json(self._results / "metrics.json")
         if metrics.get("folds", 1) == 1:
             return metrics
         frame = pd.read_parquet(self._results / "predictions.parquet")
-        right = frame["label"] == frame["predicted"]
-        recalls = right.groupby([frame["fold"], frame["label"]]).mean()
-        each = {"war": right.groupby(frame["fold"]).mean(), "uar": recalls.groupby("fold").mean()}
+        classes = [column.removeprefix("p_") for column in frame if column.startswith("p_")]
+        each = by_fold(frame, classes)
         return {f"{name}_fold_{fold}": value for name, folds in each.items() for fold, value in folds.items()} | metrics
 
     @cached_property
@@ -269,7 +269,7 @@ def _paper_table(
                 cells.append(theirs)
         for label, own in runs.items():
             lines += _lines(label, table, row, own)
-    means = "UAR and WAR of ours are means over the folds, ± is their standard deviation."
+    means = "Metrics of ours are means over the folds, ± is their standard deviation."
     return PaperTable(
         paper=paper.paper,
         table=table.table,
@@ -296,7 +296,7 @@ def _lines(label: str, table: Table, row: Row, runs: dict[int, _Run | _Mean]) ->
             elsewhere = printed == "nan" and set(row.printed) != {"nan"}  # such as contempt on a set without it
             values[i] = EMPTY if elsewhere or run.status == "run" else run.status
             continue
-        places = DIGITS[table.unit] if printed == "nan" else len(printed.partition(".")[2])
+        places = DIGITS[table.scale(column)] if printed == "nan" else len(printed.partition(".")[2])
         cut = column.metric in SIZES and table.counting[column.metric].digits == "truncated"
         values[i] = f"{math.floor(value.ours * 10**places) / 10**places if cut else value.ours:.{places}f}"
         if not math.isnan(value.low):

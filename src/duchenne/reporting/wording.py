@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from duchenne.metrics import METRICS, metric_of
 from duchenne.reporting.runs import Run
 
 NETWORKS = {
@@ -22,27 +23,26 @@ OPTIMISTIC = "optimistic: the epoch was picked on the test part"
 
 ALTERED = "dataset not as published"
 
-GLOSSARY = {
-    "WAR": "weighted average recall, the share of test samples named right; the same as accuracy.",
-    "UAR": "unweighted average recall, the mean over classes of the share named right: a rare class counts as much "
-    "as a common one. Also called mean class accuracy.",
-    "UF1": "unweighted F1, the mean over classes of the harmonic mean of precision and recall.",
-    "ECE": "expected calibration error, how far confidence is from accuracy on average, in 15 bins of confidence; "
-    "0 is perfect.",
+TERMS = {
     "Parameters, MACs": "weights of the network, and its multiplications with addition for one sample; papers count "
     "both in several ways.",
     "95 % interval": "where the value would fall for other test people of the same kind: percentile bootstrap that "
     "draws subjects (or samples, where the run says so) with replacement; where all of them are alike, as when every "
     "answer is right, the exact binomial interval by their number. It does not cover another training run.",
-    "Guessing": "always naming the commonest class gives the WAR under “guessing”; for UAR it is one over the number "
-    "of classes.",
-    "Cross-validation": "every sample is tested once, by the network that never saw its subject; WAR, UAR and UF1 "
-    "come from the counts of all folds together.",
+    "Guessing": "what always predicting the commonest class gives: for WAR its share, for UAR one over the number of "
+    "classes.",
+    "Cross-validation": "every sample is tested once, by the network that never saw its subject; metrics "
+    "come from the predictions of all folds together.",
     "Dataset not as published": "samples are missing, left out or more than the owners publish, or a list differs from "
     "theirs: the value is not comparable with the paper's.",
     "Optimistic": "the reported epoch was picked by its result on the test part, as some published numbers are. "
     "Such a number promises more than new faces will give; compare it with numbers picked the same way only.",
 }
+
+
+def glossary() -> dict[str, str]:
+    """Term -> what it means: every metric, then the other terms of the page."""
+    return {metric.label: metric.help for metric in METRICS.values()} | TERMS
 
 
 def percent(share: float, digits: int = 1) -> str:
@@ -55,9 +55,49 @@ def points(difference: float) -> str:
     return f"{100 * difference:+.2f}".replace("-", "−")
 
 
+def value(metrics: dict[str, float], name: str) -> str:
+    """A metric or recall as it is shown, in per cent where papers print it so: ``71.25 %``, ``0.612``; or ``–``."""
+    if name not in metrics:
+        return "–"
+    metric = metric_of(name)
+    if metric is None or metric.percent:
+        return percent(metrics[name], 2)
+    return metric.number(metrics[name]).replace("-", "−")
+
+
+def change(difference: float, name: str) -> str:
+    """A difference of a metric, with a sign: points where it is shown in per cent, else in its own unit."""
+    metric = metric_of(name)
+    return metric.number(difference, "+").replace("-", "−") if metric else points(difference)
+
+
 def interval(metrics: dict[str, float], name: str) -> str:
-    """``64.2–78.0 %``."""
-    return f"{100 * metrics[f'{name}_low']:.1f}–{percent(metrics[f'{name}_high'])}"
+    """``64.2–78.0 %``, or ``0.58–0.71`` of a metric that is not shown in per cent; nothing where there is none."""
+    if f"{name}_low" not in metrics:
+        return ""
+    metric, low, high = metric_of(name), metrics[f"{name}_low"], metrics[f"{name}_high"]
+    if metric is None or metric.percent:
+        return f"{100 * low:.1f}–{percent(high)}"
+    return f"{low:.2f}{' to ' if low < 0 else '–'}{high:.2f}".replace("-", "−")
+
+
+def place(number: float, name: str) -> float:
+    """Where a value lies in the range of its metric or recall, in per cent of the range."""
+    metric = metric_of(name)
+    low, high = (metric.low, metric.high) if metric else (0.0, 1.0)
+    return 100 * (number - low) / (high - low)
+
+
+def guessing(run: Run, name: str) -> float | None:
+    """What always predicting the commonest class gives; None where the metric does not say."""
+    guess = METRICS[name].guessing
+    counts = run.predictions["label"].value_counts().to_numpy()
+    return None if guess is None else float(guess(counts))
+
+
+def metric_label(metric: str) -> str:
+    """A metric as the page calls it; ``loss`` stays."""
+    return METRICS[metric].label if metric in METRICS else metric
 
 
 def network(run: Run) -> str:
@@ -78,7 +118,7 @@ def protocol(run: Run) -> str:
 
 def selection(run: Run) -> str:
     """Which epoch is reported."""
-    monitor = "loss" if run.config.monitor == "loss" else run.config.monitor.upper()
+    monitor = metric_label(run.config.monitor)
     return {
         "last": "last epoch",
         "val": f"best validation {monitor}",
@@ -122,8 +162,8 @@ def near_duplicates(run: Run) -> str:
     if not (n := m["n_without_duplicates"]):
         return f"{found}; every test sample has one in training or validation."
     values = (
-        f"{name.upper()} {percent(m[key], 2)} ({interval(m, key)})"
-        for name in ("war", "uar", "uf1")
-        for key in [f"{name}_without_duplicates"]
+        f"{metric.label} {value(m, key)} ({interval(m, key)})"
+        for name, metric in METRICS.items()
+        if (key := f"{name}_without_duplicates") in m
     )
     return f"{found}. Without the {m['n'] - n:,} test samples concerned: {', '.join(values)} on {n:,} samples."

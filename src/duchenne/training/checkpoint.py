@@ -31,6 +31,7 @@ from torch import Tensor
 from duchenne.catalog import Variant
 from duchenne.faces import FaceStore
 from duchenne.files import file_digest, replacing, source_digest, unusable, write_json
+from duchenne.metrics import METRICS
 from duchenne.training.device import Precision
 from duchenne.training.errors import TrainingError
 
@@ -55,7 +56,8 @@ def fingerprint(
 
     In it: the variant's network, recipe, selection and seed; the classes; every sample with its label, part, onset and
     apex and the perceptual hash of its face; the settings of the face store; the contents of initial and published
-    weights; the precision; the centres of the action-unit regions, where the network has such; soft targets. Not in it:
+    weights; the precision; the definition of the metric that picks the epoch; the centres of the action-unit regions,
+    where the network has such; soft targets. Not in it:
     device, workers, memory format, compilation, which change speed and the last bits, and the code, for which see
     :func:`code_version`.
     """
@@ -75,6 +77,7 @@ def fingerprint(
         "store": store.meta,
         "weights": published + initial,
         "precision": precision,
+        "monitor": METRICS[variant.monitor].definition if variant.monitor in METRICS else "",
         "centres": None if centres is None else centres.tolist(),
         "shares": None if shares is None else shares.tolist(),
     }

@@ -30,7 +30,7 @@ from duchenne.training.data import Draws, loader
 from duchenne.training.device import device_of, layout_of, precision_of, reuse_memory
 from duchenne.training.errors import TrainingError
 from duchenne.training.inputs import au_centres, dataset_au_centres, inputs, vote_shares
-from duchenne.training.measure import METRICS, measure, score
+from duchenne.training.measure import measure, score, unmeasured
 from duchenne.training.optim import create_optimizer
 from duchenne.training.steps import Pretext, Steps
 from duchenne.training.trained import create, initialise, make_card
@@ -67,10 +67,10 @@ def train_fold(
     ``pretraining_loss`` teaches it about the training part without labels. Their history is ``pretraining.csv``.
 
     Columns of the history: ``lr`` of the epoch's last step; ``train_loss``, ``train_<name>`` of the further
-    losses that the network adds to the first, ``train_war``, ``train_uar`` and ``train_uf1``, over the augmented
-    samples as they came, before the step each took part in (under SAM the first pass; rates against the label, with
+    losses that the network adds to the first and ``train_<metric>`` of every metric, over the augmented
+    samples as they came, before the step each took part in (under SAM the first pass; metrics against the label, with
     mixup against the heavier one); ``val_*`` and, with selection ``test``, ``test_*``: plain cross-entropy with the
-    label, WAR, UAR and UF1 after the epoch; ``seconds`` of the whole epoch; ``images_per_second`` of its training
+    label and every metric after the epoch; ``seconds`` of the whole epoch; ``images_per_second`` of its training
     (clips or pairs, where the network takes such); ``ended``, Unix time in s.
 
     Args:
@@ -188,7 +188,7 @@ def train_fold(
                 if part in held_out:
                     scores = measure(accelerator, reported, held_out[part], layout, precision)
                 else:
-                    scores = dict.fromkeys(METRICS, float("nan"))
+                    scores = unmeasured()
                 row |= {f"{part}_{name}": value for name, value in scores.items()}
             row |= {"seconds": time.perf_counter() - began, "images_per_second": speed, "ended": round(time.time(), 3)}
             history.append(row)

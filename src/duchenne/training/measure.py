@@ -8,28 +8,32 @@ import math
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from sklearn.metrics import accuracy_score, f1_score, recall_score
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from duchenne.catalog import Variant
+from duchenne.metrics import METRICS, measured
 from duchenne.training.data import over_views
 from duchenne.training.device import Precision, autocast
 from duchenne.training.errors import TrainingError
 
 log = logging.getLogger(__name__)
 
-METRICS = ("loss", "war", "uar", "uf1")
+
+def scores(labels: Tensor, logits: Tensor) -> dict[str, float]:
+    """Every metric of :data:`duchenne.metrics.METRICS`, over the classes that ``labels`` has; NaN: not defined.
+
+    Args:
+        labels: integers (N,).
+        logits: (N, classes), from which the metrics of probabilities follow.
+    """
+    probabilities = logits.double().softmax(1)
+    return measured(labels.numpy(), probabilities.numpy(), logits.argmax(1).numpy())
 
 
-def rates(labels: Tensor, predicted: Tensor) -> dict[str, float]:
-    """WAR, UAR and UF1, the last two over the classes that ``labels`` has; both are integers (N,)."""
-    present = labels.unique().tolist()
-    return {
-        "war": accuracy_score(labels, predicted),
-        "uar": recall_score(labels, predicted, labels=present, average="macro"),
-        "uf1": f1_score(labels, predicted, labels=present, average="macro", zero_division=0),
-    }
+def unmeasured() -> dict[str, float]:
+    """What :func:`measure` gives, all NaN: of a part without samples."""
+    return dict.fromkeys(["loss", *METRICS], math.nan)
 
 
 @torch.no_grad()
@@ -40,9 +44,9 @@ def measure(
     layout: torch.memory_format,
     precision: Precision,
 ) -> dict[str, float]:
-    """Cross-entropy, WAR, UAR and UF1 of a network over a part; the logits of a sample's views are averaged.
+    """Cross-entropy and every metric of a network over a part; the logits of a sample's views are averaged.
 
-    A network that gives every sample the same class is warned of: too high a learning rate can end in that.
+    Warns when all samples get the same class: too high a learning rate can end in that.
     """
     network.eval()
     outputs, targets, places = [], [], []
@@ -61,22 +65,31 @@ def measure(
             "all %d samples are given one class: if it stays so, the network has collapsed; lower recipe.lr",
             len(labels),
         )
-    return {"loss": F.cross_entropy(logits, labels).item(), **rates(labels, predicted)}
+    return {"loss": F.cross_entropy(logits, labels).item(), **scores(labels, logits)}
 
 
 def score(row: dict[str, float], variant: Variant) -> list[float] | None:
-    """What the best epoch has most of: the monitored figure, then a low loss; None when the last epoch is kept.
+    """What the best epoch has most of: the monitored metric, then a low loss; None when the last epoch is kept.
+
+    A metric of which less is better counts with the other sign.
 
     With selection ``train`` the loss is the one that was minimised, further losses of the network included, over the
     augmented samples as they came during the epoch, before the steps that they took part in.
 
     Raises:
-        TrainingError: the loss is not finite, so that epochs cannot be compared.
+        TrainingError: the loss is not finite or the metric not defined, so that epochs cannot be compared.
     """
     if variant.selection == "last":
         return None
     loss = row[f"{variant.selection}_loss"]
     if not math.isfinite(loss):
         raise TrainingError(f"the {variant.selection} loss is {loss} after epoch {row['epoch']}: lower the lr")
-    figure = row[f"{variant.selection}_{variant.monitor}"]
-    return [-loss if variant.monitor == "loss" else figure, -loss]
+    if variant.monitor == "loss":
+        return [-loss, -loss]
+    metric, value = METRICS[variant.monitor], row[f"{variant.selection}_{variant.monitor}"]
+    if not math.isfinite(value):
+        raise TrainingError(
+            f"{metric.label} of the {variant.selection} part is {value} after epoch {row['epoch']}, as where the part "
+            "has samples of one class alone: set another monitor, or change the protocol"
+        )
+    return [value if metric.better == "higher" else -value, -loss]

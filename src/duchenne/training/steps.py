@@ -19,7 +19,7 @@ from duchenne.training.augment import Mixing
 from duchenne.training.device import Precision, autocast
 from duchenne.training.errors import TrainingError
 from duchenne.training.losses import Loss, create_loss
-from duchenne.training.measure import rates
+from duchenne.training.measure import scores
 from duchenne.training.optim import learning_rate
 from duchenne.training.sam import ascended
 
@@ -63,7 +63,7 @@ class Steps:
     def epoch(self, epoch: int, bar: tqdm) -> dict[str, float]:
         """Train for the ``epoch``-th epoch (from 0): lr of its last step, then ``train_*``.
 
-        Those are loss, further losses of the network, WAR, UAR and UF1.
+        Those are loss, further losses of the network, and every metric.
 
         Raises:
             TrainingError: a loss is not finite.
@@ -75,7 +75,8 @@ class Steps:
         reuse = recipe.sam_rho is not None and getattr(network, "landmark_bn_frozen", False)
         self.model.train()
         kept: dict[str, list[Tensor]] = {"loss": []}
-        answers: list[Tensor] = []  # label and predicted class of each sample, (2, batch) a step
+        targets: list[Tensor] = []  # label of each sample, (batch,) a step
+        answers: list[Tensor] = []  # its logits, (batch, classes) a step
         for step, (x, labels, rows) in enumerate(self.batches, epoch * len(self.batches)):
             target = labels if self.shares is None else self.shares[rows]
             if mix:
@@ -91,16 +92,17 @@ class Steps:
             if self.average:
                 self.average.update(network, step)
 
-            answers.append(self.accelerator.gather(torch.stack([labels, logits.argmax(1)], 1)).T)
+            targets.append(self.accelerator.gather(labels))
+            answers.append(self.accelerator.gather(logits.float()))
             for name, value in {"loss": loss, **losses}.items():
                 kept.setdefault(name, []).append(self.accelerator.gather(value.expand(len(x))))
-            recent_labels, recent = torch.cat(answers[-20:], 1)
-            shown = {"loss": torch.cat(kept["loss"][-20:]).mean(), "war": (recent_labels == recent).float().mean()}
+            right = torch.cat(targets[-20:]) == torch.cat(answers[-20:]).argmax(1)
+            shown = {"loss": torch.cat(kept["loss"][-20:]).mean(), "war": right.float().mean()}
             bar.set_postfix({name: f"{value:.2f}" for name, value in shown.items()}, refresh=False)
-            bar.update(answers[-1].shape[1])
+            bar.update(len(answers[-1]))
         means = {name: torch.cat(values).mean().item() for name, values in kept.items()}
-        scores = means | rates(*torch.cat(answers, 1).cpu())
-        return {"lr": lr} | {f"train_{name}": value for name, value in scores.items()}
+        measured = means | scores(torch.cat(targets).cpu(), torch.cat(answers).cpu())
+        return {"lr": lr} | {f"train_{name}": value for name, value in measured.items()}
 
     def epoch_without_labels(self, epoch: int, bar: tqdm) -> dict[str, float]:
         """Train on the network's own loss for an epoch at the recipe's pretrain_lr, without SAM: its mean.

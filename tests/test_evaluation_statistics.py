@@ -212,7 +212,7 @@ def test_many_samples_are_resampled_in_blocks(monkeypatch: pytest.MonkeyPatch):
     random = np.random.default_rng(0)
     table = frame(random.integers(0, 2, 200), random.integers(0, 2, 200))
     whole = evaluate(table, ["a", "b"], 500)
-    monkeypatch.setattr("duchenne.evaluation.metrics._BLOCK", 200 * 7)
+    monkeypatch.setattr("duchenne.evaluation.statistics.BLOCK", 200 * 7)
     assert evaluate(table, ["a", "b"], 500) == pytest.approx(whole)
 
 

@@ -1,8 +1,6 @@
-"""What a table of predictions is worth: WAR, UAR, UF1, ECE and class recalls with intervals, and a paired test.
+"""What a table of predictions is worth: every metric and the recall of each class with intervals, and a paired test.
 
-Every figure but the calibration error follows from the confusion counts, and the calibration error from sums over
-confidence bins. Both add up over subjects, so a bootstrap resample is a row of subject counts times a table of sums:
-no sample is touched twice.
+The metrics and what a bootstrap resample is are in :mod:`duchenne.metrics`.
 """
 
 from __future__ import annotations
@@ -14,13 +12,13 @@ import numpy as np
 import pandas as pd
 from scipy.stats import beta, binomtest
 
-BINS = 15
-"""Confidence bins of equal width, as in Guo et al. 2017, "On Calibration of Modern Neural Networks"."""
+from duchenne.metrics import BINS, BLOCK, METRICS, Metric, Predictions, Resamples, chosen, confidence_bin
 
 LEVEL = 95
 """Per cent of the bootstrap distribution inside an interval."""
 
-_BLOCK = 4_000_000  # drawn units held at once: 32 MB
+TOLERANCE = 1e-3
+"""How far the sum of a sample's probabilities may be from 1: rounded ones of float16, or printed with four digits."""
 
 
 class McNemar(NamedTuple):
@@ -32,75 +30,108 @@ class McNemar(NamedTuple):
 
 
 def evaluate(
-    predictions: pd.DataFrame, classes: list[str], bootstrap: int = 2000, seed: int = 0
+    predictions: pd.DataFrame,
+    classes: list[str],
+    bootstrap: int = 2000,
+    seed: int = 0,
+    metrics: tuple[str, ...] | None = None,
 ) -> dict[str, float | int | str]:
     """Measure predictions pooled over all folds.
 
-    - ``war``: accuracy. ``uar``: mean recall over classes. ``uf1``: mean F1 over classes (See et al. 2019, MEGC).
-    - ``ece``: expected calibration error of the winning class's probability in 15 bins of equal width.
+    - ``<metric>``: every metric of :data:`duchenne.metrics.METRICS`, such as ``war``, ``uar`` and ``uf1``.
     - ``recall_<class>``: recall of one class. ``majority``: WAR of always guessing the commonest class.
     - ``<name>_low``, ``<name>_high``: 95 % percentile bootstrap interval. Subjects are drawn with replacement; a
       sample without a subject stands for itself. Fewer than two subjects say nothing about other people: then
-      samples are drawn. ``resampled`` says which. Where no resample differs from the value, as when all are right,
-      the interval is that of :func:`exact_interval`.
-    - ``war_fold_mean``, ``war_fold_std`` and the same of ``uar``, with more than one fold: over the folds' own
-      values, std with n − 1.
+      samples are drawn. ``resampled`` says which. Resamples in which a value is not defined are left out. Where no
+      resample differs from the value, as when all are right, the interval is that of :func:`exact_ends`.
+    - ``<metric>_fold_mean``, ``<metric>_fold_std``, with more than one fold: over the folds' own values, std with
+      n − 1. Folds in which the metric is not defined are left out.
 
-    A class enters UAR and UF1 when it has at least one sample: in the whole, in the resample, or in the fold at
-    hand. Classes without any test sample have no recall and are named in ``absent``, so no value is ever NaN.
+    A class enters UAR, UF1 and AUC when it has at least one sample: in the whole, in the resample, or in the fold at
+    hand. Classes without any test sample have no recall and are named in ``absent``. A metric that is not defined for
+    these predictions is left out, so no value is ever NaN.
 
     Args:
         predictions: columns ``sample``, ``fold``, ``subject`` (or null), ``label`` and ``predicted`` (positions in
-            ``classes``) and ``confidence`` (probability of ``predicted``, 0 to 1); one row a sample.
+            ``classes``) and ``confidence`` (probability of ``predicted``, 0 to 1); one row a sample. Metrics of
+            probabilities also need ``p_<class>`` of every class, and are left out without.
         classes: class names in order.
         bootstrap: number of resamples.
-        seed: of the resampling.
+        seed: seed of the resampling.
+        metrics: names of the metrics to measure; None: all.
 
     Returns:
-        A flat dictionary; all metrics are shares between 0 and 1.
+        A flat dictionary; WAR, UAR, UF1, ECE and recalls are shares between 0 and 1.
 
     Raises:
-        ValueError: no rows, a label outside ``classes``, a sample twice, or a confidence outside 0 to 1.
+        ValueError: no rows, a label outside ``classes``, a sample twice, a confidence or probability outside 0 to 1,
+            or probabilities of some classes alone.
     """
     _check(predictions, classes)
-    number = len(classes)
     units, resampled = _units(predictions)
-    cell = (predictions["label"] * number + predictions["predicted"]).to_numpy(np.int64)
-    right = (predictions["label"] == predictions["predicted"]).to_numpy(bool)
-    confidence = predictions["confidence"].to_numpy(np.float64)
-    surplus = _sums(units, _bin(confidence), BINS, right - confidence)
-    counts = _sums(units, cell, number * number)
+    table = predictions_of(predictions, classes, units)
+    wanted = chosen(table, metrics)
+    point = values(table.whole(), wanted, classes)
+    blocks = [values(table.drawn(times), wanted, classes) for times in resample(len(table.counts), bootstrap, seed)]
 
-    table = np.hstack([counts, surplus])
-    point = _measure(table.sum(axis=0, keepdims=True), classes)
-    draws = list(_resample(table, bootstrap, np.random.default_rng(seed)))
-    spread = _measure(np.concatenate(draws), classes)
-
-    metrics: dict[str, float | int | str] = {}
-    sizes = independent(counts, classes)
+    found: dict[str, float | int | str] = {}
+    sizes = independent(table.counts, classes)
     for name, (value,) in point.items():
         if np.isfinite(value):
-            low, high = percentiles(spread[name])
+            low, high = percentiles(np.concatenate([block[name] for block in blocks]))
             if low == high and name in sizes:
-                low, high = exact_interval(value, sizes[name])
-            metrics |= {name: float(value), f"{name}_low": low, f"{name}_high": high}
-    frequency = np.bincount(predictions["label"].to_numpy(np.int64), minlength=number)
-    metrics |= {
+                low, high = exact_ends(METRICS.get(name), value, sizes[name])
+            found |= {name: float(value), f"{name}_low": low, f"{name}_high": high}
+    frequency = np.bincount(table.labels, minlength=len(classes))
+    found |= {
         "majority": float(frequency.max() / len(predictions)),
         "n": len(predictions),
-        "classes": number,
+        "classes": len(classes),
         "subjects": int(predictions["subject"].nunique()),
         "folds": int(predictions["fold"].nunique()),
         "resampled": resampled,
         "absent": ", ".join(name for name, n in zip(classes, frequency, strict=True) if n == 0),
     }
-    if metrics["folds"] > 1:
-        folds = pd.factorize(predictions["fold"])[0]
-        each = _measure(np.hstack([_sums(folds, cell, number * number), np.zeros((folds.max() + 1, BINS))]), classes)
-        for name in ("war", "uar"):
-            metrics[f"{name}_fold_mean"] = float(each[name].mean())
-            metrics[f"{name}_fold_std"] = float(each[name].std(ddof=1))
-    return metrics
+    if found["folds"] > 1:
+        for name, column in by_fold(predictions, classes, metrics).items():
+            defined = column.to_numpy()[column.notna()]
+            if len(defined) > 1:
+                found[f"{name}_fold_mean"] = float(defined.mean())
+                found[f"{name}_fold_std"] = float(defined.std(ddof=1))
+    return found
+
+
+def by_fold(predictions: pd.DataFrame, classes: list[str], metrics: tuple[str, ...] | None = None) -> pd.DataFrame:
+    """Every metric of each fold alone, a row a fold in order of appearance, a column a metric; NaN: not defined.
+
+    Args:
+        predictions, classes, metrics: as for :func:`evaluate`.
+    """
+    place, folds = pd.factorize(predictions["fold"])
+    table = predictions_of(predictions, classes, place)
+    each = table.drawn(np.eye(len(folds)))
+    columns = {metric.name: metric.function(each) for metric in chosen(table, metrics)}
+    return pd.DataFrame(columns, index=pd.Index(folds, name="fold"))
+
+
+def values(resamples: Resamples, metrics: list[Metric], classes: list[str]) -> dict[str, np.ndarray]:
+    """The metrics, and ``recall_<class>`` of each class, by name, (R,) each."""
+    recalls = {f"recall_{name}": column for name, column in zip(classes, resamples.recall.T, strict=True)}
+    return {metric.name: metric.function(resamples) for metric in metrics} | recalls
+
+
+def predictions_of(frame: pd.DataFrame, classes: list[str], units: np.ndarray) -> Predictions:
+    """The columns of a table as arrays; ``units`` are numbers from 0, one a row."""
+    columns = [f"p_{name}" for name in classes]
+    whole = set(columns) <= set(frame)
+    return Predictions(
+        labels=frame["label"].to_numpy(np.int64),
+        predicted=frame["predicted"].to_numpy(np.int64),
+        confidence=frame["confidence"].to_numpy(np.float64),
+        classes=len(classes),
+        probabilities=frame[columns].to_numpy(np.float64) if whole else None,
+        units=units,
+    )
 
 
 def percentiles(spread: np.ndarray) -> tuple[float, float]:
@@ -111,7 +142,7 @@ def percentiles(spread: np.ndarray) -> tuple[float, float]:
 
 
 def independent(counts: np.ndarray, classes: list[str]) -> dict[str, list[int]]:
-    """On how many units each metric rests: one number, or of a mean over classes one a class that has samples.
+    """On how many units each mean of shares rests: one number, or of a mean over classes one a class that has samples.
 
     A unit is a subject, or a sample that stands for itself.
 
@@ -121,8 +152,18 @@ def independent(counts: np.ndarray, classes: list[str]) -> dict[str, list[int]]:
     number = len(classes)
     holding = (counts.reshape(-1, number, number).sum(axis=2) > 0).sum(axis=0)
     recalls = {f"recall_{name}": [int(n)] for name, n in zip(classes, holding, strict=True) if n}
-    each = [n for (n,) in recalls.values()]
-    return {"war": [len(counts)], "uar": each, "uf1": each} | recalls
+    sizes = {"samples": [len(counts)], "classes": [n for (n,) in recalls.values()]}
+    return {metric.name: sizes[metric.mean_over] for metric in METRICS.values() if metric.mean_over} | recalls
+
+
+def exact_ends(metric: Metric | None, value: float, sizes: list[int]) -> tuple[float, float]:
+    """:func:`exact_interval` of a metric (None: of a recall), its range mapped to that of a share.
+
+    For kappa this is wider than need be: chance agreement of one half is assumed, which is that of two equal classes.
+    """
+    low, span = (0.0, 1.0) if metric is None else (metric.low, metric.high - metric.low)
+    below, above = exact_interval(min(max((value - low) / span, 0.0), 1.0), sizes)
+    return low + span * below, low + span * above
 
 
 def exact_interval(value: float, sizes: list[int]) -> tuple[float, float]:
@@ -148,7 +189,7 @@ def exact_interval(value: float, sizes: list[int]) -> tuple[float, float]:
 def evaluate_parts(
     predictions: pd.DataFrame, parts: pd.Series, classes: list[str], bootstrap: int = 2000, seed: int = 0
 ) -> dict[str, float]:
-    """WAR, UAR and UF1 of each set of a composite, from its own pooled counts (See et al. 2019, MEGC, table III).
+    """Every metric of each set of a composite, from its own pooled samples (See et al. 2019, MEGC, table III).
 
     Args:
         predictions, classes, bootstrap, seed: as for :func:`evaluate`.
@@ -159,16 +200,14 @@ def evaluate_parts(
     """
     metrics: dict[str, float] = {}
     for part, rows in predictions.groupby(parts.to_numpy()):
-        own = evaluate(rows, classes, bootstrap, seed)
-        for name in ("war", "uar", "uf1"):
-            metrics |= {f"{name}_{part}{end}": own[f"{name}{end}"] for end in ("", "_low", "_high")}
+        metrics |= _renamed(evaluate(rows, classes, bootstrap, seed), str(part))
     return metrics
 
 
 def evaluate_without(
     predictions: pd.DataFrame, copied: np.ndarray, classes: list[str], bootstrap: int = 2000, seed: int = 0
 ) -> dict[str, float | int]:
-    """WAR, UAR and UF1 without the test samples that have a near-duplicate in another part of their fold.
+    """Every metric without the test samples that have a near-duplicate in another part of their fold.
 
     Args:
         predictions, classes, bootstrap, seed: as for :func:`evaluate`.
@@ -183,17 +222,21 @@ def evaluate_without(
     rest = predictions[~copied]
     metrics: dict[str, float | int] = {"n_without_duplicates": len(rest)}
     if len(rest):
-        own = evaluate(rest, classes, bootstrap, seed)
-        for name in ("war", "uar", "uf1"):
-            metrics |= {f"{name}_without_duplicates{end}": own[f"{name}{end}"] for end in ("", "_low", "_high")}
+        metrics |= _renamed(evaluate(rest, classes, bootstrap, seed), "without_duplicates")
     return metrics
+
+
+def _renamed(measured: dict[str, float | int | str], ending: str) -> dict[str, float]:
+    """The metrics that ``measured`` has, and their intervals, as ``<metric>_<ending>``."""
+    ends = ("", "_low", "_high")
+    return {f"{name}_{ending}{end}": measured[f"{name}{end}"] for name in METRICS if name in measured for end in ends}
 
 
 def calibration(predictions: pd.DataFrame) -> pd.DataFrame:
     """The bins behind ECE that hold samples: ``low``, ``high``, ``n``, mean ``confidence`` and ``accuracy`` of each."""
     frame = pd.DataFrame(
         {
-            "bin": _bin(predictions["confidence"].to_numpy(np.float64)),
+            "bin": confidence_bin(predictions["confidence"].to_numpy(np.float64)),
             "confidence": predictions["confidence"],
             "accuracy": (predictions["label"] == predictions["predicted"]).astype(float),
         }
@@ -242,6 +285,24 @@ def _check(predictions: pd.DataFrame, classes: list[str]) -> None:
         raise ValueError(f"sample {predictions['sample'][twice].iloc[0]!r} is predicted twice")
     if not predictions["confidence"].between(0, 1).all():
         raise ValueError("a confidence lies outside 0 to 1 or is NaN")
+    _check_probabilities(predictions, [f"p_{name}" for name in classes])
+
+
+def _check_probabilities(predictions: pd.DataFrame, columns: list[str]) -> None:
+    """Probabilities are there of every class or of none, and those of a sample sum to 1."""
+    missing = [name for name in columns if name not in predictions]
+    if missing:
+        if len(missing) < len(columns):
+            raise ValueError(f"probabilities are there of some classes alone: {', '.join(missing)} missing")
+        return
+    table = predictions[columns]
+    wrong = ~(table.ge(0).all(axis=1) & table.sum(axis=1).sub(1).abs().le(TOLERANCE))
+    if wrong.any():
+        row = table[wrong].iloc[0]
+        raise ValueError(
+            f"the probabilities of sample {predictions['sample'][wrong].iloc[0]!r} are not shares that sum to 1: "
+            + ", ".join(f"{name} {value:g}" for name, value in row.items())
+        )
 
 
 def _units(predictions: pd.DataFrame) -> tuple[np.ndarray, str]:
@@ -253,41 +314,12 @@ def _units(predictions: pd.DataFrame) -> tuple[np.ndarray, str]:
     return pd.factorize(subject.astype(object).where(subject.notna(), alone))[0], "subjects"
 
 
-def _bin(confidence: np.ndarray) -> np.ndarray:
-    return np.minimum((confidence * BINS).astype(np.int64), BINS - 1)  # 1.0 belongs to the last bin
-
-
-def _sums(units: np.ndarray, column: np.ndarray, width: int, weights: np.ndarray | None = None) -> np.ndarray:
-    """Sum of ``weights`` (or the count) by unit and column: (units, width)."""
-    height = units.max() + 1
-    flat = np.bincount(units * width + column, weights=weights, minlength=height * width)
-    return flat.reshape(height, width).astype(np.float64)
-
-
-def _resample(table: np.ndarray, times: int, random: np.random.Generator) -> Iterator[np.ndarray]:
-    """Column sums of ``times`` bootstrap resamples of the rows of ``table``, some resamples at a time."""
-    height = len(table)
-    step = max(1, _BLOCK // height)
+def resample(height: int, times: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each of ``height`` units is in each of ``times`` bootstrap resamples, (r, height), some at a time."""
+    random = np.random.default_rng(seed)
+    step = max(1, BLOCK // height)
     for start in range(0, times, step):
         rows = min(step, times - start)
         drawn = random.integers(height, size=(rows, height))
         drawn += np.arange(rows)[:, None] * height
-        yield np.bincount(drawn.ravel(), minlength=rows * height).reshape(rows, height).astype(np.float64) @ table
-
-
-def _measure(sums: np.ndarray, classes: list[str]) -> dict[str, np.ndarray]:
-    """Metrics of each row of sums (confusion counts, then surplus of accuracy over confidence in each bin)."""
-    number = len(classes)
-    confusion = sums[:, : number * number].reshape(-1, number, number)
-    actual, guessed, hit = confusion.sum(axis=2), confusion.sum(axis=1), np.einsum("rcc->rc", confusion)
-    total = actual.sum(axis=1)
-    with np.errstate(invalid="ignore"):  # a class without samples: 0 / 0, left out of the means
-        recall = hit / actual
-        f1 = np.where(actual > 0, 2 * hit / (actual + guessed), np.nan)
-    return {
-        "war": hit.sum(axis=1) / total,
-        "uar": np.nanmean(recall, axis=1),
-        "uf1": np.nanmean(f1, axis=1),
-        "ece": np.abs(sums[:, number * number :]).sum(axis=1) / total,
-        **{f"recall_{name}": recall[:, i] for i, name in enumerate(classes)},
-    }
+        yield np.bincount(drawn.ravel(), minlength=rows * height).reshape(rows, height).astype(np.float64)
