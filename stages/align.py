@@ -1,6 +1,7 @@
-"""DVC stage: see ``duchenne.pipeline.align``."""
+"""DVC stage: see ``duchenne.stages.align``."""
 
-from duchenne import cli, pipeline
+from duchenne import cli
+from duchenne.stages import align
 
 if __name__ == "__main__":
-    cli.stage(pipeline.align)
+    cli.stage(align.run)

@@ -1,6 +1,7 @@
-"""DVC stage: see ``duchenne.pipeline.complexity``."""
+"""DVC stage: see ``duchenne.stages.complexity``."""
 
-from duchenne import cli, pipeline
+from duchenne import cli
+from duchenne.stages import complexity
 
 if __name__ == "__main__":
-    cli.stage(pipeline.complexity)
+    cli.stage(complexity.run)

@@ -1,6 +1,7 @@
-"""DVC stage: see ``duchenne.pipeline.evaluate``."""
+"""DVC stage: see ``duchenne.stages.evaluate``."""
 
-from duchenne import cli, pipeline
+from duchenne import cli
+from duchenne.stages import evaluate
 
 if __name__ == "__main__":
-    cli.stage(pipeline.evaluate)
+    cli.stage(evaluate.run)

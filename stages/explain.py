@@ -1,6 +1,7 @@
-"""DVC stage: see ``duchenne.pipeline.explain``."""
+"""DVC stage: see ``duchenne.stages.explain``."""
 
-from duchenne import cli, pipeline
+from duchenne import cli
+from duchenne.stages import explain
 
 if __name__ == "__main__":
-    cli.stage(pipeline.explain)
+    cli.stage(explain.run)

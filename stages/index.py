@@ -1,6 +1,7 @@
-"""DVC stage: see ``duchenne.pipeline.index``."""
+"""DVC stage: see ``duchenne.stages.index``."""
 
-from duchenne import cli, pipeline
+from duchenne import cli
+from duchenne.stages import index
 
 if __name__ == "__main__":
-    cli.stage(pipeline.index)
+    cli.stage(index.run)

@@ -1,6 +1,7 @@
-"""DVC stage: see ``duchenne.pipeline.landmark_net``."""
+"""DVC stage: see ``duchenne.stages.landmark_net``."""
 
-from duchenne import cli, pipeline
+from duchenne import cli
+from duchenne.stages import landmark_net
 
 if __name__ == "__main__":
-    cli.stage(pipeline.landmark_net)
+    cli.stage(landmark_net.run)

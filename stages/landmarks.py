@@ -1,6 +1,7 @@
-"""DVC stage: see ``duchenne.pipeline.landmarks``."""
+"""DVC stage: see ``duchenne.stages.landmarks``."""
 
-from duchenne import cli, pipeline
+from duchenne import cli
+from duchenne.stages import landmarks
 
 if __name__ == "__main__":
-    cli.stage(pipeline.landmarks)
+    cli.stage(landmarks.run)

@@ -1,6 +1,7 @@
-"""DVC stage: see ``duchenne.pipeline.report``."""
+"""DVC stage: see ``duchenne.stages.report``."""
 
-from duchenne import cli, pipeline
+from duchenne import cli
+from duchenne.stages import report
 
 if __name__ == "__main__":
-    cli.stage(pipeline.report)
+    cli.stage(report.run)

@@ -1,6 +1,7 @@
-"""DVC stage: see ``duchenne.pipeline.settings``."""
+"""DVC stage: see ``duchenne.stages.settings``."""
 
-from duchenne import cli, pipeline
+from duchenne import cli
+from duchenne.stages import settings
 
 if __name__ == "__main__":
-    cli.stage(pipeline.settings)
+    cli.stage(settings.run)

@@ -1,6 +1,7 @@
-"""DVC stage: see ``duchenne.pipeline.split``."""
+"""DVC stage: see ``duchenne.stages.split``."""
 
-from duchenne import cli, pipeline
+from duchenne import cli
+from duchenne.stages import split
 
 if __name__ == "__main__":
-    cli.stage(pipeline.split)
+    cli.stage(split.run)

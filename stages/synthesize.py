@@ -1,6 +1,7 @@
-"""DVC stage: see ``duchenne.pipeline.synthesize``."""
+"""DVC stage: see ``duchenne.stages.synthesize``."""
 
-from duchenne import cli, pipeline
+from duchenne import cli
+from duchenne.stages import synthesize
 
 if __name__ == "__main__":
-    cli.stage(pipeline.synthesize)
+    cli.stage(synthesize.run)

@@ -1,6 +1,7 @@
-"""DVC stage: see ``duchenne.pipeline.train``."""
+"""DVC stage: see ``duchenne.stages.train``."""
 
-from duchenne import cli, pipeline
+from duchenne import cli
+from duchenne.stages import train
 
 if __name__ == "__main__":
-    cli.stage(pipeline.train)
+    cli.stage(train.run)

@@ -9,7 +9,7 @@ import pytest
 from datasets_tools import RAF, casme2, cropped, encoded, fer2013, index, picture, pictures, raf, samm, text
 from typer.testing import CliRunner
 
-from duchenne import cli, pipeline
+from duchenne import cli, stages
 from duchenne.catalog import LABEL_SETS, Catalog, Dataset
 from duchenne.datasets.audit import audit, expectation, flaws, known_flaws
 from duchenne.datasets.listing import digest
@@ -157,7 +157,7 @@ def indexed(tmp_path, **config) -> list[str]:
     """What the index stage finds wrong with a dataset."""
     workspace = Workspace(tmp_path / "project")
     project = Catalog.model_validate({"datasets": {"here": config}, "variants": {}})
-    pipeline.index(project, workspace, "here")
+    stages.run("index", project, workspace, "here")
     return known_flaws(workspace.audit("here"))
 
 

@@ -16,7 +16,7 @@ from dvc.repo import Repo
 from PIL import Image
 from ruamel.yaml import YAML
 
-from duchenne import catalog, pipeline
+from duchenne import catalog, stages
 from duchenne.workspace import Workspace
 
 ROOT = Path(__file__).parents[1]
@@ -86,7 +86,7 @@ def test_a_dataset_of_defaults_runs_and_a_dotted_name_is_refused(project: Path):
 def test_settings_hold_what_was_left_out(tmp_path: Path):
     YAML(typ="safe").dump(minimal(), tmp_path / "params.yaml")
     workspace = Workspace(tmp_path)
-    pipeline.settings(catalog.load(tmp_path / "params.yaml"), workspace)
+    stages.run("settings", catalog.load(tmp_path / "params.yaml"), workspace)
     found = {path.relative_to(workspace.settings).as_posix(): path for path in workspace.settings.rglob("*.json")}
     assert found.keys() == {"evaluate.json", "explain.json", "report.json", "faces/mine.json"}
     assert json.loads(found["evaluate.json"].read_text()) == {"bootstrap": 2000}

@@ -27,11 +27,12 @@ RUN = """
 import json, sys, warnings
 warnings.filterwarnings("ignore", category=EncodingWarning)
 warnings.filterwarnings("error", category=EncodingWarning, module=r"duchenne(\\.|$)")
-from duchenne import cli, pipeline
+from importlib import import_module
+from duchenne import cli
 for command in json.loads(sys.argv[1]):
     sys.argv = command
     try:
-        cli.main() if command[0] == "duchenne" else cli.stage(getattr(pipeline, command[0]))
+        cli.main() if command[0] == "duchenne" else cli.stage(import_module("duchenne.stages." + command[0]).run)
         print("done")
     except SystemExit as end:
         print(end.code)
@@ -58,18 +59,23 @@ def _by_the_locale(call: ast.Call) -> bool:
         return ast.unparse(call.func).startswith("subprocess.")
     owner, _, name = ast.unparse(call.func).rpartition(".")
     binary = any(isinstance(value, ast.Constant) and "b" in str(value.value) for value in call.args)
-    opens = (name in ("read_text", "write_text") and owner) or name in ("open", "fdopen", "TextIOWrapper")
-    return bool(opens) and not binary and owner not in ("Image", "av", "os")
+    if name in ("read_text", "write_text"):
+        return bool(owner) and len(call.args) <= (name == "write_text")  # the next argument is the encoding
+    opens = name in ("open", "fdopen", "TextIOWrapper")
+    return opens and not binary and owner not in ("Image", "av", "os")
 
 
 @pytest.mark.parametrize(
     ("call", "by_the_locale"),
     [
         ("path.read_text()", True),
+        ("path.write_text(text)", True),
         ("open(name)", True),
         ("path.open('w')", True),
         ("subprocess.run(words, text=True)", True),
         ("path.read_text(encoding='utf-8')", False),
+        ("path.read_text('utf-8')", False),
+        ("path.write_text(text, 'utf-8')", False),
         ("path.open('rb')", False),
         ("Image.open(path)", False),
         ("subprocess.run(words, encoding='utf-8')", False),
@@ -102,6 +108,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     variant = {
         "dataset": "drawn",
         "note": NAMES,
+        "init_from": "scratch",
         "protocol": {"kind": "holdout"},
         "model": {"architecture": "test_resnet"},
         "recipe": {"epochs": 1, "batch_size": 2, "lr": 0.1},
@@ -111,7 +118,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {
             "datasets": {"drawn": dataset},
             "variants": {"small": variant},
-            "run": {"synthesize": [], "datasets": {}, "variants": {}, "landmark_nets": {}},
+            "rendered": {},
+            "landmark_nets": {},
         },
     )
     fold = fold_of(root / "fold_1", "test_resnet", Faces(**faces))

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from duchenne import pipeline
+from duchenne import stages
 from duchenne.catalog import Catalog
 from duchenne.datasets import read_index
 from duchenne.predict import Predictor
@@ -76,12 +76,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> tuple[Catalog, Workspac
     )
     workspace = Workspace(root)
     for dataset in SETS:
-        for stage in (pipeline.synthesize, pipeline.index, pipeline.align, pipeline.landmarks):
-            stage(catalog, workspace, dataset)
+        for stage in ("synthesize", *stages.OF_A_DATASET):
+            stages.run(stage, catalog, workspace, dataset)
     for variant in VARIANTS:
-        for stage in (pipeline.split, pipeline.train, pipeline.evaluate, pipeline.explain, pipeline.complexity):
-            stage(catalog, workspace, variant)
-    pipeline.report(catalog, workspace)
+        for stage in stages.OF_A_VARIANT:
+            stages.run(stage, catalog, workspace, variant)
+    stages.run("report", catalog, workspace)
     return catalog, workspace
 
 
@@ -163,8 +163,8 @@ def test_lost_folds_are_trained_again_two_at_once_and_give_the_same(project):
     for folder in (work / "fold_2", work / "fold_3", workspace.model("micro")):
         shutil.rmtree(folder)
     compute = catalog.compute.model_copy(update={"folds_at_once": 2, "loader_workers": 1})
-    pipeline.train(catalog.model_copy(update={"compute": compute}), workspace, "micro")
+    stages.run("train", catalog.model_copy(update={"compute": compute}), workspace, "micro")
     assert kept.stat().st_mtime_ns == written
-    pipeline.evaluate(catalog, workspace, "micro")
+    stages.run("evaluate", catalog, workspace, "micro")
     after = pd.read_parquet(workspace.results("micro") / "predictions.parquet")
     pd.testing.assert_frame_equal(after, before, rtol=1e-3)  # another number of threads changes the last bits

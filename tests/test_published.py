@@ -11,10 +11,11 @@ import torch
 from safetensors.torch import load_file
 from training_tools import CLASSES, SMALL
 
-from duchenne import pipeline
+from duchenne import stages
 from duchenne.catalog import Catalog
 from duchenne.errors import UserError
 from duchenne.published import evaluate_checkpoint
+from duchenne.stages.evaluate import _predictions
 from duchenne.workspace import Workspace
 
 RECIPE = {"epochs": 12, "batch_size": 8, "lr": 2e-3, "optimizer": "adamw", "augment": {"hflip": 0}}
@@ -63,8 +64,8 @@ def project(tmp_path_factory):
     )
     workspace = Workspace(root)
     for stage, name in (("index", "drawn"), ("align", "drawn"), ("split", "small"), ("train", "small")):
-        getattr(pipeline, stage)(catalog, workspace, name)
-    pipeline.evaluate(catalog, workspace, "small")
+        stages.run(stage, catalog, workspace, name)
+    stages.run("evaluate", catalog, workspace, "small")
     weights = load_file(workspace.model("small") / "fold_1" / "weights.safetensors")
     return catalog, workspace, weights
 
@@ -130,7 +131,7 @@ def test_outputs_in_another_order_are_noticed_and_the_order_named_mends_them(pro
 def test_the_class_is_that_of_the_largest_logit_where_probabilities_tie():
     logits = np.array([[1e-20, 2e-20, 0], [0, 0, 1e-20]], dtype=np.float32)
     samples = pd.DataFrame({"sample": ["a", "b"], "fold": 1, "subject": "p", "label": [1, 2]})
-    frame = pipeline._predictions(samples, logits, CLASSES)
+    frame = _predictions(samples, logits, CLASSES)
     assert frame["predicted"].tolist() == [1, 2]
     assert frame[[f"p_{name}" for name in CLASSES]].to_numpy() == pytest.approx(1 / 3)
 

@@ -20,7 +20,7 @@ from reporting_tools import NEVER, finished_project
 from ruamel.yaml import YAML
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, brier_score_loss, confusion_matrix, f1_score
 
-from duchenne import pipeline
+from duchenne import stages
 from duchenne.catalog import Catalog, Report
 from duchenne.errors import UserError
 from duchenne.files import write_json
@@ -373,7 +373,7 @@ def test_without_faces_the_report_holds_no_picture(project: tuple[Workspace, Cat
     workspace = Workspace(tmp_path / "copy")
     shutil.copytree(project[0].root, workspace.root)
     assert pictures(workspace.reports) == ["aligned.jpg", "index.html"]
-    hidden = pipeline.report(catalog, workspace).read_text(encoding="utf-8")
+    hidden = stages.run("report", catalog, workspace).read_text(encoding="utf-8")
     assert pictures(workspace.reports) == []
     assert "Faces are not shown" in hidden
     assert "draws them without the faces" in hidden

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from training_tools import CLASSES, variant, write_store
 
-from duchenne import pipeline
+from duchenne import stages
 from duchenne.catalog import Protocol, Synth
 from duchenne.datasets import problems
 from duchenne.datasets.index import Index, as_schema, write_index
@@ -433,5 +433,5 @@ def test_the_split_stage_refuses_a_leak_and_writes_nothing(tmp_path):
     protocol = Protocol(kind="official", val_share=0, near_duplicates="ignore")
     catalog = SimpleNamespace(variants={"leaky": variant().model_copy(update={"protocol": protocol})})
     with pytest.raises(LeakError, match="subject 'p1' is in test and train"):
-        pipeline.split(catalog, workspace, "leaky")
+        stages.run("split", catalog, workspace, "leaky")
     assert not workspace.split("leaky").exists()

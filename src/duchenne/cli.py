@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def stage(function: Callable[..., object]) -> None:
-    """Run one function of ``duchenne.pipeline`` as DVC calls it: its dataset or variant, if any, is the argument."""
+    """Run a stage of ``duchenne.stages`` as DVC calls it: its dataset or variant, if any, is the argument."""
     _print_whatever_the_locale()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     with _readable_errors():
@@ -284,9 +284,9 @@ def evaluate(
 @app.command()
 def report(params: Params = DEFAULT) -> None:
     """Write the page again from the results on disk."""
-    from duchenne import pipeline
+    from duchenne import stages
 
-    typer.echo(pipeline.report(catalogs.load(params), Workspace()))
+    typer.echo(stages.run("report", catalogs.load(params), Workspace()))
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

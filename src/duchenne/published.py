@@ -16,7 +16,7 @@ from duchenne.datasets import read_index
 from duchenne.errors import UserError
 from duchenne.faces import FaceStore
 from duchenne.models import load_official
-from duchenne.pipeline import measure_folds
+from duchenne.stages.evaluate import measure_folds
 from duchenne.training import create, make_card
 from duchenne.workspace import Workspace
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from duchenne import pipeline
+from duchenne import stages
 from duchenne.catalog import Catalog
 from duchenne.files import replacing
 from duchenne.workspace import Workspace
@@ -44,16 +44,13 @@ def run(catalog: Catalog, variant: str, samples: int, scratch: Path | None) -> P
     small = shrink(catalog, variant, samples, workspace)
     dataset = small.variants[variant].dataset
     if dataset in small.rendered:
-        pipeline.synthesize(small, workspace, dataset)
-    pipeline.index(small, workspace, dataset)
-    pipeline.align(small, workspace, dataset)
-    pipeline.landmarks(small, workspace, dataset)
-    pipeline.split(small, workspace, variant)
-    parts = pd.read_parquet(workspace.split(variant))
-    with replacing(workspace.split(variant)) as path:
-        parts[parts.fold <= FOLDS].to_parquet(path, index=False)
-    pipeline.train(small, workspace, variant)
-    pipeline.evaluate(small, workspace, variant)
-    pipeline.explain(small, workspace, variant)
-    pipeline.complexity(small, workspace, variant)
-    return pipeline.report(small, workspace)
+        stages.run("synthesize", small, workspace, dataset)
+    for stage in stages.OF_A_DATASET:
+        stages.run(stage, small, workspace, dataset)
+    for stage in stages.OF_A_VARIANT:
+        stages.run(stage, small, workspace, variant)
+        if stage == "split":
+            parts = pd.read_parquet(workspace.split(variant))
+            with replacing(workspace.split(variant)) as path:
+                parts[parts.fold <= FOLDS].to_parquet(path, index=False)
+    return stages.run("report", small, workspace)

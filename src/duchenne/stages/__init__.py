@@ -1,0 +1,26 @@
+"""What each DVC stage does, one module a stage: read the files before it, call what knows how, write its own.
+
+Each module has a function ``run`` of the catalog, the workspace and, but for settings and report, the name of a
+rendered set, dataset or variant, so that the same stages run in the project folder (``dvc repro``) and in a scratch
+folder (``duchenne smoke``).
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from duchenne.catalog import Catalog
+    from duchenne.workspace import Workspace
+
+OF_A_DATASET = ("index", "align", "landmarks")
+"""Stages of each dataset, in order."""
+
+OF_A_VARIANT = ("split", "train", "evaluate", "explain", "complexity")
+"""Stages of each variant, in order."""
+
+
+def run(stage: str, catalog: Catalog, workspace: Workspace, *names: str) -> Any:
+    """Run one stage by its name; returns what it returns."""
+    return import_module(f"duchenne.stages.{stage}").run(catalog, workspace, *names)

@@ -1,0 +1,23 @@
+"""The align stage: index and raw files -> the face store ``data/faces/<dataset>``."""
+
+from __future__ import annotations
+
+import logging
+
+from duchenne.catalog import Catalog
+from duchenne.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+
+def run(catalog: Catalog, workspace: Workspace, dataset: str) -> None:
+    """Find and align every face of a dataset."""
+    from duchenne.datasets import read_index
+    from duchenne.faces import FaceStore, align_dataset
+
+    config, compute = catalog.datasets[dataset], catalog.compute
+    rows = read_index(workspace.index(dataset)).rows
+    work = workspace.work("align", dataset)
+    align_dataset(rows, config.root, config.faces, workspace.faces(dataset), work, compute.jobs, compute.backend)
+    for what, samples in FaceStore(workspace.faces(dataset)).findings().items():
+        log.warning("%s: %d samples with %s; the first is %s", dataset, len(samples), what, samples[0])

@@ -1,0 +1,16 @@
+"""The landmark_net stage: rendered faces -> ``models/<name>``."""
+
+from __future__ import annotations
+
+from duchenne.catalog import Catalog
+from duchenne.workspace import Workspace
+
+
+def run(catalog: Catalog, workspace: Workspace, name: str) -> None:
+    """Teach the landmark network on rendered faces."""
+    from duchenne.landmark_net import WEIGHTS, train_landmark_net
+
+    config = catalog.landmark_nets[name]
+    root, work = workspace.raw(config.dataset), workspace.work("landmark_net", name)
+    start = None if config.init_from == "scratch" else workspace.model(config.init_from) / WEIGHTS
+    train_landmark_net(config, root, workspace.model(name), work, catalog.compute, start)

@@ -1,0 +1,17 @@
+"""The landmarks stage: face store -> ``data/landmarks/<dataset>.parquet`` and the AU-region centres."""
+
+from __future__ import annotations
+
+from duchenne.catalog import Catalog
+from duchenne.workspace import Workspace
+
+
+def run(catalog: Catalog, workspace: Workspace, dataset: str) -> None:
+    """Find the 68 points and the AU-region centres of every aligned face."""
+    from duchenne.faces import FaceStore, landmark_dataset
+
+    compute = catalog.compute
+    store = FaceStore(workspace.faces(dataset))
+    points, centres = workspace.landmarks(dataset), workspace.au_centers(dataset)
+    work = workspace.work("landmarks", dataset)
+    landmark_dataset(store, catalog.datasets[dataset].faces, points, centres, compute.jobs, compute.backend, work)

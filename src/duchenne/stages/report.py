@@ -1,0 +1,42 @@
+"""The report stage: results -> figures, tables and the page in ``reports``; runs go to MLflow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from duchenne.catalog import Catalog
+from duchenne.workspace import Workspace
+
+
+def run(catalog: Catalog, workspace: Workspace) -> Path:
+    """Draw the figures, write the page and send every run to MLflow; returns the page's path."""
+    from duchenne import tracking
+    from duchenne.reporting import write_report
+    from duchenne.reporting.gallery import remove_pictures
+
+    if catalog.report.show_faces:
+        _draw_sheets(catalog, workspace)
+    else:
+        remove_pictures(workspace.reports)  # of reports written before faces were hidden
+    page = write_report(workspace, catalog, workspace.reports)
+    for variant, config in catalog.variants.items():
+        tracking.Tracker(workspace, variant, config, catalog.report.show_faces).publish()
+    return page
+
+
+def _draw_sheets(catalog: Catalog, workspace: Workspace) -> None:
+    """Draw the contact sheets of the datasets into the report's folder; faces are seen on all of them."""
+    from duchenne.datasets import read_index
+    from duchenne.faces import FaceStore
+    from duchenne.faces.sheets import alignment_sheet, failure_sheet
+    from duchenne.synth.sheets import contact_sheets
+
+    for name in catalog.rendered:
+        contact_sheets(workspace.raw(name), workspace.reports / name)
+    for dataset in catalog.datasets:
+        store = FaceStore(workspace.faces(dataset))
+        rows = read_index(workspace.index(dataset)).rows
+        folder = workspace.reports / dataset
+        folder.mkdir(parents=True, exist_ok=True)
+        alignment_sheet(store, workspace.landmarks(dataset), folder / "aligned.jpg")
+        failure_sheet(store, rows, catalog.datasets[dataset].root, folder / "failures.jpg")

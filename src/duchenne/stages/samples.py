@@ -1,0 +1,17 @@
+"""What the train and evaluate stages share: the samples of a split."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+if TYPE_CHECKING:  # slow to import
+    from duchenne.faces import FaceStore
+
+
+def with_faces(parts: pd.DataFrame, rows: pd.DataFrame, store: FaceStore) -> pd.DataFrame:
+    """Rows of a split with what the index says of their samples, of those whose face was found."""
+    parts = parts[parts["sample"].isin(set(store.samples))]
+    known = rows[["sample", "label", "subject", "onset", "apex", "n_frames", "votes"]]
+    return parts.merge(known, on="sample", validate="many_to_one")

@@ -1,0 +1,36 @@
+"""The split stage: index and face hashes -> ``data/splits/<variant>.parquet``."""
+
+from __future__ import annotations
+
+import logging
+
+from duchenne.catalog import Catalog
+from duchenne.files import replacing
+from duchenne.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+
+def run(catalog: Catalog, workspace: Workspace, variant: str) -> None:
+    """Assign samples to train, val and test, and list the near-duplicates in two parts.
+
+    Samples whose face was not found keep their place: the test set must not depend on which faces were detected.
+
+    Raises:
+        LeakError: a subject, a source or a near-duplicate image is on both sides.
+    """
+    from duchenne import splits as protocols
+    from duchenne.datasets import read_index
+    from duchenne.faces import FaceStore
+
+    config = catalog.variants[variant]
+    rows = read_index(workspace.index(config.dataset)).rows
+    hashes = FaceStore(workspace.faces(config.dataset)).hashes()
+    parts = protocols.make_splits(rows, config.protocol, hashes)
+    parts, copies = protocols.check_leaks(rows, parts, hashes, config.protocol)
+    if len(copies):
+        log.warning("%s", protocols.told(copies, config.protocol))
+    with replacing(workspace.duplicates(variant)) as path:
+        copies.to_parquet(path, index=False)
+    with replacing(workspace.split(variant)) as path:
+        parts.to_parquet(path, index=False)

@@ -1,0 +1,14 @@
+"""The synthesize stage: params -> ``data/raw/<name>``."""
+
+from __future__ import annotations
+
+from duchenne.catalog import Catalog
+from duchenne.workspace import Workspace
+
+
+def run(catalog: Catalog, workspace: Workspace, name: str) -> None:
+    """Render a set of faces."""
+    from duchenne.synth import generate
+
+    work, compute = workspace.work("synthesize", name), catalog.compute
+    generate(catalog.rendered[name], workspace.raw(name), work, compute.jobs, compute.backend)

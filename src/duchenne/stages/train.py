@@ -1,0 +1,94 @@
+"""The train stage: faces, landmarks and split -> ``models/<variant>/fold_<k>``."""
+
+from __future__ import annotations
+
+import logging
+import os
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from duchenne.catalog import Catalog
+from duchenne.files import file_digest, write_json
+from duchenne.stages.samples import with_faces
+from duchenne.workspace import Workspace
+
+if TYPE_CHECKING:  # slow to import
+    from duchenne.faces import FaceStore
+
+log = logging.getLogger(__name__)
+
+
+def run(catalog: Catalog, workspace: Workspace, variant: str) -> None:
+    """Train every fold of a variant, some at once; a finished fold is kept, a killed one resumes.
+
+    MLflow gets every epoch while the folds train, from the process of the fold.
+    """
+    from joblib import Parallel, delayed
+
+    from duchenne import tracking
+    from duchenne.datasets import read_index
+    from duchenne.faces import FaceStore
+    from duchenne.training import folds_at_once, train_fold
+
+    config = catalog.variants[variant]
+    store = FaceStore(workspace.faces(config.dataset))
+    table = read_index(workspace.index(config.dataset))
+    parts = with_faces(pd.read_parquet(workspace.split(variant)), table.rows, store)
+    record = _begin(catalog, workspace, variant, table.classes, parts, store)
+    tracker = tracking.Tracker(workspace, variant, config)
+    if main := os.environ.get("RANK", "0") == "0":  # of the processes of `accelerate launch`, the first tracks
+        tracker.begin(record)
+    if config.init_from == "scratch" and not config.model.published:
+        packaged = f" in all but {', '.join(config.model.files)}" if config.model.files else ""
+        log.warning("%s starts from random weights%s: model.pretrained names no published ones", variant, packaged)
+    at_once = min(folds_at_once(catalog.compute), parts["fold"].nunique())
+    Parallel(n_jobs=at_once, backend="loky")(
+        delayed(train_fold)(
+            config,
+            table.classes,
+            int(fold),
+            samples,
+            store,
+            out=workspace.model(variant) / f"fold_{fold}",
+            work=workspace.work("train", variant) / f"fold_{fold}",
+            compute=catalog.compute,
+            init=_initial(workspace, config.init_from, int(fold)),
+            landmarks=workspace.landmarks(config.dataset),
+            au_centers=workspace.au_centers(config.dataset),
+            on_epoch=partial(tracker.epoch, int(fold)),
+        )
+        for fold, samples in parts.groupby("fold")
+    )
+    if main:
+        write_json(workspace.model(variant) / "training.json", record)
+
+
+def _begin(
+    catalog: Catalog, workspace: Workspace, variant: str, classes: list[str], parts: pd.DataFrame, store: FaceStore
+) -> dict[str, Any]:
+    """The record of the training run that starts or resumes now, with the revisions of code, data and split."""
+    from duchenne.reporting.provenance import code_revision, data_revisions
+    from duchenne.training import record
+
+    config = catalog.variants[variant]
+    starts = [_initial(workspace, config.init_from, int(fold)) for fold in parts["fold"].unique()]
+    files = [*config.model.files.values(), *(path / "weights.safetensors" for path in starts if path)]
+    whole = config.recipe.au_centers == "dataset"
+    files.append((workspace.au_centers if whole else workspace.landmarks)(config.dataset))
+    key = record.training_key(config, classes, parts, store, files, catalog.compute)
+    commit, changed = code_revision(workspace.root)
+    data = data_revisions(workspace.root, {config.dataset: catalog.datasets[config.dataset].root})
+    facts = {"commit": commit, "changed": changed, "data": data.get(config.dataset, "")}
+    split = file_digest(workspace.split(variant))[:16]
+    return record.begin(workspace.work("train", variant), key, facts | {"split": split})
+
+
+def _initial(workspace: Workspace, init_from: str, fold: int) -> Path | None:
+    """The folder whose weights a fold starts from: the same fold where that run has it, else its first."""
+    if init_from == "scratch":
+        return None
+    same = workspace.model(init_from) / f"fold_{fold}"
+    return same if same.exists() else workspace.model(init_from) / "fold_1"
