@@ -88,7 +88,10 @@ def test_settings_hold_what_was_left_out(tmp_path: Path):
     workspace = Workspace(tmp_path)
     stages.run("settings", catalog.load(tmp_path / "params.yaml"), workspace)
     found = {path.relative_to(workspace.settings).as_posix(): path for path in workspace.settings.rglob("*.json")}
-    assert found.keys() == {"evaluate.json", "explain.json", "report.json", "faces/mine.json"}
+    of_each = {"datasets/mine", "faces/mine", "protocols/my_first", "training/my_first", "networks/my_first"}
+    assert found.keys() == {f"{name}.json" for name in of_each | {"evaluate", "explain", "report"}}
+    assert json.loads(found["training/my_first.json"].read_text())["recipe"]["label_smoothing"] == 0
+    assert "faces" not in json.loads(found["datasets/mine.json"].read_text())
     assert json.loads(found["evaluate.json"].read_text()) == {"bootstrap": 2000}
     assert json.loads(found["explain.json"].read_text()) == {"show_faces": True}
     assert json.loads(found["faces/mine.json"].read_text()) == catalog.Faces().model_dump(mode="json")

@@ -71,6 +71,7 @@ class Project:
                 shutil.copy2(source, target)
         self.env = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
         self.env.pop("MLFLOW_TRACKING_URI", None)
+        self.env["PYTHONPATH"] = str(root / "src")  # its own code
         subprocess.run(["git", "init", "--quiet"], cwd=root, check=True)
         self.dvc("init", "--quiet")
 
@@ -179,6 +180,48 @@ def test_what_is_left_out_has_its_default_and_makes_stale_what_uses_it(project: 
     assert stale(changed("report", "gallery", 5)) == {"report"}
     face_stages = {"index@tiny", "align@tiny", "landmarks@tiny"}
     assert stale(changed("datasets", "tiny", "faces", {"size": 128})) == face_stages | {"report"}
+
+
+EDITS = {
+    "a default of the recipe": (
+        "catalog.py",
+        "label_smoothing: Share = Field(0.0",
+        "label_smoothing: Share = Field(0.1",
+        "train",
+    ),
+    "a default of the faces": ("catalog.py", "quality: int = Field(95", "quality: int = Field(94", "align landmarks"),
+    "a default of the protocol": (
+        "catalog.py",
+        "hash_distance: int = Field(24",
+        "hash_distance: int = Field(23",
+        "split",
+    ),
+    "a default of the page": ("catalog.py", "gallery: int = Field(24", "gallery: int = Field(23", ""),
+    "another network": ("models/lifting.py", '"""', '"""X', ""),
+    "what every network needs": ("models/official.py", '"""', '"""X', "train evaluate explain complexity"),
+    "how predictions are made": ("stages/evaluate.py", "logits.argmax(axis=1)", "logits.argmin(axis=1)", "evaluate"),
+    "who validates": ("datasets/subset.py", '"""', '"""X', "index split evaluate report"),
+    "the augmentation": ("training/augment.py", '"""', '"""X', "train evaluate explain"),
+    "the store": ("faces/store.py", '"""', '"""X', "align landmarks split train evaluate explain report"),
+}
+
+
+def test_an_edit_makes_stale_what_uses_it_and_nothing_else(project: Project):
+    of = dict.fromkeys(("split", "train", "evaluate", "explain", "complexity"), "folds")
+    of |= dict.fromkeys(("synthesize", "index", "align", "landmarks"), "tiny")
+    wrong = {}
+    for what, (file, before, after, expected) in EDITS.items():
+        path = project.root / "src" / "duchenne" / file
+        text = path.read_text(encoding="utf-8")
+        assert before in text, what
+        path.write_text(text.replace(before, after, 1), encoding="utf-8")
+        project.dvc("repro", "settings")
+        found = set(json.loads(project.dvc("status", "--json")))
+        path.write_text(text, encoding="utf-8")
+        if found != (stale := {f"{stage}@{of[stage]}" if stage in of else stage for stage in expected.split()}):
+            wrong[what] = found ^ stale
+    project.dvc("repro", "settings")
+    assert not wrong
 
 
 def test_a_misspelt_key_stops_with_a_suggestion(project: Project):

@@ -67,16 +67,6 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def source_digest(*parts: str) -> str:
-    """SHA-256 of the sources of parts of this package: what older code left behind is not taken for the newer's."""
-    package = Path(__file__).parent
-    digest = hashlib.sha256()
-    places = [package / part for part in parts]
-    for path in sorted(path for place in places for path in ([place] if place.is_file() else place.rglob("*.py"))):
-        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
-
-
 def mistaken(start: bytes) -> str | None:
     """What a file that could not be read as what it should be really is, by its first 64 bytes; None: not known."""
     return next((what for pattern, what in _STARTS if re.match(pattern, start, re.IGNORECASE | re.DOTALL)), None)

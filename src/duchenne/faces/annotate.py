@@ -20,7 +20,8 @@ from duchenne.faces.detect import choose, detector
 from duchenne.faces.landmarks import landmarker, model_digest
 from duchenne.faces.points import key_points
 from duchenne.faces.store import FaceStore, decode
-from duchenne.files import replacing, source_digest, write_json
+from duchenne.files import replacing, write_json
+from duchenne.sources import source_digest
 
 NUMBERS = pa.list_(pa.float32())
 SCHEMA = pa.schema(
@@ -88,7 +89,7 @@ def landmark_dataset(
 
 def _chunks(store: FaceStore, config: Faces, work: Path) -> Iterator[chunks.Chunk]:
     made = (store.path / "state.json").read_text(encoding="utf-8")  # its fingerprint changes with any face
-    setting = config.model_dump_json() + source_digest("faces") + model_digest(config) + made
+    setting = config.model_dump_json() + source_digest(__name__) + model_digest(config) + made
     names, size = store.samples, chunks.CHUNK["image"]  # points take little room, whatever the kind
     for start in range(0, len(names), size):
         samples = names[start : start + size]

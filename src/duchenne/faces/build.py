@@ -19,7 +19,8 @@ from duchenne.faces.detect import detector
 from duchenne.faces.landmarks import landmarker, model_digest
 from duchenne.faces.sample import align_file
 from duchenne.faces.store import SCHEMA
-from duchenne.files import file_digest, source_digest, write_json
+from duchenne.files import file_digest, write_json
+from duchenne.sources import source_digest
 
 SHARD = 500_000_000
 """Bytes of a file of the store, about."""
@@ -59,11 +60,7 @@ def align_dataset(
 
 def _chunks(rows: pd.DataFrame, root: Path, config: Faces, work: Path) -> Iterator[chunks.Chunk]:
     """Whole files, with all of their samples: a file is read by one chunk."""
-    setting = (
-        config.model_dump_json()
-        + source_digest("faces", "datasets/frames.py", "datasets/pixels.py")
-        + model_digest(config)
-    )
+    setting = config.model_dump_json() + source_digest(__name__) + model_digest(config)
     size = min(chunks.CHUNK[kind] for kind in rows["kind"].unique())
     start = 0
     for places in _batches(rows["path"], size):

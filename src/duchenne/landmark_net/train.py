@@ -17,11 +17,12 @@ from duchenne.catalog import Compute, LandmarkNet
 from duchenne.errors import UserError
 from duchenne.faces.mobilefacenet import INNER, MEAN, SIZE, STD
 from duchenne.faces.points import LEFT_EYE, RIGHT_EYE
-from duchenne.files import file_digest, replacing, source_digest, unusable, write_json
+from duchenne.files import file_digest, replacing, unusable, write_json
 from duchenne.landmark_net.samples import Renders
 from duchenne.landmark_net.taught import Taught, seen, start_at_the_mean, wing_loss
 from duchenne.models import load_official
 from duchenne.models.backbones.mobilefacenet import MobileFaceNet
+from duchenne.sources import source_digest
 from duchenne.training.device import autocast, device_of, precision_of, reuse_memory
 
 log = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ def train_landmark_net(
     )
     first, history = 0, []
     given = config.model_dump(mode="json") | {"start_sha256": start and file_digest(start)}
-    key = {"config": given, "samples": len(train), "code": source_digest("landmark_net")}
+    key = {"config": given, "samples": len(train), "code": source_digest(__name__)}
     if (work / "state.pt").exists():
         try:
             state = torch.load(work / "state.pt", map_location=device, weights_only=True)

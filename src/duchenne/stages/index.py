@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from duchenne.catalog import NETWORKS, Catalog
+from duchenne.catalog import Catalog
 from duchenne.files import write_json
 from duchenne.workspace import Workspace
 
@@ -12,19 +12,10 @@ log = logging.getLogger(__name__)
 
 
 def run(catalog: Catalog, workspace: Workspace, dataset: str) -> None:
-    """Read a dataset's layout into the common index, and compare it with what its owners publish.
-
-    Names that only later stages need are checked here too.
-    """
+    """Read a dataset's layout into the common index, and compare it with what its owners publish."""
     from duchenne.datasets import build_index, empty_classes, limited, write_index
     from duchenne.datasets.audit import audit, flaws
 
-    architectures = {variant.model.architecture for variant in catalog.variants.values()}
-    if others := architectures - NETWORKS.keys():  # hours of face work should not precede a misspelling
-        from duchenne.models import require
-
-        for architecture in others:
-            require(architecture)
     config = catalog.datasets[dataset]
     whole = build_index(dataset, config.model_copy(update={"limit": None}))
     table = limited(whole, config.limit)

@@ -1,19 +1,57 @@
-"""The settings stage: what ``params.yaml`` leaves out, with its defaults, for DVC to depend on."""
+"""The settings stage: what ``params.yaml`` says, with its defaults, for DVC to depend on."""
 
 from __future__ import annotations
 
-from duchenne.catalog import Catalog
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+from duchenne.catalog import NETWORKS, Catalog
 from duchenne.files import write_json
+from duchenne.sources import network_digest
 from duchenne.workspace import Workspace
+
+TRAINS = {"model", "recipe", "selection", "monitor", "seed", "init_from"}
+"""Fields of a variant that the train stage reads."""
 
 
 def run(catalog: Catalog, workspace: Workspace) -> None:
-    """Write the blocks of ``params.yaml`` that may be left out, with their defaults, for stages to depend on.
+    """Write each block's values into a file, with the defaults of what it leaves out, for stages to depend on.
 
-    DVC compares contents: after an edit only the stages whose settings changed are stale.
+    DVC compares contents: after an edit of params.yaml or of a default, only the stages whose values changed are stale.
+    ``networks/<variant>.json`` holds a digest of the sources of the variant's network, so that an edit of one network
+    leaves the others' results alone. Names of networks are checked here: hours of face work should not precede a
+    misspelling.
+
+    Raises:
+        UserError: no network is called like that.
     """
-    report = catalog.report.model_dump(mode="json")
-    faces = {f"faces/{name}": catalog.datasets[name].faces.model_dump(mode="json") for name in catalog.datasets}
-    parts = {"evaluate": {"bootstrap": report["bootstrap"]}, "explain": {"show_faces": report["show_faces"]}}
-    for name, block in (parts | {"report": report} | faces).items():
+    architectures = {variant.model.architecture for variant in catalog.variants.values()}
+    if others := architectures - NETWORKS.keys():
+        from duchenne.models import require
+
+        for architecture in sorted(others):
+            require(architecture)
+    shutil.rmtree(workspace.settings, ignore_errors=True)
+    for name, block in _blocks(catalog):
         write_json(workspace.settings / f"{name}.json", block)
+
+
+def _blocks(catalog: Catalog) -> Iterator[tuple[str, dict[str, Any]]]:
+    """File and contents, by what the stages read."""
+    for name, synth in catalog.rendered.items():
+        yield f"rendered/{name}", synth.model_dump(mode="json")
+    for name, net in catalog.landmark_nets.items():
+        yield f"landmark_nets/{name}", net.model_dump(mode="json")
+    for name, dataset in catalog.datasets.items():
+        yield f"datasets/{name}", dataset.model_dump(mode="json", exclude={"faces"})
+        yield f"faces/{name}", dataset.faces.model_dump(mode="json")
+    for name, variant in catalog.variants.items():
+        yield f"protocols/{name}", variant.protocol.model_dump(mode="json")
+        yield f"training/{name}", variant.model_dump(mode="json", include=TRAINS)
+        architecture = variant.model.architecture
+        yield f"networks/{name}", {"architecture": architecture, "sources": network_digest(architecture)}
+    report = catalog.report.model_dump(mode="json")
+    yield "report", report
+    yield "evaluate", {"bootstrap": report["bootstrap"]}
+    yield "explain", {"show_faces": report["show_faces"]}

@@ -20,7 +20,8 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from duchenne.catalog import Synth
-from duchenne.files import source_digest, write_json
+from duchenne.files import write_json
+from duchenne.sources import source_digest
 from duchenne.synth.clips import render_clip
 from duchenne.synth.expression import PROTOTYPES
 from duchenne.synth.plan import Task, plan
@@ -87,7 +88,7 @@ def _truth_file(done: Path, task: Task) -> Path:
 
 def _fingerprint(config: Synth) -> str:
     """Names the folder of finished samples: anything that changes a sample changes it."""
-    named = config.model_dump_json(exclude=set(SHAPING)) + source_digest("synth")
+    named = config.model_dump_json(exclude=set(SHAPING)) + source_digest(__name__)
     return hashlib.sha256(named.encode()).hexdigest()[:16]
 
 

@@ -30,8 +30,9 @@ from torch import Tensor
 
 from duchenne.catalog import Variant
 from duchenne.faces import FaceStore
-from duchenne.files import file_digest, replacing, source_digest, unusable, write_json
+from duchenne.files import file_digest, replacing, unusable, write_json
 from duchenne.metrics import METRICS
+from duchenne.sources import CONFIGURATION, network_digest, source_digest
 from duchenne.training.device import Precision
 from duchenne.training.errors import TrainingError
 
@@ -85,9 +86,13 @@ def fingerprint(
 
 
 @cache
-def code_version() -> str:
-    """SHA-256 of the sources that train: after an edit a finished fold is not taken for what they would make."""
-    return source_digest("training", "models")
+def code_version(architecture: str) -> str:
+    """SHA-256 of the sources that train a network: after an edit a finished fold is not taken for what they would make.
+
+    Sources of other networks are not among them.
+    """
+    trains = source_digest("duchenne.training.loop", without=CONFIGURATION | {"duchenne.models"})
+    return hashlib.sha256((trains + network_digest(architecture)).encode()).hexdigest()
 
 
 def _digest(path: Path, remedy: str) -> str:
@@ -97,10 +102,14 @@ def _digest(path: Path, remedy: str) -> str:
 
 
 class Checkpoints:
-    """The resumable state of one fold in ``folder``, valid for one ``key`` (:func:`fingerprint`)."""
+    """The resumable state of one fold in ``folder``, valid for one ``key`` (:func:`fingerprint`).
 
-    def __init__(self, folder: Path, key: str) -> None:
-        self.folder, self.key = folder, key
+    Args:
+        code: :func:`code_version` of its network.
+    """
+
+    def __init__(self, folder: Path, key: str, code: str) -> None:
+        self.folder, self.key, self.code = folder, key, code
         self._state, self._done = folder / "state.pt", folder / "done"
 
     def finished(self) -> bool:
@@ -109,7 +118,7 @@ class Checkpoints:
             record = json.loads((self._done / "finished.json").read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):  # ValueError: damaged
             return False
-        return record == {"key": self.key, "code": code_version()}
+        return record == {"key": self.key, "code": self.code}
 
     def resume(self, device: torch.device) -> dict[str, Any] | None:
         """The state of the last whole epoch, or None when there is none with this key.
@@ -127,7 +136,7 @@ class Checkpoints:
         if key != self.key:
             log.warning("%s: configuration, split or data changed, training starts anew", self.folder)
             return None
-        if code != code_version():
+        if code != self.code:
             log.warning("%s: the code changed after epoch %d, from which training resumes", self.folder, epoch)
         return state
 
@@ -142,7 +151,7 @@ class Checkpoints:
                 with replacing(table) as path:
                     pd.DataFrame(state[name]).to_csv(path, index=False)
         with replacing(self._state) as path:
-            torch.save({**state, "key": self.key, "code": code_version()}, path)
+            torch.save({**state, "key": self.key, "code": self.code}, path)
         for path in self.folder.glob("epoch_*.safetensors"):
             if path != self._best(state["selected"]):
                 path.unlink()
@@ -157,7 +166,7 @@ class Checkpoints:
         for path in self.folder.glob("*.csv"):
             shutil.copy2(path, part)
         write_json(part / "card.json", card)
-        write_json(part / "finished.json", {"key": self.key, "code": code_version()})
+        write_json(part / "finished.json", {"key": self.key, "code": self.code})
         part.replace(self._done)
         self._state.unlink()
         self._best(selected).unlink()

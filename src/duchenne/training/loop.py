@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from duchenne.catalog import Compute, Recipe, Variant
 from duchenne.faces import FaceStore
-from duchenne.training.checkpoint import Checkpoints, fingerprint
+from duchenne.training.checkpoint import Checkpoints, code_version, fingerprint
 from duchenne.training.data import Draws, loader
 from duchenne.training.device import device_of, layout_of, precision_of, reuse_memory
 from duchenne.training.errors import TrainingError
@@ -107,7 +107,8 @@ def train_fold(
     names = parts["train"]["sample"].tolist()
     centres = _centres(network, variant, landmarks, au_centers, store, names)
     shares = vote_shares(parts["train"]) if recipe.targets == "soft" else None
-    keep = Checkpoints(work, fingerprint(variant, classes, samples, store, init, precision, centres, shares))
+    key = fingerprint(variant, classes, samples, store, init, precision, centres, shares)
+    keep = Checkpoints(work, key, code_version(variant.model.architecture))
     if keep.finished():
         log.info("fold %d is finished, its result is taken from %s", fold, work)
         if main:

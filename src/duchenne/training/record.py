@@ -38,7 +38,11 @@ def training_key(
     samples = parts.assign(part=parts["fold"].astype(str) + "/" + parts["part"])
     precision = precision_of(compute, device_of(compute))
     digests = [file_digest(path) for path in sorted(set(files)) if path.exists()]
-    known = [fingerprint(variant, classes, samples, store, None, precision), digests, code_version()]
+    known = [
+        fingerprint(variant, classes, samples, store, None, precision),
+        digests,
+        code_version(variant.model.architecture),
+    ]
     return hashlib.sha256(json.dumps(known).encode()).hexdigest()
 
 

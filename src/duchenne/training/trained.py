@@ -103,7 +103,7 @@ def make_card(
         "seed": variant.seed,
         "precision": precision,
         "variant": variant.model_dump(mode="json"),
-        "code": code_version(),
+        "code": code_version(variant.model.architecture),
         "versions": {
             "torch": str(torch.__version__),
             "timm": timm.__version__,

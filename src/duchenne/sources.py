@@ -1,0 +1,109 @@
+"""Which modules of the package a module needs, read from its source, and a digest of them.
+
+What older code left behind is thus not taken for the newer's, and an edit elsewhere voids nothing.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Container, Iterator
+from functools import cache
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent
+
+CONFIGURATION = frozenset({"duchenne.catalog"})
+"""Where blocks and their defaults are defined: what they say counts by its values, not by the source."""
+
+
+def path_of(module: str) -> Path | None:
+    """Source file of a module of the package; None where there is none of this name."""
+    base = PACKAGE.joinpath(*module.split(".")[1:])
+    return next((path for path in (base / "__init__.py", base.with_suffix(".py")) if path.is_file()), None)
+
+
+@cache
+def imports(module: str) -> frozenset[str]:
+    """Modules of the package whose names a module imports, anywhere but for type checkers.
+
+    A name that a package passes on counts as the module's that defines it; packages are not counted for what they
+    contain otherwise.
+    """
+    found = {name for statement in _statements(module) for name in _modules_of(statement)}
+    return frozenset(found - {module})
+
+
+def closure(module: str, without: Container[str] = CONFIGURATION) -> set[str]:
+    """A module and all that it imports, directly or not; ``without`` these and what they alone need."""
+    seen: set[str] = set()
+    todo = [module]
+    while todo:
+        if (current := todo.pop()) not in seen and current not in without:
+            seen.add(current)
+            todo += imports(current)
+    return seen
+
+
+def source_digest(*modules: str, without: Container[str] = CONFIGURATION) -> str:
+    """SHA-256 of the sources of modules and of all that they import."""
+    digest = hashlib.sha256()
+    for module in sorted(set().union(*(closure(module, without) for module in modules))):
+        digest.update(module.encode() + b"\0" + path_of(module).read_bytes())
+    return digest.hexdigest()
+
+
+def network_module(architecture: str) -> str | None:
+    """The module of this package that registers a network with timm; None for one of timm's own."""
+    for path in sorted(PACKAGE.joinpath("models").glob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef) and node.name == architecture and _registers(node):
+                return f"duchenne.models.{path.stem}"
+    return None
+
+
+def network_digest(architecture: str) -> str:
+    """SHA-256 of the sources behind a network: its module with all it imports, and what loads weights into it."""
+    own = network_module(architecture)
+    return source_digest("duchenne.models.official", *([own] if own else []))
+
+
+def _registers(function: ast.FunctionDef) -> bool:
+    return any("register_model" in ast.unparse(decorator) for decorator in function.decorator_list)
+
+
+@cache
+def _statements(module: str) -> list[ast.Import | ast.ImportFrom]:
+    tree = ast.parse(path_of(module).read_text(encoding="utf-8"))
+    return [node for node in _executed(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
+def _executed(tree: ast.AST) -> Iterator[ast.AST]:
+    for node in ast.iter_child_nodes(tree):
+        if not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)):
+            yield node
+            yield from _executed(node)
+
+
+def _modules_of(statement: ast.Import | ast.ImportFrom) -> Iterator[str]:
+    if isinstance(statement, ast.Import):
+        yield from (alias.name for alias in statement.names if _ours(alias.name))
+    elif _ours(statement.module or ""):
+        yield from (_home(statement.module, alias.name) for alias in statement.names)
+
+
+def _ours(module: str) -> bool:
+    return module.split(".")[0] == "duchenne" and path_of(module) is not None
+
+
+def _home(module: str, name: str) -> str:
+    """The module that defines a name which ``from module import name`` gives."""
+    if path_of(f"{module}.{name}"):
+        return f"{module}.{name}"
+    if path_of(module).name == "__init__.py":
+        for statement in _statements(module):
+            if isinstance(statement, ast.ImportFrom) and _ours(statement.module or ""):
+                for alias in statement.names:
+                    if (alias.asname or alias.name) == name:
+                        return _home(statement.module, alias.name)
+    return module

@@ -1,0 +1,107 @@
+"""How the package hangs together: DVC knows what each stage uses, and imports point one way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from duchenne.sources import PACKAGE, closure, imports, network_digest, network_module, source_digest
+
+ROOT = Path(__file__).parents[1]
+STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+
+HARMLESS = {
+    "duchenne.catalog": "its values reach a stage through data/settings",
+    "duchenne.errors": "words of errors",
+    "duchenne.files": "how files are written and which are refused",
+    "duchenne.sources": "digests of sources",
+    "duchenne.tracking": "sends results elsewhere",
+    "duchenne.reporting.provenance": "tags of runs",
+    "duchenne.workspace": "where files are: another place is another dependency",
+}
+"""Modules whose edits change no result, and why."""
+
+
+def deps(stage: str) -> list[str]:
+    block = STAGES[stage]
+    return block.get("do", block)["deps"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_dvc_knows_every_module_that_a_stage_uses(stage: str):
+    known = deps(stage)
+    through_settings = "data/settings/networks/${key}.json" in known
+    needed = closure(
+        f"duchenne.stages.{stage}", without={*HARMLESS, *(["duchenne.models"] if through_settings else [])}
+    )
+    if through_settings:
+        needed = {name for name in needed if not name.startswith("duchenne.models.")}
+    files = {name: (PACKAGE / Path(*name.split(".")[1:])).relative_to(ROOT) for name in needed}
+    missing = [
+        name
+        for name, path in files.items()
+        if not any(Path(dep.split(" ")[0]) in (path.with_suffix(".py"), path, *path.parents) for dep in known)
+    ]
+    assert not missing
+    assert f"stages/{stage}.py" in known
+    assert stage == "settings" or any(dep.startswith("data/settings/") for dep in known)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_dependency_is_there(stage: str):
+    for dep in deps(stage):
+        if dep.startswith(("src/", "stages/")):
+            assert (ROOT / dep).exists(), dep
+
+
+def test_settings_depends_on_the_configuration_and_on_all_networks():
+    assert {"src/duchenne/catalog.py", "src/duchenne/models", "params.yaml"} <= set(deps("settings"))
+
+
+def test_a_closure_follows_names_to_the_modules_that_define_them():
+    assert "duchenne.faces.store" in imports("duchenne.stages.split")  # from duchenne.faces import FaceStore
+    assert "duchenne.faces.detect" not in closure("duchenne.stages.split")
+    assert "duchenne.faces.mobilefacenet" in closure("duchenne.stages.align")
+    assert "duchenne.models.ifdd" not in closure("duchenne.stages.align")
+    assert "duchenne.training.loop" in closure("duchenne.stages.train")
+
+
+def test_a_network_is_known_by_its_own_sources():
+    assert network_module("poster_t") == "duchenne.models.poster"
+    assert network_module("resnet10t") is None
+    poster = closure("duchenne.models.poster")
+    assert {"duchenne.models.landmark_guided", "duchenne.models.backbones.ir50"} <= poster
+    assert "duchenne.models.ifdd" not in poster
+    digests = {name: network_digest(name) for name in ("poster_t", "poster_l", "ifdd_3dvit", "frl_dgt", "resnet10t")}
+    assert digests["poster_t"] == digests["poster_l"]
+    assert len(set(digests.values())) == 4
+
+
+def test_an_edit_changes_the_digest_of_what_imports_it_alone(monkeypatch: pytest.MonkeyPatch):
+    before = {name: source_digest(name) for name in ("duchenne.models.ifdd", "duchenne.models.poster")}
+    read = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read(path) + (b"#" if path.name == "lifting.py" else b""))
+    assert source_digest("duchenne.models.ifdd") != before["duchenne.models.ifdd"]
+    assert source_digest("duchenne.models.poster") == before["duchenne.models.poster"]
+
+
+RULES = {
+    "models": ("duchenne.datasets", "duchenne.faces", "duchenne.training", "duchenne.reporting"),
+    "datasets": ("duchenne.models", "duchenne.training", "duchenne.reporting", "duchenne.faces.detect"),
+    "synth": ("duchenne.models", "duchenne.training", "duchenne.datasets", "duchenne.reporting"),
+    "splits": ("duchenne.models", "duchenne.training", "duchenne.reporting"),
+    "training": ("duchenne.evaluation", "duchenne.reporting", "duchenne.stages"),
+}
+"""Part of the package -> what it never imports, directly or not."""
+
+
+@pytest.mark.parametrize("part", RULES)
+def test_imports_point_one_way(part: str):
+    base = PACKAGE / part
+    paths = base.rglob("*.py") if base.is_dir() else [base.with_suffix(".py")]
+    for path in paths:
+        module = ".".join(("duchenne", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+        wrong = [name for name in closure(module) if name.startswith(RULES[part])]
+        assert not wrong, f"{module} needs {wrong}"
