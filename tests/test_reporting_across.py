@@ -7,9 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
-import pytest
 
-from duchenne.catalog import Catalog, Model, Protocol, Recipe, Variant, whole_library
+from duchenne.catalog import Model, Protocol, Recipe, Variant
 from duchenne.reporting.across import depths, recalls, sizes
 from duchenne.reporting.printed import printed_methods
 from duchenne.reporting.runs import Run
@@ -66,9 +65,9 @@ def test_runs_that_differ_in_more_than_depth_are_no_curve():
     assert depths([run("a", 0.5, "frl_dgt")]) is None
 
 
-def test_sizes_are_drawn_where_networks_of_two_sizes_share_a_dataset(catalog: Catalog):
+def test_sizes_are_drawn_where_networks_of_two_sizes_share_a_dataset():
     alike = [run("d", 0.8, dataset="e"), run("e", 0.8, dataset="e")]
-    drawn = sizes([run("a", 0.5), run("b", 0.6, params=20.0), run("c", 0.7, params=None), *alike], catalog)
+    drawn = sizes([run("a", 0.5), run("b", 0.6, params=20.0), run("c", 0.7, params=None), *alike])
     assert list(drawn) == ["d"]
     assert (
         drawn["d"].words
@@ -80,14 +79,9 @@ def test_sizes_are_drawn_where_networks_of_two_sizes_share_a_dataset(catalog: Ca
     )
 
 
-@pytest.fixture(scope="module")
-def catalog() -> Catalog:
-    return whole_library()
-
-
-def test_printed_rows_belong_to_the_dataset_of_their_column(catalog: Catalog):
+def test_printed_rows_belong_to_the_dataset_of_their_column():
     def war(dataset: str, method: str, source: str) -> list[float]:
-        found = printed_methods(catalog, dataset)
+        found = printed_methods(dataset)
         return [round(m.values["war"], 6) for m in found if (m.row.method, m.source) == (method, source)]
 
     assert war("raf_db", "DMUE", "POSTER++, Table 6") == [0.8942]
@@ -97,22 +91,21 @@ def test_printed_rows_belong_to_the_dataset_of_their_column(catalog: Catalog):
     assert war("dfew", "CDGT", "IFDD, Table 5") == [0.7007]
     assert war("mafw", "T-ESFL", "IFDD, Table 7") == [0.4818]
     # one table of three sets: each row belongs to that of its own variant
-    rows = [m.row.method for m in printed_methods(catalog, "affectnet_8") if m.source == "POSTER++, Table 4"]
+    rows = [m.row.method for m in printed_methods("affectnet_8") if m.source == "POSTER++, Table 4"]
     assert rows == ["AffectNet (8 cls), POSTER", "AffectNet (8 cls), POSTER++"]
-    assert printed_methods(catalog, "synth_demo") == []
+    assert printed_methods("synth_demo") == []
 
 
-def test_sizes_and_recalls_stand_beside_the_printed_ones(catalog: Catalog):
+def test_sizes_and_recalls_stand_beside_the_printed_ones():
     names = ["happiness", "sadness", "neutral", "anger", "surprise", "disgust", "fear"]
     scored = run("mine", 0.6, "ifdd_3dvit", dataset="dfew")
     scored = replace(scored, classes=names, metrics=scored.metrics | {"uar": 0.5} | {f"recall_{n}": 0.5 for n in names})
     assert (
-        "POSTER++, as printed: 43.7 M parameters, WAR 92.21"
-        in sizes([run("m", 0.9, dataset="raf_db")], catalog)["raf_db"].words
+        "POSTER++, as printed: 43.7 M parameters, WAR 92.21" in sizes([run("m", 0.9, dataset="raf_db")])["raf_db"].words
     )
-    words = recalls([scored], catalog)["dfew"].words
+    words = recalls([scored])["dfew"].words
     assert f"mine: happiness 50.0{NARROW}%" in words
     assert re.findall(r"; ([^:;]+), as printed", words) == [
         "IFDD-3DViT", "MViT (Baseline)", "IFDD-2DCNN", "MobileNetV2 (Baseline)", "CDGT", "M3DFEL", "GCA+IAL", "STT",
     ]  # fmt: skip
-    assert recalls([replace(scored, config=run("x", 0.5, dataset="synth_video_demo").config)], catalog) == {}
+    assert recalls([replace(scored, config=run("x", 0.5, dataset="synth_video_demo").config)]) == {}

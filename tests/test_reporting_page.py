@@ -70,6 +70,9 @@ def test_a_network_without_public_code_is_marked(project: tuple[Workspace, Catal
     assert overview.count("POSTER++‡") == 1
     assert "‡ Ours is a reading of the text" in overview
     assert "†" not in overview
+    across = page.split('<section id="compared"', 1)[1].split("</section>", 1)[0]
+    assert "picked_on_test‡ (optimistic)" in across  # in the figures' words
+    assert "‡ Ours is a reading of the text" in across
     tables = page.split('<section id="papers"', 1)[1]
     assert "picked_on_test (optimistic) ‡§<" in tables
     assert "‡ Ours is a reading of the text" in tables
@@ -300,7 +303,9 @@ def test_a_dataset_that_is_not_the_published_one_is_marked_beside_the_papers_val
 def test_near_duplicates_are_counted_and_the_values_without_them_shown(project: tuple[Workspace, Catalog], page: str):
     frame = pd.read_parquet(project[0].results("picked_on_test") / "predictions.parquet").iloc[2:]
     text = section(page, "picked_on_test")
-    assert "3 pairs of near-duplicate images lie in two parts of a fold (near_duplicates: ignore)" in text
+    assert (
+        "3 pairs of near-duplicate images have one in the test part, one in another (near_duplicates: ignore)" in text
+    )
     war = wording.percent(accuracy_score(frame["label"].astype(int), frame["predicted"].astype(int)), 2)
     assert f"Without the 2 test samples concerned: WAR {war} (" in text
     assert "near-duplicate images" not in section(page, "folds")

@@ -15,6 +15,7 @@ from duchenne.catalog import Catalog, whole_library
 from duchenne.evaluation import evaluate
 from duchenne.files import write_json
 from duchenne.papers.printed import papers
+from duchenne.reporting.basis import basis_of
 from duchenne.reporting.complexity import complexity_row
 from duchenne.reporting.tables import PaperTable, write_tables
 from duchenne.workspace import Workspace
@@ -67,6 +68,16 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 @pytest.fixture(scope="module")
 def tables(catalog: Catalog, workspace: Workspace) -> dict[str, PaperTable]:
     return {table.slug: table for table in write_tables(catalog, workspace, workspace.reports / "tables")}
+
+
+def test_what_was_never_added_is_marked_all_the_same(tmp_path: Path):
+    """With nothing in params.yaml, each cell has the basis that the library's variant has."""
+    written = write_tables(Catalog(datasets={}, variants={}), Workspace(tmp_path), tmp_path / "tables")
+    known = whole_library().variants
+    for table in written:
+        for cell in table.cells.dropna(subset=["variant"]).itertuples():
+            assert cell.basis == basis_of(known[cell.variant].model), (table.slug, cell.variant)
+    assert "is a reconstruction" in (tmp_path / "tables" / "frl_dgt_composite.tex").read_text(encoding="utf-8")
 
 
 def lines(table: PaperTable, method: str) -> dict[str, list[str]]:

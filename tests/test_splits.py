@@ -19,7 +19,16 @@ from duchenne.datasets import problems
 from duchenne.datasets.index import Index, as_schema, write_index
 from duchenne.datasets.subset import pick
 from duchenne.faces.hashing import BITS, face_hash, near_pairs, pack
-from duchenne.splits import LeakError, SplitError, check_leaks, lacking_classes, make_splits, remaining
+from duchenne.splits import (
+    LeakError,
+    SplitError,
+    check_leaks,
+    count_tested,
+    lacking_classes,
+    make_splits,
+    remaining,
+    told,
+)
 from duchenne.synth import generate
 from duchenne.workspace import Workspace
 
@@ -200,6 +209,21 @@ def test_unknown_subjects_are_told():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         make_splits(official, Protocol(kind="official", val_share=0))
+
+
+def test_a_pair_counts_once_whatever_folds_and_parts_it_is_in():
+    found = pd.DataFrame(
+        [
+            (1, "a", "b", "test"),
+            (2, "b", "a", "test"),
+            (3, "a", "b", "val"),
+            (1, "c", "d", "val"),
+            (2, "a", "c", "test"),
+        ],
+        columns=["fold", "sample", "other", "part"],
+    )
+    assert count_tested(found) == 2  # a and b, a and c; c and d are never tested
+    assert told(found, Protocol(kind="kfold", near_duplicates="ignore")).startswith("3 pairs of near-duplicates in two")
 
 
 def test_a_class_missing_in_training_is_told():

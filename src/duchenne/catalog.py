@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
@@ -618,6 +619,7 @@ def load(path: str | Path = "params.yaml") -> Catalog:
     raise CatalogError("\n".join([f"{path} cannot be used:", *(f"  {line}" for line in problems)]))
 
 
+@cache
 def whole_library() -> Catalog:
     """Every block of the library."""
     return Catalog.model_validate(library())

@@ -177,14 +177,23 @@ def remaining(duplicates: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFrame:
     return duplicates[there[0] & there[1]]
 
 
+def count_tested(duplicates: pd.DataFrame) -> int:
+    """How many pairs of near-duplicates hold a test sample of some fold, each pair counted once."""
+    tested = duplicates[duplicates["part"] == "test"]
+    return len({frozenset(pair) for pair in zip(tested["sample"], tested["other"], strict=True)})
+
+
 def told(duplicates: pd.DataFrame, protocol: Protocol) -> str:
     """What was found and done about it, in one sentence."""
-    found = f"{len(duplicates):,} pairs of near-duplicates in two parts of a fold"
+    pairs = len({frozenset(pair) for pair in zip(duplicates["sample"], duplicates["other"], strict=True)})
+    found = (
+        f"{pairs:,} pairs of near-duplicates in two parts of a fold, {count_tested(duplicates):,} with a test sample"
+    )
     if protocol.near_duplicates == "drop":
         lost = len(duplicates[["fold", "other"]].drop_duplicates())
         return f"{found}: {lost:,} copies in training or validation were dropped"
     tested = len(duplicates.loc[duplicates["part"] == "test", ["fold", "sample"]].drop_duplicates())
-    return f"{found} are kept (near_duplicates: ignore); the metrics are also computed without {tested:,} test samples"
+    return f"{found}, are kept (near_duplicates: ignore); the metrics are also computed without {tested:,} test samples"
 
 
 def _official(rows: pd.DataFrame, group: np.ndarray, protocol: Protocol) -> Iterator[np.ndarray]:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from duchenne.catalog import Catalog
 from duchenne.reporting import figures_across
+from duchenne.reporting.basis import MARKS
 from duchenne.reporting.compare import Runs, compare_runs
 from duchenne.reporting.printed import printed_methods
 from duchenne.reporting.runs import Run
@@ -49,7 +50,7 @@ def comparisons(runs: list[Run], workspace: Workspace, catalog: Catalog) -> tupl
     return found, drawn
 
 
-def sizes(runs: list[Run], catalog: Catalog) -> dict[str, Drawn]:
+def sizes(runs: list[Run]) -> dict[str, Drawn]:
     """Dataset -> WAR against the sizes of networks, of our runs and of the methods that papers print.
 
     Drawn where there are networks of two or more sizes.
@@ -60,11 +61,11 @@ def sizes(runs: list[Run], catalog: Catalog) -> dict[str, Drawn]:
             groups[run.config.dataset].append(run)
     drawn = {}
     for dataset, own in groups.items():
-        printed = _printed_sizes(catalog, dataset)
+        printed = _printed_sizes(dataset)
         if len({(run.sizes["params"], run.sizes["macs"]) for run in own}) > 1 or len(printed):
             table = pd.DataFrame([run.metrics | run.sizes for run in own], [_label(run) for run in own])
             each = [
-                f"{run.name}: {run.sizes['params']:.1f} M parameters, {run.sizes['macs']:.2f} G MACs, "
+                f"{_label(run)}: {run.sizes['params']:.1f} M parameters, {run.sizes['macs']:.2f} G MACs, "
                 f"WAR {percent(run.metrics['war'])}"
                 for run in own
             ]
@@ -76,7 +77,7 @@ def sizes(runs: list[Run], catalog: Catalog) -> dict[str, Drawn]:
     return drawn
 
 
-def recalls(runs: list[Run], catalog: Catalog) -> dict[str, Drawn]:
+def recalls(runs: list[Run]) -> dict[str, Drawn]:
     """Dataset -> recall of each class by our runs and by the methods that a paper prints; two or more of them.
 
     Our runs are those with the highest UAR. The printed methods are those of the first table that has every class:
@@ -94,7 +95,7 @@ def recalls(runs: list[Run], catalog: Catalog) -> dict[str, Drawn]:
             [_label(run) for run in best],
             present,
         )
-        printed = _printed_recalls(catalog, dataset, present)
+        printed = _printed_recalls(dataset, present)
         if len(present) > 2 and len(ours) + len(printed) > 1:
             words = [
                 f"{name}: " + ", ".join(f"{label} {percent(value)}" for label, value in row.dropna().items())
@@ -120,7 +121,7 @@ def depths(runs: list[Run]) -> Drawn | None:
         rows = [{"depth": _depth(run), "printed": _printed_war(run)} | run.metrics for run in own]
         table = pd.DataFrame(rows).sort_values("depth")
         if table["depth"].nunique() > 1:
-            series[f"{family} on {own[0].config.dataset}, as {own[0].name}"] = table
+            series[f"{family} on {own[0].config.dataset}, as {_label(own[0])}"] = table
     if not series:
         return None
     each = (
@@ -136,25 +137,26 @@ def depths(runs: list[Run]) -> Drawn | None:
 
 
 def _label(run: Run) -> str:
-    return f"{run.name} (optimistic)" if run.optimistic else run.name
+    """A run's name with its marks: not public code, picked on the test part."""
+    return f"{run.name}{MARKS[run.basis]}" + (" (optimistic)" if run.optimistic else "")
 
 
 def _printed_war(run: Run) -> float:
     return run.printed["war"].value if "war" in run.printed else float("nan")
 
 
-def _printed_sizes(catalog: Catalog, dataset: str) -> pd.DataFrame:
+def _printed_sizes(dataset: str) -> pd.DataFrame:
     """Columns ``war`` and ``params`` by method, without the same values of other tables."""
-    methods = [m for m in printed_methods(catalog, dataset) if {"war", "params"} <= m.values.keys()]
+    methods = [m for m in printed_methods(dataset) if {"war", "params"} <= m.values.keys()]
     table = pd.DataFrame([m.values for m in methods], [m.row.method for m in methods], ["war", "params"])
     alike = table.round({"war": 3, "params": 9}).duplicated()  # 66.86 in one table is 66.87 in another
     return table[~alike & ~table.index.duplicated()]
 
 
-def _printed_recalls(catalog: Catalog, dataset: str, present: list[str]) -> pd.DataFrame:
+def _printed_recalls(dataset: str, present: list[str]) -> pd.DataFrame:
     """Recalls by method and class."""
     columns = [f"recall_{name}" for name in present]
-    whole = [m for m in printed_methods(catalog, dataset) if set(columns) <= m.values.keys()]
+    whole = [m for m in printed_methods(dataset) if set(columns) <= m.values.keys()]
     first = [method for method in whole if method.source == whole[0].source]
     first.sort(key=lambda method: (not method.row.run, -sum(method.values[name] for name in columns)))
     rows = {m.row.method: [m.values[name] for name in columns] for m in first[: figures_across.SHOWN]}

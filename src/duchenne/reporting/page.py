@@ -53,8 +53,8 @@ def write_report(workspace: Workspace, catalog: Catalog, out: Path) -> Path:
 
     compared, differences = across.comparisons(runs, workspace, catalog)
     depths = across.depths(runs)
-    together = differences | {f"sizes_{name}": drawn for name, drawn in across.sizes(runs, catalog).items()}
-    together |= {f"recalls_{name}": drawn for name, drawn in across.recalls(runs, catalog).items()}
+    together = differences | {f"sizes_{name}": drawn for name, drawn in across.sizes(runs).items()}
+    together |= {f"recalls_{name}": drawn for name, drawn in across.recalls(runs).items()}
     if depths is not None:
         together["depths"] = depths
     _write({f"across/{name}": drawn.svg for name, drawn in together.items()}, out)

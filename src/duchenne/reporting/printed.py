@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from duchenne.catalog import Catalog
+from duchenne.papers.library import library
 from duchenne.papers.printed import SIZES, Column, Row, Table, papers
 
 
@@ -21,7 +21,7 @@ class Method(NamedTuple):
     values: dict[str, float]
 
 
-def printed_methods(catalog: Catalog, dataset: str) -> list[Method]:
+def printed_methods(dataset: str) -> list[Method]:
     """Every row that a paper prints of a dataset, in the order of the library files.
 
     A column belongs to the dataset of the variant that the row is of; for the row of another method, to that of the
@@ -34,15 +34,15 @@ def printed_methods(catalog: Catalog, dataset: str) -> list[Method]:
                 values = {
                     column.metric: value / table.scale(column)
                     for column, value in zip(table.columns, row.values, strict=True)
-                    if column.metric and value == value and _belongs(catalog, table, row, column, dataset)
+                    if column.metric and value == value and _belongs(table, row, column, dataset)
                 }
                 if values.keys() - set(SIZES):
                     found.append(Method(f"{paper.paper}, {table.table}", row, values))
     return found
 
 
-def _belongs(catalog: Catalog, table: Table, row: Row, column: Column, dataset: str) -> bool:
+def _belongs(table: Table, row: Row, column: Column, dataset: str) -> bool:
     if column.metric in SIZES:
         return True
     names = {one.run.format(data=column.data) for one in ([row] if row.run else table.rows) if one.run}
-    return {catalog.variants[name].dataset for name in names if name in catalog.variants} == {dataset}
+    return {library()["variants"][name]["dataset"] for name in names} == {dataset}

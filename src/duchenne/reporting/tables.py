@@ -20,7 +20,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from duchenne.catalog import Catalog
+from duchenne.catalog import Catalog, whole_library
 from duchenne.datasets.audit import known_flaws
 from duchenne.evaluation import by_fold
 from duchenne.files import replacing
@@ -173,7 +173,9 @@ class _Run:
 
     @property
     def basis(self) -> Basis:
-        return basis_of(self._config.model) if self._config else "code"
+        """Of the block that runs, or else of the library's."""
+        block = self._config or whole_library().variants.get(self.name)
+        return basis_of(block.model) if block else "code"
 
     @property
     def optimistic(self) -> bool:

@@ -155,9 +155,7 @@ def near_duplicates(run: Run) -> str:
     m = run.metrics
     if not m.get("near_duplicates"):
         return ""
-    found = f"{m['near_duplicates']:,} pairs of near-duplicate images lie in two parts of a fold"
-    if "n_without_duplicates" not in m:
-        return f"{found}; none of them is a test sample."
+    found = f"{m['near_duplicates']:,} pairs of near-duplicate images have one in the test part, one in another"
     found += f" (near_duplicates: {run.config.protocol.near_duplicates})"
     if not (n := m["n_without_duplicates"]):
         return f"{found}; every test sample has one in training or validation."

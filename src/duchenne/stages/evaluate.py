@@ -48,7 +48,7 @@ def measure_folds(
     from duchenne.evaluation import evaluate as measure
     from duchenne.evaluation import evaluate_parts, evaluate_without
     from duchenne.faces import FaceStore
-    from duchenne.splits import remaining
+    from duchenne.splits import count_tested, remaining
     from duchenne.training import predict
 
     config = catalog.variants[variant]
@@ -79,7 +79,7 @@ def measure_folds(
     copied = pd.MultiIndex.from_frame(frame[["fold", "sample"]]).isin(
         pd.MultiIndex.from_frame(tested[["fold", "sample"]])
     )
-    metrics |= {"near_duplicates": len(copies)} | evaluate_without(frame, copied, **how)
+    metrics |= {"near_duplicates": count_tested(copies)} | evaluate_without(frame, copied, **how)
     metrics |= {"missed": len(every) - len(parts), "selection": config.selection}
 
     with replacing(out / "predictions.parquet") as path:
