@@ -101,6 +101,29 @@ def test_every_mistake_is_reported_at_once(tree: dict, tmp_path: Path):
     assert "'root'" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "holds no blocks: it needs compute, report"),
+        ("# nothing yet\n", "holds no blocks"),
+        ("datasets:\nvariants: {}\nrendered: {}\nlandmark_nets: {}\n", "datasets: is empty: write `datasets: {}`"),
+        ("datasets: {}\nvariants: {}\nrendered: ~\nlandmark_nets: {}\n", "rendered: is empty: write `rendered: {}`"),
+    ],
+)
+def test_empty_maps_are_told(tmp_path: Path, text: str, said: str):
+    path = tmp_path / "params.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(CatalogError, match=said):
+        catalog.load(path)
+    with pytest.raises(CatalogError, match="cannot be read: Is a directory"):
+        catalog.load(tmp_path)
+
+
+def test_a_truth_value_is_not_a_label():
+    with pytest.raises(ValueError, match="YAML reads this label as true: put it in quotes"):
+        catalog.Dataset(layout="manifest", root="x", classes=["anger", "fear"], labels={True: "anger"})
+
+
 def test_anchors_are_refused_where_they_stand(tmp_path: Path):
     path = tmp_path / "params.yaml"
     path.write_text("compute: &mine {jobs: 1}\nreport: *mine\n", encoding="utf-8")

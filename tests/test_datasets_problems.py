@@ -185,6 +185,7 @@ def test_samples_of_one_video_are_those_frames_only(root):
         (b"path,Label,LABEL\ngood.jpg,anger,x\n", "'Label' and 'LABEL' may both be 'label': say which one"),
         (b"path,label,path\ngood.jpg,anger,x\n", "names 'path' more than once"),
         (b'path,label\n"good.jpg,anger\n', "is not CSV"),
+        (b'"path" ,"label"\ngood.jpg,anger\n', "line 1 is not CSV"),
         (b"", "required column is missing"),
         (b"path,label\n", "there is no usable sample"),
     ],

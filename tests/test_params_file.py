@@ -80,7 +80,7 @@ def read_text(text: str) -> dict:
 def test_what_another_run_starts_from_stays(params: Path):
     params_file.add(params, [("variants", "ifdd_2dcnn_20")])
     before = params.read_text("utf-8")
-    with pytest.raises(UserError, match=r"variants\.ifdd_2dcnn_20\.init_from: there is no 'ifdd_2dcnn_strong'"):
+    with pytest.raises(UserError, match=r"variants\.ifdd_2dcnn_strong is used by ifdd_2dcnn_20"):
         params_file.remove(params, [("variants", "ifdd_2dcnn_strong")])
     with pytest.raises(UserError, match=r"has no variants\.poster_v2_demo"):
         params_file.remove(params, [("variants", "poster_v2_demo")])
@@ -94,6 +94,45 @@ def test_a_file_in_another_form_is_not_damaged(params: Path):
     with pytest.raises(UserError, match="by hand"):
         params_file.add(params, [("datasets", "dfew")])
     assert params.read_text("utf-8") == before
+
+
+FORMS = {
+    "deeper": HEAD.replace("  # where", "    # where").replace("  raf_db:", "    raf_db:"),
+    "windows": HEAD.replace("\n", "\r\n"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_indentation_and_line_ends_are_kept(params: Path, form: str):
+    params.write_bytes(FORMS[form].encode())
+    before = params.read_bytes()
+    params_file.add(params, [("variants", "poster_t_demo"), ("datasets", "dfew")])
+    assert "poster_t_demo" in catalog.load(params).variants
+    ends = params.read_bytes()
+    assert ends.count(b"\r\n") == (ends.count(b"\n") if form == "windows" else 0)
+    params_file.remove(params, [("variants", "poster_t_demo"), ("datasets", "dfew")])
+    assert params.read_bytes() == before
+
+
+FLOW = "{datasets: {}, variants: {}, rendered: {}, landmark_nets: {}}\n"
+
+
+@pytest.mark.parametrize("text", [FLOW, HEAD.replace("variants: {}", "variants: {\n}")])
+def test_other_forms_are_left_to_the_user(params: Path, text: str):
+    params.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=r"params\.yaml is written in a form that cannot be edited line by line"):
+        params_file.add(params, [("variants", "poster_t_demo")])
+    assert params.read_text("utf-8") == text
+
+
+def test_what_is_in_use_is_not_removed_and_a_link_stays_one(params: Path, tmp_path: Path):
+    link = tmp_path / "link.yaml"
+    link.symlink_to(params)
+    params_file.add(link, [("variants", "poster_t_demo")])
+    with pytest.raises(UserError, match=r"datasets\.synth_demo is used by poster_t_demo: remove these too"):
+        params_file.remove(link, [("datasets", "synth_demo")])
+    assert link.is_symlink()
+    assert "poster_t_demo" in params.read_text("utf-8")
 
 
 def test_every_variant_survives_the_file_and_dvcs_override_reaches_it_and_no_other(tmp_path: Path):

@@ -74,7 +74,9 @@ Place = Annotated[Path, AfterValidator(expanded)]
 
 def _word(value: Any) -> Any:
     """A label as text: ``0`` in YAML is a number, and means the label that a file writes as 0."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if isinstance(value, bool):
+        raise ValueError(f"YAML reads this label as {str(value).lower()}: put it in quotes")
+    return str(value) if isinstance(value, int) else value
 
 
 Word = Annotated[str, BeforeValidator(_word)]
@@ -601,6 +603,8 @@ def load(path: str | Path = "params.yaml") -> Catalog:
         tree = None if aliases else YAML(typ="safe", pure=True).load(text)
     except FileNotFoundError:
         raise CatalogError(f"{path} does not exist: run from the project's root") from None
+    except OSError as error:
+        raise CatalogError(f"{path} cannot be read: {error.strerror}") from None
     except (YAMLError, UnicodeDecodeError) as error:
         raise CatalogError(f"{path} is not valid YAML: {error}") from None
     if aliases:
@@ -608,6 +612,17 @@ def load(path: str | Path = "params.yaml") -> Catalog:
             f"{path}, line {aliases[0].start_mark.line + 1}: anchors and aliases (&{aliases[0].value}) are not "
             "supported, for `dvc exp run -S` would change other variants through them: write the block out"
         )
+    return check(tree, path)
+
+
+def check(tree: Any, path: Path) -> Catalog:
+    """The contents of ``params.yaml`` as a catalog; ``path`` is what errors call it.
+
+    Raises:
+        CatalogError: as for :func:`load`.
+    """
+    if not isinstance(tree, dict):
+        raise CatalogError(f"{path} holds no blocks: it needs {', '.join(Catalog.model_fields)}")
     try:
         catalog = Catalog.model_validate(tree)
     except ValidationError as error:
@@ -663,6 +678,8 @@ def _explain(error: ValidationError) -> Iterator[str]:
         if item["type"] == "extra_forbidden":
             fields = _fields(place[:-1])
             message = "unknown key" + (nearest(str(place[-1]), fields) or f" (known here: {', '.join(fields)})")
+        elif item["input"] is None and item["type"] in ("dict_type", "model_type", "model_attributes_type"):
+            message = f"is empty: write `{place[-1]}: {{}}`, or what belongs there"
         elif item["type"] == "literal_error":
             given, expected = str(item["input"]), item["ctx"]["expected"]
             message = f"{given!r} is not one of {expected}{nearest(given, expected.split(chr(39)))}"

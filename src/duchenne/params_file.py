@@ -7,18 +7,21 @@ again and compared with what was meant before the file is replaced.
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ruamel.yaml import YAML, YAMLError
 from ruamel.yaml.comments import CommentedMap
 
-from duchenne.catalog import complete, load
+from duchenne.catalog import check, complete, load
 from duchenne.errors import UserError
 from duchenne.files import replacing
-from duchenne.papers.library import SECTIONS, Tree, library, required_by
+from duchenne.papers.library import SECTIONS, Block, Tree, library, required_by
 
 WIDTH = 118
+BY_HAND = "{} is written in a form that cannot be edited line by line: make this change by hand"
 
 
 class Change(NamedTuple):
@@ -44,7 +47,7 @@ def add(path: Path, names: list[tuple[str, str]]) -> Change:
         UserError: the library has no such block, or the file cannot be used.
     """
     load(path)
-    text = path.read_text("utf-8")
+    text = _read(path)
     tree = _parse(text)
     new: Tree = {part: {} for part in SECTIONS}
     kept = []
@@ -56,9 +59,10 @@ def add(path: Path, names: list[tuple[str, str]]) -> Change:
                     new[part][key] = complete(block) if part == "variants" else block
                 elif differs(part, key, there) and f"{part}.{key}" not in kept:
                     kept.append(f"{part}.{key}")
-    for part, blocks in new.items():
-        if blocks:
-            text = _insert(text, part, "".join(_write(key, block) for key, block in blocks.items()))
+    with _edited_by_line(path):
+        for part, blocks in new.items():
+            if blocks:
+                text = _insert(text, part, blocks)
     _replace(path, text, tree, new)
     return Change([f"{part}.{key}" for part, blocks in new.items() for key in blocks], kept)
 
@@ -73,7 +77,7 @@ def remove(path: Path, names: list[tuple[str, str]]) -> Change:
         UserError: the file has no such block, or another one needs it.
     """
     load(path)
-    text = path.read_text("utf-8")
+    text = _read(path)
     tree = {part: dict(blocks or {}) if part in SECTIONS else blocks for part, blocks in _parse(text).items()}
     gone, kept = [], []
     for section, name in names:
@@ -81,6 +85,9 @@ def remove(path: Path, names: list[tuple[str, str]]) -> Change:
             raise UserError(f"{path} has no {section}.{name}")
         del tree[section][name]
         gone.append((section, name))
+    for section, name in gone:
+        if users := _users(tree, section, name):
+            raise UserError(f"{path}: {section}.{name} is used by {', '.join(users)}: remove these too")
     for part in ("datasets", "rendered"):
         for key in tree.get(part, {}).keys() - _used(tree, part):
             if differs(part, key, tree[part][key]):
@@ -88,8 +95,9 @@ def remove(path: Path, names: list[tuple[str, str]]) -> Change:
             else:
                 del tree[part][key]
                 gone.append((part, key))
-    for section, name in gone:
-        text = _delete(text, section, name)
+    with _edited_by_line(path):
+        for section, name in gone:
+            text = _delete(text, section, name)
     _replace(path, text, tree)
     return Change([f"{section}.{name}" for section, name in gone], kept)
 
@@ -110,6 +118,32 @@ def _used(tree: Tree, section: str) -> set[str]:
     return nets | {name for name, block in (tree.get("datasets") or {}).items() if block["layout"] == "synth"}
 
 
+def _users(tree: Tree, section: str, name: str) -> list[str]:
+    """Blocks of the file that need one."""
+    variants, nets = tree.get("variants", {}), tree.get("landmark_nets", {})
+    match section:
+        case "datasets":
+            return [user for user, block in variants.items() if block["dataset"] == name]
+        case "rendered":
+            rendered = [user for user in tree.get("datasets", {}) if user == name]
+            return rendered + [user for user, block in nets.items() if block["dataset"] == name]
+        case _:
+            return [user for user, block in tree[section].items() if block.get("init_from") == name]
+
+
+@contextmanager
+def _edited_by_line(path: Path) -> Iterator[None]:
+    """A text that an edit has spoilt is no longer YAML: say what to do."""
+    try:
+        yield
+    except YAMLError:
+        raise UserError(BY_HAND.format(path)) from None
+
+
+def _read(path: Path) -> str:
+    return path.read_bytes().decode("utf-8").replace("\r\n", "\n")
+
+
 def _parse(text: str) -> Tree:
     return YAML(typ="safe", pure=True).load(text) or {}
 
@@ -120,21 +154,24 @@ def _replace(path: Path, text: str, tree: Tree, new: Tree | None = None) -> None
     for part, blocks in (new or {}).items():
         if blocks:
             meant[part] = {**meant.get(part, {}), **blocks}
-    try:
+    with _edited_by_line(path):
         found = _parse(text)
-    except YAMLError:
-        found = {}
     if {part: blocks or {} for part, blocks in found.items()} != meant:
-        raise UserError(f"{path} is written in a form that cannot be edited line by line: make this change by hand")
-    with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
-        load(part)
+        raise UserError(BY_HAND.format(path))
+    check(found, path)
+    if b"\r\n" in path.read_bytes():
+        text = text.replace("\n", "\r\n")
+    with replacing(path.resolve()) as part:  # a link keeps leading to the file
+        part.write_bytes(text.encode("utf-8"))
 
 
-def _insert(text: str, section: str, written: str) -> str:
-    """The text with blocks behind the last one of their section."""
+def _insert(text: str, section: str, blocks: dict[str, Block]) -> str:
+    """The text with blocks behind the last one of their section, as far in as its first."""
     lines = text.splitlines(keepends=True)
     start = _line_of(text, section)
+    there = YAML().load(text).get(section) if start is not None else None
+    inset = there.lc.key(next(iter(there)))[1] if isinstance(there, CommentedMap) and there else 2
+    written = "".join(_write(key, block, " " * inset) for key, block in blocks.items())
     if start is None:
         gap = "" if not lines or not lines[-1].strip() else "\n"
         return text + gap + f"{section}:\n{written}"
@@ -184,14 +221,14 @@ def _end_of(lines: list[str], start: int) -> int:
     return last + 1
 
 
-def _write(name: str, block: dict[str, Any]) -> str:
-    """A named block as YAML, two spaces in: each field on lines of its own, maps in flow style."""
-    lines = [f"  {name}:"]
+def _write(name: str, block: Block, inset: str) -> str:
+    """A named block as YAML, so far in: each field on lines of its own, maps in flow style."""
+    lines = [f"{inset}{name}:"]
     for key, value in block.items():
         lines += (
-            _folded(f"    {key}: ", _items(value), " " * 6)
+            _folded(f"{inset}  {key}: ", _items(value), f"{inset}    ")
             if isinstance(value, dict) and value
-            else [f"    {key}: {_scalar(value)}"]
+            else [f"{inset}  {key}: {_scalar(value)}"]
         )
     return "".join(f"{line}\n" for line in lines)
 

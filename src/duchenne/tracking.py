@@ -115,7 +115,7 @@ class Tracker:
         if self._pausing():
             logger.info("MLflow did not answer lately: the epochs of %s are sent with the report", self.name)
             return
-        self._attempt(lambda: self._open(self._client(), record), self._limit)
+        self._attempt(lambda: self._open(record), self._limit)
 
     def epoch(self, fold: int, _row: dict[str, float] | None = None) -> None:
         """Send the epochs of a fold that is being trained, from its history in the work folder; in any process."""
@@ -130,7 +130,7 @@ class Tracker:
             logger.warning("MLflow gets no results of %s: %s is missing, `dvc repro` trains it", self.name, file)
             return
         record = json.loads(file.read_text(encoding="utf-8"))
-        opened = self._attempt(lambda: self._open(self._client(), record), self._limit)
+        opened = self._attempt(lambda: self._open(record), self._limit)
         if opened:
             self._pause.unlink(missing_ok=True)
             self._attempt(lambda: self._send_all(self._client(), record["started"]), None)
@@ -188,12 +188,13 @@ class Tracker:
         same = seen["uri"] == hashlib.sha256(self.uri.encode()).hexdigest()
         return same and time.time() - seen["time"] < PAUSE
 
-    def _open(self, client: Any, record: dict[str, Any]) -> str:
+    def _open(self, record: dict[str, Any]) -> str:
         """Find or make the experiment and the parent run of a training run; returns the parent's id."""
         from mlflow.entities import Param
 
         if self.uri == _own(self.workspace):
-            relocate(self.workspace)
+            relocate(self.workspace)  # before the client, which cannot say what to do about a damaged file
+        client = self._client()
         self._experiment = self._find_experiment(client)
         self._source = _source(record["commit"])
         wanted = f"tags.training = '{record['id']}'"

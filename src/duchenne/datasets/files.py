@@ -40,15 +40,17 @@ def is_regular(entry: os.DirEntry[str]) -> bool:
 
 
 def broken(path: str | Path) -> str | None:
-    """What is wrong with a link that leads nowhere; None for anything else."""
+    """What is wrong with a link that leads nowhere or a path that cannot be one; None for anything else."""
     path = Path(path)
-    if not path.is_symlink():
-        return None
     try:
+        if not path.is_symlink():
+            return None
         path.stat()
     except OSError as error:
         if error.errno == errno.ELOOP:
             return "is a link that leads to itself"
+        if error.errno == errno.ENAMETOOLONG:
+            return "is longer than a path may be"
         why = "does not exist" if error.errno == errno.ENOENT else f"cannot be read ({error.strerror})"
         return f"is a link to {path.readlink()}, which {why}"
     return None

@@ -163,10 +163,10 @@ def read_csv(path: Path) -> Listing:
     text = read_text(path)
     first = text.partition("\n")[0]
     reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=max(DELIMITERS, key=first.count))
-    header = [cell.strip() for cell in next(reader, [])]
     listing = Listing(pd.DataFrame(), str(path), unit="line")
     cells, lines = [], []
     try:
+        header = [cell.strip() for cell in next(reader, [])]
         last = reader.line_num
         for row in reader:
             line, last = last + 1, reader.line_num  # a quoted cell may run over several lines
