@@ -122,8 +122,8 @@ def test_by_hand():
 
 
 def test_of_equal_probabilities_the_earlier_class_counts():
-    table = np.full((3, 3), 1 / 3)
-    assert measured(np.array([0, 1, 2]), table, table.argmax(axis=1))["top2"] == pytest.approx(2 / 3)
+    table = np.full((4, 3), 1 / 3)
+    assert measured(np.array([0, 0, 1, 2]), table, table.argmax(axis=1))["top2"] == 3 / 4
 
 
 def test_a_probability_of_zero_costs_much_and_not_everything():
