@@ -8,6 +8,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from duchenne.sources import PACKAGE, closure, imports, network_digest, network_module, source_digest
+from duchenne.training.checkpoint import code_version
 
 ROOT = Path(__file__).parents[1]
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
@@ -85,6 +86,18 @@ def test_an_edit_changes_the_digest_of_what_imports_it_alone(monkeypatch: pytest
     monkeypatch.setattr(Path, "read_bytes", lambda path: read(path) + (b"#" if path.name == "lifting.py" else b""))
     assert source_digest("duchenne.models.ifdd") != before["duchenne.models.ifdd"]
     assert source_digest("duchenne.models.poster") == before["duchenne.models.poster"]
+
+
+@pytest.mark.parametrize(("edited", "same"), [("metrics.py", True), ("catalog.py", True), ("measure.py", False)])
+def test_one_more_metric_voids_no_finished_fold(monkeypatch: pytest.MonkeyPatch, edited: str, same: bool):
+    code = code_version.__wrapped__  # without its cache
+    before, read = code("resnet10t"), Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read(path) + (b"#" if path.name == edited else b""))
+    assert (code("resnet10t") == before) == same
+
+
+def test_the_metrics_need_no_configuration_and_no_other_module():
+    assert closure("duchenne.metrics") == {"duchenne.metrics"}
 
 
 RULES = {

@@ -310,6 +310,8 @@ def test_the_definition_is_the_function_and_not_its_description():
     changed = {**METRICS["kappa"].__dict__, "help": "other words."}
     assert Metric(**changed).definition == METRICS["kappa"].definition
     assert "chance" in METRICS["kappa"].definition
+    assert "chance" not in METRICS["war"].definition  # one more metric changes no other's
+    assert "def over_classes" in METRICS["uar"].definition
     assert len({metric.definition for metric in METRICS.values()}) == len(METRICS)
 
 

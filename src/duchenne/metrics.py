@@ -15,10 +15,11 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -203,14 +204,25 @@ class Metric:
 
     @property
     def definition(self) -> str:
-        """Its function as text, without comments: when it changes, epochs that were picked by it are picked anew."""
+        """Its function and what that is given, without comments and other metrics.
+
+        When it changes, epochs that were picked by the metric are picked anew.
+        """
         try:
             tree = ast.parse(textwrap.dedent(inspect.getsource(self.function))).body[0]
         except (OSError, TypeError, SyntaxError):  # written in a notebook, a lambda, or not in Python
             code = getattr(self.function, "__code__", None)
             return repr(self.function) if code is None else f"{code.co_code.hex()} {code.co_names}"
         tree.decorator_list = []
-        return ast.unparse(tree)
+        return _machinery() + ast.unparse(tree)
+
+
+@cache
+def _machinery() -> str:
+    """This module without its registered metrics."""
+    tree = ast.parse(inspect.getsource(sys.modules[__name__]))
+    tree.body = [node for node in tree.body if not (isinstance(node, ast.FunctionDef) and node.decorator_list)]
+    return ast.unparse(tree)
 
 
 METRICS: dict[str, Metric] = {}
@@ -378,7 +390,7 @@ def nll(r: Resamples) -> np.ndarray:
 def kappa(r: Resamples) -> np.ndarray:
     """Agreement beyond chance (Cohen 1960); NaN where all labels and predictions are of one class."""
     chance = (r.actual * r.guessed).sum(axis=1) / r.total**2
-    return ratio(war(r) - chance, 1 - chance)
+    return ratio(r.hits.sum(axis=1) / r.total - chance, 1 - chance)
 
 
 def metric_of(key: str) -> Metric | None:

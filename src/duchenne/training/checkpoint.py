@@ -58,9 +58,8 @@ def fingerprint(
     In it: the variant's network, recipe, selection and seed; the classes; every sample with its label, part, onset and
     apex and the perceptual hash of its face; the settings of the face store; the contents of initial and published
     weights; the precision; the definition of the metric that picks the epoch; the centres of the action-unit regions,
-    where the network has such; soft targets. Not in it:
-    device, workers, memory format, compilation, which change speed and the last bits, and the code, for which see
-    :func:`code_version`.
+    where the network has such; soft targets. Not in it: device, workers, memory format, compilation, which change speed
+    and the last bits, and the code, for which see :func:`code_version`.
     """
     hashes = store.hashes()
     rows = samples.sort_values("sample")
@@ -89,9 +88,10 @@ def fingerprint(
 def code_version(architecture: str) -> str:
     """SHA-256 of the sources that train a network: after an edit a finished fold is not taken for what they would make.
 
-    Sources of other networks are not among them.
+    Sources of other networks are not among them, nor are the metrics: one more of them leaves the weights as they are,
+    and the one that picks the epoch is part of the fingerprint.
     """
-    trains = source_digest("duchenne.training.loop", without=CONFIGURATION | {"duchenne.models"})
+    trains = source_digest("duchenne.training.loop", without=CONFIGURATION | {"duchenne.models", "duchenne.metrics"})
     return hashlib.sha256((trains + network_digest(architecture)).encode()).hexdigest()
 
 
