@@ -1,6 +1,7 @@
 """Every kind of image and video that people have: right pixels, or one clear reason."""
 
 import io
+import re
 import struct
 import zlib
 from fractions import Fraction
@@ -141,11 +142,14 @@ def test_a_truncated_file_is_an_error_and_not_half_a_picture(tmp_path, name):
     ("content", "reason"),
     [
         (b"", "is empty"),
-        (b"<html>404</html>", "is a web page: .*, not an image"),
+        (b"<html>404</html>", "is a web page, not an image: download the file itself"),
         (b"\xff\xd8\xff", "is not an image"),
         (b"\0\0\0\x18ftypheic", "is a HEIC picture.*"),
         (b"\0\0\0\x18ftypisom", "is a video, not an image"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer.*"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\n",
+            "is a Git LFS pointer, not an image: run `git lfs pull` to get the file itself",
+        ),
     ],
 )
 def test_what_is_no_image_is_named(tmp_path, content, reason):
@@ -376,3 +380,52 @@ def test_one_bad_frame_does_not_take_the_others_with_it(tmp_path):
     (_, first), (number, bad), (_, third) = read_frames(tmp_path, "frames", 100)
     assert (number, str(bad)) == (2, "is empty")
     assert np.array_equal(first, third)
+
+
+def clip_file(path: Path, codec: str, options: dict[str, str], ticks: list[int], sound: bool) -> Path:
+    """A noisy video whose frame k is shown at ``ticks[k]`` (1/25 s), and four seconds of silence."""
+    noise = np.random.default_rng(0)
+    with av.open(path, "w") as container:
+        stream = container.add_stream(codec, rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        voice = container.add_stream("libopus", rate=48000) if sound else None
+        for tick in ticks:
+            frame = av.VideoFrame.from_ndarray(noise.integers(0, 256, (48, 64, 3), np.uint8), format="rgb24")
+            frame.pts = tick
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+        for k in range(200 if sound else 0):
+            silence = av.AudioFrame.from_ndarray(np.zeros((1, 1920), np.int16), format="s16", layout="stereo")
+            silence.sample_rate, silence.pts, silence.time_base = 48000, 960 * k, Fraction(1, 48000)
+            container.mux(voice.encode(silence))
+        container.mux(voice.encode(None) if sound else [])
+    return path
+
+
+STEADY, UNEVEN = list(range(30)), np.cumsum([1 + k % 7 * 3 for k in range(30)]).tolist()
+
+
+@pytest.mark.parametrize("ticks", [STEADY, UNEVEN], ids=["steady", "uneven"])
+@pytest.mark.parametrize("sound", [False, True])
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("a.mkv", "mpeg4", {"bf": "2"}),
+        ("a.webm", "libvpx", {}),
+        ("a.mp4", "mpeg4", {"bf": "2"}),
+        ("a.avi", "mpeg4", {}),
+    ],
+)
+def test_a_video_that_was_cut_is_told_from_a_whole_one(tmp_path, name, codec, options, sound, ticks):
+    path = clip_file(tmp_path / name, codec, options, ticks, sound and name.endswith(("mkv", "webm")))
+    whole = list(read_frames(path, "video", 100))
+    assert not any(isinstance(image, ImageError) for _, image in whole)
+    assert len(whole) >= 29  # at an uneven rate, the edit list of the MP4 ends before the last frame
+    if name == "a.mp4":  # without the index at its end it cannot be opened at all
+        return
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    *rest, (number, reason) = read_frames(path, "video", 100)
+    assert 0 < number == len(rest) < 30
+    assert isinstance(reason, ImageError)
+    said = rf"ends after {number} of \d+ frames" if name == "a.avi" else r"ends after \d+\.\d\d of \d+\.\d\d seconds"
+    assert re.fullmatch(said, str(reason))

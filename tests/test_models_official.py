@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from duchenne.models import OfficialWeightsError, load_official, load_pretrained
+from duchenne.models import OfficialWeightsError, load_official, load_pretrained, read_official
 from duchenne.models.backbones.ir50 import IR50, STAGES, split_body
 from duchenne.models.backbones.mobilefacenet import MobileFaceNet
 
@@ -250,7 +250,7 @@ def test_files_that_hold_no_weights(tmp_path: Path) -> None:
         (b"<!DOCTYPE html><p>sign in to download", "is a web page: download the file itself"),
         (
             b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n",
-            "is a Git LFS pointer, .*: run `git lfs pull`",
+            "is a Git LFS pointer: run `git lfs pull` to get the file itself",
         ),
         (b"plain text", r"damaged \(.*\): get the file again"),
         ("half", r"damaged \(.*\): get the file again"),
@@ -267,6 +267,21 @@ def test_a_file_that_cannot_be_read_is_one_line_that_names_it(tmp_path: Path, na
     with pytest.raises(OfficialWeightsError, match=rf"w\.[a-z]+:? .*{reason}$") as caught:
         load_official(network, path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_weights_that_are_not_numbers_are_refused(tmp_path: Path, name: str, value: float) -> None:
+    path, state = tmp_path / name, {"first": torch.ones(3), "count": torch.tensor(1), "second": torch.ones(2, 2)}
+    save = save_file if path.suffix == ".safetensors" else torch.save
+    save(state, path)
+    assert read_official(path).keys() == state.keys()
+    state["second"][1, 0] = value
+    save(state, path)
+    with pytest.raises(
+        OfficialWeightsError, match=f"^{path}: second holds NaN or infinite numbers: get the file again$"
+    ):
+        read_official(path)
 
 
 def test_a_folder_is_not_a_file_of_weights(tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import timm
+import torch
 import training_networks  # noqa: F401  (registers the tiny networks)
-from faces_tools import MarksDetector, marked
+from faces_tools import MarksDetector, marked, video
 from PIL import Image
 from safetensors.torch import save_file
 from scipy.special import softmax
@@ -157,8 +158,8 @@ def test_pictures_that_cannot_be_read_are_named_and_the_others_answered(folds, t
     (tmp_path / "folder").mkdir()
     reasons = {
         "half.jpg": r": cannot be read: .*truncated.*",
-        "page.jpg": ": is a web page: download the file itself, not an image",
-        "phone.heic": ": is a HEIC picture: convert it to JPEG or PNG, not an image",
+        "page.jpg": ": is a web page, not an image: download the file itself",
+        "phone.heic": ": is a HEIC picture, not an image: convert it to JPEG or PNG",
         "clip.mp4": ": is a video, not an image",
         "folder": " is a folder: this network takes single pictures, so name its files",
         "gone.jpg": ": no such file or folder",
@@ -206,8 +207,8 @@ def test_a_clip_that_is_not_whole_is_answered_with_a_note(folds, clips, tmp_path
         movie(tmp_path / "one.avi", 1): one,
         tmp_path / "still.jpg": one,
         movie(tmp_path / "three.avi", 3): "there are 3 frames, fewer than the 4 that the network takes",
-        cut(movie(tmp_path / "cut.avi", 20), 0.42): r"frame \d (ends after|cannot be decoded after) \d.* frames.*",
-        tmp_path / "hole": "frame 3 is empty, and 1 more frames cannot be used",
+        cut(movie(tmp_path / "cut.avi", 20), 0.42): r"(ends after|cannot be decoded after) \d.* frames.*",
+        tmp_path / "hole": "frame 3 is empty, and 1 more frame cannot be used",
     }
     status, answers, errors = said(folds["tiny_clip"], *notes)
     assert (status, errors) == (0, [])
@@ -259,6 +260,37 @@ def test_the_answer_says_where_the_face_is_and_how_many_there_are(detector, tmp_
     assert (clip["doubtful"], clip["note"]) == (False, "no face found in 2 of 4 frames")
     status, (answer,), errors = said(tmp_path / "image", tmp_path / "none.png")
     assert (status, answer["probabilities"], answer["note"], errors) == (0, None, "no face found", [])
+
+
+@pytest.mark.parametrize("misses", ["drop", "whole"])
+def test_a_clip_without_a_face_says_what_else_is_wrong(detector, tmp_path: Path, misses: str):
+    predict = Predictor(fold_of(tmp_path / "net", "tiny_clip", Faces(misses=misses)))
+    short = predict(cut(video(tmp_path / "short.avi", 20), 0.7))
+    assert (short["emotion"], short["faces"]) == (None, 0)
+    assert re.fullmatch(r"no face found; ends after \d+ of 20 frames", short["note"])
+    marked(tmp_path / "hole" / "0.png", {})
+    (tmp_path / "hole" / "1.png").write_bytes(b"")
+    assert predict(tmp_path / "hole")["note"] == "no face found; frame 1 is empty"
+
+
+def test_of_several_pictures_in_a_file_the_answer_says_that_it_is_the_first(folds, tmp_path: Path):
+    frames = [Image.new("RGB", (64, 64), (60 * k, 0, 0)) for k in range(3)]
+    predict = Predictor(folds["tiny"])
+    for name in ("a.gif", "a.webp", "a.tif"):
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
+        assert predict(tmp_path / name)["note"] == "only the first of 3 pictures in the file was used"
+        assert predict(io.BytesIO((tmp_path / name).read_bytes()))["note"] is not None
+        frames[0].save(tmp_path / name)
+        assert predict(tmp_path / name)["note"] is None
+
+
+def test_an_answer_that_is_not_a_number_is_an_error(folds, clips):
+    for name, source in (("tiny", clips[0] / "s00" / "img1.png"), ("tiny_clip", clips[0] / "s00")):
+        predict = Predictor(folds[name])
+        with torch.no_grad():
+            predict.model.head.bias[1] = float("inf")
+        with pytest.raises(UserError, match=r"(s00|img1\.png): the network answers NaN or infinite numbers"):
+            predict(source)
 
 
 def test_a_doubtful_face_is_marked(detector, tmp_path: Path):

@@ -100,9 +100,16 @@ def test_what_is_no_trained_network_is_named(trained, tmp_path):
     [
         ("{", r"card\.json is damaged \("),
         ("<html>", r"card\.json is a web page"),
-        ("[1]", "not the card of a trained network: classes, architecture, .* missing"),
-        ('{"classes": 7}', "not the card of a trained network: classes, architecture"),
-        ({"variant": None}, "not the card of a trained network: variant missing or of a wrong type"),
+        ("[1]", "not the card of a trained network: classes: Field required; architecture: Field required; "),
+        ('{"classes": 7}', "not the card of a trained network: classes: Input should be a valid list; architecture: "),
+        ({"variant": None}, "not the card of a trained network: variant: Input should be a valid dict"),
+        ({"mean": ["x", 1, 2]}, r"mean\.0: Input should be a valid number; get the fold again"),
+        ({"mean": [0.5]}, "mean and std need a number for each of the 3 channels of input_size"),
+        ({"std": [0.5, 0, 0.5]}, r"std\.1: Input should be greater than 0"),
+        ({"input_size": [3]}, "input_size: List should have at least 3 items"),
+        ({"alignment": {"settings": []}}, r"alignment\.settings: Input should be a valid dictionary"),
+        ({"classes": ["a", 2]}, r"classes\.1: Input should be a valid string"),
+        ({"precision": "int8"}, r"/card\.json is not the card .*: precision: Input should be 'fp32' or 'bf16'"),
         (
             {"architecture": "no_such_net"},
             r"card\.json: the network that it names cannot be made: no network is called",
@@ -141,6 +148,24 @@ def test_weights_that_cannot_be_read_are_named(trained, tmp_path, content, reaso
     network = timm.create_model("test_resnet", num_classes=3)
     with pytest.raises(TrainingError, match=reason):  # as a start of another run
         initialise(network, variant(), CLASSES, tmp_path)
+
+
+def test_weights_and_answers_that_are_not_numbers_are_refused(trained, tmp_path):
+    shutil.copytree(trained[0], tmp_path, dirs_exist_ok=True)
+    network, card = load_trained(tmp_path)
+    name, weight = next(iter(network.named_parameters()))
+    with torch.no_grad():
+        weight.view(-1)[0] = float("nan")
+    first = trained[2]["sample"].iloc[0]
+    with pytest.raises(TrainingError, match=f"^{first}: the network answers NaN or infinite numbers: .*get the fold"):
+        predict(network, *trained[1:], card, COMPUTE)
+    save_file(
+        {key: value.contiguous() for key, value in network.state_dict().items()}, tmp_path / "weights.safetensors"
+    )
+    with pytest.raises(
+        TrainingError, match=rf"/weights\.safetensors: {name} holds NaN or infinite numbers: get the fold"
+    ):
+        load_trained(tmp_path)
 
 
 def test_weights_of_another_network_are_refused(trained, tmp_path):

@@ -21,15 +21,15 @@ from duchenne.errors import UserError
 from duchenne.faces import FaceStore, align_dataset
 from duchenne.faces.align import similarity, template, warp, whole
 from duchenne.faces.find import TURNED, find_face, turned
-from duchenne.faces.images import ImageError, read_image
+from duchenne.faces.images import ImageError, pictures_of, read_image
 from duchenne.faces.landmarks import model_digest
 from duchenne.faces.points import key_points
-from duchenne.faces.sample import NO_FACE
+from duchenne.faces.sample import NO_FACE, damage_of
 from duchenne.training import load_trained
 from duchenne.training import predict as predict_stored
 from duchenne.training.augment import transform
 from duchenne.training.device import autocast, device_of, trained_precision
-from duchenne.training.trained import CARD
+from duchenne.training.trained import CARD, not_finite
 
 Answer = dict[str, Any]
 """What is said of a picture or clip:
@@ -118,24 +118,28 @@ class Predictor:
     def _picture(self, source: Path | io.BytesIO, name: str) -> Answer:
         try:
             image = read_image(source, self.faces.max_megapixels)
+            count = pictures_of(source)
         except ImageError as error:
             raise UserError(f"{name}: {error}") from None
+        notes = [f"only the first of {count} pictures in the file was used"] if count > 1 else []
         size, face = self.faces.size, None
         matrix = whole(image, size)
         if self.faces.mode != "aligned":
             face = find_face(image, self.faces)
             if turn := turned(image, face, self.faces):
-                return self._answer(faces=0, notes=[turn])
+                return self._answer(faces=0, notes=[turn, *notes])
             if face is None:
-                return self._answer(faces=0, notes=[NO_FACE])
+                return self._answer(faces=0, notes=[NO_FACE, *notes])
             matrix = similarity(key_points(face.points), template(size, self.faces.eye_distance))
         aligned = torch.from_numpy(warp(image, matrix, size)).permute(2, 0, 1)
         with autocast(self._device, self._precision):
             logits = self.model(self._transform(aligned)[None].to(self._device))
         logits = logits.float().cpu().numpy()[0]
+        if not np.isfinite(logits).all():
+            raise UserError(not_finite(name))
         if face is None:
-            return self._answer(logits)
-        return self._answer(logits, face.box, face.score, face.doubtful, face.count)
+            return self._answer(logits, notes=notes)
+        return self._answer(logits, face.box, face.score, face.doubtful, face.count, notes)
 
     def _clip(self, source: Path, onset: int | None, apex: int | None) -> Answer:
         """Through a face store of one sample, as every clip of a dataset."""
@@ -147,12 +151,13 @@ class Predictor:
             out = Path(folder) / "faces"
             align_dataset(rows, path.parent, self.faces, out, Path(folder) / "work", jobs=1)
             store = FaceStore(out)
-            reasons = store.failures.set_index("frame", drop=False)["reason"]
-            if path.name not in store:
-                (reason,) = reasons
+            failures = store.failures.set_index("frame")["reason"]
+            damages = [damage_of(kind, int(n), why) for n, why in failures[failures.index.notna()].items()]
+            damage = _summary(damages)
+            for reason in failures[failures.index.isna()]:
                 if not reason.startswith((NO_FACE, TURNED)):
                     raise UserError(f"{source}: {reason}")
-                return self._answer(faces=0, notes=[reason])
+                return self._answer(faces=0, notes=[reason, *damage])
             face, (found,) = store.row(path.name), store.detection().to_dict("records")
             numbers = face["frame_numbers"]
             if missing := sorted({onset, apex} - {None, *numbers}):
@@ -160,7 +165,7 @@ class Predictor:
                 raise UserError(f"{source}: frame {missing[0]} is not among those that can be used ({span})")
             card = self._card | {"alignment": store.meta}
             logits, _ = predict_stored(self.model, store, rows, card, self._compute)
-        notes = self._notes(numbers, reasons, onset, apex)
+        notes = [*damage, *self._notes(numbers, onset, apex)]
         if self.faces.mode == "aligned":
             return self._answer(logits[0], notes=notes)
         boxes = np.array(face["boxes"])
@@ -169,11 +174,9 @@ class Predictor:
             notes.append(f"{NO_FACE} in {(~shown).sum()} of {len(shown)} frames")
         return self._answer(logits[0], boxes[shown][0], found["score"], found["doubtful"], found["faces"], notes)
 
-    def _notes(self, numbers: list[int], damaged: pd.Series, onset: int | None, apex: int | None) -> list[str]:
-        """What to know of a clip whose usable frames are ``numbers``; ``damaged``: frame number -> reason."""
-        notes = [f"frame {number} {reason}" for number, reason in damaged.head(1).items()]
-        if len(damaged) > 1:
-            notes[0] += f", and {len(damaged) - 1} more frames cannot be used"
+    def _notes(self, numbers: list[int], onset: int | None, apex: int | None) -> list[str]:
+        """What to know of a clip whose usable frames are ``numbers``."""
+        notes = []
         wanted = self._card["input_size"][1]
         if len(numbers) == 1:
             notes.append("there is one frame only, so no motion to see")
@@ -207,6 +210,17 @@ class Predictor:
             "faces": faces,
             "note": "; ".join(notes) or None,
         }
+
+
+def _summary(damages: Sequence[str]) -> list[str]:
+    """The damage of a clip as one note, or none."""
+    match len(damages):
+        case 0 | 1:
+            return list(damages)
+        case 2:
+            return [f"{damages[0]}, and 1 more frame cannot be used"]
+        case count:
+            return [f"{damages[0]}, and {count - 1} more frames cannot be used"]
 
 
 def _faces(fold: Path, known: dict[str, Any], files: dict[str, Path]) -> Faces:

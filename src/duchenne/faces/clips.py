@@ -19,8 +19,12 @@ Frame = tuple[int, np.ndarray | ImageError]
 """A frame's number, and its image, uint8 (H, W, 3) RGB, or why there is none."""
 
 WHOLE = 0.9
-"""Share of the frames that a video's header promises with which it counts as whole (ours): headers are often a frame
-or two off, while an interrupted download ends anywhere and most decoders say nothing."""
+"""Share of the frames and of the time that a video's header promises with which it counts as whole (ours): headers are
+often a frame or two off, while an interrupted download ends anywhere and most decoders say nothing."""
+
+UNCOUNTED = ("matroska,webm", "flv")
+"""FFmpeg's names of containers whose header promises a time and no number of frames. Of other containers without that
+number, FFmpeg estimates the time from what there is of the file."""
 
 
 class RestError(ImageError):
@@ -91,7 +95,7 @@ def _read(number: int, file: Path, max_megapixels: float, bits: int | None = Non
 
 
 def _decode(path: Path, max_megapixels: float, spans: Sequence[Span]) -> Iterator[Frame]:
-    number = 0
+    number, end = 0, 0.0
     try:
         with av.open(path) as container:
             if not container.streams.video:
@@ -102,18 +106,44 @@ def _decode(path: Path, max_megapixels: float, spans: Sequence[Span]) -> Iterato
             if width * height > max_megapixels * 1e6:
                 yield 0, ImageError(f"is {width} x {height} px, over the limit of {max_megapixels:g} megapixels")
                 return
-            for frame in container.decode(stream):
-                if all(span.ends_before(number) for span in spans):
-                    return
-                if any(number in span for span in spans):
-                    yield number, shown(frame, stream.sample_aspect_ratio)
-                number += 1
-        if number == 0:
-            yield 0, ImageError("holds no frame")
-        elif number < WHOLE * stream.frames:
-            yield number, ImageError(f"ends after {number} of {stream.frames} frames")
+            # without a number of frames there is the container's time alone, which counts sound too
+            for packet in container.demux(stream) if stream.frames else container.demux():
+                if packet.stream.index != stream.index:
+                    end = max(end, _end(packet))
+                    continue
+                for frame in packet.decode():
+                    if all(span.ends_before(number) for span in spans):
+                        return
+                    if any(number in span for span in spans):
+                        yield number, shown(frame, stream.sample_aspect_ratio)
+                    number += 1
+                    end = max(end, _end(frame))
+            if number == 0:
+                yield 0, ImageError("holds no frame")
+            elif reason := _cut(container, stream, number, end):
+                yield number, ImageError(reason)
     except (av.FFmpegError, ValueError) as error:
         yield number, ImageError(_why(path, number, error))
+
+
+def _end(piece: av.Packet | av.VideoFrame) -> float:
+    """When a packet or a frame ends (s); 0 where it has no time."""
+    return 0.0 if piece.pts is None else float((piece.pts + (piece.duration or 0)) * piece.time_base)
+
+
+def _cut(container: av.container.InputContainer, stream: av.VideoStream, number: int, end: float) -> str | None:
+    """Why a video that gave ``number`` frames until ``end`` (s) is not whole; None: it is, as far as its header tells.
+
+    Of a variable frame rate the header of an AVI counts empty frames, so the time must be short as well.
+    """
+    if count := stream.frames:
+        # not by the stream's own duration, which FFmpeg corrects by the size of the file
+        timed = stream.average_rate and end >= WHOLE * count / stream.average_rate
+        return f"ends after {number} of {count} frames" if number < WHOLE * count and not timed else None
+    promised = (container.duration or 0) / av.time_base
+    if container.format.name in UNCOUNTED and end < WHOLE * promised:
+        return f"ends after {end:.2f} of {promised:.2f} seconds"
+    return None
 
 
 def _why(path: Path, number: int, error: Exception) -> str:

@@ -66,11 +66,22 @@ def read_image(source: Path | io.BytesIO, max_megapixels: float = 100.0, bits: i
         raise ImageError(f"cannot be read: {words(error)}") from None
 
 
+def pictures_of(source: Path | io.BytesIO) -> int:
+    """How many frames or pages a file of an image has, of which :func:`read_image` takes the first.
+
+    A camera's MPO counts as one: its others are the same view for another use.
+    """
+    with Image.open(source) as image:
+        return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+
+
 def _what_else(source: Path | io.BytesIO) -> str:
     """Why a file is not an image, as far as its first bytes tell."""
     start = source.getvalue()[:64] if isinstance(source, io.BytesIO) else source.open("rb").read(64)
-    what = mistaken(start)
-    return "is empty" if not start else f"is {what}, not an image" if what else "is not an image"
+    if not start:
+        return "is empty"
+    what, colon, remedy = (mistaken(start) or "").partition(":")
+    return f"is {what}, not an image{colon}{remedy}" if what else "is not an image"
 
 
 def words(error: Exception) -> str:

@@ -131,6 +131,7 @@ class _Sample:
         if reason := self.turn or missing:
             self.lost = not self.numbers or self.config.misses == "drop"
             if self.lost:
+                reason += self._where_a_face_may_be(reason)
                 self.failures, self._held, self.again = [], [], False
             self._fail(None, reason)
         if not self.lost and not self._matrix:
@@ -181,11 +182,24 @@ class _Sample:
     def _last(self) -> Face | None:
         return next((face for face in reversed(self.faces) if face), None)
 
+    def _where_a_face_may_be(self, reason: str) -> str:
+        """The first damage, to be added to the reason why there is no face, unless no face was looked for there."""
+        video = self.row["kind"] == "video"
+        if self.micro and not (video and self.row["onset"] not in self.numbers):
+            return ""
+        number, damage = next(iter(self._damaged().items()), (0, ""))
+        return "" if damage in reason else f"; {damage_of(self.row['kind'], number, damage)}"
+
     def _fail(self, number: int | None, reason: str) -> None:
         self.failures.append({"sample": self.row["sample"], "frame": number, "reason": reason})
 
     def _damaged(self) -> dict[int, str]:
         return {failure["frame"]: failure["reason"] for failure in self.failures}
+
+
+def damage_of(kind: str, number: int, reason: str) -> str:
+    """What is wrong with a frame; a video's ``reason`` is of the video, from that frame on."""
+    return reason if kind == "video" else f"frame {number} {reason}"
 
 
 def _missing(

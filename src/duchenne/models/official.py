@@ -18,6 +18,7 @@ from duchenne.errors import UserError
 from duchenne.files import unusable
 from duchenne.models.backbones.ir50 import split_body
 
+_AGAIN = "get the file again"
 CONTAINERS = ("model_state_dict", "state_dict")  # POSTER; POSTER++ and the landmark network
 
 
@@ -54,7 +55,7 @@ def read_official(path: str | Path, remedy: str | None = None) -> dict[str, Tens
 
     Raises:
         OfficialWeightsError: there is no such file, it is not one of weights, it is damaged, or its state dict holds
-            something else than tensors.
+            something else than tensors, or NaN or infinite numbers.
     """
     path = Path(path)
     if reason := unusable(path):
@@ -65,9 +66,11 @@ def read_official(path: str | Path, remedy: str | None = None) -> dict[str, Tens
     except Exception as error:  # a damaged file raises whatever its bytes happen to spell
         kind = "safetensors file" if safe else "file of PyTorch weights"
         said = str(error).partition("\n")[0]
-        remedy = remedy or "get the file again"
-        raise OfficialWeightsError(f"{path}: not a {kind}, or damaged ({said}): {remedy}") from error
-    return _state_dict(content, str(path))
+        raise OfficialWeightsError(f"{path}: not a {kind}, or damaged ({said}): {remedy or _AGAIN}") from error
+    state = _state_dict(content, str(path))
+    if strange := next((name for name, tensor in state.items() if not tensor.isfinite().all()), None):
+        raise OfficialWeightsError(f"{path}: {strange} holds NaN or infinite numbers: {remedy or _AGAIN}")
+    return state
 
 
 def _torch_load(path: Path) -> object:

@@ -7,13 +7,13 @@ import json
 import logging
 import platform
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
 
 import numpy as np
 import pandas as pd
 import timm
 import torch
-from pydantic import ValidationError
+from pydantic import BaseModel, Field, FiniteFloat, PositiveInt, ValidationError, model_validator
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -37,11 +37,30 @@ WEIGHTS, CARD = "weights.safetensors", "card.json"
 
 _AGAIN = "get the fold again (dvc pull, git lfs pull), or train it (dvc repro)"
 
-_NEEDED = {
-    "classes": list, "architecture": str, "options": dict, "input_size": list, "mean": list, "std": list,
-    "alignment": dict, "variant": dict,
-}  # fmt: skip
-"""Entries of a card without which its network cannot be used."""
+
+class _Alignment(BaseModel):
+    settings: dict[str, Any] = {}
+
+
+class _Card(BaseModel, strict=True):
+    """Entries of a card without which its network cannot be used; others are not checked."""
+
+    classes: list[str]
+    architecture: str
+    options: dict[str, Any]
+    input_size: Annotated[list[PositiveInt], Field(min_length=3, max_length=4)]
+    mean: Annotated[list[FiniteFloat], Field(min_length=1)]
+    std: Annotated[list[Annotated[FiniteFloat, Field(gt=0)]], Field(min_length=1)]
+    alignment: _Alignment
+    variant: dict[str, Any]
+    takes: str = "image"
+    precision: Precision = "fp32"
+
+    @model_validator(mode="after")
+    def _of_all_channels(self) -> Self:
+        if self.takes != "pair" and not len(self.mean) == len(self.std) == self.input_size[0]:
+            raise ValueError(f"mean and std need a number for each of the {self.input_size[0]} channels of input_size")
+        return self
 
 
 def create(architecture: str, options: dict[str, Any], classes: list[str]) -> nn.Module:
@@ -131,11 +150,12 @@ def read_card(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         reason = unusable(path) or f"is damaged ({error})"
         raise TrainingError(f"{path} {reason}; {_AGAIN}") from None
-    entries = card if isinstance(card, dict) else {}
-    if wrong := [name for name, kind in _NEEDED.items() if not isinstance(entries.get(name), kind)]:
-        raise TrainingError(
-            f"{path} is not the card of a trained network: {', '.join(wrong)} missing or of a wrong type; {_AGAIN}"
-        )
+    try:
+        _Card.model_validate(card if isinstance(card, dict) else {})
+    except ValidationError as error:
+        wrong = ((".".join(map(str, each["loc"])), each["msg"]) for each in error.errors())
+        said = "; ".join(f"{name}: {reason}" if name else reason for name, reason in wrong)
+        raise TrainingError(f"{path} is not the card of a trained network: {said}; {_AGAIN}") from None
     return card
 
 
@@ -199,7 +219,8 @@ def predict(
         samples: column sample; for pairs also onset and apex.
 
     Raises:
-        TrainingError: the store holds other faces than the network was trained on, or lacks a sample.
+        TrainingError: the store holds other faces than the network was trained on, or lacks a sample; or a logit is
+            not finite.
     """
     if store.meta != card["alignment"]:
         raise TrainingError(f"the faces were aligned as {store.meta}, the network knows {card['alignment']}")
@@ -223,4 +244,12 @@ def predict(
             places.append(rows)
             bar.update(len(x))
     rows = torch.cat(places)
-    return over_views(torch.cat(logits), rows).numpy(), over_views(torch.cat(features), rows).numpy()
+    outputs = over_views(torch.cat(logits), rows).numpy()
+    if len(wrong := np.flatnonzero(~np.isfinite(outputs).all(axis=1))):
+        raise TrainingError(not_finite(str(samples["sample"].iloc[wrong[0]])))
+    return outputs, over_views(torch.cat(features), rows).numpy()
+
+
+def not_finite(source: str) -> str:
+    """What to say of an input for which the network's logits are not all numbers."""
+    return f"{source}: the network answers NaN or infinite numbers: its weights are damaged, so {_AGAIN}"
