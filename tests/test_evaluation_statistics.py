@@ -192,6 +192,24 @@ def test_the_same_seed_gives_the_same_interval_and_another_seed_another():
     assert one["uf1_low"] != other["uf1_low"]
 
 
+def test_the_stream_of_resamples_stays_what_it_was():
+    """Results written by other versions stay comparable: values of a table drawn from a seed, as first computed."""
+    random = np.random.default_rng(0)
+    table = random.dirichlet([1, 1, 1], 90)
+    people, folds = [f"p{i // 6}" for i in range(90)], (1 + np.arange(90) // 45).tolist()
+    own = frame([i % 3 for i in range(90)], table.argmax(axis=1).tolist(), subject=people, fold=folds)
+    found = evaluate(own.assign(confidence=table.max(axis=1)), ["a", "b", "c"], 200, seed=3)
+    expected = {
+        "war": (0.35555555555555557, 0.25527777777777777, 0.45583333333333337),
+        "uar": (0.35555555555555557, 0.25527777777777777, 0.45583333333333337),
+        "uf1": (0.3562163587571936, 0.2535465755941286, 0.4531927051140382),
+        "ece": (0.2365949647298233, 0.17431956713217672, 0.3693514408882576),
+    }
+    for name, values in expected.items():
+        assert [found[name + end] for end in ("", "_low", "_high")] == pytest.approx(values, rel=1e-12)
+    assert found["uar_fold_std"] == pytest.approx(0.06285393610547094, rel=1e-12)
+
+
 def test_samples_of_one_subject_are_drawn_together():
     # Ten people, each right always or never: 100 samples tell as little as ten.
     right = np.repeat([0, 1], 50)
@@ -219,8 +237,8 @@ def test_many_samples_are_resampled_in_blocks(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"label": [0, 5]}, "label 5 of sample 's1' is none of the 2 classes"),
-        ({"predicted": [-1, 0]}, "predicted -1 of sample 's0' is none of the 2 classes"),
+        ({"label": [0, 5]}, "label 5 of sample 's1' is not one of the 2 classes"),
+        ({"predicted": [-1, 0]}, "predicted -1 of sample 's0' is not one of the 2 classes"),
         ({"sample": ["x", "x"]}, "sample 'x' is predicted twice"),
         ({"confidence": [0.5, np.nan]}, "confidence lies outside"),
     ],

@@ -14,14 +14,14 @@ import pandas as pd
 from duchenne.errors import UserError
 from duchenne.evaluation.statistics import (
     McNemar,
-    _check,
-    _units,
+    check,
     exact_interval,
     independent,
     mcnemar,
     percentiles,
     predictions_of,
     resample,
+    units_of,
     values,
 )  # fmt: skip
 from duchenne.metrics import METRICS, chosen
@@ -69,7 +69,7 @@ def compare(
         ValueError: as for :func:`duchenne.evaluation.evaluate`.
     """
     for frame in (first, second):
-        _check(frame, classes)
+        check(frame, classes)
     first, second = (frame.set_index("sample").sort_index() for frame in (first, second))
     _check_alike(first, second, classes)
     metrics = _differences(first, second, classes, bootstrap, seed)
@@ -111,7 +111,7 @@ def _differences(
     first: pd.DataFrame, second: pd.DataFrame, classes: list[str], bootstrap: int, seed: int
 ) -> pd.DataFrame:
     """Every metric and recall in both runs, with the interval of the difference."""
-    units, _ = _units(first.reset_index())
+    units, _ = units_of(first.reset_index())
     tables = [predictions_of(frame, classes, units) for frame in (first, second)]
     wanted = [metric for metric in chosen(tables[0]) if metric in chosen(tables[1])]
     a, b = (values(table.whole(), wanted, classes) for table in tables)

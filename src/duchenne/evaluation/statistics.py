@@ -67,8 +67,8 @@ def evaluate(
         ValueError: no rows, a label outside ``classes``, a sample twice, a confidence or probability outside 0 to 1,
             or probabilities of some classes alone.
     """
-    _check(predictions, classes)
-    units, resampled = _units(predictions)
+    check(predictions, classes)
+    units, resampled = units_of(predictions)
     table = predictions_of(predictions, classes, units)
     wanted = chosen(table, metrics)
     point = values(table.whole(), wanted, classes)
@@ -270,7 +270,12 @@ def mcnemar(first: pd.DataFrame, second: pd.DataFrame) -> McNemar:
     return McNemar(only_a, only_b, float(binomtest(only_a, differing).pvalue) if differing else 1.0)
 
 
-def _check(predictions: pd.DataFrame, classes: list[str]) -> None:
+def check(predictions: pd.DataFrame, classes: list[str]) -> None:
+    """Refuse a table that cannot be measured.
+
+    Raises:
+        ValueError: as :func:`evaluate` says.
+    """
     if predictions.empty:
         raise ValueError("there are no predictions to evaluate: no test sample has a face")
     for column in ("label", "predicted"):
@@ -278,7 +283,7 @@ def _check(predictions: pd.DataFrame, classes: list[str]) -> None:
         if outside.any():
             row = predictions[outside].iloc[0]
             raise ValueError(
-                f"{column} {row[column]} of sample {row['sample']!r} is none of the {len(classes)} classes"
+                f"{column} {row[column]} of sample {row['sample']!r} is not one of the {len(classes)} classes"
             )
     twice = predictions["sample"].duplicated()
     if twice.any():
@@ -305,7 +310,7 @@ def _check_probabilities(predictions: pd.DataFrame, columns: list[str]) -> None:
         )
 
 
-def _units(predictions: pd.DataFrame) -> tuple[np.ndarray, str]:
+def units_of(predictions: pd.DataFrame) -> tuple[np.ndarray, str]:
     """What is drawn with replacement: a number for each row, and the name of it."""
     subject = predictions["subject"]
     if subject.nunique() < 2:
