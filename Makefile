@@ -2,7 +2,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 PYTHON ?= python3
-# --no-compile: Python compiles what it imports, once; compiling all of it ahead takes minutes.
+# In the versions of constraints.txt. --no-compile: Python compiles what it imports, once; all of it ahead takes minutes.
+PIP := python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 unexport PYTHONDONTWRITEBYTECODE
 # A relative path: the folder's own may hold spaces, which make cannot.
 BIN := .venv/bin
@@ -32,11 +33,10 @@ lint: .venv/test.stamp
 	python -m ruff check --fix .
 	python -m ruff format .
 
-.venv/run.stamp: pyproject.toml requirements.txt constraints.txt
+.venv/run.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is %s" % sys.version) if sys.version_info < (3, 11) else 0'
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
-	python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements.txt -c constraints.txt
-	python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	$(PIP) -e '.[all]'
 	touch $@
 
 # The head model behind the rendered faces takes some minutes to build, once a machine.
@@ -44,8 +44,8 @@ lint: .venv/test.stamp
 	python -c 'from duchenne.synth.render import renderer; renderer()'
 	touch $@
 
-.venv/test.stamp: .venv/run.stamp requirements-test.txt
-	python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements-test.txt -c constraints.txt
+.venv/test.stamp: .venv/run.stamp
+	$(PIP) -e '.[all,test]'
 	touch $@
 
 clean:

@@ -16,6 +16,7 @@ STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 HARMLESS = {
     "duchenne.catalog": "its values reach a stage through data/settings",
     "duchenne.errors": "words of errors",
+    "duchenne.extras": "words of errors about packages that are not installed",
     "duchenne.files": "how files are written and which are refused",
     "duchenne.sources": "digests of sources",
     "duchenne.tracking": "sends results elsewhere",

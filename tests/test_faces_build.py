@@ -23,10 +23,11 @@ from faces_tools import moved, picture, render, rows, write
 from duchenne.catalog import Faces
 from duchenne.errors import UserError
 from duchenne.faces import FaceStore, align_dataset, chunks, landmark_dataset
-from duchenne.faces.align import apply, similarity, template
+from duchenne.faces.align import apply, similarity, template, template_box
 from duchenne.faces.build import _changes_of
 from duchenne.faces.find import find_face
 from duchenne.faces.hashing import face_hash
+from duchenne.faces.landmarks import landmarker
 from duchenne.faces.points import key_points
 from duchenne.faces.regions import REGIONS
 
@@ -385,6 +386,16 @@ def test_faces_that_others_aligned_are_looked_for(stills, root, tmp_path):
         face = find_face(store.frame(row.sample), PNG)
         assert row.confidence == face.score
         np.testing.assert_allclose(row.points, face.points.ravel(), atol=1e-3)
+
+
+def test_without_a_detector_the_face_is_where_the_template_has_it(stills, root, tmp_path):
+    config = Faces(mode="aligned", detector="none")
+    store = align(stills, root, tmp_path, config)
+    landmark_dataset(store, config, tmp_path / "p.parquet", tmp_path / "c.json", 1)
+    for row in pd.read_parquet(tmp_path / "p.parquet").itertuples():
+        points = landmarker(config)(store.frame(row.sample), template_box(224, 0.34))
+        assert np.isnan(row.confidence)
+        np.testing.assert_allclose(row.points, points.ravel(), atol=1e-3)
 
 
 @pytest.mark.parametrize("misses", ["drop", "whole"])

@@ -156,6 +156,8 @@ def test_missing_and_wrong_model_files_are_named(tmp_path):
         landmarker(Faces(landmarks="dlib68", landmark_model=wrong))
     with pytest.raises(ValidationError, match="yunet needs detector_model"):
         Faces(detector="yunet")
+    with pytest.raises(ValidationError, match="mode detect needs a detector: dlib or yunet"):
+        Faces(detector="none")
 
 
 @pytest.mark.parametrize("name", sorted(LANDMARKERS))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from reporting_tools import finished_project
 
-from duchenne.reporting import write_report
+from duchenne.reporting.page import write_report
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

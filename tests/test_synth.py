@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from duchenne.catalog import Synth
+from duchenne.reporting.rendered import contact_sheets
 from duchenne.synth import expression, generate, nuisance
 from duchenne.synth.clips import displacement
 from duchenne.synth.head import ANCESTRIES, ANCHORS, EYES, SKIN, load_head
@@ -27,7 +28,6 @@ from duchenne.synth.motion import micro_course, video_course
 from duchenne.synth.paint import brow_line, lip_edges
 from duchenne.synth.photo import frame_camera, take
 from duchenne.synth.plan import plan, subject_of
-from duchenne.synth.sheets import contact_sheets
 
 IMAGE = Synth(kind="image", subjects=2, size=96, seed=7)
 VIDEO = Synth(kind="video", subjects=2, size=64, seed=7, classes=("happiness",), seconds=(0.5, 0.7))

@@ -32,6 +32,7 @@ VARIANT = catalog.whole_library().variants["poster_v2_rafdb"]
 VARIANT = VARIANT.model_copy(update={"reproduces": "poster_v2_rafdb"})  # whatever a test calls it
 
 BEGAN = 1_700_000_000.0
+CARD = {"classes": ["anger", "neutral"], "takes": "pair", "alignment": {"settings": {"mode": "aligned", "size": 224}}}
 FACTS = {"commit": "c0ffee", "changed": False, "data": "0123.dir", "split": "5917"}
 
 
@@ -51,7 +52,7 @@ def finish(workspace: Workspace, key: str, losses: list[float], war: float, bega
         folder = workspace.model("v") / f"fold_{fold}"
         folder.mkdir(parents=True, exist_ok=True)
         trained(fold, losses, began).to_csv(folder / "history.csv", index=False)
-        (folder / "card.json").write_text(json.dumps({"classes": ["anger", "neutral"], "takes": "pair"}))
+        (folder / "card.json").write_text(json.dumps(CARD))
         (folder / "weights.safetensors").write_bytes(key.encode())
     (workspace.model("v") / record.FILE).write_text(json.dumps(known))
     (workspace.results("v") / "metrics.json").write_text(json.dumps({"war": war, "uar": 0.8, "selection": "test"}))

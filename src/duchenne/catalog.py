@@ -164,7 +164,9 @@ class Faces(Strict):
     mode: Literal["detect", "boxes", "aligned"] = Field(
         "detect", description="find faces; take the boxes of the index; or frames are aligned faces already"
     )
-    detector: Literal["dlib", "yunet"] = "dlib"
+    detector: Literal["dlib", "yunet", "none"] = Field(
+        "dlib", description="none: for faces that are aligned already and are not looked for again, or have boxes"
+    )
     detector_model: Place | None = Field(None, description="ONNX file of YuNet")
     upsample: int = Field(1, ge=0, le=3, description="times the image is doubled in dlib's last look")
     landmarks: Literal["mobilefacenet", "dlib68"] = "mobilefacenet"
@@ -189,7 +191,9 @@ class Faces(Strict):
     )
 
     @model_validator(mode="after")
-    def _yunet_needs_its_file(self) -> Self:
+    def _detector_can_detect(self) -> Self:
+        if self.mode == "detect" and self.detector == "none":
+            raise ValueError("mode detect needs a detector: dlib or yunet; without one set mode to boxes or aligned")
         if self.mode == "detect" and self.detector == "yunet" and self.detector_model is None:
             raise ValueError("detector yunet needs detector_model, the path of its ONNX file (OpenCV Zoo)")
         return self

@@ -19,6 +19,7 @@ from rich.table import Table
 from duchenne import catalog as catalogs
 from duchenne.catalog import Catalog
 from duchenne.errors import UserError, nearest
+from duchenne.extras import require_extra
 from duchenne.metrics import METRICS
 from duchenne.papers.library import SECTIONS, library, section_of
 from duchenne.workspace import Workspace
@@ -292,6 +293,7 @@ def report(params: Params = DEFAULT) -> None:
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def ui(context: typer.Context) -> None:
     """Start MLflow's pages with the runs of this folder, wherever it was moved; options are those of `mlflow ui`."""
+    require_extra("duchenne ui", "pipeline", "mlflow")
     from duchenne import tracking
 
     workspace = Workspace()

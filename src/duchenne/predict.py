@@ -18,8 +18,10 @@ from duchenne.catalog import Compute, Faces
 from duchenne.datasets.files import is_image
 from duchenne.datasets.index import as_schema
 from duchenne.errors import UserError
+from duchenne.extras import require_extra
 from duchenne.faces import FaceStore, align_dataset
 from duchenne.faces.align import similarity, template, warp, whole
+from duchenne.faces.detect import detector
 from duchenne.faces.find import TURNED, find_face, turned
 from duchenne.faces.images import ImageError, pictures_of, read_image
 from duchenne.faces.landmarks import model_digest
@@ -57,8 +59,8 @@ class Predictor:
         files: ``detector_model`` and ``landmark_model``, where the faces were found with files of your own.
 
     Raises:
-        UserError: the folder holds no trained network, its card is damaged, or it was trained on faces found by other
-            model files than those given.
+        UserError: the folder holds no trained network, its card is damaged, it was trained on faces found by other
+            model files than those given, or what finds them (dlib) is not installed.
     """
 
     def __init__(self, fold: str | Path, files: dict[str, Path] | None = None) -> None:
@@ -68,6 +70,8 @@ class Predictor:
         self.takes: str = getattr(self.model, "takes", "image")
         self.classes: list[str] = self._card["classes"]
         self.faces = _faces(fold, self._card["alignment"], files or {})
+        if self.faces.mode == "detect":
+            detector(self.faces)  # a file that is missing stops here, not at the first picture
         self._device = device_of(self._compute)
         self._precision = trained_precision(self._card, self._device)
         if self.takes == "image":
@@ -232,6 +236,11 @@ def _faces(fold: Path, known: dict[str, Any], files: dict[str, Path]) -> Faces:
     except ValidationError as error:
         reason = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise UserError(f"{fold / CARD}: its faces cannot be found again: {reason}") from None
+    if mode == "detect" and faces.detector == "dlib":
+        require_extra(
+            f"finding faces as {fold} knows them", "dlib", "dlib",
+            otherwise="a network does without that was trained on faces of `detector: yunet` or `mode: aligned`",
+        )  # fmt: skip
     if mode == "detect" and model_digest(faces) != known.get("landmark_model"):
         raise UserError(
             f"{fold} was trained on faces found by another landmark model: give its file (--landmark-model)"

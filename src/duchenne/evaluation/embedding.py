@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from openTSNE import TSNE
+
+from duchenne.extras import require_extra
 
 EXAGGERATED = 250
 """Iterations with early exaggeration, openTSNE's default, but never more than half of all."""
@@ -31,8 +32,12 @@ def embed(features: np.ndarray, perplexity: float = 50.0, iterations: int = 1000
         seed: of the approximate neighbour search.
 
     Raises:
+        MissingExtraError: openTSNE is not installed.
         ValueError: fewer than five samples, values that are not finite, or samples that are all the same.
     """
+    require_extra("the feature map", "report", "openTSNE")
+    from openTSNE import TSNE
+
     features = np.asarray(features, dtype=np.float32)
     if len(features) < 5:
         raise ValueError(f"t-SNE needs at least 5 samples, there are {len(features)}")

@@ -58,12 +58,15 @@ def landmark_dataset(
         work: folder of finished chunks, which an interruption leaves for the next run; None: a temporary one.
 
     Raises:
-        UserError: the store holds no face.
+        UserError: the store holds no face, or a package or model file is missing.
     """
     if work is None:
         with tempfile.TemporaryDirectory() as folder:
             landmark_dataset(store, config, out, au_centers, jobs, backend, Path(folder) / "chunks")
         return
+    landmarker(config)  # a missing package or model file stops here, before any work
+    if _searched(config):
+        detector(config)
     todo = list(_chunks(store, config, work))
     chunks.run(todo, SCHEMA, "landmarks", jobs, backend)
 
@@ -105,7 +108,7 @@ def _landmark(store: FaceStore, config: Faces, samples: list[str]) -> chunks.Res
             continue
         for number, data, score in zip(row["frame_numbers"], row["frames"], row["confidence"], strict=True):
             image = decode(data)
-            box, score = _look(image, template, config) if config.mode == "aligned" else (template, score)
+            box, score = _look(image, template, config) if _searched(config) else (template, score)
             points = landmarker(config)(image, box)
             rows.append(
                 {
@@ -118,6 +121,11 @@ def _landmark(store: FaceStore, config: Faces, samples: list[str]) -> chunks.Res
                 }
             )
     return chunks.Result(rows, [])
+
+
+def _searched(config: Faces) -> bool:
+    """Whether the detector looks for the face in the stored frames: in those that others aligned."""
+    return config.mode == "aligned" and config.detector != "none"
 
 
 def _look(image: np.ndarray, template: np.ndarray, config: Faces) -> tuple[np.ndarray, float]:

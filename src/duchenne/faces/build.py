@@ -47,11 +47,13 @@ def align_dataset(
         backend: of joblib.
 
     Raises:
-        UserError: a model file is missing, or boxes are asked for and a row has none.
+        UserError: a package or model file is missing, or boxes are asked for and a row has none.
     """
     if config.mode == "boxes" and (lacking := rows[rows["box"].isna()]["sample"].tolist()):
         raise UserError(f"faces.mode is boxes, but {len(lacking)} rows have none, the first is {lacking[0]!r}")
-    detector(config), landmarker(config)  # a missing model file stops here, before any work
+    landmarker(config)  # a missing package or model file stops here, before any work
+    if config.mode == "detect":
+        detector(config)
     todo = list(_chunks(rows, root, config, work))
     chunks.run(todo, SCHEMA, "align", jobs, backend)
     _assemble([chunk.file for chunk in todo], config, out)

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Protocol
 
 import cv2
-import dlib
 import numpy as np
 
 from duchenne.catalog import Faces
 from duchenne.errors import UserError
+from duchenne.extras import require_extra
 from duchenne.faces.images import resized
 from duchenne.files import unusable
 
@@ -49,13 +49,23 @@ class DlibDetector:
     miss any of every fourth of these at 48 px.
 
     Scores are the detector's margin: 0 its own threshold, 1 and more a clear frontal face.
+
+    Raises:
+        MissingExtraError: dlib is not installed.
     """
 
     SHORTEST, LONGEST = 200, (320, 640)
     LAST_LOOK = -0.5
     threshold, clear = 0.0, 0.5
+    OTHERWISE = (
+        "or set the dataset's faces to `detector: yunet` with its file as detector_model, to `mode: boxes` where the "
+        "dataset has face boxes, or to `mode: aligned, detector: none` for faces that are aligned already"
+    )
 
     def __init__(self, config: Faces) -> None:
+        require_extra("the face detector dlib", "dlib", "dlib", otherwise=self.OTHERWISE)
+        import dlib
+
         self.upsample = config.upsample
         self._detect = dlib.get_frontal_face_detector()
 
@@ -116,7 +126,12 @@ DETECTORS: dict[str, Callable[[Faces], Detector]] = {"dlib": DlibDetector, "yune
 
 
 def detector(config: Faces) -> Detector:
-    """The detector that a configuration names, made once a thread: dlib's gives wrong boxes to two threads at once."""
+    """The detector that a configuration names, made once a thread: dlib's gives wrong boxes to two threads at once.
+
+    Raises:
+        KeyError: it names none.
+        UserError: what the detector needs is missing.
+    """
     return _made(config, threading.get_ident())
 
 

@@ -6,11 +6,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
-import dlib
 import numpy as np
 
 from duchenne.catalog import Faces
 from duchenne.errors import UserError
+from duchenne.extras import require_extra
 
 PACKAGED = "shape_predictor_68_face_landmarks.dat"
 
@@ -35,11 +35,18 @@ class Dlib68:
         """
         if config.landmark_model is not None:
             return config.landmark_model
+        require_extra(
+            "faces.landmarks: dlib68", "dlib", "face_recognition_models",
+            otherwise="or set faces.landmark_model to a file of dlib68, or faces.landmarks to mobilefacenet",
+        )  # fmt: skip
         spec = find_spec("face_recognition_models")
-        places = spec.submodule_search_locations if spec else []
-        return next((Path(place) / "models" / PACKAGED for place in places or []), Path(PACKAGED))
+        (place,) = spec.submodule_search_locations
+        return Path(place) / "models" / PACKAGED
 
     def __init__(self, config: Faces) -> None:
+        require_extra("faces.landmarks: dlib68", "dlib", "dlib", otherwise="or set faces.landmarks to mobilefacenet")
+        import dlib
+
         path = self.file(config)
         try:
             self._predict = dlib.shape_predictor(str(path))
@@ -54,5 +61,7 @@ class Dlib68:
         return self._points(grey, np.tile(middle, 2) + self.BOX * spread)
 
     def _points(self, grey: np.ndarray, box: np.ndarray) -> np.ndarray:
-        shape = self._predict(grey, dlib.rectangle(*np.round(box).astype(int).tolist()))
+        from dlib import rectangle
+
+        shape = self._predict(grey, rectangle(*np.round(box).astype(int).tolist()))
         return np.array([(point.x, point.y) for point in shape.parts()], dtype=float)

@@ -1,5 +1,5 @@
-"""The results as figures, a table and one self-contained page."""
+"""The results as figures, tables and one self-contained page: :func:`duchenne.reporting.page.write_report`.
 
-from duchenne.reporting.page import write_report
-
-__all__ = ["write_report"]
+What the core uses too is imported without the packages that draw: which network is a reconstruction (``basis``), the
+comparison of runs (``compare``), the sizes of networks (``complexity``), revisions (``provenance``).
+"""

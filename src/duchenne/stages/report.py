@@ -5,14 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from duchenne.catalog import Catalog
+from duchenne.extras import require_extra
 from duchenne.workspace import Workspace
 
 
 def run(catalog: Catalog, workspace: Workspace) -> Path:
     """Draw the figures, write the page and send every run to MLflow; returns the page's path."""
+    require_extra("the report", "report")
     from duchenne import tracking
-    from duchenne.reporting import write_report
     from duchenne.reporting.gallery import remove_pictures
+    from duchenne.reporting.page import write_report
 
     if catalog.report.show_faces:
         _draw_sheets(catalog, workspace)
@@ -29,7 +31,7 @@ def _draw_sheets(catalog: Catalog, workspace: Workspace) -> None:
     from duchenne.datasets import read_index
     from duchenne.faces import FaceStore
     from duchenne.faces.sheets import alignment_sheet, failure_sheet
-    from duchenne.synth.sheets import contact_sheets
+    from duchenne.reporting.rendered import contact_sheets
 
     for name in catalog.rendered:
         contact_sheets(workspace.raw(name), workspace.reports / name)
