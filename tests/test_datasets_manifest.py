@@ -97,7 +97,7 @@ def test_columns_that_are_not_there(root, more, message):
         ({"columns": {"a": "path", "b": "path"}}, "path is given to more than one column"),
         ({"splits": {"a": "training"}}, "Input should be 'train', 'val' or 'test'"),
         ({"layout": "folder", "splits": {"a": "train"}}, "splits: only layout manifest has such, this is folder"),
-        ({"labels": {True: "anger"}}, "valid string"),
+        ({"labels": {True: "anger"}}, "put it in quotes"),
     ],
 )
 def test_blocks_that_do_not_fit(more, message):
@@ -109,14 +109,16 @@ def test_blocks_that_do_not_fit(more, message):
 def test_yaml_needs_no_quotes_about_numbers_and_tilde_is_the_home(root, monkeypatch):
     monkeypatch.setenv("HOME", str(root))
     block = (
-        "{layout: manifest, root: ~/., classes: [anger, neutral], labels: {0: anger}, ignore: [8], manifest: ~/m.csv}"
+        f"{{layout: manifest, root: {root}, classes: [anger, neutral], labels: {{0: anger}}, ignore: [8], "
+        "manifest: ~/m.csv}"
     )
-    params = text(root / "params.yaml", f"datasets: {{mine: {block}}}\nvariants: {{}}\nrun: {{}}\n")
+    maps = "variants: {}\nrendered: {}\nlandmark_nets: {}\n"
+    params = text(root / "params.yaml", f"datasets: {{mine: {block}}}\n{maps}")
     text(root / "m.csv", ["path,label", "~/images/a.jpg,0", "images/b.jpg,8"])
     found = build_index("mine", load(params).datasets["mine"])
     assert found.rows[["path", "emotion"]].to_numpy().tolist() == [["images/a.jpg", "anger"]]
     assert found.left_out == {"label '8' (ignore)": 1}
-    text(params, f"datasets: {{mine: {block}}}\nvariants: {{}}\nrun: {{datasets: {{mine: {{root: ~/x}}}}}}\n")
+    text(params, f"datasets: {{mine: {block.replace(f'root: {root}', 'root: ~/x')}}}\n{maps}")
     with pytest.raises(CatalogError, match=f"DVC does not know ~: write {root}/x"):
         load(params)
 

@@ -198,7 +198,12 @@ EDITS = {
     ),
     "a default of the page": ("catalog.py", "gallery: int = Field(24", "gallery: int = Field(23", ""),
     "another network": ("models/lifting.py", '"""', '"""X', ""),
-    "what every network needs": ("models/official.py", '"""', '"""X', "train evaluate explain complexity"),
+    "what every network needs": (
+        "models/official.py",
+        '"""',
+        '"""X',
+        "align landmarks train evaluate explain complexity",
+    ),
     "how predictions are made": ("stages/evaluate.py", "logits.argmax(axis=1)", "logits.argmin(axis=1)", "evaluate"),
     "who validates": ("datasets/subset.py", '"""', '"""X', "index split evaluate report"),
     "the augmentation": ("training/augment.py", '"""', '"""X', "train evaluate explain"),

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from duchenne.catalog import NETWORKS, Model, load
+from duchenne.catalog import NETWORKS, Model, whole_library
 from duchenne.papers.printed import cells
 from duchenne.reporting.basis import IN_CODE, RECONSTRUCTIONS, basis_of, footnotes
 
@@ -46,7 +44,7 @@ def test_every_network_of_the_table_exists():
 
 
 def test_the_papers_main_rows_of_published_networks_rest_on_code():
-    variants = load(Path(__file__).parents[1] / "params.yaml").variants
+    variants = whole_library().variants
     code = {name for name in cells() if basis_of(variants[name].model) == "code"}
     assert {"poster_rafdb", "poster_t_affectnet_7", "poster_v2_caer_s", "ifdd_3dvit_mafw", "mvit_clip_dfew"} <= code
     assert not any("2dcnn" in name or "frl_dgt" in name for name in code)

@@ -49,8 +49,8 @@ def _blocks(catalog: Catalog) -> Iterator[tuple[str, dict[str, Any]]]:
     for name, variant in catalog.variants.items():
         yield f"protocols/{name}", variant.protocol.model_dump(mode="json")
         yield f"training/{name}", variant.model_dump(mode="json", include=TRAINS)
-        architecture = variant.model.architecture
-        yield f"networks/{name}", {"architecture": architecture, "sources": network_digest(architecture)}
+        network = variant.model.model_dump(mode="json", include={"architecture", "options"})
+        yield f"networks/{name}", network | {"sources": network_digest(variant.model.architecture)}
     report = catalog.report.model_dump(mode="json")
     yield "report", report
     yield "evaluate", {"bootstrap": report["bootstrap"]}
