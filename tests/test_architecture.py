@@ -7,23 +7,11 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from duchenne.sources import PACKAGE, closure, imports, network_digest, network_module, source_digest
+from duchenne.sources import HARMLESS, PACKAGE, closure, imports, network_digest, network_module, source_digest
 from duchenne.training.checkpoint import code_version
 
 ROOT = Path(__file__).parents[1]
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
-
-HARMLESS = {
-    "duchenne.catalog": "its values reach a stage through data/settings",
-    "duchenne.errors": "words of errors",
-    "duchenne.extras": "words of errors about packages that are not installed",
-    "duchenne.files": "how files are written and which are refused",
-    "duchenne.sources": "digests of sources",
-    "duchenne.tracking": "sends results elsewhere",
-    "duchenne.reporting.provenance": "tags of runs",
-    "duchenne.workspace": "where files are: another place is another dependency",
-}
-"""Modules whose edits change no result, and why."""
 
 
 def deps(stage: str) -> list[str]:
@@ -87,6 +75,14 @@ def test_an_edit_changes_the_digest_of_what_imports_it_alone(monkeypatch: pytest
     monkeypatch.setattr(Path, "read_bytes", lambda path: read(path) + (b"#" if path.name == "lifting.py" else b""))
     assert source_digest("duchenne.models.ifdd") != before["duchenne.models.ifdd"]
     assert source_digest("duchenne.models.poster") == before["duchenne.models.poster"]
+
+
+def test_words_of_errors_void_nothing(monkeypatch: pytest.MonkeyPatch):
+    assert "duchenne.errors" in imports("duchenne.models.official")
+    before = source_digest("duchenne.models.official")
+    read = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read(path) + (b"#" if path.name == "errors.py" else b""))
+    assert source_digest("duchenne.models.official") == before
 
 
 @pytest.mark.parametrize(("edited", "same"), [("metrics.py", True), ("catalog.py", True), ("measure.py", False)])

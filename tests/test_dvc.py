@@ -16,7 +16,8 @@ from dvc.repo import Repo
 from PIL import Image
 from ruamel.yaml import YAML
 
-from duchenne import catalog, stages
+from duchenne import catalog, smoke, stages
+from duchenne.errors import UserError
 from duchenne.workspace import Workspace
 
 ROOT = Path(__file__).parents[1]
@@ -92,9 +93,20 @@ def test_settings_hold_what_was_left_out(tmp_path: Path):
     assert found.keys() == {f"{name}.json" for name in of_each | {"evaluate", "explain", "report"}}
     assert json.loads(found["training/my_first.json"].read_text())["recipe"]["label_smoothing"] == 0
     assert "faces" not in json.loads(found["datasets/mine.json"].read_text())
+    network = json.loads(found["networks/my_first.json"].read_text())
+    assert (network["architecture"], network["options"], network["classes"]) == ("poster_v2", {}, 2)
     assert json.loads(found["evaluate.json"].read_text()) == {"bootstrap": 2000}
     assert json.loads(found["explain.json"].read_text()) == {"show_faces": True}
     assert json.loads(found["faces/mine.json"].read_text()) == catalog.Faces().model_dump(mode="json")
+
+
+def test_a_misspelt_network_is_told_before_any_work(tmp_path: Path):
+    params = minimal()
+    params["variants"]["my_first"]["model"] = {"architecture": "resnet10"}
+    write(params, tmp_path / "params.yaml")
+    with pytest.raises(UserError, match="no network is called 'resnet10'"):
+        smoke.run(catalog.load(tmp_path / "params.yaml"), "my_first", 16, tmp_path / "scratch")
+    assert not list((tmp_path / "scratch").rglob("*.*"))
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def remove(path: Path, names: list[tuple[str, str]]) -> Change:
         if users := _users(tree, section, name):
             raise UserError(f"{path}: {section}.{name} is used by {', '.join(users)}: remove these too")
     for part in ("datasets", "rendered"):
-        for key in tree.get(part, {}).keys() - _used(tree, part):
+        for key in [key for key in tree.get(part, {}) if key not in _used(tree, part)]:
             if differs(part, key, tree[part][key]):
                 kept.append(f"{part}.{key}")
             else:

@@ -49,6 +49,7 @@ def run(catalog: Catalog, variant: str, samples: int, scratch: Path | None) -> P
     workspace = Workspace(folder)
     small = shrink(catalog, variant, samples, workspace)
     dataset = small.variants[variant].dataset
+    stages.run("settings", small, workspace)
     if dataset in small.rendered:
         stages.run("synthesize", small, workspace, dataset)
     for stage in stages.OF_A_DATASET:

@@ -13,8 +13,17 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent
 
-CONFIGURATION = frozenset({"duchenne.catalog"})
-"""Where blocks and their defaults are defined: what they say counts by its values, not by the source."""
+HARMLESS = {
+    "duchenne.catalog": "what its blocks say counts by its values, not by the source",
+    "duchenne.errors": "words of errors",
+    "duchenne.extras": "which packages are asked for",
+    "duchenne.files": "how files are written, and which are refused",
+    "duchenne.reporting.provenance": "tags of runs",
+    "duchenne.sources": "digests of sources",
+    "duchenne.tracking": "sends results elsewhere",
+    "duchenne.workspace": "where files are: another place is another dependency",
+}
+"""Modules whose edits change no result, and why."""
 
 
 def path_of(module: str) -> Path | None:
@@ -34,7 +43,7 @@ def imports(module: str) -> frozenset[str]:
     return frozenset(found - {module})
 
 
-def closure(module: str, without: Container[str] = CONFIGURATION) -> set[str]:
+def closure(module: str, without: Container[str] = HARMLESS) -> set[str]:
     """A module and all that it imports, directly or not; ``without`` these and what they alone need."""
     seen: set[str] = set()
     todo = [module]
@@ -45,7 +54,7 @@ def closure(module: str, without: Container[str] = CONFIGURATION) -> set[str]:
     return seen
 
 
-def source_digest(*modules: str, without: Container[str] = CONFIGURATION) -> str:
+def source_digest(*modules: str, without: Container[str] = HARMLESS) -> str:
     """SHA-256 of the sources of modules and of all that they import."""
     digest = hashlib.sha256()
     for module in sorted(set().union(*(closure(module, without) for module in modules))):
@@ -53,6 +62,7 @@ def source_digest(*modules: str, without: Container[str] = CONFIGURATION) -> str
     return digest.hexdigest()
 
 
+@cache
 def network_module(architecture: str) -> str | None:
     """The module of this package that registers a network with timm; None for one of timm's own."""
     for path in sorted(PACKAGE.joinpath("models").glob("*.py")):
@@ -62,6 +72,7 @@ def network_module(architecture: str) -> str | None:
     return None
 
 
+@cache
 def network_digest(architecture: str) -> str:
     """SHA-256 of the sources behind a network: its module with all it imports, and what loads weights into it."""
     own = network_module(architecture)

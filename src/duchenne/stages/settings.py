@@ -50,6 +50,7 @@ def _blocks(catalog: Catalog) -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"protocols/{name}", variant.protocol.model_dump(mode="json")
         yield f"training/{name}", variant.model_dump(mode="json", include=TRAINS)
         network = variant.model.model_dump(mode="json", include={"architecture", "options"})
+        network["classes"] = len(catalog.datasets[variant.dataset].classes)
         yield f"networks/{name}", network | {"sources": network_digest(variant.model.architecture)}
     report = catalog.report.model_dump(mode="json")
     yield "report", report

@@ -32,7 +32,7 @@ from duchenne.catalog import Variant
 from duchenne.faces import FaceStore
 from duchenne.files import file_digest, replacing, unusable, write_json
 from duchenne.metrics import METRICS
-from duchenne.sources import CONFIGURATION, network_digest, source_digest
+from duchenne.sources import HARMLESS, network_digest, source_digest
 from duchenne.training.device import Precision
 from duchenne.training.errors import TrainingError
 
@@ -91,7 +91,7 @@ def code_version(architecture: str) -> str:
     Sources of other networks are not among them, nor are the metrics: one more of them leaves the weights as they are,
     and the one that picks the epoch is part of the fingerprint.
     """
-    trains = source_digest("duchenne.training.loop", without=CONFIGURATION | {"duchenne.models", "duchenne.metrics"})
+    trains = source_digest("duchenne.training.loop", without={*HARMLESS, "duchenne.models", "duchenne.metrics"})
     return hashlib.sha256((trains + network_digest(architecture)).encode()).hexdigest()
 
 
