@@ -88,7 +88,7 @@ def test_the_terminal_shows_the_numbers(workspace: Workspace):
     assert re.search(r"NLL +│ \d\.\d{3} \[", shown)
     assert "In per cent and points, but for AUC, NLL, Kappa" in " ".join(shown.split())
     assert [f"recall {name} (20)" in shown for name in CLASSES] == [True] * 3
-    assert "9 samples that reference and better name differently" in shown
+    assert "9 samples that reference and better disagree on" in shown
 
 
 @pytest.mark.parametrize(

@@ -347,7 +347,7 @@ def test_runs_on_the_same_samples_are_compared(project: tuple[Workspace, Catalog
     right = [run["label"] == run["predicted"] for run in (first, second)]
     assert f'<span class="figure">{wording.points(right[1].mean() - right[0].mean())}</span>' in compared
     assert f'<td class="number">{(right[0] & ~right[1]).sum()}</td><td class="number">' in compared
-    assert f"of {(first['predicted'] != second['predicted']).sum()}, the surest first" in compared
+    assert f"of {(first['predicted'] != second['predicted']).sum()}, most confident first" in compared
 
 
 def test_the_gallery_shows_the_most_confident_mistakes_first(project: tuple[Workspace, Catalog], page: str):

@@ -66,7 +66,7 @@ def _print_json(value: object, indent: int | None = None) -> None:
 
 @contextmanager
 def _readable_errors() -> Iterator[None]:
-    """An error that a person can mend is one message and exit status 1, without a traceback."""
+    """An error that the user can fix is one message and exit status 1, without a traceback."""
     try:
         yield
     except UserError as error:

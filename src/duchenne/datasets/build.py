@@ -82,7 +82,7 @@ def build_index(name: str, config: Dataset) -> Index:
         raise IndexProblems(name, error.source, table) from None
     rows, wrong = check(listing, name, config)
     if len(wrong) and config.bad_rows == "stop":
-        advice = f"; mend the rows, or leave them out by datasets.{name}.bad_rows: skip"
+        advice = f"; fix the rows, or leave them out by datasets.{name}.bad_rows: skip"
         raise IndexProblems(name, listing.source, wrong, listing.unit, advice)
     if rows.empty:
         hint = packed(config.root)

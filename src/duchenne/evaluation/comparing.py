@@ -35,9 +35,9 @@ class Comparison:
     its 95 % interval, of the metrics that are defined for both. ``per_class``: the same of the recalls, by class, with
     its number of samples ``n``.
     ``confusion``: actual by predicted class, difference of the shares of the actual class; every row sums to 0.
-    ``disagreements``: samples that the two name differently, by ``sample``: ``subject``, ``actual``, ``first`` and
+    ``disagreements``: samples on which the two disagree, by ``sample``: ``subject``, ``actual``, ``first`` and
     ``second`` (class names), ``first_confidence``, ``second_confidence`` and ``right`` (first, second or neither), the
-    surest pair of answers first.
+    most confident pair of answers first.
     """
 
     metrics: pd.DataFrame

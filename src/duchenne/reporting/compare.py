@@ -89,7 +89,7 @@ def compare_runs(workspace: Workspace, names: list[str], bootstrap: int = 2000, 
 
 
 def show(runs: Runs, console: Console) -> None:
-    """One table of all runs, a column each, and the surest disagreements of each run with the first."""
+    """One table of all runs, a column each, and what each run and the first disagree on, most confident first."""
     first = str(runs.frame.index[0])
     title = (
         f"95 % intervals; below each value the difference from {first} with its own. In per cent and points, but for "
@@ -118,7 +118,7 @@ def show(runs: Runs, console: Console) -> None:
     table.add_row("epoch selected by", *chosen)
     console.print(table)
     for name, pair in runs.pairs.items():
-        title = f"{len(pair.disagreements)} samples that {first} and {name} name differently, surest first"
+        title = f"{len(pair.disagreements)} samples that {first} and {name} disagree on, most confident first"
         heads = ("sample", "actual", escape(first), escape(name), "right")
         samples = Table(*heads, title=escape(title), title_justify="left")
         for sample, row in pair.disagreements.head(SHOWN).iterrows():

@@ -1,4 +1,4 @@
-"""What a killed training goes on from, and what a finished one need not do again.
+"""Checkpoints: resume an interrupted fold, skip a finished one.
 
 The folder of a fold::
 
@@ -9,7 +9,7 @@ The folder of a fold::
     done/                     the finished fold, and finished.json, by which it is recognised
 
 There is no random state: every random number is a function of seed and epoch (see ``loop``). Each file is written
-beside its place and moved there, and the state last, so that a kill at any moment leaves one whole epoch to go on from.
+beside its place and moved there, and the state last, so that a kill at any moment leaves one whole epoch.
 """
 
 from __future__ import annotations

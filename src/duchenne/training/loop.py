@@ -1,8 +1,8 @@
 """The training of one fold, top to bottom.
 
 Every random number is a function of the variant's seed and the epoch: the generators are seeded anew when an epoch
-begins, the order of the samples and each augmentation have generators of their own. So a killed training that goes on
-from its last whole epoch ends with the same weights, bit for bit, as one that was never interrupted.
+begins, the order of the samples and each augmentation have generators of their own. So a killed run that resumes from
+its last whole epoch ends with the same weights, bit for bit, as one that was never interrupted.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def train_fold(
 ) -> None:
     """Train one network and leave ``weights.safetensors``, ``card.json`` and ``history.csv`` in ``out``.
 
-    A fold that ``work`` knows as finished under the same fingerprint is not trained again; a killed one goes on from
+    A fold that ``work`` knows as finished under the same fingerprint is not trained again; a killed one resumes from
     its last whole epoch. Also runs under ``accelerate launch``: the batch size is that of all processes together.
 
     Which epoch's weights are kept: with selection ``last`` the last; else the one that ``monitor`` says is best on that
@@ -143,7 +143,7 @@ def train_fold(
         network.load_state_dict(saved["network"])
         if average:
             average.module.load_state_dict(saved["average"])
-        log.info("fold %d goes on after %d epochs", fold, len(state["pretraining"]) + state["epoch"])
+        log.info("fold %d resumes after %d epochs", fold, len(state["pretraining"]) + state["epoch"])
 
     def progress(what: str, epochs: int, done: int) -> tqdm:
         total, initial = epochs * len(draws), done * len(draws)
