@@ -21,10 +21,10 @@ import numpy as np
 import typer
 from PIL import Image
 
-from duchenne.catalog import Synth
 from duchenne.faces.clips import numbered_frames, read_frames
 from duchenne.synth.clips import render_clip
 from duchenne.synth.plan import plan
+from duchenne.synth.settings import Synth
 
 CODECS = {"H.264": ("libx264", "mp4"), "MPEG-4": ("mpeg4", "avi")}
 SIZE, RATE = 224, 25

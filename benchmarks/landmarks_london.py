@@ -23,12 +23,12 @@ import typer
 from scipy.stats import bootstrap
 from tqdm import tqdm
 
-from duchenne.catalog import Faces
 from duchenne.faces.align import apply, similarity, template, warp
 from duchenne.faces.find import find_face
 from duchenne.faces.images import read_image
 from duchenne.faces.landmarks import LANDMARKERS, landmarker
 from duchenne.faces.points import key_points
+from duchenne.faces.settings import Faces
 from duchenne.landmark_net.samples import bending, bent
 
 GROUPS = {

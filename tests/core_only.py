@@ -36,12 +36,13 @@ class Hiding:
 
 sys.meta_path[:] = map(Hiding, sys.meta_path)
 HEAVY = {"torch", "timm", "pandas", "sklearn", "scipy", "cv2", "datasets"}
-COMMAND = ["catalog", "cli", "extras", "papers.library"]
+COMMAND = ["config", "cli", "extras", "papers.library"]
 CORE = [
-    "datasets", "datasets.audit", "datasets.deep", "evaluation", "evaluation.comparing", "evaluation.complexity",
-    "evaluation.explain", "evaluation.motion", "faces", "faces.sheets", "landmark_net", "models", "papers.printed",
-    "params_file", "predict", "published", "reporting.basis", "reporting.compare", "reporting.complexity",
-    "reporting.provenance", "smoke", "splits", "stages", "stages.train", "tracking", "training",
+    "datasets.audit", "datasets.build", "datasets.deep", "evaluation.comparing", "evaluation.complexity",
+    "evaluation.embedding", "evaluation.explain", "evaluation.motion", "evaluation.statistics", "faces.annotate",
+    "faces.build", "faces.sheets", "landmark_net.train", "models", "papers.printed", "params_file", "predict",
+    "published", "reporting.basis", "reporting.compare", "reporting.complexity", "reporting.provenance", "smoke",
+    "splits", "stages", "stages.train", "tracking", "training.loop", "training.trained",
 ]  # fmt: skip
 
 for name in COMMAND:
@@ -56,12 +57,15 @@ import training_networks  # noqa: E402, F401  (registers the network `tiny`)
 from typer.testing import CliRunner  # noqa: E402
 
 from duchenne import cli, smoke, stages  # noqa: E402
-from duchenne.catalog import Catalog, Faces  # noqa: E402
-from duchenne.datasets import read_index  # noqa: E402
-from duchenne.evaluation import embed  # noqa: E402
+from duchenne.config import Catalog  # noqa: E402
+from duchenne.datasets.index import read_index  # noqa: E402
+from duchenne.evaluation.embedding import embed  # noqa: E402
 from duchenne.extras import MissingExtraError  # noqa: E402
-from duchenne.faces import FaceStore, align_dataset, landmark_dataset  # noqa: E402
+from duchenne.faces.annotate import landmark_dataset  # noqa: E402
+from duchenne.faces.build import align_dataset  # noqa: E402
 from duchenne.faces.landmarks import landmarker, model_digest  # noqa: E402
+from duchenne.faces.settings import Faces  # noqa: E402
+from duchenne.faces.store import FaceStore  # noqa: E402
 from duchenne.files import read_json, write_json  # noqa: E402
 from duchenne.predict import Predictor  # noqa: E402
 from duchenne.workspace import Workspace  # noqa: E402

@@ -11,8 +11,9 @@ import numpy as np
 import openpyxl
 from PIL import Image
 
-from duchenne.catalog import Dataset
-from duchenne.datasets import Index, build_index
+from duchenne.datasets.build import build_index
+from duchenne.datasets.index import Index
+from duchenne.datasets.settings import Dataset
 
 
 @functools.cache

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from duchenne.catalog import Synth
 from duchenne.faces.images import read_image
-from duchenne.synth import generate
+from duchenne.synth.generate import generate
+from duchenne.synth.settings import Synth
 
 COLUMNS = ("onset", "apex", "offset", "first", "last", "fps", "box")
 

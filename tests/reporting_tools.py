@@ -9,21 +9,19 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from duchenne.catalog import (
-    Catalog,
-    Dataset,
-    Faces,
-    Model,
-    Protocol,
-    Recipe,
-    Report,
-    Variant,
-)
-from duchenne.datasets import build_index, read_index, write_index
-from duchenne.evaluation import evaluate, evaluate_without
-from duchenne.faces import FaceStore, align_dataset
+from duchenne.config import Catalog
+from duchenne.datasets.build import build_index
+from duchenne.datasets.index import read_index, write_index
+from duchenne.datasets.settings import Dataset
+from duchenne.evaluation.statistics import evaluate, evaluate_without
+from duchenne.faces.build import align_dataset
+from duchenne.faces.settings import Faces
+from duchenne.faces.store import FaceStore
 from duchenne.files import write_json
+from duchenne.protocol import Protocol
+from duchenne.reporting.settings import Report
 from duchenne.splits import make_splits
+from duchenne.training.settings import Model, Recipe, Variant
 from duchenne.workspace import Workspace
 
 CLASSES = ["happiness", "surprise", "anger", "disgust"]

@@ -47,7 +47,10 @@ def test_every_dependency_is_there(stage: str):
 
 
 def test_settings_depends_on_the_configuration_and_on_all_networks():
-    assert {"src/duchenne/catalog.py", "src/duchenne/models", "params.yaml"} <= set(deps("settings"))
+    blocks = {str(path.relative_to(ROOT)) for path in PACKAGE.glob("*/settings.py") if path.parent.name != "stages"}
+    assert len(blocks) == 6
+    assert {*blocks, "src/duchenne/config.py", "src/duchenne/protocol.py"} <= set(deps("settings"))
+    assert {"src/duchenne/models", "params.yaml"} <= set(deps("settings"))
 
 
 def test_a_closure_follows_names_to_the_modules_that_define_them():
@@ -85,7 +88,7 @@ def test_words_of_errors_void_nothing(monkeypatch: pytest.MonkeyPatch):
     assert source_digest("duchenne.models.official") == before
 
 
-@pytest.mark.parametrize(("edited", "same"), [("metrics.py", True), ("catalog.py", True), ("measure.py", False)])
+@pytest.mark.parametrize(("edited", "same"), [("metrics.py", True), ("config.py", True), ("measure.py", False)])
 def test_one_more_metric_voids_no_finished_fold(monkeypatch: pytest.MonkeyPatch, edited: str, same: bool):
     code = code_version.__wrapped__  # without its cache
     before, read = code("resnet10t"), Path.read_bytes

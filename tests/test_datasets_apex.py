@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from duchenne.catalog import Synth
 from duchenne.datasets.apex import find_apex
 from duchenne.datasets.problems import UnreadableError
-from duchenne.synth import generate
+from duchenne.synth.generate import generate
+from duchenne.synth.settings import Synth
 
 
 def clip(folder: Path, levels: dict[int, float], drift: float = 0.0) -> Path:

@@ -10,9 +10,10 @@ from datasets_tools import RAF, casme2, cropped, encoded, fer2013, index, pictur
 from typer.testing import CliRunner
 
 from duchenne import cli, stages
-from duchenne.catalog import LABEL_SETS, Catalog, Dataset
+from duchenne.config import Catalog
 from duchenne.datasets.audit import audit, expectation, flaws, known_flaws
 from duchenne.datasets.listing import digest
+from duchenne.datasets.settings import LABEL_SETS, Dataset
 from duchenne.datasets.tables import read_list
 from duchenne.workspace import Workspace
 

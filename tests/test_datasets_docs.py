@@ -9,9 +9,10 @@ import pytest
 from datasets_tools import casme2, casme3, cropped, dfew, fer2013, ferv39k, frames, mafw, pictures, raf, samm, smic
 from ruamel.yaml import YAML
 
-from duchenne.catalog import Dataset, whole_library
-from duchenne.datasets import build_index
+from duchenne.config import whole_library
 from duchenne.datasets.audit import expectation
+from duchenne.datasets.build import build_index
+from duchenne.datasets.settings import Dataset
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/datasets.md").read_text(encoding="utf-8")

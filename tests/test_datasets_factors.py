@@ -7,7 +7,7 @@ import json
 import pytest
 from datasets_tools import by_sample, casme2, index, pictures, text
 
-from duchenne.datasets import IndexProblems
+from duchenne.datasets.problems import IndexProblems
 
 CASME2 = [  # Subject, Filename, onset, apex, offset, AUs, emotion
     ("01", "EP90_01f", 46, 59, 86, 12, "happiness"),

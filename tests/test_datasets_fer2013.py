@@ -9,13 +9,13 @@ import pytest
 from datasets_tools import FER, by_sample, dataset, fer2013, frames, index, picture, pictures, text
 from PIL import Image
 
-from duchenne.catalog import Faces
-from duchenne.datasets import IndexProblems
 from duchenne.datasets.audit import compare
 from duchenne.datasets.deep import decode_all
 from duchenne.datasets.pixels import decode, place, placed, read_pixels
+from duchenne.datasets.problems import IndexProblems
 from duchenne.faces.clips import read_frames
 from duchenne.faces.sample import align_file
+from duchenne.faces.settings import Faces
 
 
 def test_images_are_rows_of_the_table(tmp_path):

@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from duchenne.catalog import Dataset
-from duchenne.datasets import LAYOUTS, IndexProblems, build_index, read_index, summarise, write_index
-from duchenne.datasets.index import SCHEMA
+from duchenne.datasets.build import LAYOUTS, build_index
+from duchenne.datasets.index import SCHEMA, read_index, summarise, write_index
+from duchenne.datasets.problems import IndexProblems
+from duchenne.datasets.settings import Dataset
 
 CLASSES = ["surprise", "happiness", "anger"]
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from datasets_tools import CASME2, RAF, casme2, fer2013, frames, index, picture, pictures, raf, smic, text
 
-from duchenne.catalog import Dataset
-from duchenne.datasets import IndexProblems, build_index
+from duchenne.datasets.build import build_index
 from duchenne.datasets.files import below
+from duchenne.datasets.problems import IndexProblems
+from duchenne.datasets.settings import Dataset
 from duchenne.faces.build import _changes_of
 
 CLASSES = ["anger", "happiness"]

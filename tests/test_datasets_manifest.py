@@ -9,8 +9,11 @@ import pandas as pd
 import pytest
 from datasets_tools import by_sample, pictures, sheet, text
 
-from duchenne.catalog import CatalogError, Dataset, load
-from duchenne.datasets import Index, IndexProblems, build_index
+from duchenne.config import CatalogError, load
+from duchenne.datasets.build import build_index
+from duchenne.datasets.index import Index
+from duchenne.datasets.problems import IndexProblems
+from duchenne.datasets.settings import Dataset
 
 CLASSES = ["happiness", "anger", "neutral"]
 ROWS = [("path", "label", "subject"), ("images/a.jpg", "anger", "007"), ("images/脸.jpg", "Happy", "")]

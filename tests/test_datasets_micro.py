@@ -23,10 +23,11 @@ from datasets_tools import (
     text,
 )
 
-from duchenne.catalog import Protocol
-from duchenne.datasets import IndexProblems, read_index, write_index
 from duchenne.datasets.audit import compare
+from duchenne.datasets.index import read_index, write_index
 from duchenne.datasets.listing import digest
+from duchenne.datasets.problems import IndexProblems
+from duchenne.protocol import Protocol
 from duchenne.splits import make_splits
 
 CASME2 = [  # Subject, Filename, onset, apex, offset, AUs, emotion

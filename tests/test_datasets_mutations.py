@@ -16,7 +16,8 @@ from datasets_tools import RAF, casme2, dataset, dfew, ferv39k, mafw, pictures, 
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from duchenne.datasets import IndexProblems, build_index
+from duchenne.datasets.build import build_index
+from duchenne.datasets.problems import IndexProblems
 
 Rows = Sequence[Sequence[str]]
 

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from duchenne.catalog import Dataset
-from duchenne.datasets import IndexProblems, build_index, read_index, write_index
+from duchenne.datasets.build import build_index
+from duchenne.datasets.index import read_index, write_index
+from duchenne.datasets.problems import IndexProblems
+from duchenne.datasets.settings import Dataset
 
 CLASSES = ["happiness", "anger"]
 

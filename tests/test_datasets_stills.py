@@ -11,10 +11,11 @@ import pandas as pd
 import pytest
 from datasets_tools import RAF, by_sample, code_file, cropped, dataset, index, picture, pictures, raf, text
 
-from duchenne.catalog import LABEL_SETS
-from duchenne.datasets import IndexProblems, build_index
 from duchenne.datasets.affectnet import read_code
+from duchenne.datasets.build import build_index
 from duchenne.datasets.listing import digest
+from duchenne.datasets.problems import IndexProblems
+from duchenne.datasets.settings import LABEL_SETS
 
 
 def test_raf_db_of_the_owners(tmp_path):

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from datasets_tools import DFEW, FERV, MAFW, by_sample, dfew, ferv39k, frames, index, mafw, picture, sheet, text
 
-from duchenne.catalog import Protocol
-from duchenne.datasets import IndexProblems
 from duchenne.datasets.listing import digest
+from duchenne.datasets.problems import IndexProblems
+from duchenne.protocol import Protocol
 from duchenne.splits import make_splits
 
 

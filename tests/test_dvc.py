@@ -16,8 +16,9 @@ from dvc.repo import Repo
 from PIL import Image
 from ruamel.yaml import YAML
 
-from duchenne import catalog, smoke, stages
+from duchenne import config, smoke, stages
 from duchenne.errors import UserError
+from duchenne.faces.settings import Faces
 from duchenne.workspace import Workspace
 
 ROOT = Path(__file__).parents[1]
@@ -87,7 +88,7 @@ def test_a_dataset_of_defaults_runs_and_a_dotted_name_is_refused(project: Path):
 def test_settings_hold_what_was_left_out(tmp_path: Path):
     YAML(typ="safe").dump(minimal(), tmp_path / "params.yaml")
     workspace = Workspace(tmp_path)
-    stages.run("settings", catalog.load(tmp_path / "params.yaml"), workspace)
+    stages.run("settings", config.load(tmp_path / "params.yaml"), workspace)
     found = {path.relative_to(workspace.settings).as_posix(): path for path in workspace.settings.rglob("*.json")}
     of_each = {"datasets/mine", "faces/mine", "protocols/my_first", "training/my_first", "networks/my_first"}
     assert found.keys() == {f"{name}.json" for name in of_each | {"evaluate", "explain", "report"}}
@@ -97,7 +98,7 @@ def test_settings_hold_what_was_left_out(tmp_path: Path):
     assert (network["architecture"], network["options"], network["classes"]) == ("poster_v2", {}, 2)
     assert json.loads(found["evaluate.json"].read_text()) == {"bootstrap": 2000}
     assert json.loads(found["explain.json"].read_text()) == {"show_faces": True}
-    assert json.loads(found["faces/mine.json"].read_text()) == catalog.Faces().model_dump(mode="json")
+    assert json.loads(found["faces/mine.json"].read_text()) == Faces().model_dump(mode="json")
 
 
 def test_a_misspelt_network_is_told_before_any_work(tmp_path: Path):
@@ -105,7 +106,7 @@ def test_a_misspelt_network_is_told_before_any_work(tmp_path: Path):
     params["variants"]["my_first"]["model"] = {"architecture": "resnet10"}
     write(params, tmp_path / "params.yaml")
     with pytest.raises(UserError, match="no network is called 'resnet10'"):
-        smoke.run(catalog.load(tmp_path / "params.yaml"), "my_first", 16, tmp_path / "scratch")
+        smoke.run(config.load(tmp_path / "params.yaml"), "my_first", 16, tmp_path / "scratch")
     assert not list((tmp_path / "scratch").rglob("*.*"))
 
 
@@ -126,8 +127,8 @@ def test_what_dvc_cannot_take_is_told(tmp_path: Path, change, said: str):
     params = minimal()
     change(params)
     write(params, tmp_path / "params.yaml")
-    with pytest.raises(catalog.CatalogError, match=said):
-        catalog.load(tmp_path / "params.yaml")
+    with pytest.raises(config.CatalogError, match=said):
+        config.load(tmp_path / "params.yaml")
 
 
 @pytest.mark.parametrize("name", ["3classes", "a-b", "007", "null"])
@@ -135,4 +136,4 @@ def test_quoted_names_of_digits_and_words_of_yaml_are_names(tmp_path: Path, name
     params = minimal()
     params["datasets"][name] = params["datasets"]["mine"]
     write(params, tmp_path / "params.yaml")
-    assert name in catalog.load(tmp_path / "params.yaml").datasets
+    assert name in config.load(tmp_path / "params.yaml").datasets

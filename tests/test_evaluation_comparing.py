@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from duchenne.errors import UserError
-from duchenne.evaluation import evaluate
 from duchenne.evaluation.comparing import compare
+from duchenne.evaluation.statistics import evaluate
 
 CLASSES = ["a", "b", "c"]
 

@@ -12,11 +12,14 @@ from torch import Tensor, nn
 
 import duchenne.models.ifdd  # noqa: F401  (registers the networks)
 import duchenne.models.poster  # noqa: F401  (registers the networks)
-from duchenne.catalog import Catalog, Dataset, Model, Protocol, Recipe, Variant
+from duchenne.config import Catalog
+from duchenne.datasets.settings import Dataset
 from duchenne.evaluation.complexity import Complexity, count, count_published, seconds
 from duchenne.papers.printed import SIZES, papers
+from duchenne.protocol import Protocol
 from duchenne.reporting.basis import RECONSTRUCTIONS
 from duchenne.reporting.complexity import as_counted, complexity_table, markdown, representatives
+from duchenne.training.settings import Model, Recipe, Variant
 
 
 class Tiny(nn.Module):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
-from duchenne.evaluation import embed
+from duchenne.evaluation.embedding import embed
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from torch import nn
 from training_tools import COMPUTE, SMALL, variant, write_store
 
 from duchenne import models  # noqa: F401  (registers the networks)
-from duchenne.catalog import NETWORKS, Clip
 from duchenne.errors import UserError
 from duchenne.evaluation.explain import View, agreement, grad_cam, look, readings, striking, views
-from duchenne.faces import FaceStore
+from duchenne.faces.store import FaceStore
+from duchenne.training.settings import NETWORKS, Clip
 
 OURS = [name for name in timm.list_models() if timm.model_entrypoint(name).__module__.startswith("duchenne.models")]
 QUICK = ("poster_t", "poster_image_only", "poster_v2", "ifdd_2dcnn", "mobilenetv2_clip", "frl_dgt")

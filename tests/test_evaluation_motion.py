@@ -8,12 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from training_tools import write_store
 
-from duchenne.catalog import Faces, Synth
 from duchenne.errors import UserError
 from duchenne.evaluation.motion import aligned, at_start, end_point_error, errors, estimates, true_displacement
-from duchenne.faces import FaceStore, align_dataset
 from duchenne.faces.align import apply
-from duchenne.synth import generate
+from duchenne.faces.build import align_dataset
+from duchenne.faces.settings import Faces
+from duchenne.faces.store import FaceStore
+from duchenne.synth.generate import generate
+from duchenne.synth.settings import Synth
 
 
 def field(side: int = 224) -> np.ndarray:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
-from duchenne.evaluation import calibration, evaluate, evaluate_parts, evaluate_without, mcnemar
+from duchenne.evaluation.statistics import calibration, evaluate, evaluate_parts, evaluate_without, mcnemar
 
 
 def frame(label: list[int], predicted: list[int], **columns: object) -> pd.DataFrame:

@@ -20,16 +20,18 @@ import pyarrow as pa
 import pytest
 from faces_tools import moved, picture, render, rows, write
 
-from duchenne.catalog import Faces
 from duchenne.errors import UserError
-from duchenne.faces import FaceStore, align_dataset, chunks, landmark_dataset
+from duchenne.faces import chunks
 from duchenne.faces.align import apply, similarity, template, template_box
-from duchenne.faces.build import _changes_of
+from duchenne.faces.annotate import landmark_dataset
+from duchenne.faces.build import _changes_of, align_dataset
 from duchenne.faces.find import find_face
 from duchenne.faces.hashing import face_hash
 from duchenne.faces.landmarks import landmarker
 from duchenne.faces.points import key_points
 from duchenne.faces.regions import REGIONS
+from duchenne.faces.settings import Faces
+from duchenne.faces.store import FaceStore
 
 PNG = Faces(encoding="png")
 
@@ -119,7 +121,7 @@ KILLED = """
 import sys
 from pathlib import Path
 import pandas as pd
-from duchenne.catalog import Faces
+from duchenne.config import Faces
 from duchenne.faces import align_dataset
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ import pytest
 from faces_tools import moved, picture, render
 from pydantic import ValidationError
 
-from duchenne.catalog import Faces
 from duchenne.errors import UserError
 from duchenne.faces.align import apply, similarity, template, template_box, warp
 from duchenne.faces.detect import DETECTORS, choose, detector
@@ -20,6 +19,7 @@ from duchenne.faces.find import Face, find_face
 from duchenne.faces.images import read_image
 from duchenne.faces.landmarks import LANDMARKERS, landmarker
 from duchenne.faces.points import key_points
+from duchenne.faces.settings import Faces
 
 FACES = Faces()
 MODELS = {"yunet": "DUCHENNE_YUNET"}

@@ -9,11 +9,12 @@ import pandas as pd
 import pytest
 from faces_tools import MarksDetector, marked, rows
 
-from duchenne.catalog import Faces
 from duchenne.datasets.deep import _damaged
-from duchenne.faces import FaceStore, align_dataset
+from duchenne.faces.build import align_dataset
 from duchenne.faces.find import find_face, turned
 from duchenne.faces.images import read_image
+from duchenne.faces.settings import Faces
+from duchenne.faces.store import FaceStore
 
 FACES = Faces()
 

@@ -11,9 +11,11 @@ import pytest
 from faces_tools import render, rows, write
 from PIL import Image
 
-from duchenne.catalog import Faces
-from duchenne.faces import FaceStore, align_dataset, landmark_dataset
+from duchenne.faces.annotate import landmark_dataset
+from duchenne.faces.build import align_dataset
+from duchenne.faces.settings import Faces
 from duchenne.faces.sheets import CAPTION, COLUMNS, TILE, alignment_sheet, failure_sheet
+from duchenne.faces.store import FaceStore
 
 WALL = (30, 160, 90)
 

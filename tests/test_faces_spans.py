@@ -11,14 +11,17 @@ import pytest
 from datasets_tools import text
 from faces_tools import moved, picture, render, rows, video, write
 
-from duchenne.catalog import Clip, Dataset, Faces
-from duchenne.datasets import build_index
+from duchenne.datasets.build import build_index
 from duchenne.datasets.deep import decode_all
-from duchenne.faces import FaceStore, align_dataset, chunks, sample
-from duchenne.faces.build import _batches
+from duchenne.datasets.settings import Dataset
+from duchenne.faces import chunks, sample
+from duchenne.faces.build import _batches, align_dataset
 from duchenne.faces.clips import Span, read_frames
 from duchenne.faces.images import ImageError
+from duchenne.faces.settings import Faces
+from duchenne.faces.store import FaceStore
 from duchenne.training.clips import SAMPLING
+from duchenne.training.settings import Clip
 
 ALIGNED = Faces(mode="aligned", size=32, encoding="png")
 CLASSES = ["anger", "happiness"]

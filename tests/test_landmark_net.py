@@ -16,20 +16,24 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from safetensors.torch import load_file, save_file
 
-from duchenne.catalog import Compute, Faces, LandmarkNet, Synth
 from duchenne.errors import UserError
 from duchenne.faces.align import apply, template
 from duchenne.faces.landmarks import landmarker
 from duchenne.faces.mobilefacenet import EYE_DISTANCE, INNER, MIRROR, SIZE, nearer, taught_inner
 from duchenne.faces.points import key_points
-from duchenne.landmark_net import train, train_landmark_net
+from duchenne.faces.settings import Faces
+from duchenne.landmark_net import train
 from duchenne.landmark_net.samples import Renders, bending, bent
+from duchenne.landmark_net.settings import LandmarkNet
 from duchenne.landmark_net.taught import Taught, seen, start_at_the_mean, wing_loss
+from duchenne.landmark_net.train import train_landmark_net
 from duchenne.models.backbones.mobilefacenet import MobileFaceNet
-from duchenne.synth import generate
+from duchenne.synth.generate import generate
 from duchenne.synth.head import load_head
 from duchenne.synth.landmarks import anchors
 from duchenne.synth.paint import Look
+from duchenne.synth.settings import Synth
+from duchenne.training.settings import Compute
 
 CONFIG = LandmarkNet(dataset="renders", epochs=2, batch_size=8, lr=2e-3, bend=0.1, map_weight=1.0)
 COMPUTE = Compute(device="cpu", precision="fp32")

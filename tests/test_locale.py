@@ -17,8 +17,8 @@ import pytest
 from conftest import ROOT
 from test_reporting_compare import finish
 
-from duchenne.catalog import Faces
 from duchenne.cli import _print_json, _print_whatever_the_locale
+from duchenne.faces.settings import Faces
 from duchenne.files import read_json, write_json
 from duchenne.workspace import Workspace
 

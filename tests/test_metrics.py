@@ -24,11 +24,12 @@ from sklearn.metrics import (
     top_k_accuracy_score,
 )
 
-from duchenne.catalog import Protocol, Recipe, Variant
-from duchenne.evaluation import by_fold, evaluate
 from duchenne.evaluation.comparing import compare
+from duchenne.evaluation.statistics import by_fold, evaluate
 from duchenne.metrics import METRICS, Metric, Predictions, measured, metric_of, register
 from duchenne.papers.printed import Table
+from duchenne.protocol import Protocol
+from duchenne.training.settings import Recipe, Variant
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -318,5 +319,5 @@ def test_the_definition_is_the_function_and_not_its_description():
 def test_the_registry_needs_neither_torch_nor_configuration():
     code = "import sys, duchenne.metrics; print(*sys.modules)"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert not {"torch", "duchenne.catalog"} & set(re.findall(r"[\w.]+", said))
+    assert not {"torch", "duchenne.config"} & set(re.findall(r"[\w.]+", said))
     assert "duchenne.metrics" in said

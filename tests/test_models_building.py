@@ -7,8 +7,8 @@ import timm
 import torch
 
 import duchenne.models  # noqa: F401  (registers the networks)
-from duchenne.catalog import NETWORKS
 from duchenne.errors import UserError
+from duchenne.training.settings import NETWORKS
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -13,14 +13,14 @@ import training_networks  # noqa: F401  (registers the tiny networks)
 from torch import Tensor, nn
 
 import duchenne.models  # noqa: F401  (registers the networks)
-from duchenne.catalog import NETWORKS
 from duchenne.landmark_net.taught import Taught
 from duchenne.models.backbones.mobilefacenet import MobileFaceNet
 from duchenne.models.displacement import normalise, self_supervised_loss
 from duchenne.models.landmark_guided import attention_weights
 from duchenne.models.lifting import CHOICES, LiftingOptions, WaveletLifting
 from duchenne.models.precision import classify_in_float32, in_float32
-from duchenne.training import create
+from duchenne.training.settings import NETWORKS
+from duchenne.training.trained import create
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -11,10 +11,10 @@ import timm
 from accelerate import init_empty_weights
 
 import duchenne.models  # noqa: F401  (registers the networks)
-from duchenne import catalog as catalogs
-from duchenne.catalog import Variant
+from duchenne import config
+from duchenne.training.settings import Variant
 
-CATALOG = catalogs.whole_library()
+CATALOG = config.whole_library()
 CLASSES = {name: len(dataset.classes) for name, dataset in CATALOG.datasets.items()}
 
 

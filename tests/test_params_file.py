@@ -10,10 +10,11 @@ from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
-from duchenne import catalog, cli, params_file
-from duchenne.catalog import Variant, complete
+from duchenne import cli, config, params_file
+from duchenne.config import complete
 from duchenne.errors import UserError
 from duchenne.papers.library import library
+from duchenne.training.settings import Variant
 
 SHIPPED = Path(__file__).parents[1] / "params.yaml"
 HEAD = """\
@@ -54,7 +55,7 @@ def test_adding_keeps_every_line_and_a_root_of_ones_own(params: Path):
     kept = [line for line in HEAD.splitlines() if line and not line.endswith("{}")]
     assert [line for line in lines if line in kept] == kept
     assert lines.index("# the end of my datasets") > lines.index("  synth_video_20:")
-    found = catalog.load(params)
+    found = config.load(params)
     assert found.datasets["raf_db"].root == Path("/data/raf")
     assert found.variants["ifdd_2dcnn_20"] == Variant.model_validate(library()["variants"]["ifdd_2dcnn_20"])
     assert params_file.add(params, [("variants", "poster_v2_rafdb")]).done == []
@@ -107,7 +108,7 @@ def test_indentation_and_line_ends_are_kept(params: Path, form: str):
     params.write_bytes(FORMS[form].encode())
     before = params.read_bytes()
     params_file.add(params, [("variants", "poster_t_demo"), ("datasets", "dfew")])
-    assert "poster_t_demo" in catalog.load(params).variants
+    assert "poster_t_demo" in config.load(params).variants
     ends = params.read_bytes()
     assert ends.count(b"\r\n") == (ends.count(b"\n") if form == "windows" else 0)
     params_file.remove(params, [("variants", "poster_t_demo"), ("datasets", "dfew")])
@@ -141,7 +142,7 @@ def test_every_variant_survives_the_file_and_dvcs_override_reaches_it_and_no_oth
     shutil.copy(SHIPPED, path)
     params_file.add(path, [("variants", name) for name in library()["variants"]])
     before = read(path)
-    found = catalog.load(path)
+    found = config.load(path)
     for name, block in library()["variants"].items():
         assert found.variants[name] == Variant.model_validate(block)
     fields = ("recipe.lr=0.0123", "seed=17", "recipe.label_smoothing=0.21", "protocol.val_share=0.25")

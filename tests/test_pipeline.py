@@ -17,9 +17,9 @@ import pytest
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
-from duchenne import catalog, cli, smoke
+from duchenne import cli, config, smoke
 from duchenne.files import file_digest
-from duchenne.landmark_net import WEIGHTS
+from duchenne.landmark_net.train import WEIGHTS
 from duchenne.predict import Predictor
 from duchenne.tracking import uri
 from duchenne.workspace import Workspace
@@ -184,19 +184,24 @@ def test_what_is_left_out_has_its_default_and_makes_stale_what_uses_it(project: 
 
 EDITS = {
     "a default of the recipe": (
-        "catalog.py",
+        "training/settings.py",
         "label_smoothing: Share = Field(0.0",
         "label_smoothing: Share = Field(0.1",
         "train",
     ),
-    "a default of the faces": ("catalog.py", "quality: int = Field(95", "quality: int = Field(94", "align landmarks"),
+    "a default of the faces": (
+        "faces/settings.py",
+        "quality: int = Field(95",
+        "quality: int = Field(94",
+        "align landmarks",
+    ),
     "a default of the protocol": (
-        "catalog.py",
+        "protocol.py",
         "hash_distance: int = Field(24",
         "hash_distance: int = Field(23",
         "split",
     ),
-    "a default of the page": ("catalog.py", "gallery: int = Field(24", "gallery: int = Field(23", ""),
+    "a default of the page": ("reporting/settings.py", "gallery: int = Field(24", "gallery: int = Field(23", ""),
     "another network": ("models/lifting.py", '"""', '"""X', ""),
     "what every network needs": (
         "models/official.py",
@@ -300,7 +305,7 @@ def test_a_kill_changes_nothing(project: Project, stage: str, trace: str):
 def test_smoke_walks_every_stage_in_a_scratch_folder(project: Project, tmp_path: Path, variant: str, folds: int):
     project.params(changed("variants", "official", OFFICIAL))
     try:
-        whole = catalog.load(project.root / "params.yaml")
+        whole = config.load(project.root / "params.yaml")
     finally:
         project.params(PARAMS)
     page = smoke.run(whole, variant, 16, tmp_path)

@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 
 from duchenne import stages
-from duchenne.catalog import Catalog
-from duchenne.datasets import read_index
+from duchenne.config import Catalog
+from duchenne.datasets.index import read_index
 from duchenne.predict import Predictor
 from duchenne.tracking import uri
 from duchenne.workspace import Workspace

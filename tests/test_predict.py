@@ -25,14 +25,16 @@ from training_tools import CLASSES, COMPUTE, SMALL, parts, variant
 from typer.testing import CliRunner
 
 from duchenne import cli
-from duchenne.catalog import Augment, Clip, Faces
 from duchenne.datasets.index import as_schema
 from duchenne.errors import UserError
-from duchenne.faces import FaceStore, align_dataset
-from duchenne.faces.build import _meta
+from duchenne.faces.build import _meta, align_dataset
+from duchenne.faces.settings import Faces
+from duchenne.faces.store import FaceStore
 from duchenne.files import write_json
 from duchenne.predict import Predictor
-from duchenne.training import load_trained, make_card, predict, train_fold
+from duchenne.training.loop import train_fold
+from duchenne.training.settings import Augment, Clip
+from duchenne.training.trained import load_trained, make_card, predict
 
 RECIPES = {
     "test_resnet": {},

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from training_tools import CLASSES, SMALL
 
 from duchenne import stages
-from duchenne.catalog import Catalog
+from duchenne.config import Catalog
 from duchenne.errors import UserError
 from duchenne.published import evaluate_checkpoint
 from duchenne.stages.evaluate import _predictions

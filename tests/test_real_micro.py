@@ -10,14 +10,17 @@ import pandas as pd
 import pytest
 from scipy.interpolate import LinearNDInterpolator
 
-from duchenne.catalog import Augment, Faces
 from duchenne.datasets.index import as_schema
-from duchenne.faces import FaceStore, align_dataset, landmark_dataset
 from duchenne.faces.align import apply, similarity
+from duchenne.faces.annotate import landmark_dataset
+from duchenne.faces.build import align_dataset
 from duchenne.faces.find import find_face
 from duchenne.faces.images import read_image
 from duchenne.faces.regions import REGIONS
+from duchenne.faces.settings import Faces
+from duchenne.faces.store import FaceStore
 from duchenne.training.pairs import PairImages
+from duchenne.training.settings import Augment
 
 FACES = Faces(landmarks="dlib68", encoding="png")
 STEADY = [*range(27, 31), *range(36, 48)]

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from duchenne.catalog import Model, Protocol, Recipe, Variant
+from duchenne.protocol import Protocol
 from duchenne.reporting.across import depths, recalls, sizes
 from duchenne.reporting.printed import printed_methods
 from duchenne.reporting.runs import Run
+from duchenne.training.settings import Model, Recipe, Variant
 
 NARROW = "\N{NARROW NO-BREAK SPACE}"
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from duchenne.catalog import NETWORKS, Model, whole_library
+from duchenne.config import whole_library
 from duchenne.papers.printed import cells
 from duchenne.reporting.basis import IN_CODE, RECONSTRUCTIONS, basis_of, footnotes
+from duchenne.training.settings import NETWORKS, Model
 
 
 @pytest.mark.parametrize(

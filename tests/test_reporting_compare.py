@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from duchenne.errors import UserError
-from duchenne.evaluation import evaluate
+from duchenne.evaluation.statistics import evaluate
 from duchenne.files import write_json
 from duchenne.metrics import METRICS
 from duchenne.reporting.compare import compare_runs, show

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from duchenne.catalog import Report
 from duchenne.reporting.feature_map import FEATURES, FEWEST, SCORES, class_scores, feature_map
 from duchenne.reporting.runs import Run
+from duchenne.reporting.settings import Report
 
 CLASSES = ["anger", "fear", "joy"]
 CONFIG = Report(tsne_iterations=250)

@@ -13,7 +13,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from duchenne.evaluation import calibration, evaluate
+from duchenne.evaluation.statistics import calibration, evaluate
 from duchenne.reporting import figures, figures_across
 from duchenne.reporting.factors import Factor
 from duchenne.reporting.style import VARIABLES, inline

@@ -13,7 +13,7 @@ from training_tools import CLASSES, COMPUTE, SMALL, variant, write_store
 
 from duchenne import models  # noqa: F401  (registers the networks)
 from duchenne.evaluation.explain import striking
-from duchenne.faces import FaceStore
+from duchenne.faces.store import FaceStore
 from duchenne.reporting.gallery import pictures_with_faces
 from duchenne.reporting.maps import Exhibit, write_maps
 from duchenne.reporting.maps.clips import _draw, clip_maps

@@ -21,13 +21,14 @@ from ruamel.yaml import YAML
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, brier_score_loss, confusion_matrix, f1_score
 
 from duchenne import stages
-from duchenne.catalog import Catalog, Report
+from duchenne.config import Catalog
 from duchenne.errors import UserError
 from duchenne.files import write_json
 from duchenne.metrics import METRICS, Metric
 from duchenne.reporting import wording
 from duchenne.reporting.page import write_report
 from duchenne.reporting.runs import load_run
+from duchenne.reporting.settings import Report
 from duchenne.workspace import Workspace
 
 FLAW = "14 of 15,339 samples are used (limit)"

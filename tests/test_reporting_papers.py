@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from duchenne.catalog import Variant, whole_library
+from duchenne.config import whole_library
 from duchenne.errors import UserError
 from duchenne.papers.printed import Paper, Table, cells, papers, printed
+from duchenne.training.settings import Variant
 
 TABLES = [(paper, table) for paper in papers() for table in paper.tables]
 

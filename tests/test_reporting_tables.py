@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from accelerate import init_empty_weights
 
-from duchenne.catalog import Catalog, whole_library
-from duchenne.evaluation import evaluate
+from duchenne.config import Catalog, whole_library
+from duchenne.evaluation.statistics import evaluate
 from duchenne.files import write_json
 from duchenne.papers.printed import papers
 from duchenne.reporting.basis import basis_of

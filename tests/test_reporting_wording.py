@@ -8,10 +8,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from duchenne.catalog import Model, Protocol, Recipe, Variant
+from duchenne.protocol import Protocol
 from duchenne.reporting.runs import Run
 from duchenne.reporting.tables import SELECTED
 from duchenne.reporting.wording import percent, points, selection, verdict
+from duchenne.training.settings import Model, Recipe, Variant
 
 NARROW = "\N{NARROW NO-BREAK SPACE}"
 

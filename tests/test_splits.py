@@ -14,11 +14,11 @@ from PIL import Image
 from training_tools import CLASSES, variant, write_store
 
 from duchenne import stages
-from duchenne.catalog import Protocol, Synth
 from duchenne.datasets import problems
 from duchenne.datasets.index import Index, as_schema, write_index
 from duchenne.datasets.subset import pick
 from duchenne.faces.hashing import BITS, face_hash, near_pairs, pack
+from duchenne.protocol import Protocol
 from duchenne.splits import (
     LeakError,
     SplitError,
@@ -29,7 +29,8 @@ from duchenne.splits import (
     remaining,
     told,
 )
-from duchenne.synth import generate
+from duchenne.synth.generate import generate
+from duchenne.synth.settings import Synth
 from duchenne.workspace import Workspace
 
 NAMES = ["anger", "fear", "happiness"]

@@ -17,10 +17,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from duchenne.catalog import Synth
 from duchenne.reporting.rendered import contact_sheets
-from duchenne.synth import expression, generate, nuisance
+from duchenne.synth import expression, nuisance
 from duchenne.synth.clips import displacement
+from duchenne.synth.generate import generate
 from duchenne.synth.head import ANCESTRIES, ANCHORS, EYES, SKIN, load_head
 from duchenne.synth.identity import make_subject
 from duchenne.synth.landmarks import LIPS, framed
@@ -28,6 +28,7 @@ from duchenne.synth.motion import micro_course, video_course
 from duchenne.synth.paint import brow_line, lip_edges
 from duchenne.synth.photo import frame_camera, take
 from duchenne.synth.plan import plan, subject_of
+from duchenne.synth.settings import Synth
 
 IMAGE = Synth(kind="image", subjects=2, size=96, seed=7)
 VIDEO = Synth(kind="video", subjects=2, size=64, seed=7, classes=("happiness",), seconds=(0.5, 0.7))
@@ -115,7 +116,7 @@ def test_killed_run_resumes_where_it_stopped(tmp_path: Path) -> None:
     out, work = tmp_path / "out", tmp_path / "work"
     script = (
         "import sys, json; from pathlib import Path\n"
-        "from duchenne.catalog import Synth; from duchenne.synth import generate\n"
+        "from duchenne.synth.settings import Synth; from duchenne.synth.generate import generate\n"
         "generate(Synth(**json.loads(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3]), jobs=1)"
     )
     call = [sys.executable, "-c", script, config.model_dump_json(), str(out), str(work)]

@@ -21,14 +21,14 @@ from mlflow.tracking._tracking_service import utils
 from PIL import Image
 from werkzeug.serving import make_server
 
-from duchenne import catalog, tracking
+from duchenne import config, tracking
 from duchenne.errors import UserError
 from duchenne.files import write_json
 from duchenne.tracking import EXPERIMENT, Tracker, uri
 from duchenne.training import record
 from duchenne.workspace import Workspace
 
-VARIANT = catalog.whole_library().variants["poster_v2_rafdb"]
+VARIANT = config.whole_library().variants["poster_v2_rafdb"]
 VARIANT = VARIANT.model_copy(update={"reproduces": "poster_v2_rafdb"})  # whatever a test calls it
 
 BEGAN = 1_700_000_000.0

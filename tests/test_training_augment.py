@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms import InterpolationMode, v2
 
-from duchenne.catalog import Augment, Erase, Mix
 from duchenne.training.augment import Mixing, PixelNoise, seeded, transform
+from duchenne.training.settings import Augment, Erase, Mix
 
 DATA = {"input_size": (3, 32, 32), "mean": (0.5, 0.4, 0.3), "std": (0.2, 0.25, 0.5)}
 

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from training_tools import write_store
 
-from duchenne.catalog import Augment, Clip, Compute
-from duchenne.faces import FaceStore
+from duchenne.faces.store import FaceStore
 from duchenne.training.augment import transform
 from duchenne.training.clips import SAMPLING, FaceClips, nth_window, random_window, stretched, uniform, window
 from duchenne.training.data import loader, over_views
+from duchenne.training.settings import Augment, Clip, Compute
 
 DATA = {"input_size": (3, 4, 32, 32), "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 LENGTHS = [3, 4, 9, 13]

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from training_tools import write_store
 
-from duchenne.catalog import Augment, Compute, Erase
-from duchenne.faces import FaceStore
+from duchenne.faces.store import FaceStore
 from duchenne.training.augment import transform
 from duchenne.training.data import Draws, FaceImages, loader
+from duchenne.training.settings import Augment, Compute, Erase
 
 DATA = {"input_size": (3, 32, 32), "mean": (0.5, 0.4, 0.3), "std": (0.2, 0.25, 0.5)}
 STRONG = Augment(

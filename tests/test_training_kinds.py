@@ -10,12 +10,14 @@ import training_networks  # noqa: F401  (registers the networks)
 from safetensors.torch import load_file
 from training_tools import CLASSES, COMPUTE, parts, variant, write_store
 
-from duchenne.catalog import Augment, Clip
-from duchenne.faces import FaceStore
 from duchenne.faces.regions import REGIONS
-from duchenne.training import TrainingError, load_trained, predict, train_fold
+from duchenne.faces.store import FaceStore
 from duchenne.training.augment import transform
 from duchenne.training.clips import FaceClips
+from duchenne.training.errors import TrainingError
+from duchenne.training.loop import train_fold
+from duchenne.training.settings import Augment, Clip
+from duchenne.training.trained import load_trained, predict
 
 LENGTHS = [4, 6, 9] * 8
 

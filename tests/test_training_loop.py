@@ -21,11 +21,13 @@ from scipy.special import softmax
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, brier_score_loss, f1_score
 from training_tools import CLASSES, COMPUTE, SMALL, parts, variant, write_store
 
-from duchenne.catalog import Augment, Compute, Variant
-from duchenne.faces import FaceStore
+from duchenne.faces.store import FaceStore
 from duchenne.metrics import METRICS
-from duchenne.training import TrainingError, load_trained, predict, train_fold
+from duchenne.training.errors import TrainingError
+from duchenne.training.loop import train_fold
 from duchenne.training.measure import measure, score, scores
+from duchenne.training.settings import Augment, Compute, Variant
+from duchenne.training.trained import load_trained, predict
 
 PLAIN = {"sam_rho": None, "augment": Augment()}
 TIMES = ["seconds", "images_per_second", "ended"]

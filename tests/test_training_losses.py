@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 import torch
 
-from duchenne.catalog import Recipe
 from duchenne.training.errors import TrainingError
 from duchenne.training.inputs import vote_shares
 from duchenne.training.losses import create_loss
+from duchenne.training.settings import Recipe
 
 LOGITS = torch.log(torch.tensor([[0.5, 0.25, 0.25], [0.1, 0.2, 0.7]]))
 LABELS = torch.tensor([0, 2])

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.optim import lr_scheduler
 
-from duchenne.catalog import Recipe
 from duchenne.training.optim import OPTIMIZERS, SCHEDULES, create_optimizer, learning_rate
+from duchenne.training.settings import Recipe
 
 EPOCHS, PER_EPOCH = 4, 5
 

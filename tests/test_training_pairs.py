@@ -15,11 +15,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from duchenne.catalog import Augment, Compute
-from duchenne.faces import FaceStore
+from duchenne.faces.store import FaceStore
 from duchenne.training.data import Draws, loader
 from duchenne.training.errors import TrainingError
 from duchenne.training.pairs import FLOWS, PairImages, apex_range
+from duchenne.training.settings import Augment, Compute
 
 PLAIN = Augment(hflip=0)
 ROWS = pd.DataFrame({"sample": ["a", "b"], "label": [2, 0], "onset": [46, 3], "apex": [56, 8]}).astype(

@@ -8,8 +8,8 @@ from safetensors.torch import load_file
 from torch import nn
 from training_tools import CLASSES, COMPUTE, variant, write_store
 
-from duchenne.faces import FaceStore
-from duchenne.training import train_fold
+from duchenne.faces.store import FaceStore
+from duchenne.training.loop import train_fold
 from duchenne.training.sam import ascended
 from duchenne.training.trained import create
 

@@ -13,14 +13,15 @@ import torch
 from safetensors.torch import save_file
 from training_tools import CLASSES, COMPUTE, SMALL, parts, variant, write_store
 
-from duchenne.catalog import Compute, Recipe
-from duchenne.faces import FaceStore
-from duchenne.training import TrainingError, load_trained, predict, train_fold
+from duchenne.faces.store import FaceStore
 from duchenne.training import device as device_module
 from duchenne.training.data import loader
 from duchenne.training.device import device_of, folds_at_once, multiplies_bf16, precision_of, trained_precision
+from duchenne.training.errors import TrainingError
 from duchenne.training.inputs import inputs
-from duchenne.training.trained import initialise
+from duchenne.training.loop import train_fold
+from duchenne.training.settings import Compute, Recipe
+from duchenne.training.trained import initialise, load_trained, predict
 
 
 @pytest.fixture(scope="module")

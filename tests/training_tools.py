@@ -9,7 +9,8 @@ import datasets
 import numpy as np
 import pandas as pd
 
-from duchenne.catalog import Compute, Model, Protocol, Recipe, Variant
+from duchenne.protocol import Protocol
+from duchenne.training.settings import Compute, Model, Recipe, Variant
 
 CLASSES = ["anger", "happiness", "surprise"]
 COMPUTE = Compute(device="cpu", precision="fp32")

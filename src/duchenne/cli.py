@@ -16,12 +16,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from duchenne import catalog as catalogs
-from duchenne.catalog import Catalog
+from duchenne import config
+from duchenne.config import Catalog
 from duchenne.errors import UserError, nearest
 from duchenne.extras import require_extra
 from duchenne.metrics import METRICS
 from duchenne.papers.library import SECTIONS, library, section_of
+from duchenne.training.settings import Variant
 from duchenne.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def stage(function: Callable[..., object]) -> None:
     _print_whatever_the_locale()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     with _readable_errors():
-        function(catalogs.load(), Workspace(), *sys.argv[1:])
+        function(config.load(), Workspace(), *sys.argv[1:])
 
 
 def _print_whatever_the_locale() -> None:
@@ -88,7 +89,7 @@ def variants(
     """What can be run, on which data, what it reproduces, and what `dvc repro` runs now."""
     from duchenne.papers.printed import printed_metrics
 
-    catalog = catalogs.load(params)
+    catalog = config.load(params)
     named = _named(paper, table) if paper or table else [*catalog.variants, *library()["variants"]]
     listed = Table(title="* what `dvc repro` runs now", title_justify="left")
     listed.add_column("what runs", overflow="fold")
@@ -132,12 +133,10 @@ def _mark(catalog: Catalog, name: str) -> str:
     theirs = library()["variants"].get(name)
     if theirs is None:
         return " *"
-    return (
-        " *" if catalogs.Variant.model_validate(theirs) == catalog.variants[name] else " * (differs from the library)"
-    )
+    return " *" if Variant.model_validate(theirs) == catalog.variants[name] else " * (differs from the library)"
 
 
-def _printed(name: str, variant: catalogs.Variant) -> str:
+def _printed(name: str, variant: Variant) -> str:
     """What a paper prints for a variant, one value a metric of :func:`printed_metrics`, and where."""
     from duchenne.papers.printed import printed_for, printed_metrics, sources
 
@@ -176,7 +175,7 @@ def remove(names: list[str], params: Params = DEFAULT) -> None:
     """Take variants out of params.yaml, and the library's datasets that no other one uses. Results stay on the disk."""
     from duchenne import params_file
 
-    catalog = catalogs.load(params)
+    catalog = config.load(params)
     blocks = {name: part for part in SECTIONS for name in getattr(catalog, part)}
     for name in names:
         _lookup(blocks, name, "block")
@@ -202,24 +201,24 @@ def check(
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Compare a dataset on the disk with what its owners publish; exit status 1 when it is not complete."""
-    from duchenne.datasets import build_index
     from duchenne.datasets.audit import audit
+    from duchenne.datasets.build import build_index
     from duchenne.datasets.printing import print_audit
     from duchenne.datasets.problems import lines
 
-    catalog = catalogs.load(params)
+    catalog = config.load(params)
     like = {name.replace("_", ""): name for name in [*library()["datasets"], *catalog.datasets]}
     name = like.get(dataset.replace("_", "").replace("-", "").lower(), dataset)
     catalog = catalog.with_library("datasets", name)
-    config = _lookup(catalog.datasets, name, "dataset")
-    config = config.model_copy(update={"root": root or config.root, "bad_rows": "skip", "limit": None})
-    index = build_index(name, config)
+    block = _lookup(catalog.datasets, name, "dataset")
+    block = block.model_copy(update={"root": root or block.root, "bad_rows": "skip", "limit": None})
+    index = build_index(name, block)
     if deep:
         from duchenne.datasets.deep import decode_all
 
         compute = catalog.compute
-        index = decode_all(index, config.root, config.faces.max_megapixels, compute.jobs, compute.backend)
-    result = audit(index, config)
+        index = decode_all(index, block.root, block.faces.max_megapixels, compute.jobs, compute.backend)
+    result = audit(index, block)
     if as_json:
         result["problem rows"] = json.loads(index.problems.to_json(orient="records"))
         _print_json(result, indent=2)
@@ -237,7 +236,7 @@ def compare(
     """Finished runs beside the first of them: differences with intervals, McNemar's test, where they disagree."""
     from duchenne.reporting.compare import compare_runs, show
 
-    found = compare_runs(Workspace(), runs, catalogs.load(params).report.bootstrap)
+    found = compare_runs(Workspace(), runs, config.load(params).report.bootstrap)
     if as_json:
         _print_json(found.as_json(), indent=2)
     else:
@@ -254,7 +253,7 @@ def complexity(
     """Parameters, operations and time of networks, beside what their papers print."""
     from duchenne.reporting.complexity import complexity_table, markdown, representatives
 
-    catalog = catalogs.load(params)
+    catalog = config.load(params)
     for name in names or library()["variants"]:
         catalog = catalog.with_library("variants", name)
         _lookup(catalog.variants, name, "variant")
@@ -274,7 +273,7 @@ def evaluate(
     """Measure a published checkpoint on a test part, without training."""
     from duchenne.published import evaluate_checkpoint
 
-    catalog, workspace = catalogs.load(params).with_library("variants", variant), Workspace()
+    catalog, workspace = config.load(params).with_library("variants", variant), Workspace()
     _lookup(catalog.variants, variant, "variant")
     out = out or workspace.results("published") / variant
     classes = [name.strip() for name in order.split(",")] if order else None
@@ -287,7 +286,7 @@ def report(params: Params = DEFAULT) -> None:
     """Write the page again from the results on disk."""
     from duchenne import stages
 
-    typer.echo(stages.run("report", catalogs.load(params), Workspace()))
+    typer.echo(stages.run("report", config.load(params), Workspace()))
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -312,7 +311,7 @@ def smoke(
     """Send a few samples and one epoch of VARIANT through every stage, before days are spent on it."""
     from duchenne.smoke import run
 
-    catalog = catalogs.load(params).with_library("variants", variant)
+    catalog = config.load(params).with_library("variants", variant)
     _lookup(catalog.variants, variant, "variant")
     typer.echo(run(catalog, variant, samples, scratch))
 

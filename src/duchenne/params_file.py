@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from ruamel.yaml import YAML, YAMLError
 from ruamel.yaml.comments import CommentedMap
 
-from duchenne.catalog import check, complete, load
+from duchenne.config import check, complete, load
 from duchenne.errors import UserError
 from duchenne.files import replacing
 from duchenne.papers.library import SECTIONS, Block, Tree, library, required_by

@@ -11,13 +11,13 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import confusion_matrix
 from torch import nn
 
-from duchenne.catalog import Catalog
-from duchenne.datasets import read_index
+from duchenne.config import Catalog
+from duchenne.datasets.index import read_index
 from duchenne.errors import UserError
-from duchenne.faces import FaceStore
+from duchenne.faces.store import FaceStore
 from duchenne.models import load_official
 from duchenne.stages.evaluate import measure_folds
-from duchenne.training import create, make_card
+from duchenne.training.trained import create, make_card
 from duchenne.workspace import Workspace
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from duchenne import stages
-from duchenne.catalog import Catalog
+from duchenne.config import Catalog
 from duchenne.extras import require_extra
 from duchenne.files import replacing
 from duchenne.workspace import Workspace

@@ -14,13 +14,22 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent
 
 HARMLESS = {
-    "duchenne.catalog": "what its blocks say counts by its values, not by the source",
+    "duchenne.blocks": "types of values",
+    "duchenne.config": "what params.yaml says counts by its values, not by the source",
+    "duchenne.datasets.settings": "counts by its values",
+    "duchenne.emotions": "which names are known",
     "duchenne.errors": "words of errors",
     "duchenne.extras": "which packages are asked for",
+    "duchenne.faces.settings": "counts by its values",
     "duchenne.files": "how files are written, and which are refused",
+    "duchenne.landmark_net.settings": "counts by its values",
+    "duchenne.protocol": "counts by its values",
     "duchenne.reporting.provenance": "tags of runs",
+    "duchenne.reporting.settings": "counts by its values",
     "duchenne.sources": "digests of sources",
+    "duchenne.synth.settings": "counts by its values",
     "duchenne.tracking": "sends results elsewhere",
+    "duchenne.training.settings": "counts by its values",
     "duchenne.workspace": "where files are: another place is another dependency",
 }
 """Modules whose edits change no result, and why."""

@@ -16,10 +16,10 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold
 
-from duchenne.catalog import Protocol
 from duchenne.datasets.subset import pick
 from duchenne.errors import UserError
 from duchenne.faces.hashing import near_pairs, pack
+from duchenne.protocol import Protocol
 
 PARTS = ("test", "val", "train")
 

@@ -28,11 +28,12 @@ from urllib.request import url2pathname
 
 import pandas as pd
 
-from duchenne.catalog import Faces, Variant
 from duchenne.errors import UserError
 from duchenne.extras import how_to_install, installed, requirements
+from duchenne.faces.settings import Faces
 from duchenne.files import file_digest, write_json
 from duchenne.training.record import FILE, span
+from duchenne.training.settings import Variant
 from duchenne.workspace import Workspace
 
 logger = logging.getLogger(__name__)

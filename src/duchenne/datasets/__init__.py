@@ -2,12 +2,3 @@
 
 A new layout is one module with ``read(config) -> Listing`` and one entry of :data:`LAYOUTS`.
 """
-
-from duchenne.datasets.build import LAYOUTS, build_index, limited
-from duchenne.datasets.index import Index, empty_classes, read_index, summarise, write_index
-from duchenne.datasets.problems import IndexProblems
-
-__all__ = [
-    "LAYOUTS", "Index", "IndexProblems", "build_index", "empty_classes", "limited", "read_index",
-    "summarise", "write_index",
-]  # fmt: skip

@@ -20,12 +20,13 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from duchenne.catalog import Dataset, nearest
 from duchenne.datasets.evaluation_tree import find_parts, read_parts
 from duchenne.datasets.find import find_file, find_folder, join, lists_of, media_names, plain, wanted, within
 from duchenne.datasets.listing import Listing
 from duchenne.datasets.problems import UnreadableError
+from duchenne.datasets.settings import Dataset
 from duchenne.datasets.tables import read_list
+from duchenne.errors import nearest
 
 PARTS = {"train": ("trainset",), "test": ("valset", "validset", "validationset")}
 CSV = {"train": "training", "test": "validation"}

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 from ruamel.yaml import YAML
 
-from duchenne.catalog import Dataset
 from duchenne.datasets.index import Index, summarise
+from duchenne.datasets.settings import Dataset
 
 NO_LIST = "none"
 """Digest of a list that is not there: the dataset was read in another form, such as a tree of folders."""

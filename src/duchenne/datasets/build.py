@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from duchenne.catalog import Dataset
 from duchenne.datasets import (
     affectnet,
     caer_s,
@@ -29,6 +28,7 @@ from duchenne.datasets.checks import check
 from duchenne.datasets.find import dead_links, packed
 from duchenne.datasets.index import Index
 from duchenne.datasets.problems import IndexProblems, UnreadableError
+from duchenne.datasets.settings import Dataset
 from duchenne.datasets.subset import limit_rows
 
 LAYOUTS = {

@@ -12,13 +12,13 @@ from contextlib import suppress
 
 import pandas as pd
 
-from duchenne.catalog import Dataset
 from duchenne.datasets.evaluation_tree import find_parts, read_parts
 from duchenne.datasets.find import find_file, lists_of
 from duchenne.datasets.folder import SPLITS
 from duchenne.datasets.labels import Labels
 from duchenne.datasets.listing import Listing
 from duchenne.datasets.problems import UnreadableError
+from duchenne.datasets.settings import Dataset
 from duchenne.datasets.tables import TEXTS, read_list
 
 BOX = ["x0", "y0", "x1", "y1"]

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 
-from duchenne.catalog import Dataset
 from duchenne.datasets.find import find_file, lists_of
 from duchenne.datasets.listing import Listing
 from duchenne.datasets.micro import clip_folder, coded_clips, read_codes, settle
 from duchenne.datasets.problems import UnreadableError
+from duchenne.datasets.settings import Dataset
 from duchenne.datasets.tables import TABLES
 
 EDITIONS = ("casme2coding20140508", "casme2coding2014", "casme2coding2019", "casme2coding")

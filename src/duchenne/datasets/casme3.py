@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from duchenne.catalog import Dataset
 from duchenne.datasets.find import choose, find_file, find_files, join, lists_of, steps, walk
 from duchenne.datasets.listing import Listing
 from duchenne.datasets.micro import read_codes, settle
 from duchenne.datasets.problems import UnreadableError
+from duchenne.datasets.settings import Dataset
 from duchenne.datasets.tables import TABLES
 
 SUBJECT = r"sp[ ._-]*no[ ._-]*\d+"

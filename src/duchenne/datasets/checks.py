@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from duchenne.catalog import Dataset, nearest
 from duchenne.datasets import problems
 from duchenne.datasets.files import below
 from duchenne.datasets.folder import SPLITS
@@ -17,6 +16,8 @@ from duchenne.datasets.index import as_schema
 from duchenne.datasets.labels import Labels
 from duchenne.datasets.listing import COLUMNS, Listing
 from duchenne.datasets.look import linked_folders, look, respell, video_frames
+from duchenne.datasets.settings import Dataset
+from duchenne.errors import nearest
 
 FRAMES = ("onset", "apex", "offset")
 BOX = ("x0", "y0", "x1", "y1")

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from duchenne.catalog import Dataset
 from duchenne.datasets.find import choose, clips_by_number, find_folder, join, within
 from duchenne.datasets.listing import Findings, Listing, digest
+from duchenne.datasets.settings import Dataset
 
 FOLDS = range(1, 6)
 

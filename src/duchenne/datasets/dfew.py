@@ -6,11 +6,11 @@ frames) or ``original`` (videos).
 
 from __future__ import annotations
 
-from duchenne.catalog import Dataset
 from duchenne.datasets.clip_folds import FOLDS, read_folds, without_lists
 from duchenne.datasets.find import find_file, find_folder, lists_of
 from duchenne.datasets.listing import Listing
 from duchenne.datasets.problems import UnreadableError
+from duchenne.datasets.settings import Dataset
 from duchenne.datasets.tables import TABLES, read_table, refuse_zero
 
 FORMS = {

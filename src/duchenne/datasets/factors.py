@@ -7,10 +7,11 @@ import posixpath
 
 import pandas as pd
 
-from duchenne.catalog import Dataset, nearest
 from duchenne.datasets.listing import Listing
 from duchenne.datasets.manifest import gather, read_csv
 from duchenne.datasets.problems import UnreadableError
+from duchenne.datasets.settings import Dataset
+from duchenne.errors import nearest
 
 HINTS = 10
 """Unknown samples for which the nearest known one is looked for, which takes long."""

@@ -19,12 +19,12 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from duchenne.catalog import Dataset
 from duchenne.datasets.evaluation_tree import find_parts, read_parts
 from duchenne.datasets.find import find_file, find_files, find_folder, join, lists_of, plain, within
 from duchenne.datasets.listing import Listing
 from duchenne.datasets.pixels import COLUMN, place
 from duchenne.datasets.problems import UnreadableError
+from duchenne.datasets.settings import Dataset
 from duchenne.datasets.tables import read_list
 
 USAGE = {"training": "train", "publictest": "val", "privatetest": "test"}

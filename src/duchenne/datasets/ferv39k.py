@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from duchenne.catalog import Dataset
 from duchenne.datasets.find import find_file, join, lists_of, plain, walk, wanted, within
 from duchenne.datasets.listing import Listing, digest
 from duchenne.datasets.problems import UnreadableError
+from duchenne.datasets.settings import Dataset
 from duchenne.datasets.tables import TEXTS, read_list
 
 

@@ -1,10 +1,12 @@
-"""From the labels that files carry to the emotion names of :data:`duchenne.catalog.EMOTIONS`."""
+"""From the labels that files carry to the emotion names of :data:`duchenne.config.EMOTIONS`."""
 
 from __future__ import annotations
 
 import re
 
-from duchenne.catalog import EMOTIONS, Dataset, is_emotion, nearest
+from duchenne.datasets.settings import Dataset
+from duchenne.emotions import EMOTIONS, is_emotion
+from duchenne.errors import nearest
 
 SPELLINGS = {
     "angry": "anger",

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from duchenne.catalog import MANIFEST_COLUMNS
 from duchenne.datasets.problems import Problem
+from duchenne.datasets.settings import MANIFEST_COLUMNS
 
 COLUMNS = (*MANIFEST_COLUMNS, "factors", "votes")
 """The columns a listing may have; ``path`` and ``label`` are required. The last two hold JSON objects: anything else

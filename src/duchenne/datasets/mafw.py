@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from duchenne.catalog import Dataset
 from duchenne.datasets.clip_folds import FOLDS, read_folds
 from duchenne.datasets.find import find_file, lists_of, plain, steps, walk
 from duchenne.datasets.listing import Listing
 from duchenne.datasets.problems import UnreadableError
+from duchenne.datasets.settings import Dataset
 from duchenne.datasets.tables import TEXTS, read_list
 
 FORMS = {name: (name,) for name in ("frames", "clips", "faces")}

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from duchenne.catalog import Dataset
 from duchenne.datasets import casme2, samm, smic
 from duchenne.datasets.find import find_file, find_files, lists_of, plain, within
 from duchenne.datasets.labels import Labels
 from duchenne.datasets.listing import Listing, digest
 from duchenne.datasets.problems import UnreadableError
+from duchenne.datasets.settings import Dataset
 from duchenne.datasets.tables import TEXTS, read_list
 
 PARTS = {"casme2": (casme2.read, "casme2_3"), "samm": (samm.read, "samm_3"), "smic": (smic.read, "smic")}

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from duchenne.catalog import LABEL_SETS, Dataset, LabelSet
 from duchenne.datasets.apex import find_apex
 from duchenne.datasets.find import choose, steps, walk
 from duchenne.datasets.listing import Listing, digest
+from duchenne.datasets.settings import LABEL_SETS, Dataset, LabelSet
 from duchenne.datasets.tables import read_table
 
 COLUMNS = {

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import pandas as pd
 
-from duchenne.catalog import Dataset
 from duchenne.datasets.evaluation_tree import find_parts, read_parts
 from duchenne.datasets.find import choose, find_file, find_folder, join, lists_of, media_names
 from duchenne.datasets.listing import Listing, digest
 from duchenne.datasets.problems import UnreadableError
+from duchenne.datasets.settings import Dataset
 from duchenne.datasets.tables import TEXTS, read_list, refuse_zero
 
 STEMS = ("listpatitionlabel", "listpartitionlabel")

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from duchenne.catalog import Dataset
 from duchenne.datasets.find import find_files, lists_of
 from duchenne.datasets.listing import Listing
 from duchenne.datasets.micro import clip_folder, coded_clips, read_codes, settle
 from duchenne.datasets.problems import UnreadableError
+from duchenne.datasets.settings import Dataset
 from duchenne.datasets.tables import TABLES
 
 LONGEST = 100

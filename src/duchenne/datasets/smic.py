@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from duchenne.catalog import Dataset
 from duchenne.datasets.files import broken
 from duchenne.datasets.find import descend, find_file, frame_numbers, join, lists_of, plain
 from duchenne.datasets.listing import Listing
 from duchenne.datasets.micro import clip_folder, settle
 from duchenne.datasets.problems import UnreadableError
+from duchenne.datasets.settings import Dataset
 from duchenne.datasets.tables import TABLES, read_table
 
 EMOTIONS = {"ne": "negative", "po": "positive", "sur": "surprise"}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from duchenne.catalog import Dataset
 from duchenne.datasets.listing import COLUMNS, Listing, as_text
 from duchenne.datasets.problems import UnreadableError
+from duchenne.datasets.settings import Dataset
 
 
 def read(config: Dataset) -> Listing:

@@ -14,9 +14,10 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from duchenne.catalog import is_emotion, nearest
 from duchenne.datasets.find import plain
 from duchenne.datasets.problems import UnreadableError
+from duchenne.emotions import is_emotion
+from duchenne.errors import nearest
 
 SHEETS = (".xlsx", ".xlsm", ".xls")
 TEXTS = (".csv", ".txt", ".tsv")

@@ -17,14 +17,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from duchenne.catalog import Clip, Compute, Recipe
 from duchenne.errors import UserError
-from duchenne.faces import FaceStore
+from duchenne.faces.store import FaceStore
 from duchenne.models.backbones.clip_stem import FRAMES
 from duchenne.training.clips import SAMPLING
 from duchenne.training.data import loader
 from duchenne.training.device import autocast, device_of, trained_precision
 from duchenne.training.inputs import inputs
+from duchenne.training.settings import Clip, Compute, Recipe
 
 
 def _frames_first(x: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from duchenne.errors import UserError
-from duchenne.faces import FaceStore
+from duchenne.faces.store import FaceStore
 from duchenne.training.pairs import FLOWS, SIZE
 
 

@@ -12,13 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from duchenne.catalog import Faces
 from duchenne.errors import UserError
 from duchenne.faces import chunks, regions
 from duchenne.faces.align import template_box
 from duchenne.faces.detect import choose, detector
 from duchenne.faces.landmarks import landmarker, model_digest
 from duchenne.faces.points import key_points
+from duchenne.faces.settings import Faces
 from duchenne.faces.store import FaceStore, decode
 from duchenne.files import replacing, write_json
 from duchenne.sources import source_digest

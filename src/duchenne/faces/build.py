@@ -10,7 +10,6 @@ from typing import Any
 
 import pandas as pd
 
-from duchenne.catalog import Faces
 from duchenne.datasets.pixels import placed
 from duchenne.errors import UserError
 from duchenne.faces import chunks
@@ -18,6 +17,7 @@ from duchenne.faces.align import template
 from duchenne.faces.detect import detector
 from duchenne.faces.landmarks import landmarker, model_digest
 from duchenne.faces.sample import align_file
+from duchenne.faces.settings import Faces
 from duchenne.faces.store import SCHEMA
 from duchenne.files import file_digest, write_json
 from duchenne.sources import source_digest
@@ -145,7 +145,7 @@ def _fingerprint(files: list[Path]) -> str:
 def _meta(config: Faces) -> dict[str, Any]:
     """How the faces were made: two stores with equal values hold faces that one network may see.
 
-    ``settings`` holds the fields of the configuration that make a :class:`~duchenne.catalog.Faces` again.
+    ``settings`` holds the fields of the configuration that make a :class:`~duchenne.config.Faces` again.
     """
     if config.mode == "aligned":
         return {"settings": config.model_dump(include={"mode", "size"})}

@@ -11,10 +11,10 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from duchenne.catalog import Faces
 from duchenne.errors import UserError
 from duchenne.extras import require_extra
 from duchenne.faces.images import resized
+from duchenne.faces.settings import Faces
 from duchenne.files import unusable
 
 Found = tuple[np.ndarray, np.ndarray]

@@ -8,9 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from duchenne.catalog import Faces
 from duchenne.errors import UserError
 from duchenne.extras import require_extra
+from duchenne.faces.settings import Faces
 
 PACKAGED = "shape_predictor_68_face_landmarks.dat"
 

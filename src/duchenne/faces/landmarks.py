@@ -8,10 +8,10 @@ from typing import Protocol
 
 import numpy as np
 
-from duchenne.catalog import Faces
 from duchenne.errors import UserError
 from duchenne.faces.dlib68 import Dlib68
 from duchenne.faces.mobilefacenet import MobileFaceNet68
+from duchenne.faces.settings import Faces
 from duchenne.files import file_digest, unusable
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from duchenne.catalog import Faces
 from duchenne.faces.align import DETECTED_BOX, apply, similarity, template, warp
 from duchenne.faces.points import key_points
+from duchenne.faces.settings import Faces
 from duchenne.weights import PACKAGED
 
 SIZE = 112

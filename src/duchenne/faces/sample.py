@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from duchenne.catalog import Faces
 from duchenne.errors import UserError
 from duchenne.faces.align import similarity, smooth, template, warp, whole
 from duchenne.faces.clips import RestError, Span, read_frames
@@ -18,6 +17,7 @@ from duchenne.faces.find import Face, clear, find_face, turned
 from duchenne.faces.hashing import face_hash
 from duchenne.faces.images import ImageError
 from duchenne.faces.points import key_points
+from duchenne.faces.settings import Faces
 from duchenne.faces.store import encode
 
 FPS = 25.0

@@ -13,17 +13,18 @@ from torch import Tensor
 from torch.utils.data import DataLoader, RandomSampler
 from tqdm import tqdm
 
-from duchenne.catalog import Compute, LandmarkNet
 from duchenne.errors import UserError
 from duchenne.faces.mobilefacenet import INNER, MEAN, SIZE, STD
 from duchenne.faces.points import LEFT_EYE, RIGHT_EYE
 from duchenne.files import file_digest, replacing, unusable, write_json
 from duchenne.landmark_net.samples import Renders
+from duchenne.landmark_net.settings import LandmarkNet
 from duchenne.landmark_net.taught import Taught, seen, start_at_the_mean, wing_loss
 from duchenne.models import load_official
 from duchenne.models.backbones.mobilefacenet import MobileFaceNet
 from duchenne.sources import source_digest
 from duchenne.training.device import autocast, device_of, precision_of, reuse_memory
+from duchenne.training.settings import Compute
 
 log = logging.getLogger(__name__)
 

@@ -2,8 +2,7 @@
 
 import timm
 
-from duchenne.catalog import nearest
-from duchenne.errors import UserError
+from duchenne.errors import UserError, nearest
 from duchenne.models import frl_dgt, ifdd, poster, poster_v2  # noqa: F401  (registers the networks)
 from duchenne.models.official import LoadReport, OfficialWeightsError, load_official, load_pretrained, read_official
 

@@ -11,8 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from duchenne.catalog import nearest
-from duchenne.errors import UserError
+from duchenne.errors import UserError, nearest
 from duchenne.models.backbones.ir50 import IR50
 from duchenne.models.backbones.mobilefacenet import MobileFaceNet
 from duchenne.models.precision import in_float32

@@ -14,8 +14,7 @@ from timm.layers import DropPath, trunc_normal_
 from torch import Tensor, nn
 from torchvision.ops import MLP
 
-from duchenne.catalog import nearest
-from duchenne.errors import UserError
+from duchenne.errors import UserError, nearest
 from duchenne.models.precision import in_float32
 from duchenne.models.splitting import (
     AttentionWeight,

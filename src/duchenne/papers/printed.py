@@ -22,10 +22,11 @@ from typing import Annotated, Literal, NamedTuple, Self
 from pydantic import AfterValidator, Field, model_validator
 from ruamel.yaml import YAML
 
-from duchenne.catalog import Strict, Variant
+from duchenne.blocks import Strict
 from duchenne.errors import UserError, nearest
 from duchenne.metrics import METRICS, metric_of
 from duchenne.papers.library import FILES, defined_in
+from duchenne.training.settings import Variant
 
 SIZES = ("params", "flops", "params_blocks", "flops_blocks")
 """Metrics of the network and of its transformer blocks alone: millions of parameters, billions (1e9) of operations."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from duchenne.catalog import Catalog
+from duchenne.config import Catalog
 from duchenne.reporting import figures_across
 from duchenne.reporting.basis import MARKS
 from duchenne.reporting.compare import Runs, compare_runs

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container
 from typing import Any, Literal
 
-from duchenne.catalog import Model
+from duchenne.training.settings import Model
 
 Basis = Literal["code", "reading", "reconstruction"]
 

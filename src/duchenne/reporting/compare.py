@@ -12,8 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from duchenne.catalog import nearest
-from duchenne.errors import UserError
+from duchenne.errors import UserError, nearest
 from duchenne.evaluation.comparing import Comparison, compare
 from duchenne.files import read_json
 from duchenne.metrics import METRICS, Metric

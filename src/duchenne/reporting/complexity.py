@@ -8,7 +8,7 @@ import pandas as pd
 import timm
 from tqdm import tqdm
 
-from duchenne.catalog import Catalog
+from duchenne.config import Catalog
 from duchenne.evaluation.complexity import Complexity, count_published, seconds
 from duchenne.papers.printed import SIZES, Counting, printed_for, sources
 from duchenne.reporting.basis import MARKS, basis_of, footnotes

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from duchenne.evaluation import evaluate
+from duchenne.evaluation.statistics import evaluate
 
 QUANTILES = 5
 """Groups of a number, each with about as many samples."""

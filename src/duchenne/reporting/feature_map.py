@@ -14,11 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from duchenne.catalog import Report
-from duchenne.evaluation import embed
-from duchenne.evaluation.embedding import Embedding
+from duchenne.evaluation.embedding import Embedding, embed
 from duchenne.reporting import figures
 from duchenne.reporting.runs import Run
+from duchenne.reporting.settings import Report
 from duchenne.reporting.wording import percent
 
 FEATURES, SCORES = "Features of the test samples, t-SNE", "Class scores of the test samples, t-SNE"

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from duchenne.faces import FaceStore
+from duchenne.faces.store import FaceStore
 from duchenne.reporting.factors import Factor, conditions
 
 THUMBNAIL = 160  # px; shown at half of that, sharp on dense screens

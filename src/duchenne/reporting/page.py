@@ -12,8 +12,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from tqdm import tqdm
 
-from duchenne.catalog import Catalog
-from duchenne.faces import FaceStore
+from duchenne.config import Catalog
+from duchenne.faces.store import FaceStore
 from duchenne.files import replacing
 from duchenne.metrics import METRICS
 from duchenne.papers.printed import sources

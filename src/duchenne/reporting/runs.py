@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from duchenne.catalog import Catalog, Variant
-from duchenne.datasets import read_index
+from duchenne.config import Catalog
 from duchenne.datasets.audit import known_flaws
+from duchenne.datasets.index import read_index
 from duchenne.errors import UserError
 from duchenne.files import read_json
 from duchenne.metrics import METRICS
 from duchenne.papers.printed import Cell, printed_for
 from duchenne.reporting.basis import Basis, basis_of
+from duchenne.training.settings import Variant
 from duchenne.workspace import Workspace
 
 

@@ -9,11 +9,11 @@ import pandas as pd
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
-from duchenne.catalog import Catalog
-from duchenne.datasets import empty_classes, read_index
+from duchenne.config import Catalog
 from duchenne.datasets.audit import known_flaws
-from duchenne.evaluation import by_fold, calibration
-from duchenne.faces import FaceStore
+from duchenne.datasets.index import empty_classes, read_index
+from duchenne.evaluation.statistics import by_fold, calibration
+from duchenne.faces.store import FaceStore
 from duchenne.reporting import figures, gallery
 from duchenne.reporting.alternatives import described
 from duchenne.reporting.factors import Factor, factors_of

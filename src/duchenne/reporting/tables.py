@@ -20,9 +20,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from duchenne.catalog import Catalog, whole_library
+from duchenne.config import Catalog, whole_library
 from duchenne.datasets.audit import known_flaws
-from duchenne.evaluation import by_fold
+from duchenne.evaluation.statistics import by_fold
 from duchenne.files import replacing
 from duchenne.papers.printed import SIZES, Column, Paper, Row, Table, papers
 from duchenne.reporting.basis import MARKS, Basis, basis_of, footnotes

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from duchenne.catalog import Catalog
+    from duchenne.config import Catalog
     from duchenne.workspace import Workspace
 
 OF_A_DATASET = ("index", "align", "landmarks")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from duchenne.catalog import Catalog
+from duchenne.config import Catalog
 from duchenne.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -12,8 +12,9 @@ log = logging.getLogger(__name__)
 
 def run(catalog: Catalog, workspace: Workspace, dataset: str) -> None:
     """Find and align every face of a dataset."""
-    from duchenne.datasets import read_index
-    from duchenne.faces import FaceStore, align_dataset
+    from duchenne.datasets.index import read_index
+    from duchenne.faces.build import align_dataset
+    from duchenne.faces.store import FaceStore
 
     config, compute = catalog.datasets[dataset], catalog.compute
     rows = read_index(workspace.index(dataset)).rows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from duchenne.catalog import Catalog
+from duchenne.config import Catalog
 from duchenne.files import write_json
 from duchenne.workspace import Workspace
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from duchenne.catalog import Catalog
+from duchenne.config import Catalog
 from duchenne.errors import UserError
 from duchenne.files import replacing, write_json
 from duchenne.stages.samples import with_faces
@@ -18,12 +18,12 @@ from duchenne.workspace import Workspace
 if TYPE_CHECKING:  # slow to import
     from torch import nn
 
-    from duchenne.faces import FaceStore
+    from duchenne.faces.store import FaceStore
 
 
 def run(catalog: Catalog, workspace: Workspace, variant: str) -> None:
     """Predict every test sample with the network that never saw it, and measure."""
-    from duchenne.training import load_trained
+    from duchenne.training.trained import load_trained
 
     out = workspace.results(variant)
     folders = {int(path.name.removeprefix("fold_")): path for path in workspace.model(variant).glob("fold_*")}
@@ -44,12 +44,12 @@ def measure_folds(
     only: int | None = None,
 ) -> dict[str, Any]:
     """Predictions, features, confusion and metrics of each fold's network and card on that fold's test part."""
-    from duchenne.datasets import read_index
-    from duchenne.evaluation import evaluate as measure
-    from duchenne.evaluation import evaluate_parts, evaluate_without
-    from duchenne.faces import FaceStore
+    from duchenne.datasets.index import read_index
+    from duchenne.evaluation.statistics import evaluate as measure
+    from duchenne.evaluation.statistics import evaluate_parts, evaluate_without
+    from duchenne.faces.store import FaceStore
     from duchenne.splits import count_tested, remaining
-    from duchenne.training import predict
+    from duchenne.training.trained import predict
 
     config = catalog.variants[variant]
     store = FaceStore(workspace.faces(config.dataset))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from duchenne.catalog import Catalog
+from duchenne.config import Catalog
 from duchenne.extras import require_extra
 from duchenne.workspace import Workspace
 
@@ -12,10 +12,10 @@ from duchenne.workspace import Workspace
 def run(catalog: Catalog, workspace: Workspace, variant: str) -> None:
     """Show what the networks of a variant look at in some test samples, and measure it where the truth is known."""
     require_extra("drawing maps", "report", "matplotlib")
-    from duchenne.datasets import read_index
-    from duchenne.faces import FaceStore
+    from duchenne.datasets.index import read_index
+    from duchenne.faces.store import FaceStore
     from duchenne.reporting.maps import Exhibit, write_maps
-    from duchenne.training import load_trained
+    from duchenne.training.trained import load_trained
 
     config = catalog.variants[variant]
     dataset = catalog.datasets[config.dataset]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from duchenne.catalog import Catalog
+from duchenne.config import Catalog
 from duchenne.files import write_json
 from duchenne.workspace import Workspace
 
@@ -13,8 +13,9 @@ log = logging.getLogger(__name__)
 
 def run(catalog: Catalog, workspace: Workspace, dataset: str) -> None:
     """Read a dataset's layout into the common index, and compare it with what its owners publish."""
-    from duchenne.datasets import build_index, empty_classes, limited, write_index
     from duchenne.datasets.audit import audit, flaws
+    from duchenne.datasets.build import build_index, limited
+    from duchenne.datasets.index import empty_classes, write_index
 
     config = catalog.datasets[dataset]
     whole = build_index(dataset, config.model_copy(update={"limit": None}))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from duchenne.catalog import Catalog
+from duchenne.config import Catalog
 from duchenne.workspace import Workspace
 
 
 def run(catalog: Catalog, workspace: Workspace, name: str) -> None:
     """Teach the landmark network on rendered faces."""
-    from duchenne.landmark_net import WEIGHTS, train_landmark_net
+    from duchenne.landmark_net.train import WEIGHTS, train_landmark_net
 
     config = catalog.landmark_nets[name]
     root, work = workspace.raw(config.dataset), workspace.work("landmark_net", name)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from duchenne.catalog import Catalog
+from duchenne.config import Catalog
 from duchenne.workspace import Workspace
 
 
 def run(catalog: Catalog, workspace: Workspace, dataset: str) -> None:
     """Find the 68 points and the AU-region centres of every aligned face."""
-    from duchenne.faces import FaceStore, landmark_dataset
+    from duchenne.faces.annotate import landmark_dataset
+    from duchenne.faces.store import FaceStore
 
     compute = catalog.compute
     store = FaceStore(workspace.faces(dataset))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from duchenne.catalog import Catalog
+from duchenne.config import Catalog
 from duchenne.extras import require_extra
 from duchenne.workspace import Workspace
 
@@ -28,9 +28,9 @@ def run(catalog: Catalog, workspace: Workspace) -> Path:
 
 def _draw_sheets(catalog: Catalog, workspace: Workspace) -> None:
     """Draw the contact sheets of the datasets into the report's folder; faces are seen on all of them."""
-    from duchenne.datasets import read_index
-    from duchenne.faces import FaceStore
+    from duchenne.datasets.index import read_index
     from duchenne.faces.sheets import alignment_sheet, failure_sheet
+    from duchenne.faces.store import FaceStore
     from duchenne.reporting.rendered import contact_sheets
 
     for name in catalog.rendered:

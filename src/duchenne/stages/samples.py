@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 if TYPE_CHECKING:  # slow to import
-    from duchenne.faces import FaceStore
+    from duchenne.faces.store import FaceStore
 
 
 def with_faces(parts: pd.DataFrame, rows: pd.DataFrame, store: FaceStore) -> pd.DataFrame:

@@ -6,9 +6,10 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
-from duchenne.catalog import NETWORKS, Catalog
+from duchenne.config import Catalog
 from duchenne.files import write_json
 from duchenne.sources import network_digest
+from duchenne.training.settings import NETWORKS
 from duchenne.workspace import Workspace
 
 TRAINS = {"model", "recipe", "selection", "monitor", "seed", "init_from"}

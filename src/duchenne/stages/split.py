@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from duchenne.catalog import Catalog
+from duchenne.config import Catalog
 from duchenne.files import replacing
 from duchenne.workspace import Workspace
 
@@ -20,8 +20,8 @@ def run(catalog: Catalog, workspace: Workspace, variant: str) -> None:
         LeakError: a subject, a source or a near-duplicate image is on both sides.
     """
     from duchenne import splits as protocols
-    from duchenne.datasets import read_index
-    from duchenne.faces import FaceStore
+    from duchenne.datasets.index import read_index
+    from duchenne.faces.store import FaceStore
 
     config = catalog.variants[variant]
     rows = read_index(workspace.index(config.dataset)).rows

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from duchenne.catalog import Catalog
+from duchenne.config import Catalog
+from duchenne.extras import require_extra
 from duchenne.workspace import Workspace
 
 
 def run(catalog: Catalog, workspace: Workspace, name: str) -> None:
     """Render a set of faces."""
-    from duchenne.synth import generate
+    require_extra("rendering faces", "synth")
+    from duchenne.synth.generate import generate
 
     work, compute = workspace.work("synthesize", name), catalog.compute
     generate(catalog.rendered[name], workspace.raw(name), work, compute.jobs, compute.backend)

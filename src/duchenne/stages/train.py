@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from duchenne.catalog import Catalog
+from duchenne.config import Catalog
 from duchenne.files import file_digest, write_json
 from duchenne.stages.samples import with_faces
 from duchenne.workspace import Workspace
 
 if TYPE_CHECKING:  # slow to import
-    from duchenne.faces import FaceStore
+    from duchenne.faces.store import FaceStore
 
 log = logging.getLogger(__name__)
 
@@ -29,9 +29,10 @@ def run(catalog: Catalog, workspace: Workspace, variant: str) -> None:
     from joblib import Parallel, delayed
 
     from duchenne import tracking
-    from duchenne.datasets import read_index
-    from duchenne.faces import FaceStore
-    from duchenne.training import folds_at_once, train_fold
+    from duchenne.datasets.index import read_index
+    from duchenne.faces.store import FaceStore
+    from duchenne.training.device import folds_at_once
+    from duchenne.training.loop import train_fold
 
     config = catalog.variants[variant]
     store = FaceStore(workspace.faces(config.dataset))

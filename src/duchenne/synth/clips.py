@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from duchenne.catalog import Synth
 from duchenne.files import replacing
 from duchenne.synth import expression, nuisance
 from duchenne.synth.head import CURTAIN, SHOULDERS
@@ -15,6 +14,7 @@ from duchenne.synth.motion import micro_course, video_course
 from duchenne.synth.photo import Photo, frame_camera, take
 from duchenne.synth.plan import SAMPLE, SCENE, Task, subject_of
 from duchenne.synth.render import renderer
+from duchenne.synth.settings import Synth
 from duchenne.synth.truth import describe, record, write_picture
 
 

@@ -19,13 +19,13 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from duchenne.catalog import Synth
 from duchenne.files import write_json
 from duchenne.sources import source_digest
 from duchenne.synth.clips import render_clip
 from duchenne.synth.expression import PROTOTYPES
 from duchenne.synth.plan import Task, plan
 from duchenne.synth.render import renderer
+from duchenne.synth.settings import Synth
 from duchenne.synth.stills import render_still
 
 SHAPING = ("subjects", "per_class", "test_share", "folds", "classes")

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from duchenne.catalog import Synth
 from duchenne.synth.expression import gaze, wander
+from duchenne.synth.settings import Synth
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Everything about a picture that is not the expression: pose, camera, light, background, sensor, occluders (ours).
 
 A picture's nuisances are one flat dictionary of numbers and words, drawn from the ranges of
-:class:`duchenne.catalog.Synth` and written beside the picture as ``factors``.
+:class:`duchenne.config.Synth` and written beside the picture as ``factors``.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 import warp as wp
 
-from duchenne.catalog import Synth
 from duchenne.synth.landmarks import LEFT_EYE, RIGHT_EYE
 from duchenne.synth.render import Light
+from duchenne.synth.settings import Synth
 
 Factors = dict[str, float | str]
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from duchenne.catalog import Synth
 from duchenne.synth.head import load_head
 from duchenne.synth.identity import Subject, make_subject
+from duchenne.synth.settings import Synth
 
 SUBJECT, SAMPLE, SCENE = range(3)  # what a stream is for
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from duchenne.catalog import Synth
 from duchenne.synth import expression, nuisance
 from duchenne.synth.photo import frame_camera, take
 from duchenne.synth.plan import SAMPLE, SCENE, Task, subject_of
 from duchenne.synth.render import renderer
+from duchenne.synth.settings import Synth
 from duchenne.synth.truth import describe, record, write_picture
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 from torchvision.transforms import InterpolationMode, v2
 
-from duchenne.catalog import Augment, Mix
+from duchenne.training.settings import Augment, Mix
 
 NOISE = 30**0.5
 """Standard deviation of the noise in POSTER's official code, on pixels of 0 to 255."""

@@ -28,13 +28,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from duchenne.catalog import Variant
-from duchenne.faces import FaceStore
+from duchenne.faces.store import FaceStore
 from duchenne.files import file_digest, replacing, unusable, write_json
 from duchenne.metrics import METRICS
 from duchenne.sources import HARMLESS, network_digest, source_digest
 from duchenne.training.device import Precision
 from duchenne.training.errors import TrainingError
+from duchenne.training.settings import Variant
 
 log = logging.getLogger(__name__)
 

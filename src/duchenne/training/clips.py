@@ -24,10 +24,10 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from duchenne.catalog import Clip
-from duchenne.faces import FaceStore
+from duchenne.faces.store import FaceStore
 from duchenne.training.augment import seeded
 from duchenne.training.data import FaceImages, Item
+from duchenne.training.settings import Clip
 
 
 def window(clip: Clip) -> int:

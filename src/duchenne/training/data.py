@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms import v2
 
-from duchenne.catalog import Compute
-from duchenne.faces import FaceStore
+from duchenne.faces.store import FaceStore
 from duchenne.training.augment import seeded
+from duchenne.training.settings import Compute
 
 Item = tuple[int, int]
 """Position of a sample in its part, and the seed of its augmentation."""

@@ -14,8 +14,8 @@ import psutil
 import torch
 from torch import nn
 
-from duchenne.catalog import Compute
 from duchenne.training.errors import TrainingError
+from duchenne.training.settings import Compute
 
 log = logging.getLogger(__name__)
 

@@ -14,14 +14,14 @@ from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from duchenne.catalog import Recipe
-from duchenne.faces import FaceStore
 from duchenne.faces.regions import REGIONS
+from duchenne.faces.store import FaceStore
 from duchenne.training.augment import transform
 from duchenne.training.clips import FaceClips
 from duchenne.training.data import FaceImages
 from duchenne.training.errors import TrainingError
 from duchenne.training.pairs import PairImages
+from duchenne.training.settings import Recipe
 
 REFERENCE = 224
 """Side of the face, px, in which a network is told the centres of the action-unit regions."""

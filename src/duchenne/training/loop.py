@@ -23,8 +23,7 @@ from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwa
 from timm.utils import ModelEmaV3
 from tqdm import tqdm
 
-from duchenne.catalog import Compute, Recipe, Variant
-from duchenne.faces import FaceStore
+from duchenne.faces.store import FaceStore
 from duchenne.training.checkpoint import Checkpoints, code_version, fingerprint
 from duchenne.training.data import Draws, loader
 from duchenne.training.device import device_of, layout_of, precision_of, reuse_memory
@@ -32,6 +31,7 @@ from duchenne.training.errors import TrainingError
 from duchenne.training.inputs import au_centres, dataset_au_centres, inputs, vote_shares
 from duchenne.training.measure import measure, score, unmeasured
 from duchenne.training.optim import create_optimizer
+from duchenne.training.settings import Compute, Recipe, Variant
 from duchenne.training.steps import Pretext, Steps
 from duchenne.training.trained import create, initialise, make_card
 

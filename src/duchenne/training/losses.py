@@ -8,7 +8,7 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor
 
-from duchenne.catalog import Recipe
+from duchenne.training.settings import Recipe
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(logits (B, K), classes (B,) or their shares (B, K)) -> the mean over the batch."""

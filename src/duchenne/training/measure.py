@@ -11,11 +11,11 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from duchenne.catalog import Variant
 from duchenne.metrics import METRICS, measured
 from duchenne.training.data import over_views
 from duchenne.training.device import Precision, autocast
 from duchenne.training.errors import TrainingError
+from duchenne.training.settings import Variant
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from functools import partial
 
 from torch import nn, optim
 
-from duchenne.catalog import Recipe
+from duchenne.training.settings import Recipe
 
 OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
     "adam": optim.Adam,

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from duchenne.catalog import Augment
-from duchenne.faces import FaceStore
+from duchenne.faces.store import FaceStore
 from duchenne.training.data import Item
 from duchenne.training.errors import TrainingError
+from duchenne.training.settings import Augment
 
 SIZE = 224
 """Height and width of a frame, px."""

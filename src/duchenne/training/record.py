@@ -12,11 +12,11 @@ from typing import Any
 
 import pandas as pd
 
-from duchenne.catalog import Compute, Variant
-from duchenne.faces import FaceStore
+from duchenne.faces.store import FaceStore
 from duchenne.files import file_digest, write_json
 from duchenne.training.checkpoint import code_version, fingerprint
 from duchenne.training.device import device_of, precision_of
+from duchenne.training.settings import Compute, Variant
 
 FILE = "training.json"
 

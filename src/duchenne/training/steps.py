@@ -14,7 +14,6 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from duchenne.catalog import Recipe
 from duchenne.training.augment import Mixing
 from duchenne.training.device import Precision, autocast
 from duchenne.training.errors import TrainingError
@@ -22,6 +21,7 @@ from duchenne.training.losses import Loss, create_loss
 from duchenne.training.measure import scores
 from duchenne.training.optim import learning_rate
 from duchenne.training.sam import ascended
+from duchenne.training.settings import Recipe
 
 
 class Pretext(nn.Module):

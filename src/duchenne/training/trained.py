@@ -19,9 +19,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from duchenne import models
-from duchenne.catalog import Compute, Recipe, Variant
 from duchenne.errors import UserError
-from duchenne.faces import FaceStore
+from duchenne.faces.store import FaceStore
 from duchenne.files import unusable
 from duchenne.models.precision import classify_in_float32
 from duchenne.training.checkpoint import code_version
@@ -29,6 +28,7 @@ from duchenne.training.data import loader, over_views
 from duchenne.training.device import Precision, autocast, device_of, layout_of, trained_precision
 from duchenne.training.errors import TrainingError
 from duchenne.training.inputs import inputs
+from duchenne.training.settings import Compute, Recipe, Variant
 
 log = logging.getLogger(__name__)
 

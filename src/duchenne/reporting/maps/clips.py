@@ -9,12 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from duchenne.catalog import Recipe
 from duchenne.evaluation.explain import CLIP, agreement, readings, striking
 from duchenne.models.backbones.clip_stem import FRAMES
 from duchenne.reporting.maps.drawing import CELL, bare, overlay
 from duchenne.reporting.maps.exhibit import RESULTS, Exhibit, Maps, Picture
 from duchenne.reporting.style import BLUE, GRID, ORANGE
+from duchenne.training.settings import Recipe
 
 HALVES = {
     "dynamic": ("dynamic half", BLUE, "o-"),

@@ -13,9 +13,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from torch import nn
 
-from duchenne.catalog import Compute
 from duchenne.evaluation.explain import View, views
-from duchenne.faces import FaceStore
+from duchenne.faces.store import FaceStore
+from duchenne.training.settings import Compute
 
 SIDE = 224
 """Of a shown face, px: that of the networks' input."""

@@ -10,10 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from duchenne import catalog
-from duchenne.catalog import CatalogError
+from duchenne import config
+from duchenne.config import CatalogError
+from duchenne.datasets.settings import Dataset
+from duchenne.emotions import EMOTIONS
 from duchenne.errors import nearest
 from duchenne.papers.library import SECTIONS, library
+from duchenne.training.settings import Model
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 
@@ -23,18 +26,18 @@ def tree() -> dict:
     return YAML(typ="safe", pure=True).load(PARAMS)
 
 
-def load(tree: dict, tmp_path: Path) -> catalog.Catalog:
+def load(tree: dict, tmp_path: Path) -> config.Catalog:
     path = tmp_path / "params.yaml"
     YAML(typ="safe").dump(copy.deepcopy(tree), path)
-    return catalog.load(path)
+    return config.load(path)
 
 
 def test_the_shipped_file_is_valid_and_complete():
-    loaded = catalog.load(PARAMS)
+    loaded = config.load(PARAMS)
     assert set(loaded.variants) == {"poster_v2_demo", "poster_t_demo", "ifdd_2dcnn_demo", "frl_dgt_demo"}
     for section in SECTIONS:
         for name, block in getattr(loaded, section).items():
-            assert block == getattr(catalog.whole_library(), section)[name]
+            assert block == getattr(config.whole_library(), section)[name]
     assert len(PARAMS.read_text("utf-8").splitlines()) <= 150  # three screens
 
 
@@ -114,50 +117,50 @@ def test_empty_maps_are_told(tmp_path: Path, text: str, said: str):
     path = tmp_path / "params.yaml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(CatalogError, match=said):
-        catalog.load(path)
+        config.load(path)
     with pytest.raises(CatalogError, match="cannot be read: Is a directory"):
-        catalog.load(tmp_path)
+        config.load(tmp_path)
 
 
 def test_a_truth_value_is_not_a_label():
     with pytest.raises(ValueError, match="YAML reads this label as true: put it in quotes"):
-        catalog.Dataset(layout="manifest", root="x", classes=["anger", "fear"], labels={True: "anger"})
+        Dataset(layout="manifest", root="x", classes=["anger", "fear"], labels={True: "anger"})
 
 
 def test_anchors_are_refused_where_they_stand(tmp_path: Path):
     path = tmp_path / "params.yaml"
     path.write_text("compute: &mine {jobs: 1}\nreport: *mine\n", encoding="utf-8")
     with pytest.raises(CatalogError, match=r"params\.yaml, line 1: anchors and aliases \(&mine\)"):
-        catalog.load(path)
+        config.load(path)
 
 
 def test_missing_and_broken_files(tmp_path: Path):
     with pytest.raises(CatalogError, match="does not exist"):
-        catalog.load(tmp_path / "none.yaml")
+        config.load(tmp_path / "none.yaml")
     (tmp_path / "broken.yaml").write_text("run: [")
     with pytest.raises(CatalogError, match="not valid YAML"):
-        catalog.load(tmp_path / "broken.yaml")
+        config.load(tmp_path / "broken.yaml")
 
 
-@given(st.sampled_from(catalog.EMOTIONS))
+@given(st.sampled_from(EMOTIONS))
 def test_every_name_is_nearest_to_itself(name: str):
-    assert nearest(name, catalog.EMOTIONS) == f" (did you mean {name!r}?)"
+    assert nearest(name, EMOTIONS) == f" (did you mean {name!r}?)"
 
 
 def test_packaged_weights_are_not_their_owners():
     files = {"mobilefacenet": "packaged", "ir50": "ir50.pth"}
-    model = catalog.Model(architecture="poster_v2", pretrained=files)
+    model = Model(architecture="poster_v2", pretrained=files)
     assert model.published == ["ir50"]
     assert model.files["mobilefacenet"].is_file()
-    assert catalog.Model(architecture="poster_v2", pretrained={"ir50": "ir50.pth"}) == model
+    assert Model(architecture="poster_v2", pretrained={"ir50": "ir50.pth"}) == model
     with pytest.raises(ValueError, match="no weights of ir50 are packaged; only those of mobilefacenet are"):
-        catalog.Model(architecture="poster_v2", pretrained={"ir50": "packaged"})
+        Model(architecture="poster_v2", pretrained={"ir50": "packaged"})
 
 
 def test_the_landmark_branch_is_the_packaged_one_where_there_is_one():
-    assert list(catalog.Model(architecture="poster_t").files) == ["mobilefacenet"]
-    assert catalog.Model(architecture="poster_t", pretrained={"mobilefacenet": None}).files == {}
-    assert catalog.Model(architecture="ifdd_2dcnn").pretrained == {}
-    assert catalog.Model(architecture="poster_l", pretrained={"mobilefacenet": "theirs.pth"}).published
+    assert list(Model(architecture="poster_t").files) == ["mobilefacenet"]
+    assert Model(architecture="poster_t", pretrained={"mobilefacenet": None}).files == {}
+    assert Model(architecture="ifdd_2dcnn").pretrained == {}
+    assert Model(architecture="poster_l", pretrained={"mobilefacenet": "theirs.pth"}).published
     with pytest.raises(ValueError, match="pretrained"):
-        catalog.Model(architecture="poster_t", pretrained="ir50.pth")
+        Model(architecture="poster_t", pretrained="ir50.pth")

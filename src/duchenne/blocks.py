@@ -1,0 +1,64 @@
+"""What the blocks of ``params.yaml`` have in common: a strict base class, and the types of fields.
+
+Each block is defined beside the code that uses it; :mod:`duchenne.config` puts them together.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from duchenne.files import expanded
+
+
+class Strict(BaseModel):
+    """A block of ``params.yaml``: unknown keys are errors, values never change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+def _ordered(value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] > value[1]:
+        raise ValueError(f"the range {list(value)} is empty: give [lowest, highest]")
+    return value
+
+
+Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
+"""Lowest and highest value."""
+
+
+def _name(value: Any) -> Any:
+    """Refuse what DVC cannot address: it reads a dot as the step to a block within."""
+    if not isinstance(value, str):
+        raise ValueError(f"YAML reads this name as {type(value).__name__} {value!r}: put it in quotes")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", value):
+        fitting = re.sub(r"[^A-Za-z0-9_-]+", "_", value).strip("_-")
+        hint = f": call it {fitting!r}" if fitting else ""
+        raise ValueError(f"{value!r} is not a name that DVC takes (letters, digits, _ and -, the first no sign){hint}")
+    return value
+
+
+Name = Annotated[str, BeforeValidator(_name)]
+"""Name of a dataset, variant or network, which DVC uses in keys, stages and paths."""
+
+
+Place = Annotated[Path, AfterValidator(expanded)]
+"""A file or folder; ``~`` stands for the user's home."""
+
+
+def _word(value: Any) -> Any:
+    """A label as text: ``0`` in YAML is a number, and means the label that a file writes as 0."""
+    if isinstance(value, bool):
+        raise ValueError(f"YAML reads this label as {str(value).lower()}: put it in quotes")
+    return str(value) if isinstance(value, int) else value
+
+
+Word = Annotated[str, BeforeValidator(_word)]
+"""A cell of an annotation file as ``params.yaml`` names it; numbers need no quotes."""

@@ -1,0 +1,207 @@
+"""The whole of ``params.yaml`` as typed, validated objects; nothing else reads that file.
+
+It holds what runs now and nothing else. Every block is complete where it stands, so a DVC stage that depends on
+``variants.<name>`` is stale exactly when that variant changed. YAML anchors are refused: ``dvc exp run -S`` edits the
+file as text and loses or spreads values through them. An unknown key, a wrong type or a name that does not exist stops
+with one :class:`CatalogError` that lists every problem with its place in the file and the nearest valid name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, Field, ValidationError
+from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml.tokens import AliasToken, AnchorToken
+
+from duchenne.blocks import Name, Strict
+from duchenne.datasets.settings import Dataset
+from duchenne.errors import UserError, nearest
+from duchenne.files import expanded
+from duchenne.landmark_net.settings import LandmarkNet
+from duchenne.papers.library import SECTIONS, library, required_by
+from duchenne.reporting.settings import Report
+from duchenne.synth.settings import Synth
+from duchenne.training.settings import Compute, Variant
+
+
+class CatalogError(UserError):
+    """``params.yaml`` cannot be used; the message lists every problem, one a line."""
+
+
+class Catalog(Strict):
+    """All of ``params.yaml``."""
+
+    compute: Compute = Compute()
+    report: Report = Report()
+    rendered: dict[Name, Synth] = Field({}, description="sets of rendered faces, each in data/raw/<name>")
+    datasets: dict[Name, Dataset]
+    landmark_nets: dict[Name, LandmarkNet] = Field({})
+    variants: dict[Name, Variant]
+
+    def with_library(self, section: str, name: str) -> Catalog:
+        """This catalog and, where it lacks a dataset or variant that the library has, that one with all it needs."""
+        if name in getattr(self, section) or name not in library()[section]:
+            return self
+        added = Catalog.model_validate(required_by(section, name))
+        return self.model_copy(update={part: getattr(added, part) | getattr(self, part) for part in SECTIONS})
+
+
+def load(path: str | Path = "params.yaml") -> Catalog:
+    """Read and check ``params.yaml``.
+
+    Raises:
+        CatalogError: with every problem of the file, one a line, and the nearest valid name for each unknown one.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text("utf-8")
+        # DVC's own reader: the same file must mean the same to both, to the last 1e-5.
+        yaml = YAML(typ="safe", pure=True)
+        aliases = [token for token in yaml.scan(text) if isinstance(token, AnchorToken | AliasToken)]
+        tree = None if aliases else YAML(typ="safe", pure=True).load(text)
+    except FileNotFoundError:
+        raise CatalogError(f"{path} does not exist: run from the project's root") from None
+    except OSError as error:
+        raise CatalogError(f"{path} cannot be read: {error.strerror}") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise CatalogError(f"{path} is not valid YAML: {error}") from None
+    if aliases:
+        raise CatalogError(
+            f"{path}, line {aliases[0].start_mark.line + 1}: anchors and aliases (&{aliases[0].value}) are not "
+            "supported, for `dvc exp run -S` would change other variants through them: write the block out"
+        )
+    return check(tree, path)
+
+
+def check(tree: Any, path: Path) -> Catalog:
+    """The contents of ``params.yaml`` as a catalog; ``path`` is what errors call it.
+
+    Raises:
+        CatalogError: as for :func:`load`.
+    """
+    if not isinstance(tree, dict):
+        raise CatalogError(f"{path} holds no blocks: it needs {', '.join(Catalog.model_fields)}")
+    try:
+        catalog = Catalog.model_validate(tree)
+    except ValidationError as error:
+        problems = _explain(error)
+    else:
+        problems = [*_unread(tree), *_dangling(catalog)]
+        if not problems:
+            return catalog
+    raise CatalogError("\n".join([f"{path} cannot be used:", *(f"  {line}" for line in problems)]))
+
+
+@cache
+def whole_library() -> Catalog:
+    """Every block of the library."""
+    return Catalog.model_validate(library())
+
+
+def complete(block: dict[str, Any]) -> dict[str, Any]:
+    """A variant's block with the default of every field that it leaves out, so that ``dvc exp run -S`` can set each.
+
+    Optional parts that are not there (``mix``, ``erase``, ...) and words (``note``) are not added.
+    """
+    return _stated(block, Variant.model_validate(block))
+
+
+def _stated(block: dict[str, Any], model: BaseModel) -> dict[str, Any]:
+    """Values of a block, and the defaults of the fields beside them."""
+    whole: dict[str, Any] = {}
+    values = model.model_dump(mode="json")
+    for name, field in type(model).model_fields.items():
+        part = any(_is_block(kind) for kind in _parts_of(field.annotation))
+        if part and isinstance(block.get(name), dict):
+            whole[name] = _stated(block[name], getattr(model, name))
+        elif name in block or not (part or name in ("note", "reproduces")):
+            whole[name] = values[name]
+    return whole
+
+
+def _is_block(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _parts_of(annotation: Any) -> tuple[Any, ...]:
+    """The members of a union, or the annotation itself."""
+    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+
+
+def _explain(error: ValidationError) -> Iterator[str]:
+    """One line a mistake, each with its place in the file."""
+    for item in error.errors():
+        place = tuple(part for part in item["loc"] if part != "[key]")  # of a name, not of its block
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            fields = _fields(place[:-1])
+            message = "unknown key" + (nearest(str(place[-1]), fields) or f" (known here: {', '.join(fields)})")
+        elif item["input"] is None and item["type"] in ("dict_type", "model_type", "model_attributes_type"):
+            message = f"is empty: write `{place[-1]}: {{}}`, or what belongs there"
+        elif item["type"] == "literal_error":
+            given, expected = str(item["input"]), item["ctx"]["expected"]
+            message = f"{given!r} is not one of {expected}{nearest(given, expected.split(chr(39)))}"
+        yield f"{'.'.join(map(str, place))}: {message}"
+
+
+def _fields(place: tuple[int | str, ...]) -> list[str]:
+    """The keys that the block at ``place`` may hold."""
+    kind: Any = Catalog
+    for part in place:
+        # dict[Name, Block] -> Block; otherwise the field's own annotation, Block or Block | None
+        kind = get_args(kind)[1] if get_origin(kind) is dict else kind.model_fields[str(part)].annotation
+        kind = _parts_of(kind)[0]
+    return list(kind.model_fields)
+
+
+TAKEN = {"scratch": "models/scratch is where training without other weights starts", "published": "results/published/"}
+"""Names that variants and landmark nets cannot have: their folder is something else."""
+
+
+def _unread(tree: dict[str, Any]) -> Iterator[str]:
+    """Fields that dvc.yaml reads from the file itself: DVC knows neither our defaults nor ``~``."""
+    for name, block in tree["datasets"].items():
+        if str(block["root"]).startswith("~"):
+            yield f"datasets.{name}.root: DVC does not know ~: write {expanded(Path(block['root']))}"
+    for section in ("variants", "landmark_nets"):
+        for name, block in (tree.get(section) or {}).items():
+            if "init_from" not in block:
+                yield f"{section}.{name}.init_from: is missing, and dvc.yaml reads it: add `init_from: scratch`"
+    for section in ("rendered", "landmark_nets"):
+        if section not in tree:
+            yield f"{section}: is missing, and dvc.yaml reads it: add `{section}: {{}}`"
+
+
+def _dangling(catalog: Catalog) -> Iterator[str]:
+    """Names that lead nowhere."""
+
+    def known(place: str, name: str, section: str, *more: str) -> Iterator[str]:
+        names = [*more, *getattr(catalog, section)]
+        if name not in names:
+            adding = f": `duchenne add {name}` adds it" if name in library()[section] else ""
+            yield f"{place}: there is no {name!r} in {section}{adding or nearest(name, names)}"
+
+    for name, dataset in catalog.datasets.items():
+        if dataset.layout == "synth":
+            yield from known(f"datasets.{name}", name, "rendered")
+            if dataset.root != (place := Path("data/raw") / name):
+                yield f"datasets.{name}.root: is {dataset.root}, but rendered.{name} goes to {place}"
+    for name in catalog.variants.keys() | catalog.landmark_nets.keys():
+        if name in TAKEN:
+            yield f"{name!r} cannot be run: {TAKEN[name]}; use another name"
+        if name in catalog.variants and name in catalog.landmark_nets:
+            yield f"{name!r} is a variant and a landmark net, and both would write models/{name}: rename one"
+    for name, net in catalog.landmark_nets.items():
+        yield from known(f"landmark_nets.{name}.dataset", net.dataset, "rendered")
+        yield from known(f"landmark_nets.{name}.init_from", net.init_from, "landmark_nets", "scratch")
+    for name, variant in catalog.variants.items():
+        yield from known(f"variants.{name}.dataset", variant.dataset, "datasets")
+        yield from known(f"variants.{name}.init_from", variant.init_from, "variants", "scratch")
+        start = catalog.variants.get(variant.init_from)
+        if start and start.dataset == variant.dataset and start.protocol != variant.protocol:
+            yield f"variants.{name}: {variant.init_from} knows other subjects of this dataset: use its protocol"

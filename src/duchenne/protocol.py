@@ -1,0 +1,25 @@
+"""Which samples train, validate and test: a variant's block ``protocol``, carried out by :mod:`duchenne.splits`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from duchenne.blocks import Share, Strict
+
+
+class Protocol(Strict):
+    """Which samples train, validate and test."""
+
+    kind: Literal["official", "kfold", "loso", "holdout"]
+    folds: int = Field(5, ge=2, description="for kfold")
+    test_share: Share = Field(0.2, description="share of the subjects that test (holdout)")
+    val_share: Share = Field(0.1, description="share of each training part's subjects that validate")
+    seed: int = 0
+    near_duplicates: Literal["stop", "drop", "ignore"] = Field(
+        "stop",
+        description="near-duplicate images in two parts of a fold: stop; drop the copy in training; or ignore: keep "
+        "both, count them, and measure without them too",
+    )
+    hash_distance: int = Field(24, ge=0, le=64, description="bits of 256 by which near-duplicates may differ")

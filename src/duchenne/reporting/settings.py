@@ -1,0 +1,19 @@
+"""What the page shows: the block ``report`` of ``params.yaml``."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from duchenne.blocks import Strict
+
+
+class Report(Strict):
+    """The page."""
+
+    show_faces: bool = Field(
+        True, description="false: no face in the page, beside it or in MLflow, as licences may demand"
+    )
+    gallery: int = Field(24, ge=0, description="most confident mistakes shown per run")
+    tsne_perplexity: float = Field(50.0, gt=1)
+    tsne_iterations: int = Field(1000, ge=250)
+    bootstrap: int = Field(2000, ge=100, description="resamples behind every interval")

@@ -1,0 +1,61 @@
+"""What a rendered set holds: a block of ``rendered`` in ``params.yaml``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from duchenne.blocks import Probability, Range, Share, Strict
+from duchenne.emotions import EMOTIONS
+from duchenne.errors import nearest
+
+
+class Synth(Strict):
+    """A rendered set (ours): how many people, which expressions, and the range of every nuisance."""
+
+    kind: Literal["image", "video", "micro"]
+    classes: tuple[str, ...] = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
+    subjects: int = Field(ge=2)
+    per_class: int = Field(1, ge=1, description="samples of each class and subject")
+    seed: int = Field(0, ge=0)
+    size: int = Field(224, ge=64, le=1024, description="height and width of a frame, px")
+    test_share: Share = Field(0.2, description="share of the subjects in the official test part (image sets)")
+    folds: int = Field(5, ge=2, description="subject-disjoint official folds (video sets)")
+    variety: float = Field(0.0, ge=0, le=1, description="how much more people differ in shape and looks")
+    intensity: Range = Field((0.7, 1.1), description="strength of an expression; 1: in full")
+    stray_units: Probability = Field(0.0, description="how often each action unit joins an expression (image sets)")
+    yaw_sigma: float = Field(6.0, ge=0, description="degrees")
+    pitch_sigma: float = Field(4.0, ge=0, description="degrees")
+    roll_sigma: float = Field(4.0, ge=0, description="degrees")
+    face_share: Range = Field((0.44, 0.54), description="share of the frame's height between brows and chin")
+    shift: float = Field(0.03, ge=0, description="of the face from the middle of the frame, share of the size, in +-")
+    distance: Range = Field((0.6, 1.5), description="of the camera, metres")
+    light_azimuth: Range = Field((-60.0, 60.0), description="degrees from the front, positive: from the right")
+    light_elevation: Range = Field((10.0, 60.0), description="degrees")
+    light_contrast: Range = Field((0.35, 0.75), description="share of the light that comes from the key light")
+    exposure: Range = Field((-0.35, 0.35), description="stops")
+    warmth: Range = Field((-0.12, 0.12), description="of the light: negative blue, positive yellow")
+    background: tuple[Literal["flat", "gradient", "noise", "clutter"], ...] = ("flat", "gradient", "noise", "clutter")
+    blur: Range = Field((0.0, 0.7), description="sigma, px")
+    noise: Range = Field((0.0, 0.02), description="sigma of sensor noise, share of full scale")
+    jpeg_quality: Range = (80.0, 97.0)
+    occlusion: Probability = Field(0.0, description="how often something covers part of the face")
+    gaze: float = Field(0.25, ge=0, le=1, description="how far the eyes may look away; 1: as far as eyes go")
+    fps: float | None = Field(None, gt=0, description="frames a second; null: 25 (video), 200 (micro)")
+    seconds: Range = Field((1.6, 3.2), description="length of a clip (video sets)")
+    dilution: Range = Field((0.2, 0.6), description="share of a clip that shows the expression (video sets)")
+    frames: Range = Field((8.0, 40.0), description="length of a clip (micro sets)")
+
+    @property
+    def rate(self) -> float:
+        """Frames a second of the clips."""
+        return self.fps or (200.0 if self.kind == "micro" else 25.0)
+
+    @field_validator("classes")
+    @classmethod
+    def _known_expressions(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        for name in classes:
+            if name not in EMOTIONS:
+                raise ValueError(f"{name!r} is not an emotion name{nearest(name, EMOTIONS)}")
+        return classes

@@ -1,0 +1,237 @@
+"""A variant, its network and its recipe, and the machine: ``variants`` and ``compute`` in ``params.yaml``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, field_validator, model_validator
+
+from duchenne.blocks import Place, Probability, Range, Share, Strict
+from duchenne.errors import nearest
+from duchenne.metrics import METRICS
+from duchenne.protocol import Protocol
+from duchenne.weights import PACKAGED
+
+NETWORKS = {
+    **dict.fromkeys(("poster_t", "poster_s", "poster_l", "poster_v2"), ("mobilefacenet",)),
+    **dict.fromkeys(("poster_image_only", "ifdd_3dvit", "ifdd_2dcnn", "mvit_clip", "mobilenetv2_clip", "frl_dgt"), ()),
+}
+"""Networks of :mod:`duchenne.models`, known without its import, which takes seconds, and their parts whose weights come
+with this package."""
+
+
+class Model(Strict):
+    """A network of the registry with its options and, where there are any, published weights."""
+
+    architecture: str
+    options: dict[str, Any] = Field({})
+    pretrained: dict[str, Place | None] = Field(
+        {},
+        description="part of the network -> file as its owners publish it; packaged: the one in this package, which is "
+        "the default where there is one; null: random weights",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _packaged_by_default(cls, block: Any) -> Any:
+        if isinstance(block, dict) and isinstance(given := block.get("pretrained", {}), dict):
+            default = dict.fromkeys(NETWORKS.get(str(block.get("architecture")), ()), "packaged")
+            return block | {"pretrained": default | given}
+        return block
+
+    @field_validator("pretrained")
+    @classmethod
+    def _packaged_parts_exist(cls, files: dict[str, Path | None]) -> dict[str, Path | None]:
+        for part, path in files.items():
+            if path == Path("packaged") and part not in PACKAGED:
+                raise ValueError(f"no weights of {part} are packaged; only those of {', '.join(PACKAGED)} are")
+        return files
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """``pretrained`` with the paths of packaged files, without the parts that start from random weights."""
+        named = {part: PACKAGED[part] if path == Path("packaged") else path for part, path in self.pretrained.items()}
+        return {part: path for part, path in named.items() if path is not None}
+
+    @property
+    def published(self) -> list[str]:
+        """Parts whose weights are a file of their owners."""
+        return [part for part, path in self.pretrained.items() if path not in (None, Path("packaged"))]
+
+
+class Erase(Strict):
+    """Random erasing after normalisation (torchvision's RandomErasing, value 0)."""
+
+    probability: Probability = 0.5
+    scale: Range = (0.02, 0.1)
+    ratio: Range = (0.3, 3.3)
+
+
+class Crop(Strict):
+    """A random part of the picture, resized to the network's input (torchvision's RandomResizedCrop)."""
+
+    scale: Range = Field((0.08, 1.0), description="share of the picture's area")
+    ratio: Range = Field((3 / 4, 4 / 3), description="width to height")
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+
+
+class Jitter(Strict):
+    """Random recolouring, in random order (torchvision's ColorJitter)."""
+
+    brightness: float = Field(0.0, ge=0)
+    contrast: float = Field(0.0, ge=0)
+    saturation: float = Field(0.0, ge=0)
+    hue: float = Field(0.0, ge=0, le=0.5)
+
+
+class Augment(Strict):
+    """Augmentation of training images and clips; all frames of a clip are treated alike."""
+
+    noise: Probability = Field(0.0, description="how often POSTER's code first mirrors or adds noise, at even odds")
+    hflip: Probability = 0.5
+    resized_crop: Crop | None = None
+    rotate: float = Field(0.0, ge=0, le=90, description="degrees, uniform in +-")
+    translate: Share = Field(0.0, description="share of the size, uniform in +-")
+    scale: Range = (1.0, 1.0)
+    jitter: Jitter | None = None
+    erase: Erase | None = None
+    apex_random: Share = Field(0.0, description="r of FRL-DGT: how far from the apex its stand-in may lie (pairs)")
+
+
+class Mix(Strict):
+    """Mixup and CutMix of a batch with itself in reverse order (timm's Mixup)."""
+
+    mixup: float = Field(0.0, ge=0, description="alpha of mixup's Beta distribution; 0: never")
+    cutmix: float = Field(0.0, ge=0, description="alpha of CutMix's Beta distribution; 0: never")
+    switch: Probability = Field(0.5, description="share of CutMix where both are on")
+    probability: Probability = Field(1.0, description="share of the batches that are mixed")
+
+    @model_validator(mode="after")
+    def _something_to_do(self) -> Self:
+        if not self.mixup and not self.cutmix:
+            raise ValueError("mixup and cutmix are both 0: give one of them, or leave mix out")
+        return self
+
+
+class Clip(Strict):
+    """Which frames a network for clips sees."""
+
+    frames: int = Field(16, ge=1)
+    stride: int = Field(1, ge=1, description="of a window")
+    train: Literal["random_window", "uniform"] = "random_window"
+    test: Literal["windows", "random_window", "uniform"] = "windows"
+    repeat: Literal["first", "last"] = Field(
+        "first", description="which frames of a clip shorter than a window come once more than the others"
+    )
+
+
+class Recipe(Strict):
+    """How a network is trained."""
+
+    epochs: int = Field(ge=1)
+    pretrain_epochs: int = Field(0, ge=0, description="before the epochs, on the network's loss without labels")
+    pretrain_lr: float | None = Field(None, gt=0, description="constant, of these epochs; null: lr")
+    early_stop_above: Share | None = Field(None, description="stop after an epoch with a higher WAR in validation")
+    batch_size: int = Field(ge=1)
+    drop_last: bool = Field(False, description="leave out the samples of an epoch that fill no batch")
+    eval_batch_size: int = Field(32, ge=1)
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    lr: float = Field(gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    sam_rho: float | None = Field(None, gt=0, description="radius of sharpness-aware minimisation; null: plain")
+    schedule: Literal["exponential", "cosine", "one_cycle", "constant", "warmup_cosine", "ifdd"] = "constant"
+    warmup_epochs: int = Field(0, ge=0, description="of warmup_cosine and ifdd")
+    gamma: float = Field(0.98, gt=0, le=1, description="factor per epoch (exponential)")
+    loss: Literal["ce", "ce_plus_2ls"] = Field("ce", description="cross-entropy; POSTER's: plus twice the smoothed one")
+    label_smoothing: Share = Field(0.0, description="of ce")
+    clip_grad: float | None = Field(None, gt=0, description="largest gradient norm")
+    sampler: Literal["shuffle", "balanced"] = "shuffle"
+    targets: Literal["hard", "soft"] = Field(
+        "hard", description="what the loss compares with: the label; or the annotators' votes as shares of the classes"
+    )
+    ema_decay: float | None = Field(None, gt=0, lt=1)
+    au_centers: Literal["train", "dataset"] = Field(
+        "train",
+        description="whose mean face places the action-unit regions: the training part's, or, as in FRL-DGT's "
+        "supplement, that of all samples, test people included",
+    )
+    mix: Mix | None = None
+    clip: Clip = Clip()
+    augment: Augment = Augment()
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> Self:
+        warms_up = self.schedule in ("warmup_cosine", "ifdd")
+        if warms_up and not 0 < self.warmup_epochs < self.epochs:
+            raise ValueError(f"schedule {self.schedule} needs warmup_epochs above 0 and below epochs")
+        if self.warmup_epochs and not warms_up:
+            raise ValueError(f"schedule {self.schedule} has no warm-up: leave warmup_epochs out")
+        if self.loss != "ce" and self.label_smoothing:
+            raise ValueError(f"loss {self.loss} has a smoothing of its own: leave label_smoothing out")
+        return self
+
+
+def _monitor(value: str) -> str:
+    known = [*METRICS, "loss"]
+    if value not in known:
+        raise ValueError(f"{value!r} is not a metric{nearest(value, known)}: give one of {', '.join(known)}")
+    return value
+
+
+Monitor = Annotated[str, AfterValidator(_monitor)]
+"""Name of a metric of :data:`duchenne.metrics.METRICS`, or ``loss``."""
+
+
+class Variant(Strict):
+    """One row of a results table: a network, a recipe, a dataset and a protocol."""
+
+    dataset: str
+    init_from: str = Field("scratch", description="variant whose weights training starts from")
+    protocol: Protocol
+    model: Model
+    recipe: Recipe
+    selection: Literal["last", "val", "test", "train"] = Field(
+        "val", description="which epoch is reported: the last, or the best one in this part; train: the lowest loss"
+    )
+    monitor: Monitor = Field("uar", description="by what the epoch is picked: a metric (duchenne.metrics), or loss")
+    seed: int = 0
+    reproduces: str | None = Field(
+        None, description="the variant whose printed values these results are compared with; null: this one"
+    )
+    note: str = Field("", description="shown with the results")
+
+    @model_validator(mode="after")
+    def _val_needs_validation_subjects(self) -> Self:
+        if self.selection == "val" and self.protocol.val_share == 0:
+            raise ValueError("selection val needs protocol.val_share above 0")
+        return self
+
+    @model_validator(mode="after")
+    def _training_part_has_its_loss_alone(self) -> Self:
+        if self.selection == "train" and self.monitor != "loss":
+            raise ValueError("selection train picks the epoch of the lowest training loss: set monitor: loss")
+        return self
+
+    def decides(self) -> dict[str, Any]:
+        """Fields that its results depend on, as JSON has them."""
+        return self.model_dump(mode="json", exclude={"note", "reproduces"})
+
+
+class Compute(Strict):
+    """The machine; nothing here makes a stage stale."""
+
+    jobs: int = Field(-1, description="processes for rendering and face work; -1: one a core")
+    backend: Literal["loky", "threading", "dask", "ray"] = "loky"
+    device: str = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto",
+        description="of training; auto: bf16 where the hardware has it. A trained network predicts in the precision it "
+        "was trained in; published weights in fp32, unless this says bf16",
+    )
+    loader_workers: int = Field(0, ge=0)
+    folds_at_once: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        "auto", description="trained in as many processes; auto: one on a GPU, else what cores and memory allow"
+    )
+    channels_last: bool = True
+    compile: bool = False
