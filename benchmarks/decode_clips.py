@@ -4,7 +4,7 @@
 
 Renders a face that talks at 25 frames a second, writes it as H.264, MPEG-4 and a folder of JPEG files, and prints a
 Markdown table: frames a second (the best of some runs, one process), the ratio to what the align stage does
-(``faces.clips.read_frames``) and the mean difference of the pixels from it.
+(``media.frames.read_frames``) and the mean difference of the pixels from it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 import typer
 from PIL import Image
 
-from duchenne.faces.clips import numbered_frames, read_frames
+from duchenne.media.frames import numbered_frames, read_frames
 from duchenne.synth.clips import render_clip
 from duchenne.synth.plan import plan
 from duchenne.synth.settings import Synth

@@ -25,11 +25,11 @@ from tqdm import tqdm
 
 from duchenne.faces.align import apply, similarity, template, warp
 from duchenne.faces.find import find_face
-from duchenne.faces.images import read_image
 from duchenne.faces.landmarks import LANDMARKERS, landmarker
 from duchenne.faces.points import key_points
 from duchenne.faces.settings import Faces
 from duchenne.landmark_net.samples import bending, bent
+from duchenne.media.images import read_image
 
 GROUPS = {
     "pupils": [((0,), range(36, 42)), ((1,), range(42, 48))],

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from duchenne.faces.images import read_image
+from duchenne.media.images import read_image
 from duchenne.synth.generate import generate
 from duchenne.synth.settings import Synth
 

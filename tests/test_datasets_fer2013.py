@@ -11,11 +11,11 @@ from PIL import Image
 
 from duchenne.datasets.audit import compare
 from duchenne.datasets.deep import decode_all
-from duchenne.datasets.pixels import decode, place, placed, read_pixels
 from duchenne.datasets.problems import IndexProblems
-from duchenne.faces.clips import read_frames
 from duchenne.faces.sample import align_file
 from duchenne.faces.settings import Faces
+from duchenne.media.frames import read_frames
+from duchenne.media.pixel_tables import decode, place, placed, read_pixels
 
 
 def test_images_are_rows_of_the_table(tmp_path):

@@ -9,8 +9,8 @@ import pytest
 from datasets_tools import casme2, casme3, dataset, dfew, ferv39k, frames, index, picture, pictures, samm, smic, text
 
 from duchenne.datasets.audit import audit, incomplete_clips
-from duchenne.datasets.frames import FrameNameError, numbered, numbers
 from duchenne.datasets.problems import IndexProblems
+from duchenne.media.frame_names import FrameNameError, numbered, numbers
 
 
 @pytest.mark.parametrize(

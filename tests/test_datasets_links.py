@@ -10,10 +10,10 @@ import pytest
 from datasets_tools import CASME2, RAF, casme2, fer2013, frames, index, picture, pictures, raf, smic, text
 
 from duchenne.datasets.build import build_index
-from duchenne.datasets.files import below
 from duchenne.datasets.problems import IndexProblems
 from duchenne.datasets.settings import Dataset
 from duchenne.faces.build import _changes_of
+from duchenne.media.paths import below
 
 CLASSES = ["anger", "happiness"]
 

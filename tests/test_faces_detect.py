@@ -16,10 +16,10 @@ from duchenne.errors import UserError
 from duchenne.faces.align import apply, similarity, template, template_box, warp
 from duchenne.faces.detect import DETECTORS, choose, detector
 from duchenne.faces.find import Face, find_face
-from duchenne.faces.images import read_image
 from duchenne.faces.landmarks import LANDMARKERS, landmarker
 from duchenne.faces.points import key_points
 from duchenne.faces.settings import Faces
+from duchenne.media.images import read_image
 
 FACES = Faces()
 MODELS = {"yunet": "DUCHENNE_YUNET"}

@@ -12,9 +12,9 @@ from faces_tools import MarksDetector, marked, rows
 from duchenne.datasets.deep import _damaged
 from duchenne.faces.build import align_dataset
 from duchenne.faces.find import find_face, turned
-from duchenne.faces.images import read_image
 from duchenne.faces.settings import Faces
 from duchenne.faces.store import FaceStore
+from duchenne.media.images import read_image
 
 FACES = Faces()
 

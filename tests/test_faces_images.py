@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from duchenne.datasets.frames import numbered
-from duchenne.faces.clips import read_frames
-from duchenne.faces.display import sides
-from duchenne.faces.images import ImageError, read_image
+from duchenne.media.display import sides
+from duchenne.media.frame_names import numbered
+from duchenne.media.frames import read_frames
+from duchenne.media.images import ImageError, read_image
 
 RED, BLUE = (200, 30, 30), (30, 30, 200)
 

@@ -16,10 +16,10 @@ from duchenne.datasets.deep import decode_all
 from duchenne.datasets.settings import Dataset
 from duchenne.faces import chunks, sample
 from duchenne.faces.build import _batches, align_dataset
-from duchenne.faces.clips import Span, read_frames
-from duchenne.faces.images import ImageError
 from duchenne.faces.settings import Faces
 from duchenne.faces.store import FaceStore
+from duchenne.media.frames import Span, read_frames
+from duchenne.media.images import ImageError
 from duchenne.training.clips import SAMPLING
 from duchenne.training.settings import Clip
 

@@ -15,10 +15,10 @@ from duchenne.faces.align import apply, similarity
 from duchenne.faces.annotate import landmark_dataset
 from duchenne.faces.build import align_dataset
 from duchenne.faces.find import find_face
-from duchenne.faces.images import read_image
 from duchenne.faces.regions import REGIONS
 from duchenne.faces.settings import Faces
 from duchenne.faces.store import FaceStore
+from duchenne.media.images import read_image
 from duchenne.training.pairs import PairImages
 from duchenne.training.settings import Augment
 

@@ -14,7 +14,6 @@ import torch
 from pydantic import ValidationError
 from scipy.special import softmax
 
-from duchenne.datasets.files import is_image
 from duchenne.datasets.index import as_schema
 from duchenne.errors import UserError
 from duchenne.extras import require_extra
@@ -22,12 +21,13 @@ from duchenne.faces.align import similarity, template, warp, whole
 from duchenne.faces.build import align_dataset
 from duchenne.faces.detect import detector
 from duchenne.faces.find import TURNED, find_face, turned
-from duchenne.faces.images import ImageError, pictures_of, read_image
 from duchenne.faces.landmarks import model_digest
 from duchenne.faces.points import key_points
 from duchenne.faces.sample import NO_FACE, damage_of
 from duchenne.faces.settings import Faces
 from duchenne.faces.store import FaceStore
+from duchenne.media.images import ImageError, pictures_of, read_image
+from duchenne.media.paths import is_image
 from duchenne.training.augment import transform
 from duchenne.training.device import autocast, device_of, trained_precision
 from duchenne.training.settings import Compute

@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from duchenne.datasets.frames import FrameNameError, numbered
 from duchenne.datasets.problems import UnreadableError
+from duchenne.media.frame_names import FrameNameError, numbered
 
 Frames = dict[int, Path]
 """Number -> file, in order, from the onset to the offset as far as they are on the disk."""
@@ -62,7 +62,7 @@ def find_apex(rule: str, onset: int, offset: int, folder: Path) -> int:
 
     Args:
         rule: a key of :data:`RULES`.
-        folder: of the frames, numbered as :func:`duchenne.datasets.frames.numbers` says.
+        folder: of the frames, numbered as :func:`duchenne.media.frame_names.numbers` says.
 
     Raises:
         UnreadableError: a frame that the rule looks at cannot be read.

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from duchenne.datasets import problems
-from duchenne.datasets.files import below
 from duchenne.datasets.folder import SPLITS
 from duchenne.datasets.index import as_schema
 from duchenne.datasets.labels import Labels
@@ -18,6 +17,7 @@ from duchenne.datasets.listing import COLUMNS, Listing
 from duchenne.datasets.look import linked_folders, look, respell, video_frames
 from duchenne.datasets.settings import Dataset
 from duchenne.errors import nearest
+from duchenne.media.paths import below
 
 FRAMES = ("onset", "apex", "offset")
 BOX = ("x0", "y0", "x1", "y1")

@@ -11,6 +11,8 @@ from tqdm import tqdm
 
 from duchenne.datasets import problems
 from duchenne.datasets.index import Index
+from duchenne.media.frames import Span, read_frames
+from duchenne.media.images import ImageError
 
 MARKS = ("onset", "apex")
 """Frames that have to be there."""
@@ -42,9 +44,6 @@ def decode_all(index: Index, root: Path, max_megapixels: float, jobs: int, backe
 
 def _damaged(files: list[list[dict]], root: Path, max_megapixels: float) -> list[tuple[None, str, str, str]]:
     """The problems of some files, each a list of its samples."""
-    from duchenne.faces.clips import Span, read_frames  # here, for that package reads names of files through this one
-    from duchenne.faces.images import ImageError
-
     found = []
     for samples in files:
         path, kind = samples[0]["path"], samples[0]["kind"]

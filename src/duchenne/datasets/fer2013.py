@@ -22,10 +22,10 @@ import pandas as pd
 from duchenne.datasets.evaluation_tree import find_parts, read_parts
 from duchenne.datasets.find import find_file, find_files, find_folder, join, lists_of, plain, within
 from duchenne.datasets.listing import Listing
-from duchenne.datasets.pixels import COLUMN, place
 from duchenne.datasets.problems import UnreadableError
 from duchenne.datasets.settings import Dataset
 from duchenne.datasets.tables import read_list
+from duchenne.media.pixel_tables import COLUMN, place
 
 USAGE = {"training": "train", "publictest": "val", "privatetest": "test"}
 """The owners' parts, in lower case -> ours."""

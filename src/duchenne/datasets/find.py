@@ -13,11 +13,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from duchenne.datasets.files import broken, is_folder, is_image, is_regular, is_video
-from duchenne.datasets.frames import FrameNameError, numbered
 from duchenne.datasets.problems import UnreadableError
 from duchenne.datasets.settings import Dataset
 from duchenne.errors import nearest
+from duchenne.media.frame_names import FrameNameError, numbered
+from duchenne.media.paths import broken, is_folder, is_image, is_regular, is_video
 
 _DEPTH = 6  # folders below the root in which lists are looked for
 _BREADTH = 60  # subfolders from which on a folder holds samples and no lists

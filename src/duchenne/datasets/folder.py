@@ -8,10 +8,10 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from duchenne.datasets.files import broken, is_image, is_video
 from duchenne.datasets.find import descend, join, wanted
 from duchenne.datasets.listing import Listing
 from duchenne.datasets.settings import Dataset
+from duchenne.media.paths import broken, is_image, is_video
 
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),

@@ -14,8 +14,8 @@ import av
 import numpy as np
 from tqdm import tqdm
 
-from duchenne.datasets.files import IMAGES, VIDEOS, below, broken, is_folder, is_image, is_regular, is_video
-from duchenne.datasets.frames import FrameNameError, numbered
+from duchenne.media.frame_names import FrameNameError, numbered
+from duchenne.media.paths import IMAGES, VIDEOS, below, broken, is_folder, is_image, is_regular, is_video
 
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"RIFF", b"II*\x00", b"MM\x00*")
 

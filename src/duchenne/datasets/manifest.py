@@ -21,11 +21,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from duchenne.datasets.listing import Listing, as_text
-from duchenne.datasets.pixels import COLUMN as PIXELS
 from duchenne.datasets.problems import UnreadableError
 from duchenne.datasets.settings import MANIFEST_COLUMNS, Dataset
 from duchenne.datasets.tables import DELIMITERS, SHEETS, read_text, sheets
 from duchenne.errors import nearest
+from duchenne.media.pixel_tables import COLUMN as PIXELS
 
 VOTES = "votes_"
 """Begins the name of a column that counts the annotators who chose an emotion."""

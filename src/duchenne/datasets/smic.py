@@ -16,13 +16,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from duchenne.datasets.files import broken
 from duchenne.datasets.find import descend, find_file, frame_numbers, join, lists_of, plain
 from duchenne.datasets.listing import Listing
 from duchenne.datasets.micro import clip_folder, settle
 from duchenne.datasets.problems import UnreadableError
 from duchenne.datasets.settings import Dataset
 from duchenne.datasets.tables import TABLES, read_table
+from duchenne.media.paths import broken
 
 EMOTIONS = {"ne": "negative", "po": "positive", "sur": "surprise"}
 HIGH_SPEED = ("high-speed camera", "100")

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from duchenne.faces.images import resized
+from duchenne.media.images import resized
 
 # Key points in units of the distance between the eye centres, from the midpoint between the eyes, y down: the mean of
 # 65 upright frontal adults (Face Research Lab London Set, dlib's points). Chin tip at (0, 1.82), jaw at x = +-1.14.

@@ -10,7 +10,6 @@ from typing import Any
 
 import pandas as pd
 
-from duchenne.datasets.pixels import placed
 from duchenne.errors import UserError
 from duchenne.faces import chunks
 from duchenne.faces.align import template
@@ -20,6 +19,7 @@ from duchenne.faces.sample import align_file
 from duchenne.faces.settings import Faces
 from duchenne.faces.store import SCHEMA
 from duchenne.files import file_digest, write_json
+from duchenne.media.pixel_tables import placed
 from duchenne.sources import source_digest
 
 SHARD = 500_000_000

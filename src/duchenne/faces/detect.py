@@ -13,9 +13,9 @@ import numpy as np
 
 from duchenne.errors import UserError
 from duchenne.extras import require_extra
-from duchenne.faces.images import resized
 from duchenne.faces.settings import Faces
 from duchenne.files import unusable
+from duchenne.media.images import resized
 
 Found = tuple[np.ndarray, np.ndarray]
 """Boxes float (N, 4) as x0, y0, x1, y1 in px, and scores float (N,), larger is surer."""

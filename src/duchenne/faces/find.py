@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from duchenne.faces.detect import Found, choose, detector
-from duchenne.faces.images import resized
 from duchenne.faces.landmarks import landmarker
 from duchenne.faces.settings import Faces
+from duchenne.media.images import resized
 
 AROUND = 1.0
 """How far a clip's next face is looked for around the last one, in widths of it."""

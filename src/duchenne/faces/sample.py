@@ -12,13 +12,13 @@ import pandas as pd
 
 from duchenne.errors import UserError
 from duchenne.faces.align import similarity, smooth, template, warp, whole
-from duchenne.faces.clips import RestError, Span, read_frames
 from duchenne.faces.find import Face, clear, find_face, turned
 from duchenne.faces.hashing import face_hash
-from duchenne.faces.images import ImageError
 from duchenne.faces.points import key_points
 from duchenne.faces.settings import Faces
 from duchenne.faces.store import encode
+from duchenne.media.frames import RestError, Span, read_frames
+from duchenne.media.images import ImageError
 
 FPS = 25.0
 """Frames a second of a clip whose index does not say (assumed)."""

@@ -10,11 +10,11 @@ import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
 from duchenne.faces.align import warp, whole
-from duchenne.faces.clips import Span, read_frames
-from duchenne.faces.images import ImageError
 from duchenne.faces.regions import BOX, REGIONS
 from duchenne.faces.store import FaceStore
 from duchenne.files import replacing
+from duchenne.media.frames import Span, read_frames
+from duchenne.media.images import ImageError
 
 SHOWN = 23
 """Faces on a sheet; with the mean face, four rows of six."""

@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from duchenne.datasets.files import broken, is_image, is_regular
 from duchenne.errors import UserError
+from duchenne.media.paths import broken, is_image, is_regular
 
 _DIGITS = re.compile(r"\d+")
 _LARGEST = 2**53

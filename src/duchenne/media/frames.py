@@ -9,11 +9,11 @@ from typing import NamedTuple
 import av
 import numpy as np
 
-from duchenne.datasets.frames import FrameNameError, numbered
-from duchenne.datasets.pixels import placed, read_pixels
-from duchenne.faces.display import shown, sides
-from duchenne.faces.images import ImageError, depth, read_image, words
 from duchenne.files import unusable
+from duchenne.media.display import shown, sides
+from duchenne.media.frame_names import FrameNameError, numbered
+from duchenne.media.images import ImageError, depth, read_image, words
+from duchenne.media.pixel_tables import placed, read_pixels
 
 Frame = tuple[int, np.ndarray | ImageError]
 """A frame's number, and its image, uint8 (H, W, 3) RGB, or why there is none."""
@@ -48,10 +48,10 @@ class Span(NamedTuple):
 def read_frames(path: Path, kind: str, max_megapixels: float, spans: Sequence[Span] = (Span(),)) -> Iterator[Frame]:
     """The frames of an image, a folder or a video that lie in one of the spans, in order, one in memory at a time.
 
-    Numbers are those in the names of a folder's files (:func:`duchenne.datasets.frames.numbers`), and count from 0 in
+    Numbers are those in the names of a folder's files (:func:`duchenne.media.frame_names.numbers`), and count from 0 in
     a video, which is decoded once from its start to the last frame wanted. An image may be a row of a table
-    (:mod:`duchenne.datasets.pixels`). A video's display matrix and the aspect ratio of its pixels are applied
-    (:mod:`duchenne.faces.display`). A damaged video gives the frames before the damage and then a :class:`RestError`
+    (:mod:`duchenne.media.pixel_tables`). A video's display matrix and the aspect ratio of its pixels are applied
+    (:mod:`duchenne.media.display`). A damaged video gives the frames before the damage and then a :class:`RestError`
     with the number of the next frame, whether or not that lies in a span.
 
     Args:
