@@ -42,7 +42,7 @@ CORE = [
     "evaluation.embedding", "evaluation.explain", "evaluation.motion", "evaluation.statistics", "faces.annotate",
     "faces.build", "faces.sheets", "landmark_net.train", "models", "papers.printed", "params_file", "predict",
     "published", "reporting.basis", "reporting.compare", "reporting.complexity", "reporting.provenance", "smoke",
-    "splits", "stages", "stages.train", "tracking", "training.loop", "training.trained",
+    "splits", "stages", "stages.train", "tracking", "training.fold", "training.trained",
 ]  # fmt: skip
 
 for name in COMMAND:

@@ -8,7 +8,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from duchenne.sources import HARMLESS, PACKAGE, closure, imports, network_digest, network_module, source_digest
-from duchenne.training.checkpoint import code_version
+from duchenne.training.fingerprint import code_version
 
 ROOT = Path(__file__).parents[1]
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
@@ -58,7 +58,7 @@ def test_a_closure_follows_names_to_the_modules_that_define_them():
     assert "duchenne.faces.detect" not in closure("duchenne.stages.split")
     assert "duchenne.faces.mobilefacenet" in closure("duchenne.stages.align")
     assert "duchenne.models.ifdd" not in closure("duchenne.stages.align")
-    assert "duchenne.training.loop" in closure("duchenne.stages.train")
+    assert "duchenne.training.fold" in closure("duchenne.stages.train")
 
 
 def test_a_network_is_known_by_its_own_sources():

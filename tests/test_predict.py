@@ -32,7 +32,7 @@ from duchenne.faces.settings import Faces
 from duchenne.faces.store import FaceStore
 from duchenne.files import write_json
 from duchenne.predict import Predictor
-from duchenne.training.loop import train_fold
+from duchenne.training.fold import train_fold
 from duchenne.training.settings import Augment, Clip
 from duchenne.training.trained import load_trained, make_card, predict
 

@@ -23,8 +23,9 @@ from training_tools import CLASSES, COMPUTE, SMALL, parts, variant, write_store
 
 from duchenne.faces.store import FaceStore
 from duchenne.metrics import METRICS
+from duchenne.training.device import Placement
 from duchenne.training.errors import TrainingError
-from duchenne.training.loop import train_fold
+from duchenne.training.fold import train_fold
 from duchenne.training.measure import measure, score, scores
 from duchenne.training.settings import Augment, Compute, Variant
 from duchenne.training.trained import load_trained, predict
@@ -202,7 +203,9 @@ def test_a_damaged_state_is_named(train, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_state(train, tmp_path):
-    with pytest.raises(TrainingError, match=r"not finite in epoch 1, step \d+, lr 1e\+30.* samples s\d{3}, s\d{3}"):
+    with pytest.raises(
+        TrainingError, match=r"not finite in fold 1, epoch 1, step \d+, lr 1e\+30.* samples s\d{3}, s"
+    ):
         train(variant(lr=1e30, optimizer="sgd", **PLAIN))
     assert not (tmp_path / "run" / "out").exists()
 
@@ -326,7 +329,7 @@ def test_unbalanced_parts_are_measured_by_class_means():
     labels = torch.tensor([0, 0, 0, 0, 1])
     batches = [(torch.tensor([[3.0, 0.0]] * 5), labels, torch.arange(5))]
     network = torch.nn.Identity()
-    found = measure(Accelerator(cpu=True), network, batches, torch.contiguous_format, "fp32")
+    found = measure(Placement(Accelerator(cpu=True), "fp32"), network, batches)
     assert (found["war"], found["uar"]) == (pytest.approx(4 / 5), pytest.approx(1 / 2))
     assert found["uf1"] == pytest.approx((8 / 9 + 0) / 2)
     assert found["nll"] == pytest.approx(found["loss"])
@@ -479,7 +482,7 @@ def test_soft_targets_are_the_votes_of_the_samples(train, drawn, monkeypatch):
         seen.append(target)
         return torch.nn.functional.cross_entropy(logits, target)
 
-    monkeypatch.setattr("duchenne.training.steps.create_loss", lambda recipe: loss)
+    monkeypatch.setattr("duchenne.training.classification.create_loss", lambda recipe: loss)
     out = train(variant(epochs=1, targets="soft", **PLAIN), samples=samples)
     shares = torch.cat(seen)
     counts = torch.tensor([[1.0, 2.0 + i, 0.0] for i in range(20)])
@@ -498,7 +501,7 @@ def test_soft_targets_are_the_votes_of_the_samples(train, drawn, monkeypatch):
 def test_a_network_that_says_the_same_of_every_sample_is_warned_of(caplog):
     network = torch.nn.Linear(3, 3)
     batches = [(torch.eye(3), torch.arange(3), torch.arange(3))]
-    arguments = (Accelerator(cpu=True), network, batches, torch.contiguous_format, "fp32")
+    arguments = (Placement(Accelerator(cpu=True), "fp32"), network, batches)
     with torch.no_grad():
         network.weight.copy_(torch.eye(3))
         assert measure(*arguments)["uar"] == 1

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.optim import lr_scheduler
 
-from duchenne.training.optim import OPTIMIZERS, SCHEDULES, create_optimizer, learning_rate
+from duchenne.training.optim import OPTIMIZERS, SCHEDULES, create_optimizer, create_scheduler
 from duchenne.training.settings import Recipe
 
 EPOCHS, PER_EPOCH = 4, 5
@@ -15,6 +15,18 @@ EPOCHS, PER_EPOCH = 4, 5
 
 def recipe(**fields) -> Recipe:
     return Recipe(**({"epochs": EPOCHS, "batch_size": 2, "lr": 0.2} | fields))
+
+
+def rates(config: Recipe, per_epoch: int = PER_EPOCH) -> list[float]:
+    """The learning rate of every step."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=config.lr)
+    scheduler = create_scheduler(config, optimizer, per_epoch)
+    found = []
+    for _ in range(config.epochs * per_epoch):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return found
 
 
 def torch_rates(make, per_epoch: bool) -> list[float]:
@@ -49,26 +61,47 @@ def warmup_cosine(optimizer) -> lr_scheduler.LRScheduler:
 def test_schedules_are_those_of_torch(name, make, per_epoch):
     warmup = {"warmup_epochs": 2} if name == "warmup_cosine" else {}
     config = recipe(schedule=name, gamma=0.9, **warmup)
-    ours = [learning_rate(config, step, PER_EPOCH) for step in range(EPOCHS * PER_EPOCH)]
-    assert ours == pytest.approx(torch_rates(make, per_epoch), rel=1e-9)
+    assert rates(config) == pytest.approx(torch_rates(make, per_epoch), rel=1e-9)
 
 
 @pytest.mark.parametrize("name", ["exponential", "cosine", "one_cycle", "constant"])
 def test_schedules_work_for_a_single_step(name):
-    assert 0 < learning_rate(recipe(schedule=name, epochs=1), 0, 1) <= 0.2
+    (rate,) = rates(recipe(schedule=name, epochs=1), 1)
+    assert 0 < rate <= 0.2
 
 
 def test_ifdd_has_the_rates_of_its_official_code():
     config = recipe(schedule="ifdd", epochs=100, warmup_epochs=10, lr=5e-5)
-    rates = [learning_rate(config, 7 * epoch, 7) for epoch in range(100)]
-    assert learning_rate(config, 7 * 3 + 6, 7) == rates[3]  # set once an epoch
-    assert rates[0] == pytest.approx(1e-6)
-    assert rates[1] - rates[0] == pytest.approx(9.699e-6, rel=1e-4)
-    assert rates[9] == pytest.approx(8.83e-5, rel=1e-3)
-    assert rates[10] == pytest.approx(5e-5)
-    assert rates[55] == pytest.approx((5e-5 + 5e-7) / 2)  # half way from 10 to 100
-    assert rates[99] == pytest.approx(5e-7, rel=0.04)
-    assert rates[10:] == sorted(rates[10:], reverse=True)
+    found = rates(config, 7)
+    assert found[7 * 3 + 6] == found[7 * 3]  # set once an epoch
+    found = found[::7]
+    assert found[0] == pytest.approx(1e-6)
+    assert found[1] - found[0] == pytest.approx(9.699e-6, rel=1e-4)
+    assert found[9] == pytest.approx(8.83e-5, rel=1e-3)
+    assert found[10] == pytest.approx(5e-5)
+    assert found[55] == pytest.approx((5e-5 + 5e-7) / 2)  # half way from 10 to 100
+    assert found[99] == pytest.approx(5e-7, rel=0.04)
+    assert found[10:] == sorted(found[10:], reverse=True)
+
+
+@pytest.mark.parametrize("name", ["exponential", "cosine", "one_cycle", "constant"])
+def test_a_restored_schedule_has_the_rates_of_one_that_was_not_interrupted(name):
+    config, parameter = recipe(schedule=name), nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=config.lr)
+    scheduler = create_scheduler(config, optimizer, PER_EPOCH)
+    for _ in range(7):
+        optimizer.step()
+        scheduler.step()
+    again = torch.optim.SGD([parameter], lr=config.lr)
+    restored = create_scheduler(config, again, PER_EPOCH)
+    again.load_state_dict(optimizer.state_dict())
+    restored.load_state_dict(scheduler.state_dict())
+    found = []
+    for _ in range(7, EPOCHS * PER_EPOCH):
+        found.append(again.param_groups[0]["lr"])
+        again.step()
+        restored.step()
+    assert found == rates(config)[7:]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from training_tools import CLASSES, COMPUTE, parts, variant, write_store
 
 import duchenne.models  # noqa: F401  (registers the networks)
 from duchenne.faces.store import FaceStore
-from duchenne.training.loop import train_fold
+from duchenne.training.fold import train_fold
 from duchenne.training.trained import create, initialise, load_trained, predict
 
 BALLAST = ("VIT.IRLinear1", "VIT.IRLinear2", "VIT.CON1", "VIT.patch_embed", "VIT.eca_block", "ir_back.output_layer")

@@ -9,7 +9,7 @@ from torch import nn
 from training_tools import CLASSES, COMPUTE, variant, write_store
 
 from duchenne.faces.store import FaceStore
-from duchenne.training.loop import train_fold
+from duchenne.training.fold import train_fold
 from duchenne.training.sam import ascended
 from duchenne.training.trained import create
 

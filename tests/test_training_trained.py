@@ -18,8 +18,8 @@ from duchenne.training import device as device_module
 from duchenne.training.data import loader
 from duchenne.training.device import device_of, folds_at_once, multiplies_bf16, precision_of, trained_precision
 from duchenne.training.errors import TrainingError
+from duchenne.training.fold import train_fold
 from duchenne.training.inputs import inputs
-from duchenne.training.loop import train_fold
 from duchenne.training.settings import Compute, Recipe
 from duchenne.training.trained import initialise, load_trained, predict
 

@@ -32,7 +32,7 @@ def run(catalog: Catalog, workspace: Workspace, variant: str) -> None:
     from duchenne.datasets.index import read_index
     from duchenne.faces.store import FaceStore
     from duchenne.training.device import folds_at_once
-    from duchenne.training.loop import train_fold
+    from duchenne.training.fold import train_fold
 
     config = catalog.variants[variant]
     store = FaceStore(workspace.faces(config.dataset))

@@ -6,12 +6,15 @@ import ctypes
 import logging
 import os
 import sys
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, get_args
 
 import joblib
 import psutil
 import torch
+from accelerate import Accelerator
+from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs
 from torch import nn
 
 from duchenne.training.errors import TrainingError
@@ -122,3 +125,33 @@ def layout_of(compute: Compute, network: nn.Module) -> torch.memory_format:
     """How a network's weights and inputs lie in memory: channels-last is for images, clips have a dimension more."""
     images = getattr(network, "takes", "image") != "clip"
     return torch.channels_last if compute.channels_last and images else torch.contiguous_format
+
+
+def accelerator_of(compute: Compute, device: torch.device) -> Accelerator:
+    """What places batches and networks on the device, or on those of all processes of ``accelerate launch``."""
+    if compute.device != "auto":
+        os.environ["ACCELERATE_TORCH_DEVICE"] = compute.device  # accelerate has no argument for it
+    return Accelerator(
+        cpu=device.type == "cpu",
+        mixed_precision="no",  # ours to choose, as in predict; accelerate would fix it for the whole process
+        dataloader_config=DataLoaderConfiguration(split_batches=True),
+        rng_types=[],  # ours are functions of the seed: there is nothing to synchronise
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],  # ballast gets no gradient
+    )
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where and how a network is trained.
+
+    Attributes:
+        layout: order of the dimensions of weights and inputs in memory.
+    """
+
+    accelerator: Accelerator
+    precision: Precision
+    layout: torch.memory_format = torch.contiguous_format
+
+    def autocast(self) -> torch.autocast:
+        """:func:`autocast` of its device and precision."""
+        return autocast(self.accelerator.device, self.precision)

@@ -7,13 +7,12 @@ import math
 
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from duchenne.metrics import METRICS, measured
 from duchenne.training.data import over_views
-from duchenne.training.device import Precision, autocast
+from duchenne.training.device import Placement
 from duchenne.training.errors import TrainingError
 from duchenne.training.settings import Variant
 
@@ -37,13 +36,7 @@ def unmeasured() -> dict[str, float]:
 
 
 @torch.no_grad()
-def measure(
-    accelerator: Accelerator,
-    network: nn.Module,
-    batches: DataLoader,
-    layout: torch.memory_format,
-    precision: Precision,
-) -> dict[str, float]:
+def measure(placement: Placement, network: nn.Module, batches: DataLoader) -> dict[str, float]:
     """Cross-entropy and every metric of a network over a part; the logits of a sample's views are averaged.
 
     Warns when all samples get the same class: too high a learning rate can end in that.
@@ -51,9 +44,9 @@ def measure(
     network.eval()
     outputs, targets, places = [], [], []
     for inputs, target, rows in batches:
-        with autocast(accelerator.device, precision):
-            output = network(inputs.to(memory_format=layout))
-        output, target, rows = accelerator.gather_for_metrics((output, target, rows))
+        with placement.autocast():
+            output = network(inputs.to(memory_format=placement.layout))
+        output, target, rows = placement.accelerator.gather_for_metrics((output, target, rows))
         outputs.append(output.float().cpu())
         targets.append(target.cpu())
         places.append(rows.cpu())

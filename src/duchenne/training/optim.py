@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from torch import nn, optim
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from duchenne.training.settings import Recipe
 
@@ -75,8 +76,10 @@ SCHEDULES = {
 }
 
 
-def learning_rate(recipe: Recipe, step: int, per_epoch: int) -> float:
-    """The learning rate of optimiser step ``step`` (from 0) when an epoch has ``per_epoch`` steps.
+def create_scheduler(recipe: Recipe, optimizer: optim.Optimizer, per_epoch: int) -> LRScheduler:
+    """The recipe's learning rate for an optimiser whose own is ``recipe.lr``, stepped after each of its steps.
+
+    An epoch has ``per_epoch`` steps.
 
     - ``exponential``: times ``gamma`` after each epoch, the official POSTER schedule (ExponentialLR);
     - ``cosine``: from ``lr`` towards 0 by half a cosine over all steps (CosineAnnealingLR, stepped per batch);
@@ -91,6 +94,7 @@ def learning_rate(recipe: Recipe, step: int, per_epoch: int) -> float:
       ``warmup_epochs``, in which the rate rises from 1e-6 in a straight line not towards ``lr`` but towards 9.8e-5
       (at 10 of 100 epochs): there the code calls its function without the scaled rate.
 
-    A function of the step and nothing else, so a resumed training has no scheduler state to restore.
+    Each is a formula of the step, because torch's schedulers that are named here derive a rate from the one before and
+    add up rounding errors, and timm has no one-cycle schedule; the rates agree with theirs to 1e-9 of the value.
     """
-    return recipe.lr * SCHEDULES[recipe.schedule](recipe, step, per_epoch)
+    return LambdaLR(optimizer, partial(SCHEDULES[recipe.schedule], recipe, per_epoch=per_epoch))

@@ -14,8 +14,8 @@ import pandas as pd
 
 from duchenne.faces.store import FaceStore
 from duchenne.files import file_digest, write_json
-from duchenne.training.checkpoint import code_version, fingerprint
 from duchenne.training.device import device_of, precision_of
+from duchenne.training.fingerprint import code_version, fingerprint
 from duchenne.training.settings import Compute, Variant
 
 FILE = "training.json"

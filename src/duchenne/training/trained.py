@@ -23,10 +23,10 @@ from duchenne.errors import UserError
 from duchenne.faces.store import FaceStore
 from duchenne.files import unusable
 from duchenne.models.precision import classify_in_float32
-from duchenne.training.checkpoint import code_version
 from duchenne.training.data import loader, over_views
 from duchenne.training.device import Precision, autocast, device_of, layout_of, trained_precision
 from duchenne.training.errors import TrainingError
+from duchenne.training.fingerprint import code_version
 from duchenne.training.inputs import inputs
 from duchenne.training.settings import Compute, Recipe, Variant
 

@@ -1,0 +1,152 @@
+"""Training of a classifier: with labels, and before that, where the recipe says so, without."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import DataLoader
+
+from duchenne.training.augment import Mixing
+from duchenne.training.data import Draws
+from duchenne.training.device import Placement
+from duchenne.training.losses import create_loss
+from duchenne.training.measure import measure, score, scores, unmeasured
+from duchenne.training.optim import create_optimizer, create_scheduler
+from duchenne.training.settings import Variant
+from duchenne.training.trainer import Outcome, Row, Task
+
+
+class Classification(Task):
+    """Training with labels, as the recipe says; measured by every metric of :mod:`duchenne.metrics`.
+
+    Args:
+        names: of the training samples, by row.
+        held_out: part -> its batches; None: it has no samples and is not measured.
+        classes: how many there are.
+        title: of the progress bar.
+        shares: of the classes for every training sample (N, classes), with which the loss compares; None: labels.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        placement: Placement,
+        variant: Variant,
+        batches: DataLoader,
+        draws: Draws,
+        names: list[str],
+        held_out: Mapping[str, DataLoader | None],
+        classes: int,
+        title: str,
+        shares: Tensor | None = None,
+    ) -> None:
+        self.variant, self.recipe = variant, variant.recipe
+        super().__init__(network, batches, draws, names, self.recipe.epochs, title)
+        self.placement, self.held_out, self.shares = placement, held_out, shares
+        self.sam_rho, self.clip_grad = self.recipe.sam_rho, self.recipe.clip_grad
+        self.shown = f"val_{variant.monitor}"
+        self.mix = Mixing(self.recipe.mix, classes) if self.recipe.mix else None
+        self.criterion = create_loss(self.recipe)
+
+    def optimizer(self) -> Optimizer:
+        return create_optimizer(self.recipe, self.network.parameters())
+
+    def scheduler(self, optimizer: Optimizer) -> LRScheduler:
+        return create_scheduler(self.recipe, optimizer, len(self.batches))
+
+    def prepare(self, inputs: Tensor, targets: Tensor, rows: Tensor) -> tuple[Any, ...]:
+        """Inputs, what the loss compares with, labels, and what both passes of SAM can share."""
+        labels = targets
+        targets = labels if self.shares is None else self.shares[rows]
+        if self.mix:
+            inputs, targets = self.mix(inputs, targets)
+            labels = targets.argmax(1)
+        inputs = inputs.to(memory_format=self.placement.layout)
+        shared = ()
+        if self.sam_rho and getattr(self.network, "landmark_bn_frozen", False):
+            with self.placement.autocast():
+                shared = (self.network.landmark_maps(inputs),)
+        return inputs, targets, labels, shared
+
+    def loss(
+        self, model: nn.Module, inputs: Tensor, targets: Tensor, labels: Tensor, shared: tuple[Any, ...]
+    ) -> Outcome:
+        output = model(inputs, *shared)
+        logits, losses = output if isinstance(output, tuple) else (output, {})
+        loss = self.criterion(logits, targets) + sum(losses.values())
+        kept = {name: value.detach().expand(len(inputs)) for name, value in {"loss": loss, **losses}.items()}
+        return Outcome(loss, kept | {"labels": labels, "logits": logits.detach().float()})
+
+    def summary(self, kept: dict[str, Tensor]) -> Row:
+        """``train_*``: mean of every loss, and every metric, over the samples before the step each took part in."""
+        labels, logits = kept.pop("labels").cpu(), kept.pop("logits").cpu()
+        means = {name: values.mean().item() for name, values in kept.items()}
+        return {f"train_{name}": value for name, value in (means | scores(labels, logits)).items()}
+
+    def evaluate(self, network: nn.Module) -> Row:
+        """``<part>_*``: plain cross-entropy and every metric of the held-out parts."""
+        row: Row = {}
+        for part, batches in self.held_out.items():
+            found = unmeasured() if batches is None else measure(self.placement, network, batches)
+            row |= {f"{part}_{name}": value for name, value in found.items()}
+        return row
+
+    def score(self, row: Row) -> list[float] | None:
+        return score(row, self.variant)
+
+    def ended(self, rows: list[Row]) -> bool:
+        """Whether the last epoch is over, or the one before was good enough in validation."""
+        enough = self.recipe.early_stop_above
+        return super().ended(rows) or bool(rows and enough and rows[-1]["val_war"] > enough)
+
+
+class Pretraining(Task):
+    """Training without labels, on the network's ``pretraining_loss``, at a constant rate and without SAM.
+
+    It comes before :class:`Classification`, with an optimiser and random draws of its own.
+    """
+
+    name = "pretraining"
+    reported = False
+
+    def __init__(self, after: Classification) -> None:
+        """On the samples of the task ``after`` it."""
+        recipe, title = after.recipe, f"{after.title} without labels"
+        super().__init__(after.network, after.batches, after.draws, after.samples, recipe.pretrain_epochs, title)
+        self.recipe = recipe.model_copy(update={"lr": recipe.pretrain_lr or recipe.lr, "schedule": "constant"})
+        self.placement, self.clip_grad, self.first_draw = after.placement, recipe.clip_grad, recipe.epochs
+
+    def module(self) -> nn.Module:
+        return PretrainingLoss(self.network)
+
+    def optimizer(self) -> Optimizer:
+        return create_optimizer(self.recipe, self.network.parameters())
+
+    def scheduler(self, optimizer: Optimizer) -> LRScheduler:
+        return create_scheduler(self.recipe, optimizer, len(self.batches))
+
+    def prepare(self, inputs: Tensor, targets: Tensor, rows: Tensor) -> tuple[Any, ...]:
+        return (inputs.to(memory_format=self.placement.layout),)
+
+    def loss(self, model: nn.Module, inputs: Tensor) -> Outcome:
+        loss = model(inputs)
+        return Outcome(loss, {"loss": loss.detach().expand(len(inputs))})
+
+    def summary(self, kept: dict[str, Tensor]) -> Row:
+        """``loss``: the mean over the samples."""
+        return {"loss": kept["loss"].mean().item()}
+
+
+class PretrainingLoss(nn.Module):
+    """A network's loss without labels as a forward pass, which is what accelerate watches over several processes."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network.pretraining_loss(x)

@@ -1,0 +1,81 @@
+"""What decides the result of training: a digest of it, by which a finished fold and a state are recognised."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+from torch import Tensor
+
+from duchenne.faces.store import FaceStore
+from duchenne.files import file_digest, unusable
+from duchenne.metrics import METRICS
+from duchenne.sources import HARMLESS, network_digest, source_digest
+from duchenne.training.device import Precision
+from duchenne.training.errors import TrainingError
+from duchenne.training.settings import Variant
+
+TRAINS = {"model", "recipe", "selection", "monitor", "seed"}
+"""Fields of a variant on which the weights depend; dataset and protocol act through the samples alone."""
+_PUT = "put the file there (README, Published weights), or set its part of model.pretrained to null: random weights"
+
+
+def fingerprint(
+    variant: Variant,
+    classes: list[str],
+    samples: pd.DataFrame,
+    store: FaceStore,
+    init: Path | None,
+    precision: Precision,
+    centres: Tensor | None = None,
+    shares: Tensor | None = None,
+) -> str:
+    """SHA-256 of everything that decides what a fold learns.
+
+    In it: the variant's network, recipe, selection and seed; the classes; every sample with its label, part, onset and
+    apex and the perceptual hash of its face; the settings of the face store; the contents of initial and published
+    weights; the precision; the definition of the metric that picks the epoch; the centres of the action-unit regions,
+    where the network has such; soft targets. Not in it: device, workers, memory format, compilation, which change speed
+    and the last bits, and the code, for which see :func:`code_version`.
+    """
+    hashes = store.hashes()
+    rows = samples.sort_values("sample")
+    marks = rows.reindex(columns=["onset", "apex"]).astype(object)
+    marks = marks.where(marks.notna(), None).values.tolist()
+    published = [_digest(path, _PUT) for path in variant.model.files.values()]
+    initial = [_digest(init / "weights.safetensors", f"train {init.parent.name} first")] if init else []
+    parts = {
+        "variant": variant.model_dump(mode="json", include=TRAINS),
+        "classes": classes,
+        "samples": [
+            [sample, int(label), part, hashes[sample], *frames]
+            for sample, label, part, frames in zip(rows["sample"], rows["label"], rows["part"], marks, strict=True)
+        ],
+        "store": store.meta,
+        "weights": published + initial,
+        "precision": precision,
+        "monitor": METRICS[variant.monitor].definition if variant.monitor in METRICS else "",
+        "centres": None if centres is None else centres.tolist(),
+        "shares": None if shares is None else shares.tolist(),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+@cache
+def code_version(architecture: str) -> str:
+    """SHA-256 of the sources that train a network: after an edit a finished fold is not taken for what they would make.
+
+    Sources of other networks are not among them, nor are the metrics: one more of them leaves the weights as they are,
+    and the one that picks the epoch is part of the fingerprint.
+    """
+    trains = source_digest("duchenne.training.fold", without={*HARMLESS, "duchenne.models", "duchenne.metrics"})
+    return hashlib.sha256((trains + network_digest(architecture)).encode()).hexdigest()
+
+
+def _digest(path: Path, remedy: str) -> str:
+    if reason := unusable(path):
+        raise TrainingError(f"{path} {reason}: {remedy}")
+    return file_digest(path)

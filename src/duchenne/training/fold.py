@@ -1,0 +1,179 @@
+"""The training of one network on one fold of a split."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+from accelerate.utils import set_seed
+from torch import Tensor, nn
+
+from duchenne.faces.store import FaceStore
+from duchenne.training.checkpoint import Checkpoints
+from duchenne.training.classification import Classification, Pretraining
+from duchenne.training.data import Draws, loader
+from duchenne.training.device import (
+    Placement,
+    accelerator_of,
+    device_of,
+    layout_of,
+    precision_of,
+)
+from duchenne.training.errors import TrainingError
+from duchenne.training.fingerprint import code_version, fingerprint
+from duchenne.training.inputs import au_centres, dataset_au_centres, inputs, vote_shares
+from duchenne.training.settings import Compute, Variant
+from duchenne.training.trained import create, initialise, make_card
+from duchenne.training.trainer import Trainer
+
+log = logging.getLogger(__name__)
+
+
+def train_fold(
+    variant: Variant,
+    classes: list[str],
+    fold: int,
+    samples: pd.DataFrame,
+    store: FaceStore,
+    out: Path,
+    work: Path,
+    compute: Compute,
+    init: Path | None = None,
+    landmarks: Path | None = None,
+    au_centers: Path | None = None,
+    on_epoch: Callable[[dict[str, float]], None] | None = None,
+) -> None:
+    """Train one network and leave ``weights.safetensors``, ``card.json`` and ``history.csv`` in ``out``.
+
+    A fold that ``work`` knows as finished under the same fingerprint is not trained again; a killed one resumes from
+    its last whole epoch. Also runs under ``accelerate launch``: the batch size is that of all processes together.
+
+    Which epoch's weights are kept: with selection ``last`` the last; else the one that ``monitor`` says is best on that
+    part, among equals the one with the lower loss, then the earlier. ``test`` is what the official scripts of POSTER
+    and POSTER++ do; its figures are optimistic. ``train`` takes the epoch of the lowest ``train_loss``, which is the
+    checkpoint that IFDD's test script names. With EMA the averaged weights are measured and kept, but ``train_loss`` is
+    of those that are trained.
+
+    ``pretrain_epochs`` come first, with an optimiser of their own at a constant lr: what the network's
+    ``pretraining_loss`` teaches it about the training part without labels. Their history is ``pretraining.csv``.
+
+    Columns of the history: ``lr`` of the epoch's last step; ``train_loss``, ``train_<name>`` of the further
+    losses that the network adds to the first and ``train_<metric>`` of every metric, over the augmented
+    samples as they came, before the step each took part in (under SAM the first pass; metrics against the label, with
+    mixup against the heavier one); ``val_*`` and, with selection ``test``, ``test_*``: plain cross-entropy with the
+    label and every metric after the epoch; ``seconds`` of the whole epoch; ``images_per_second`` of its training
+    (clips or pairs, where the network takes such); ``ended``, Unix time in s.
+
+    Args:
+        variant: what to train; its dataset and protocol are not looked at.
+        classes: class names in the order of the labels.
+        fold: number of the fold, from 1; for the card and the progress bar.
+        samples: columns sample, label and part (train, val or test) of this fold alone, for pairs also onset and
+            apex, for soft targets votes; ``store`` has a face of each.
+        out: folder of the result; replaced.
+        work: folder of this fold's resumable state.
+        init: folder of a trained fold to start from, instead of ``variant.model.pretrained``.
+        landmarks: Parquet file of the dataset's landmarks; sets the AU-region centres of a network that has such
+            (``set_au_centers``), by the training part.
+        au_centers: JSON file of their mean over the dataset, taken instead with ``recipe.au_centers: dataset``.
+        on_epoch: called with each row of the history that is trained now.
+
+    Raises:
+        TrainingError: a part is empty, a sample has no face or, for soft targets, no votes; initial weights do not fit;
+            or a loss is not finite.
+    """
+    parts = _parts(samples, store, len(classes), variant.selection)
+    device = device_of(compute)
+    placement = Placement(accelerator_of(compute, device), precision_of(compute, device))
+    main = placement.accelerator.is_main_process
+
+    set_seed(variant.seed)
+    network = create(variant.model.architecture, variant.model.options, classes)
+    if variant.recipe.pretrain_epochs and not hasattr(network, "pretraining_loss"):
+        raise TrainingError(f"{variant.model.architecture} learns nothing without labels: leave pretrain_epochs out")
+    centres = _centres(network, variant, landmarks, au_centers, store, parts["train"]["sample"].tolist())
+    shares = vote_shares(parts["train"]) if variant.recipe.targets == "soft" else None
+    key = fingerprint(variant, classes, samples, store, init, placement.precision, centres, shares)
+    checkpoints = Checkpoints(work, key, code_version(variant.model.architecture))
+    if checkpoints.finished():
+        log.info("fold %d is finished, its result is taken from %s", fold, work)
+        if main:
+            checkpoints.publish(out)
+        return
+
+    initialise(network, variant, classes, init)
+    if centres is not None:
+        network.set_au_centers(centres)
+    placement = replace(placement, layout=layout_of(compute, network))
+    task = _task(variant, network, placement, parts, store, compute, len(classes), shares, f"fold {fold}")
+    trainer = Trainer(
+        network, placement, checkpoints, variant.seed, variant.recipe.ema_decay, compute.compile, on_epoch
+    )
+    selected = trainer.fit(Pretraining(task), task)
+    if main:
+        checkpoints.finish(
+            make_card(network, variant, classes, fold, samples, store, placement.precision, selected), selected
+        )
+        checkpoints.publish(out)
+    placement.accelerator.wait_for_everyone()
+
+
+def _task(
+    variant: Variant,
+    network: nn.Module,
+    placement: Placement,
+    parts: dict[str, pd.DataFrame],
+    store: FaceStore,
+    compute: Compute,
+    classes: int,
+    shares: Tensor | None,
+    title: str,
+) -> Classification:
+    """The parts of the fold as batches, and what is learnt of them."""
+    recipe, train = variant.recipe, parts["train"]
+    draws = Draws(train["label"], recipe.batch_size, recipe.sampler == "balanced", variant.seed, recipe.drop_last)
+    faces = inputs(network, store, train, recipe, train=True)
+    batches = placement.accelerator.prepare(loader(faces, recipe.batch_size, compute, draws))
+    held_out = {}
+    for part in ("val", "test") if variant.selection == "test" else ("val",):
+        held_out[part] = None
+        if part in parts:
+            faces = inputs(network, store, parts[part], recipe)
+            held_out[part] = placement.accelerator.prepare(loader(faces, recipe.eval_batch_size, compute))
+    names = train["sample"].tolist()
+    return Classification(network, placement, variant, batches, draws, names, held_out, classes, title, shares)
+
+
+def _centres(
+    network: nn.Module,
+    variant: Variant,
+    landmarks: Path | None,
+    au_centers: Path | None,
+    store: FaceStore,
+    train: list[str],
+) -> Tensor | None:
+    """Where the action-unit regions of a network lie; None for a network without such."""
+    whole = variant.recipe.au_centers == "dataset"
+    if not hasattr(network, "set_au_centers"):
+        if whole:
+            raise TrainingError(f"{variant.model.architecture} has no AU regions: leave recipe.au_centers out")
+        return None
+    return dataset_au_centres(au_centers) if whole else au_centres(landmarks, store, train)
+
+
+def _parts(samples: pd.DataFrame, store: FaceStore, classes: int, selection: str) -> dict[str, pd.DataFrame]:
+    """The samples by part, in a fixed order."""
+    needed = {"train", selection} - {"last"}
+    if empty := sorted(needed - set(samples["part"])):
+        raise TrainingError(f"selection {selection} needs samples in part {' and '.join(empty)}: change the protocol")
+    if (samples["part"] == "train").sum() < 2:
+        raise TrainingError("one sample cannot train a network: change the protocol")
+    if missing := [sample for sample in samples["sample"] if sample not in store]:
+        raise TrainingError(f"{len(missing)} samples have no face in the store, the first is {missing[0]!r}")
+    if len(wrong := samples[~samples["label"].between(0, classes - 1).fillna(False)]):
+        name, label = wrong.iloc[0][["sample", "label"]]
+        raise TrainingError(f"{len(wrong)} labels are none of the {classes} classes, the first is {label} of {name!r}")
+    return dict(list(samples.astype({"label": int}).sort_values("sample").groupby("part")))
