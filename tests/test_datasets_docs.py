@@ -97,8 +97,8 @@ def test_blocks_are_those_of_the_library():
 def test_numbers_are_those_that_are_checked(name):
     for edition in ("", "2014", "2019"):
         expected = expectation(CONFIGS[name], edition)
-        parts = [*expected.get("parts", {}).values(), expected.get("classes", {})]
+        parts = [*expected.parts.values(), expected.classes]
         totals = [sum(classes.values()) for classes in parts]
-        totals += [sum(fold.values()) - fold["train"] for fold in expected.get("folds", {}).values()]
+        totals += [sum(fold.values()) - fold["train"] for fold in expected.folds.values()]
         for total in filter(None, totals):
             assert f"{total:,}" in PAGE

@@ -117,6 +117,7 @@ def test_kaggles_tree_of_images(tmp_path):
 
 
 def test_tables_that_do_not_fit(tmp_path):
+    text(tmp_path / "read_me.txt", "no table")
     with pytest.raises(IndexProblems, match=r"there is neither fer2013\.csv nor train/<emotion>"):
         index("fer2013", tmp_path)
     fer2013(tmp_path, plus=False)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
-from duchenne.datasets.build import LAYOUTS, build_index
+from duchenne.datasets.build import build_index
 from duchenne.datasets.index import SCHEMA, read_index, summarise, write_index
 from duchenne.datasets.problems import IndexProblems
 from duchenne.datasets.settings import Dataset
@@ -32,10 +31,6 @@ def folder(root: Path, **more) -> Dataset:
 def manifest(root: Path, text: str, encoding: str = "utf-8", **more) -> Dataset:
     (root / "manifest.csv").write_bytes(text.encode(encoding))
     return Dataset(layout="manifest", root=root, classes=CLASSES, **more)
-
-
-def test_every_layout_of_the_catalog_has_a_reader():
-    assert set(LAYOUTS) == set(get_args(Dataset.model_fields["layout"].annotation))
 
 
 def test_a_class_folder_tree_with_parts(tmp_path):

@@ -99,7 +99,7 @@ def test_columns_that_are_not_there(root, more, message):
         ({"columns": {"image": "pth"}}, "there is no column 'pth' (did you mean 'path'?)"),
         ({"columns": {"a": "path", "b": "path"}}, "path is given to more than one column"),
         ({"splits": {"a": "training"}}, "Input should be 'train', 'val' or 'test'"),
-        ({"layout": "folder", "splits": {"a": "train"}}, "splits: only layout manifest has such, this is folder"),
+        ({"layout": "folder", "splits": {"a": "train"}}, "splits: layout folder does not read this"),
         ({"labels": {True: "anger"}}, "put it in quotes"),
     ],
 )
@@ -170,10 +170,10 @@ def test_many_problems_that_differ_in_a_word_are_one_paragraph(root):
         index(root, "path,label", *(f"images/a.jpg,mood{i}" for i in range(30)))
     lines = str(caught.value).splitlines()
     (head,) = [line for line in lines if "(30 times)" in line]
-    assert head.startswith("  label: ... is not an emotion name: say what it means")
+    assert head.startswith("  label: ... is none of the classes [..., ..., ...]: say what it means")
     assert (
-        "      line 3: images/a.jpg: 'mood1' is not an emotion name: say what it means under datasets.mine.labels"
-        in lines
+        f"      line 3: images/a.jpg: 'mood1' is none of the classes {CLASSES}: say what it means under "
+        "datasets.mine.labels, or add it to datasets.mine.classes" in lines
     )
     assert "      ... and 20 more" in lines
 
@@ -214,7 +214,7 @@ def test_votes_that_are_none(root, cells, message):
     with pytest.raises(IndexProblems) as caught:
         index(root, "path,label,votes_anger,votes_unknown", f"images/a.jpg,{cells}", ignore=["unknown"])
     assert message in str(caught.value)
-    with pytest.raises(IndexProblems, match="votes: 'unknown' is not an emotion name"):
+    with pytest.raises(IndexProblems, match="votes: 'unknown' is none of the classes"):
         index(root, "path,label,votes_anger,votes_unknown", "images/a.jpg,anger,1,1")
 
 

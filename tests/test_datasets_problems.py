@@ -218,11 +218,12 @@ def test_folders_that_do_not_fit(tmp_path):
         build_index("mine", Dataset(layout="folder", root=tmp_path, classes=CLASSES))
     told = dict(zip(caught.value.problems["path"], caught.value.problems["column"], strict=True))
     assert told == {"train/hapy/b.jpg": "label", "train/c.jpg": "label", "extra/d.jpg": "split"}
-    assert "'hapy' is not an emotion name (did you mean 'happy'?)" in str(caught.value)
+    assert "'hapy' is none of the classes ['happiness', 'anger'] (did you mean 'happy'?)" in str(caught.value)
 
 
 def test_labels_that_lead_to_no_emotion_are_refused():
     with pytest.raises(
-        ValueError, match=r"labels\.1: 'hapiness' is not an emotion name \(did you mean 'happiness'\?\)"
+        ValueError,
+        match=r"labels\.1: 'hapiness' is neither an emotion name nor one of the classes \(did you mean 'happiness'\?\)",
     ):
         Dataset(layout="folder", root=Path(), classes=CLASSES, labels={"1": "hapiness"})

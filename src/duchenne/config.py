@@ -187,7 +187,7 @@ def _dangling(catalog: Catalog) -> Iterator[str]:
             yield f"{place}: there is no {name!r} in {section}{adding or nearest(name, names)}"
 
     for name, dataset in catalog.datasets.items():
-        if dataset.layout == "synth":
+        if dataset.facts.rendered:
             yield from known(f"datasets.{name}", name, "rendered")
             if dataset.root != (place := Path("data/raw") / name):
                 yield f"datasets.{name}.root: is {dataset.root}, but rendered.{name} goes to {place}"

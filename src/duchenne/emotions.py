@@ -1,14 +1,44 @@
-"""Names of emotions."""
+"""Names of emotions that the field's datasets use; classes of own data may have others."""
 
 from __future__ import annotations
+
+import difflib
 
 EMOTIONS = (
     "anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise", "contempt",
     "anxiety", "helplessness", "disappointment", "repression", "others", "negative", "positive",
 )  # fmt: skip
-"""Every emotion name that a dataset of the field uses; a label outside this list is a spelling mistake."""
+"""Emotions that need no explanation in ``params.yaml``."""
+
+SPELLINGS = {
+    "angry": "anger",
+    "happy": "happiness",
+    "sad": "sadness",
+    "surprised": "surprise",
+    "fearful": "fear",
+    "disgusted": "disgust",
+    "contemptuous": "contempt",
+    "other": "others",
+}
+"""Adjectives for nouns, as DFEW, FERV39k, CAER-S and FER-2013 name their classes, and SAMM's ``Other``.
+
+Words that a dataset means in its own way (``smiling``, ``natural``, numbers) are for ``labels`` in params.yaml.
+"""
+
+_ALIKE = 0.8  # of difflib's ratio: "hapiness" 0.94, "suprise" 0.93; "joy", "pain", "boredom" and "engagement" below 0.6
 
 
 def is_emotion(name: str) -> bool:
     """Whether a class is one of :data:`EMOTIONS`, or joins several by ``_`` (a compound class)."""
     return set(name.split("_")) <= set(EMOTIONS)
+
+
+def misspelt(name: str) -> str | None:
+    """The known name that a class, or a part of a compound one, seems to mean; None for known names and other words."""
+    parts = [SPELLINGS.get(part) or _like(part) or part for part in name.split("_")]
+    meant = "_".join(parts)
+    return None if meant == name else meant
+
+
+def _like(word: str) -> str | None:
+    return next(iter(difflib.get_close_matches(word, EMOTIONS, 1, _ALIKE)), None)

@@ -16,6 +16,7 @@ from ruamel.yaml import YAML, YAMLError
 from ruamel.yaml.comments import CommentedMap
 
 from duchenne.config import check, complete, load
+from duchenne.datasets.contract import layout_facts
 from duchenne.errors import UserError
 from duchenne.files import replacing
 from duchenne.papers.library import SECTIONS, Block, Tree, library, required_by
@@ -115,7 +116,8 @@ def _used(tree: Tree, section: str) -> set[str]:
     if section == "datasets":
         return {block["dataset"] for block in (tree.get("variants") or {}).values()}
     nets = {block["dataset"] for block in (tree.get("landmark_nets") or {}).values()}
-    return nets | {name for name, block in (tree.get("datasets") or {}).items() if block["layout"] == "synth"}
+    blocks = (tree.get("datasets") or {}).items()
+    return nets | {name for name, block in blocks if layout_facts(block["layout"]).rendered}
 
 
 def _users(tree: Tree, section: str, name: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Is a dataset complete? What was found beside what its owners' lists hold (``expected.yaml``)."""
+"""Is a dataset complete? What was found beside what its owners' lists hold (``expected`` of the layout's facts)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-from ruamel.yaml import YAML
 
+from duchenne.datasets.contract import Expected, FrameRule, layout_facts
 from duchenne.datasets.index import Index, summarise
 from duchenne.datasets.settings import Dataset
 
@@ -29,16 +29,16 @@ class Comparison(NamedTuple):
     """``ok``; ``differs``; ``about`` (nobody knows exactly); ``other list`` (a digest, the counts decide)."""
 
 
-def expectation(config: Dataset, edition: str = "") -> dict[str, Any]:
-    """The block of ``expected.yaml`` for a dataset's label set and edition; empty where there is none."""
-    known = YAML(typ="safe", pure=True).load(Path(__file__).with_name("expected.yaml"))
-    return known.get(f"{config.label_set}/{edition}") or known.get(config.label_set) or {}
+def expectation(config: Dataset, edition: str = "") -> Expected:
+    """What is published of a dataset's label set and edition; nothing where nothing is."""
+    known = config.facts.expected
+    return known.get(f"{config.label_set}/{edition}") or known.get(config.label_set or "") or Expected()
 
 
 def compare(index: Index, config: Dataset) -> list[Comparison]:
     """Every published number beside the one found."""
     expected = expectation(config, index.findings.edition)
-    differs = "about" if expected.get("about") else "differs"
+    differs = "about" if expected.about else "differs"
     counts = index.findings.counts
     return (
         [
@@ -47,44 +47,49 @@ def compare(index: Index, config: Dataset) -> list[Comparison]:
         ]
         + [
             Comparison(what, counts[what], should, "ok" if counts[what] == should else "differs")
-            for what, should in expected.get("counts", {}).items()
+            for what, should in expected.counts.items()
             if what in counts
         ]
         + [
             Comparison(f"digest of {name}", found, should, "ok" if found == should else "other list")
-            for name, should in expected.get("digests", {}).items()
+            for name, should in expected.digests.items()
             if (found := index.findings.digests.get(name, NO_LIST))
         ]
     )
 
 
 def incomplete_clips(index: Index, config: Dataset) -> tuple[list[Comparison], list[str]]:
-    """Whether clips have the frames that they should (``frames.yaml``); of samples whose number is not known nothing.
+    """Whether clips have the frames that they should; of samples whose number is not known nothing.
 
     Returns:
         how many clips are whole, beside how many there are, and the others' paths with their numbers of frames.
     """
-    rules = YAML(typ="safe", pure=True).load(Path(__file__).with_name("frames.yaml"))
     rows = index.rows[index.rows["n_frames"].notna()]
+    parts = rows.groupby(rows["sample"].str.split("/").str[0]) if config.facts.parts else [(config.layout, rows)]
     whole, wrong = 0, []
-    for name, clips in rows.groupby(rows["sample"].str.split("/").str[0]):
-        rule = rules.get(f"{name}/{index.findings.form}") or rules.get(name)
-        if rule is None or config.layout in ("manifest", "folder"):
+    for name, clips in parts:
+        frames = layout_facts(name).frames
+        rule = frames.get(index.findings.form) or frames.get("any")
+        if rule is None:
             continue
-        most = clips["last"] - clips["first"] + 1 if rule.get("annotated") else rule.get("most")
-        least = most if rule.get("annotated") else rule["least"]
+        most = clips["last"] - clips["first"] + 1 if rule.annotated else rule.most
+        least = most if rule.annotated else rule.least
         bad = ((clips["n_frames"] < least) | (most is not None and clips["n_frames"] > most)).fillna(False)
-        bad &= ~clips["sample"].isin(rule.get("short", []))
+        bad &= ~clips["sample"].isin(rule.short)
         whole += len(clips) - int(bad.sum())
-        should = "" if rule.get("annotated") else f"{rule['least']}" + (f" to {most}" if most else " or more")
-        should = str(most) if should == f"{most} to {most}" else should
         for clip in clips[bad].itertuples():
-            expected = should or f"{clip.last - clip.first + 1}"
+            expected = f"{clip.last - clip.first + 1}" if rule.annotated else _words(rule)
             wrong.append(f"{clip.path} ({clip.n_frames} frames, expected {expected})")
     if not whole and not wrong:
         return [], []
     total = whole + len(wrong)
     return [Comparison("clips with all frames", whole, total, "ok" if whole == total else "differs")], wrong
+
+
+def _words(rule: FrameRule) -> str:
+    if rule.least == rule.most:
+        return f"{rule.least}"
+    return f"{rule.least} to {rule.most}" if rule.most else f"{rule.least} or more"
 
 
 def audit(index: Index, config: Dataset) -> dict[str, object]:
@@ -103,7 +108,7 @@ def audit(index: Index, config: Dataset) -> dict[str, object]:
         **summarise(index),
         "label set": config.label_set,
         "recognised": findings.recognised,
-        "source of the counts": expectation(config, findings.edition).get("source"),
+        "source of the counts": expectation(config, findings.edition).source or None,
         "comparisons": [item._asdict() for item in comparisons],
         "missing or damaged files": lost["path"].tolist() + missing,
         "missing frames": missing,
@@ -161,34 +166,34 @@ def _far(item: dict[str, Any]) -> bool:
     return abs(item["found"] - item["expected"]) > 0.1 * item["expected"]
 
 
-def _counts(rows: pd.DataFrame, expected: dict[str, Any]) -> Iterator[tuple[str, int, int]]:
-    """(what, found, expected) of every count that ``expected`` has."""
+def _counts(rows: pd.DataFrame, expected: Expected) -> Iterator[tuple[str, int, int]]:
+    """(what, found, expected) of every count that is published."""
     emotions = rows["emotion"]
-    if classes := expected.get("classes"):
-        yield "samples", len(rows), sum(classes.values())
-        yield from _each("", emotions, classes)
-    if parts := expected.get("parts"):
-        yield "samples", len(rows), sum(sum(classes.values()) for classes in parts.values())
-    for part, classes in expected.get("parts", {}).items():
+    if expected.classes:
+        yield "samples", len(rows), sum(expected.classes.values())
+        yield from _each("", emotions, expected.classes)
+    if expected.parts:
+        yield "samples", len(rows), sum(sum(classes.values()) for classes in expected.parts.values())
+    for part, classes in expected.parts.items():
         here = emotions[rows["split"] == part]
         yield part, len(here), sum(classes.values())
         yield from _each(f"{part} ", here, classes)
     folds = rows["folds"].explode()
-    if of_fold := expected.get("folds"):
-        yield "samples", len(rows), sum(sum(of.values()) - of["train"] for of in of_fold.values())
-    for fold, of in expected.get("folds", {}).items():
+    if expected.folds:
+        yield "samples", len(rows), sum(sum(of.values()) - of["train"] for of in expected.folds.values())
+    for fold, of in expected.folds.items():
         tests = emotions[folds == fold]
         yield f"fold {fold} train", len(rows) - len(tests), of["train"]
         yield f"fold {fold} test", len(tests), sum(of.values()) - of["train"]
         yield from _each(
             f"fold {fold} test ", tests, {name: n for name, n in of.items() if name not in ("train", "test")}
         )
-    if subjects := expected.get("subjects"):
-        yield "subjects", rows["subject"].nunique(), subjects
-    yield from _each("", rows["subject"], expected.get("per_subject", {}))
-    factors = rows["factors"].fillna("{}").map(json.loads) if expected.get("factors") else None
-    for factor, values in expected.get("factors", {}).items():
-        yield from _each(f"{factor} ", factors.map(lambda item, factor=factor: item.get(factor)), values)
+    if expected.subjects:
+        yield "subjects", rows["subject"].nunique(), expected.subjects
+    yield from _each("", rows["subject"], expected.per_subject)
+    factors = rows["factors"].fillna("{}").map(json.loads) if expected.factors else None
+    for factor, values in expected.factors.items():
+        yield from _each(f"{factor}: ", factors.map(lambda item, factor=factor: item.get(factor)), values)
 
 
 def _each(prefix: str, values: pd.Series, expected: dict[str, int]) -> Iterator[tuple[str, int, int]]:

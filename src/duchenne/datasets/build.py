@@ -5,50 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from duchenne.datasets import (
-    affectnet,
-    caer_s,
-    casme2,
-    casme3,
-    dfew,
-    factors,
-    fer2013,
-    ferv39k,
-    folder,
-    mafw,
-    manifest,
-    megc2019,
-    problems,
-    raf_db,
-    samm,
-    smic,
-    synth,
-)
+from duchenne.datasets import factors, problems
 from duchenne.datasets.checks import check
-from duchenne.datasets.find import dead_links, packed
+from duchenne.datasets.contract import layout_reader
+from duchenne.datasets.find import dead_links, packed, wanted
 from duchenne.datasets.index import Index
 from duchenne.datasets.problems import IndexProblems, UnreadableError
 from duchenne.datasets.settings import Dataset
 from duchenne.datasets.subset import limit_rows
-
-LAYOUTS = {
-    "synth": synth.read,
-    "folder": folder.read,
-    "manifest": manifest.read,
-    "raf_db": raf_db.read,
-    "affectnet": affectnet.read,
-    "caer_s": caer_s.read,
-    "dfew": dfew.read,
-    "ferv39k": ferv39k.read,
-    "mafw": mafw.read,
-    "casme2": casme2.read,
-    "samm": samm.read,
-    "smic": smic.read,
-    "megc2019": megc2019.read,
-    "fer2013": fer2013.read,
-    "casme3": casme3.read,
-}
-"""Name in params.yaml -> reader."""
 
 
 def build_index(name: str, config: Dataset) -> Index:
@@ -59,8 +23,8 @@ def build_index(name: str, config: Dataset) -> Index:
         config: its block of params.yaml.
 
     Raises:
-        IndexProblems: the root or the manifest cannot be read; or rows are wrong and ``bad_rows`` is ``stop``; or no
-            usable row is left. One message names every problem.
+        IndexProblems: the root is missing, empty or not the layout's; or rows are wrong and ``bad_rows`` is ``stop``;
+            or no usable row is left. One message names every problem.
     """
     try:
         if config.root.is_file():
@@ -70,7 +34,10 @@ def build_index(name: str, config: Dataset) -> Index:
             raise UnreadableError(
                 config.root, f"there is no such folder: put the dataset there or set datasets.{name}.root"
             )
-        listing = LAYOUTS[config.layout](config)
+        if not any(wanted(item.name) for item in config.root.iterdir()):
+            problem = f"is empty: layout {config.layout} ({config.facts.title}) needs {config.facts.files}"
+            raise UnreadableError(config.root, problem)
+        listing = layout_reader(config.layout).read_listing(config)
         if config.factors is not None:
             factors.join(listing, config)
     except UnreadableError as error:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from duchenne.datasets import problems
-from duchenne.datasets.folder import SPLITS
+from duchenne.datasets.class_folders import SPLITS
 from duchenne.datasets.index import as_schema
 from duchenne.datasets.labels import Labels
 from duchenne.datasets.listing import COLUMNS, Listing

@@ -6,34 +6,36 @@ with them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pandas as pd
 
-from duchenne.datasets.find import choose, clips_by_number, find_folder, join, within
+from duchenne.datasets.find import choose, clips_by_number, find_folder, join, plain, within
 from duchenne.datasets.listing import Findings, Listing, digest
 from duchenne.datasets.settings import Dataset
 
 FOLDS = range(1, 6)
+NO_NAMES: Mapping[str, str] = MappingProxyType({})
 
 
 def read_folds(
     config: Dataset,
-    prefix: str,
     tables: Mapping[tuple[int, str], tuple[Path, pd.DataFrame]],
-    forms: Mapping[str, Sequence[str]],
+    videos: str,
+    names: Mapping[str, str] = NO_NAMES,
 ) -> Listing:
     """The clips of the test lists.
 
     Args:
-        config: of the dataset.
-        prefix: of the samples' names.
+        config: of the dataset; the samples' names begin with its layout.
         tables: (fold, ``train`` or ``test``) -> the list and its ``row``, ``clip`` (number as text) and ``label`` (as
             in the published digests).
-        forms: form of the clips (``media``) -> plain names that its folder may have, the default first.
+        videos: form of the clips (``media``) whose clips are files.
+        names: form -> another plain name that its folder may have.
     """
-    media, folder = _clips(config, forms)
+    media, folder = _clips(config, names)
     top = tables[1, "test"][0].parents[1]
     listing = Listing(pd.DataFrame(), str(top), unit="line", findings=Findings(form=media))
     numbered = {key: _numbered(table, within(top, path), listing) for key, (path, table) in tables.items()}
@@ -44,26 +46,27 @@ def read_folds(
     tests = pd.concat([numbered[fold, "test"].assign(fold=fold) for fold in FOLDS], ignore_index=True)
     for fold in FOLDS:
         _compare(tests, numbered[fold, "train"], fold, listing)
-    listing.rows = _placed(tests, config, prefix, media, folder, listing).astype({"fold": "str"})
+    listing.rows = _placed(tests, config, videos, media, folder, listing).astype({"fold": "str"})
     listing.findings.recognised += [f"lists of five folds in {top}", f"{media} in {folder}"]
     return listing
 
 
 def without_lists(
-    config: Dataset, prefix: str, table: pd.DataFrame, path: Path, forms: Mapping[str, Sequence[str]]
+    config: Dataset, table: pd.DataFrame, path: Path, videos: str, names: Mapping[str, str] = NO_NAMES
 ) -> Listing:
     """The clips of one table of all (``row``, ``clip``, ``label``), which belong to no fold."""
-    media, folder = _clips(config, forms)
+    media, folder = _clips(config, names)
     listing = Listing(pd.DataFrame(), str(path), unit="row", findings=Findings(form=media))
-    listing.rows = _placed(_numbered(table, "", listing), config, prefix, media, folder, listing)
+    listing.rows = _placed(_numbered(table, "", listing), config, videos, media, folder, listing)
     listing.findings.recognised += [f"{path.name} alone, without the lists of the folds", f"{media} in {folder}"]
     return listing
 
 
-def _clips(config: Dataset, forms: Mapping[str, Sequence[str]]) -> tuple[str, str]:
+def _clips(config: Dataset, names: Mapping[str, str]) -> tuple[str, str]:
+    forms = config.facts.media
     folders = {
-        form: next(filter(None, (find_folder(config.root, name) for name in names)), None)
-        for form, names in forms.items()
+        form: find_folder(config.root, plain(form)) or (names.get(form) and find_folder(config.root, names[form]))
+        for form in forms
     }
     return choose(config, folders, f"folder {', '.join(forms)}: unpack the clips here")
 
@@ -78,13 +81,13 @@ def _numbered(table: pd.DataFrame, file: str, listing: Listing) -> pd.DataFrame:
 
 
 def _placed(
-    rows: pd.DataFrame, config: Dataset, prefix: str, media: str, folder: str, listing: Listing
+    rows: pd.DataFrame, config: Dataset, videos: str, media: str, folder: str, listing: Listing
 ) -> pd.DataFrame:
     """The rows with sample and path instead of the clip's number; clips on the disk that none names are noted."""
     there = clips_by_number(config.root, folder)
-    missing = ".mp4" if media in ("original", "clips") else ""
+    missing = ".mp4" if media == videos else ""
     path = [there.get(clip) or join(folder, f"{clip:05d}{missing}") for clip in rows["clip"]]
-    sample = [f"{prefix}/{clip:05d}" for clip in rows["clip"]]
+    sample = [f"{config.layout}/{clip:05d}" for clip in rows["clip"]]
     listing.findings.extra += sorted(there[clip] for clip in set(there) - set(rows["clip"]))
     return rows.drop(columns="clip").assign(path=path, sample=sample)
 

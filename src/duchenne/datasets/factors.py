@@ -8,9 +8,9 @@ import posixpath
 import pandas as pd
 
 from duchenne.datasets.listing import Listing
-from duchenne.datasets.manifest import gather, read_csv
 from duchenne.datasets.problems import UnreadableError
 from duchenne.datasets.settings import Dataset
+from duchenne.datasets.tables import gather, read_csv
 from duchenne.errors import nearest
 
 HINTS = 10

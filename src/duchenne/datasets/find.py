@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 from duchenne.datasets.problems import UnreadableError
 from duchenne.datasets.settings import Dataset
-from duchenne.errors import nearest
 from duchenne.media.frame_names import FrameNameError, numbered
 from duchenne.media.paths import broken, is_folder, is_image, is_regular, is_video
 
@@ -183,8 +182,7 @@ def choose(config: Dataset, there: Mapping[str, str | None], expected: str) -> t
     """
     found = {name: folder for name, folder in there.items() if folder is not None}
     if config.media is not None and config.media not in found:
-        hint = "" if config.media in there else nearest(config.media, there)
-        problem = f"media: {config.media!r} is not there{hint}"
+        problem = f"media: {config.media!r} is not there"
         raise UnreadableError(config.root, f"{problem}; there is {', '.join(found) or 'none of ' + ', '.join(there)}")
     if not found:
         raise UnreadableError(config.root, f"there is no {expected}")

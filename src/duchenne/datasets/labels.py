@@ -1,27 +1,12 @@
-"""From the labels that files carry to the emotion names of :data:`duchenne.config.EMOTIONS`."""
+"""From the labels that files carry to the names of a dataset's classes."""
 
 from __future__ import annotations
 
 import re
 
 from duchenne.datasets.settings import Dataset
-from duchenne.emotions import EMOTIONS, is_emotion
+from duchenne.emotions import EMOTIONS, SPELLINGS, is_emotion
 from duchenne.errors import nearest
-
-SPELLINGS = {
-    "angry": "anger",
-    "happy": "happiness",
-    "sad": "sadness",
-    "surprised": "surprise",
-    "fearful": "fear",
-    "disgusted": "disgust",
-    "contemptuous": "contempt",
-    "other": "others",
-}
-"""Adjectives for nouns, as DFEW, FERV39k, CAER-S and FER-2013 name their classes, and SAMM's ``Other``.
-
-Words that a dataset means in its own way (``smiling``, ``natural``, numbers) are for ``labels`` in params.yaml.
-"""
 
 
 class Labels:
@@ -33,13 +18,13 @@ class Labels:
         self.ignored = {_plain(word) for word in config.ignore}
 
     def emotion(self, word: str) -> str | None:
-        """The emotion name of a label, or None for a label that is ignored on purpose.
+        """The class of a label, or None for a label that is ignored on purpose.
 
         Raises:
-            ValueError: the label is not an emotion name, or none of the dataset's classes.
+            ValueError: the label means none of the dataset's classes.
         """
         plain = _plain(word)
-        name = self.renamed.get(plain) or SPELLINGS.get(plain, plain)
+        name = self.renamed.get(plain) or (plain if plain in self.classes else SPELLINGS.get(plain, plain))
         if plain in self.ignored or name in self.ignored:
             return None
         if name in self.classes:
@@ -50,8 +35,9 @@ class Labels:
                 f"{word!r} is none of the classes {self.classes}: add it to {block}.classes, "
                 f"rename it under {block}.labels or name it in {block}.ignore"
             )
-        hint = nearest(plain, [*EMOTIONS, *SPELLINGS, *self.renamed])
-        raise ValueError(f"{word!r} is not an emotion name{hint}: say what it means under {block}.labels")
+        hint = nearest(plain, [*self.classes, *self.renamed, *EMOTIONS, *SPELLINGS])
+        advice = f"say what it means under {block}.labels, or add it to {block}.classes"
+        raise ValueError(f"{word!r} is none of the classes {self.classes}{hint}: {advice}")
 
 
 def _plain(word: str) -> str:

@@ -10,9 +10,10 @@ from pathlib import Path
 import pandas as pd
 
 from duchenne.datasets.apex import find_apex
+from duchenne.datasets.contract import LabelSet
 from duchenne.datasets.find import choose, steps, walk
 from duchenne.datasets.listing import Listing, digest
-from duchenne.datasets.settings import LABEL_SETS, Dataset, LabelSet
+from duchenne.datasets.settings import Dataset
 from duchenne.datasets.tables import read_table
 
 COLUMNS = {
@@ -35,16 +36,15 @@ MISSING = ("", "/", "-", "nan", "none", "n/a", "?")
 """What stands in a cell without a frame number, in lower case."""
 
 
-def clip_folder(config: Dataset, subject: str, forms: tuple[str, ...], expected: str) -> tuple[str, str]:
+def clip_folder(config: Dataset, subject: str, expected: str) -> tuple[str, str]:
     """(form, folder) of the clips: ``raw``, ``cropped``, ``extended`` (SMIC-E), ``vis`` or ``nir`` (SMIC's cameras).
 
     Args:
         config: of the dataset.
         subject: pattern of a subject's folder.
-        forms: what the set is handed on as, the default first.
         expected: for the message where there is none.
     """
-    there: dict[str, str | None] = dict.fromkeys(forms)
+    there: dict[str, str | None] = dict.fromkeys(config.facts.media)
     for folder in walk(config.root):
         if any(re.fullmatch(subject, name, re.IGNORECASE) for name in folder.folders):
             way = steps(config.root, folder.path)
@@ -116,7 +116,7 @@ def settle(listing: Listing, config: Dataset, apex_given: bool = True) -> Listin
         config: of the dataset.
         apex_given: whether the owners give any; otherwise one sentence says so, and not a note a clip.
     """
-    preset = LABEL_SETS[config.label_set]
+    preset = config.facts.label_sets[config.label_set]
     if not apex_given:
         listing.findings.recognised.append(f"no apex is given by the owners: rule {config.apex}")
     kept = []

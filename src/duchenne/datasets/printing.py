@@ -53,7 +53,7 @@ def print_audit(result: dict[str, Any], problems: list[str], console: Console, u
 
 
 def _comparisons(result: dict[str, Any]) -> Table:
-    """Totals, and of the counts below them (class, subject, scene) those that differ."""
+    """Totals, and of the counts below them (class, subject, factor) those that differ."""
     table = Table("what", "found", "expected", "")
     for item in result["comparisons"]:
         if _total(item["what"], result["classes"]) or item["verdict"] != "ok":
@@ -63,7 +63,7 @@ def _comparisons(result: dict[str, Any]) -> Table:
 
 
 def _total(what: str, classes: dict[str, int]) -> bool:
-    return what in classes or not (what.split()[-1] in classes or "/" in what or what.startswith("scene "))
+    return what in classes or not (what.split()[-1] in classes or "/" in what or ": " in what)
 
 
 def _counts(result: dict[str, Any]) -> Table:

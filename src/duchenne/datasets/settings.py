@@ -2,38 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+import re
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
-from ruamel.yaml import YAML
 
 from duchenne.blocks import Place, Strict, Word
-from duchenne.emotions import EMOTIONS, is_emotion
+from duchenne.datasets.contract import Layout, layout_facts, layout_names
+from duchenne.emotions import EMOTIONS, is_emotion, misspelt
 from duchenne.errors import nearest
 from duchenne.faces.settings import Faces
 from duchenne.files import expanded
-
-
-class LabelSet(Strict):
-    """Official classes of a dataset: one entry of ``datasets/label_sets.yaml``."""
-
-    layout: str
-    source: str = Field(description="who says so")
-    classes: list[str]
-    labels: dict[str, str] = Field({})
-    ignore: list[str] = Field([])
-    relabel: dict[str, str] = Field({}, description="sample -> label that replaces the annotated one")
-    needs_apex: bool = Field(False, description="leave out clips whose apex is missing or the onset itself")
-    without: list[str] = Field([], description="samples that are left out whatever the files say of them")
-
-
-LABEL_SETS = {
-    name: LabelSet.model_validate(block)
-    for name, block in YAML(typ="safe", pure=True).load(Path(__file__).with_name("label_sets.yaml")).items()
-}
-"""Name -> classes, what the labels of the files mean, and which of them are left out."""
-
 
 MANIFEST_COLUMNS = (
     "sample", "path", "label", "subject", "source", "split", "fold", "onset", "apex", "offset", "fps", "aus",
@@ -42,18 +21,24 @@ MANIFEST_COLUMNS = (
 """Columns of a manifest that have a meaning, beside ``votes_<emotion>``; all others are kept as factors."""
 
 
+def _known_layout(name: str) -> str:
+    if name not in (known := layout_names()):
+        raise ValueError(f"{name!r} is not a layout{nearest(name, known)}: give one of {', '.join(known)}")
+    return name
+
+
 class Dataset(Strict):
     """Where the samples are, which emotions they show and how their faces are aligned."""
 
-    layout: Literal[
-        "synth", "folder", "manifest",
-        "raf_db", "affectnet", "caer_s", "dfew", "ferv39k", "mafw", "casme2", "samm", "smic", "megc2019",
-        "fer2013", "casme3",
-    ]  # fmt: skip
+    layout: Annotated[str, AfterValidator(_known_layout)] = Field(
+        description="how its files lie: one of datasets/layouts"
+    )
     root: Place
     label_set: str | None = Field(None, description="official classes and labels; default: the layout's, if it has one")
     classes: list[str] = Field(
-        min_length=2, description="emotion names in class order, compound ones joined by _; default: of the label set"
+        min_length=2,
+        description="names in class order: emotions, compound ones joined by _, or words of your own; default: of the "
+        "label set",
     )
     labels: dict[Word, str] = Field({}, description="label as the files spell it -> emotion name")
     ignore: list[Word] = Field([], description="labels left out on purpose (after renaming)")
@@ -68,7 +53,7 @@ class Dataset(Strict):
     factors: Place | None = Field(
         None, description="CSV with a column sample and one for each thing known of it, below root or anywhere"
     )
-    media: str | None = Field(None, description="which of several forms to use, by folder name; default: see layout")
+    media: str | None = Field(None, description="which of the layout's forms to use; default: the first that is there")
     apex: Literal["middle", "difference", "none"] = Field(
         "middle",
         description="where a micro-expression's apex is missing or outside the clip: the middle frame; the frame that "
@@ -84,7 +69,9 @@ class Dataset(Strict):
         if not isinstance(block, dict):
             return block
         layout = block.get("layout")
-        sets = [name for name, labels in LABEL_SETS.items() if labels.layout == layout]
+        if layout not in layout_names():
+            return block
+        sets = layout_facts(layout).label_sets
         name = block.get("label_set") or (layout if layout in sets else None)
         if name is None and not sets:
             return block
@@ -92,7 +79,7 @@ class Dataset(Strict):
             given = "is missing" if name is None else f"{name!r} does not go with layout {layout}"
             known = f" (choose from {', '.join(sets)})" if sets else ": leave it out"
             raise ValueError(f"label_set {given}{known}")
-        preset = LABEL_SETS[name]
+        preset = sets[name]
         return {
             "classes": preset.classes,
             **block,
@@ -103,25 +90,45 @@ class Dataset(Strict):
 
     @field_validator("classes")
     @classmethod
-    def _known_and_distinct(cls, classes: list[str]) -> list[str]:
+    def _distinct_names(cls, classes: list[str]) -> list[str]:
         for name in classes:
-            if not is_emotion(name):
-                raise ValueError(f"{name!r} is not an emotion name{nearest(name, EMOTIONS)}")
+            if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
+                raise ValueError(f"{name!r} is not a class name: use lower-case letters, digits, _ and -")
         if len(set(classes)) != len(classes):
             raise ValueError("a class is named twice")
         return classes
 
     @model_validator(mode="after")
-    def _labels_lead_to_emotions(self) -> Self:
+    def _names_are_known_or_own(self) -> Self:
+        """A class need not be a known emotion; but one that is spelt nearly as such is probably that."""
+        known = [*self.classes, *self.ignore]
+        for name in self.classes:
+            if name not in self.labels.values() and (like := misspelt(name)):
+                raise ValueError(
+                    f"classes: {name!r} is misspelt (did you mean {like!r}?); "
+                    f"if it is a class of its own, add labels: {{{name}: {name}}}"
+                )
         for word, name in self.labels.items():
-            if not is_emotion(name) and name not in self.ignore:
-                raise ValueError(f"labels.{word}: {name!r} is not an emotion name{nearest(name, EMOTIONS)}")
+            if not is_emotion(name) and name not in known:
+                hint = nearest(name, [*self.classes, *EMOTIONS])
+                raise ValueError(f"labels.{word}: {name!r} is neither an emotion name nor one of the classes{hint}")
+        return self
+
+    @model_validator(mode="after")
+    def _fields_are_those_of_the_layout(self) -> Self:
+        optional = get_args(get_args(Layout.model_fields["fields"].annotation)[0])
+        defaults = {name: type(self).model_fields[name].default for name in optional}
+        given = [name for name in optional if getattr(self, name) != defaults[name]]
+        if others := [name for name in given if name not in self.facts.fields]:
+            raise ValueError(f"{' and '.join(others)}: layout {self.layout} does not read this: leave it out")
+        if self.media is not None and self.media not in self.facts.media:
+            forms = list(self.facts.media)
+            choice = f"{nearest(self.media, forms)}: give one of {', '.join(forms)}" if forms else ": leave it out"
+            raise ValueError(f"media: {self.media!r} is not a form of layout {self.layout}{choice}")
         return self
 
     @model_validator(mode="after")
     def _columns_are_those_of_a_manifest(self) -> Self:
-        if self.layout != "manifest" and (given := [name for name in ("columns", "splits") if getattr(self, name)]):
-            raise ValueError(f"{' and '.join(given)}: only layout manifest has such, this is {self.layout}")
         for word, name in self.columns.items():
             if name in MANIFEST_COLUMNS or name.removeprefix("votes_") not in ("", name):
                 continue
@@ -133,3 +140,8 @@ class Dataset(Strict):
         if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
             raise ValueError(f"columns: {' and '.join(twice)} is given to more than one column of the manifest")
         return self
+
+    @property
+    def facts(self) -> Layout:
+        """What is known of its layout."""
+        return layout_facts(self.layout)

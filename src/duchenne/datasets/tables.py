@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,9 @@ from typing import NamedTuple
 import pandas as pd
 
 from duchenne.datasets.find import plain
+from duchenne.datasets.listing import Listing
 from duchenne.datasets.problems import UnreadableError
+from duchenne.datasets.settings import Dataset
 from duchenne.emotions import is_emotion
 from duchenne.errors import nearest
 
@@ -77,23 +80,25 @@ def read_list(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["row", *columns]).astype(dict.fromkeys(columns, "str"))
 
 
-def refuse_zero(source: Path, table: pd.DataFrame, codes: Mapping[str, str]) -> None:
+def refuse_zero(source: Path, table: pd.DataFrame, config: Dataset) -> None:
     """Codes that begin with 0 in a set whose owners begin with 1 would all mean the class before.
 
     A list that has the owners' last code too has wrong rows instead, which the checks of all datasets tell; and whoever
-    gives 0 an emotion in ``labels`` has said what it means.
+    gives 0 a class in ``labels`` has said what it means.
 
     Args:
         source: the list or folder that has them, for the message.
         table: its ``label``, and ``row`` where it is a list.
-        codes: the owners' -> emotion.
+        config: of the dataset; its ``labels`` hold the owners' codes.
 
     Raises:
         UnreadableError: a label is 0, and none is the last code.
     """
+    codes = config.labels
     numbers = sorted(code for code in codes if code.isdecimal() and code != "0")
     zero = table[table["label"] == "0"]
-    if zero.empty or numbers[-1] in set(table["label"]) or is_emotion(codes.get("0", "")):
+    meant = codes.get("0", "")
+    if zero.empty or numbers[-1] in set(table["label"]) or is_emotion(meant) or meant in config.classes:
         return
     place = f"line {zero['row'].iloc[0]}" if "row" in table else "a folder"
     own = f"{numbers[0]} ({codes[numbers[0]]}) to {numbers[-1]} ({codes[numbers[-1]]})"
@@ -212,3 +217,39 @@ def _delimited(path: Path) -> list[list[list[str]]]:
 
 def _cell(cell: object) -> str:
     return re.sub(r"^(-?\d+)\.0+$", r"\1", str(cell).strip())  # Excel's 46.0
+
+
+def read_csv(path: Path) -> Listing:
+    """The cells of a delimited file with a header, as text by line; lines of another length become problems.
+
+    Raises:
+        UnreadableError: it is not text, or not CSV.
+    """
+    text = read_text(path)
+    first = text.partition("\n")[0]
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=max(DELIMITERS, key=first.count))
+    listing = Listing(pd.DataFrame(), str(path), unit="line")
+    cells, lines = [], []
+    try:
+        header = [cell.strip() for cell in next(reader, [])]
+        last = reader.line_num
+        for row in reader:
+            line, last = last + 1, reader.line_num  # a quoted cell may run over several lines
+            if not any(cell.strip() for cell in row):
+                continue
+            if len(row) != len(header):
+                listing.problems.append((line, "", "", f"has {len(row)} cells, the header has {len(header)}"))
+                continue
+            cells.append(row)
+            lines.append(line)
+    except csv.Error as error:
+        raise UnreadableError(path, f"line {reader.line_num} is not CSV: {error}") from None
+    listing.rows = pd.DataFrame(cells, lines, header, dtype="str")
+    return listing
+
+
+def gather(extra: pd.DataFrame) -> pd.Series:
+    """The columns of each row as one JSON object, without empty cells."""
+    records = extra.astype(object).where(extra.notna() & (extra != ""), None).to_dict("records")
+    texts = [{name: value for name, value in record.items() if value is not None} for record in records]
+    return pd.Series([json.dumps(text, ensure_ascii=False) if text else None for text in texts], extra.index, "str")

@@ -71,7 +71,7 @@ def measure_folds(
 
     how = {"classes": table.classes, "bootstrap": catalog.report.bootstrap, "seed": config.seed}
     metrics = measure(frame, **how)
-    if catalog.datasets[config.dataset].layout == "megc2019":  # its samples are named <set>/<subject>/<clip>
+    if catalog.datasets[config.dataset].facts.parts:  # with their names those of the samples begin
         metrics |= evaluate_parts(frame, frame["sample"].str.partition("/")[0], **how)
     copies = remaining(pd.read_parquet(workspace.duplicates(variant)), split)
     copies = copies[copies["fold"].isin(every["fold"])]

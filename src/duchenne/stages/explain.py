@@ -29,7 +29,7 @@ def run(catalog: Catalog, workspace: Workspace, variant: str) -> None:
         lambda fold: load_trained(workspace.model(variant) / f"fold_{fold}"),
         catalog.compute,
         landmarks=workspace.landmarks(config.dataset),
-        truth=dataset.root / "displacement" if dataset.layout == "synth" else None,
+        truth=dataset.root / "displacement" if dataset.facts.rendered else None,
         show_faces=catalog.report.show_faces,
     )
     write_maps(exhibit, workspace.results(variant) / "maps")

@@ -37,13 +37,13 @@ FORMS = {
 CLIP = re.compile(r"s0*(\d{1,3})_(ne|po|sur)_0*(\d{1,3})", re.IGNORECASE)
 
 
-def read(config: Dataset) -> Listing:
+def read_listing(config: Dataset) -> Listing:
     """List the clip folders.
 
     Raises:
         UnreadableError: there are none; or SMIC-E lies there without its table.
     """
-    form, folder = clip_folder(config, r"s\d+", tuple(FORMS), "folder SMIC_all_raw/HS/s1 or SMIC_all_cropped/HS/s1")
+    form, folder = clip_folder(config, r"s\d+", "folder SMIC_all_raw/HS/s1 or SMIC_all_cropped/HS/s1")
     camera, fps = FORMS[form]
     if form != config.media and FORMS[form] != HIGH_SPEED:
         problem = f"there are no clips of the high-speed camera, which papers report; media: {form} reads {folder}"

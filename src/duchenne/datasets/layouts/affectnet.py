@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from duchenne.datasets.evaluation_tree import find_parts, read_parts
+from duchenne.datasets.class_folders import find_parts, read_parts
 from duchenne.datasets.find import find_file, find_folder, join, lists_of, media_names, plain, wanted, within
 from duchenne.datasets.listing import Listing
 from duchenne.datasets.problems import UnreadableError
@@ -37,7 +37,7 @@ NO_VALUE = -2
 """Of valence and arousal."""
 
 
-def read(config: Dataset) -> Listing:
+def read_listing(config: Dataset) -> Listing:
     """List the images of whichever release is there.
 
     Raises:

@@ -18,7 +18,7 @@ from duchenne.datasets.settings import Dataset
 from duchenne.datasets.tables import TEXTS, read_list
 
 
-def read(config: Dataset) -> Listing:
+def read_listing(config: Dataset) -> Listing:
     """List the clips of ``4_setups/All_scenes/train_All.csv`` and ``test_All.csv``.
 
     Raises:

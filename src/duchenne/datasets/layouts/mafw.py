@@ -16,12 +16,13 @@ from duchenne.datasets.problems import UnreadableError
 from duchenne.datasets.settings import Dataset
 from duchenne.datasets.tables import TEXTS, read_list
 
-FORMS = {name: (name,) for name in ("frames", "clips", "faces")}
+VIDEOS = "clips"
+"""The form whose clips are files."""
 LISTS = {"mafw": "single", "mafw_43": "compound"}
 """Label set -> folder of its lists."""
 
 
-def read(config: Dataset) -> Listing:
+def read_listing(config: Dataset) -> Listing:
     """List the clips of ``Train & Test Set/single/no_caption/set_1 ... set_5``, or of ``compound``.
 
     Raises:
@@ -37,7 +38,7 @@ def read(config: Dataset) -> Listing:
                 raise UnreadableError(top / f"set_{fold}/{part}.txt", problem)
             table = read_list(path, ["clip", "label"])
             tables[fold, part] = path, table.assign(label=table["label"].str.lower())
-    return read_folds(config, "mafw", tables, FORMS)
+    return read_folds(config, tables, VIDEOS)
 
 
 def _lists(root: Path, kind: str) -> Path:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from duchenne.datasets.evaluation_tree import find_parts, read_parts
+from duchenne.datasets.class_folders import find_parts, read_parts
 from duchenne.datasets.find import find_file, find_files, find_folder, join, lists_of, plain, within
 from duchenne.datasets.listing import Listing
 from duchenne.datasets.problems import UnreadableError
@@ -43,7 +43,7 @@ class _Row(NamedTuple):
     """plain name of the column -> text"""
 
 
-def read(config: Dataset) -> Listing:
+def read_listing(config: Dataset) -> Listing:
     """List the images of FER2013, or those that FER+ gives a label.
 
     Raises:

@@ -9,8 +9,6 @@ votes is the label. Every other column is kept in the index' ``factors``. An emp
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -23,7 +21,7 @@ import pyarrow.parquet as pq
 from duchenne.datasets.listing import Listing, as_text
 from duchenne.datasets.problems import UnreadableError
 from duchenne.datasets.settings import MANIFEST_COLUMNS, Dataset
-from duchenne.datasets.tables import DELIMITERS, SHEETS, read_text, sheets
+from duchenne.datasets.tables import SHEETS, gather, read_csv, sheets
 from duchenne.errors import nearest
 from duchenne.media.pixel_tables import COLUMN as PIXELS
 
@@ -31,7 +29,7 @@ VOTES = "votes_"
 """Begins the name of a column that counts the annotators who chose an emotion."""
 
 
-def read(config: Dataset) -> Listing:
+def read_listing(config: Dataset) -> Listing:
     """List the rows of the manifest.
 
     Raises:
@@ -153,39 +151,3 @@ def _excel(path: Path, config: Dataset) -> Listing:
         table = pd.DataFrame([cells for _, cells in rows], [i for i, _ in rows], header, dtype="str")
         return Listing(table, str(path))
     raise fault
-
-
-def read_csv(path: Path) -> Listing:
-    """The cells of a delimited file with a header, as text by line; lines of another length become problems.
-
-    Raises:
-        UnreadableError: it is not text, or not CSV.
-    """
-    text = read_text(path)
-    first = text.partition("\n")[0]
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=max(DELIMITERS, key=first.count))
-    listing = Listing(pd.DataFrame(), str(path), unit="line")
-    cells, lines = [], []
-    try:
-        header = [cell.strip() for cell in next(reader, [])]
-        last = reader.line_num
-        for row in reader:
-            line, last = last + 1, reader.line_num  # a quoted cell may run over several lines
-            if not any(cell.strip() for cell in row):
-                continue
-            if len(row) != len(header):
-                listing.problems.append((line, "", "", f"has {len(row)} cells, the header has {len(header)}"))
-                continue
-            cells.append(row)
-            lines.append(line)
-    except csv.Error as error:
-        raise UnreadableError(path, f"line {reader.line_num} is not CSV: {error}") from None
-    listing.rows = pd.DataFrame(cells, lines, header, dtype="str")
-    return listing
-
-
-def gather(extra: pd.DataFrame) -> pd.Series:
-    """The columns of each row as one JSON object, without empty cells."""
-    records = extra.astype(object).where(extra.notna() & (extra != ""), None).to_dict("records")
-    texts = [{name: value for name, value in record.items() if value is not None} for record in records]
-    return pd.Series([json.dumps(text, ensure_ascii=False) if text else None for text in texts], extra.index, "str")

@@ -13,23 +13,24 @@ from pathlib import Path
 
 import pandas as pd
 
-from duchenne.datasets import casme2, samm, smic
+from duchenne.datasets.contract import layout_facts, layout_reader
 from duchenne.datasets.find import find_file, find_files, lists_of, plain, within
 from duchenne.datasets.labels import Labels
+from duchenne.datasets.layouts.smic import CLIP, name_of
 from duchenne.datasets.listing import Listing, digest
 from duchenne.datasets.problems import UnreadableError
 from duchenne.datasets.settings import Dataset
 from duchenne.datasets.tables import TEXTS, read_list
 
-PARTS = {"casme2": (casme2.read, "casme2_3"), "samm": (samm.read, "samm_3"), "smic": (smic.read, "smic")}
-"""Name -> reader and label set."""
+PARTS = layout_facts("megc2019").parts
+"""Layout -> label set."""
 NAMES = {"casmeii": "casme2", "smichs": "smic"}
 """Plain names that lists give the sets, beside those of :data:`PARTS`."""
 SUBJECTS = {"casme2": "sub{:02d}", "samm": "{:03d}", "smic": "s{:02d}"}
 """Name -> how its subjects are written."""
 
 
-def read(config: Dataset) -> Listing:
+def read_listing(config: Dataset) -> Listing:
     """List the samples of the three sets that take part.
 
     Raises:
@@ -56,17 +57,16 @@ def read(config: Dataset) -> Listing:
 
 def _part(name: str, config: Dataset, listing: Listing) -> pd.DataFrame:
     """The rows of one set, labelled with the composite's classes; what its reader tells is passed on."""
-    reader, label_set = PARTS[name]
     part = Dataset(
         layout=name,
-        label_set=label_set,
+        label_set=PARTS[name],
         root=config.root,
         annotations=config.annotations if config.annotations and config.annotations.is_dir() else None,
         media=config.media,
         apex=config.apex,
     )
     try:
-        found = reader(part)
+        found = layout_reader(name).read_listing(part)
     except UnreadableError as error:
         raise UnreadableError(error.source, f"{name}: {error}", error.column) from None
     file = within(config.root, Path(found.source))
@@ -125,5 +125,5 @@ def _sample(part: str, subject: str, clip: str) -> str | None:
     part, number = NAMES.get(plain(part), plain(part)), re.search(r"\d+", subject)
     if part not in SUBJECTS or not number:
         return None
-    name = smic.name_of(clip) if smic.CLIP.fullmatch(clip) else clip
+    name = name_of(clip) if CLIP.fullmatch(clip) else clip
     return f"{part}/{SUBJECTS[part].format(int(number[0]))}/{name}"

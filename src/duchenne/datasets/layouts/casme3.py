@@ -28,7 +28,7 @@ STEMS = ("casme3partamelabeljpgindexv2", "casme3partamelabel")
 FPS = "30"
 
 
-def read(config: Dataset) -> Listing:
+def read_listing(config: Dataset) -> Listing:
     """List the rows of the table.
 
     Raises:

@@ -12,9 +12,8 @@ from contextlib import suppress
 
 import pandas as pd
 
-from duchenne.datasets.evaluation_tree import find_parts, read_parts
+from duchenne.datasets.class_folders import SPLITS, find_parts, read_parts
 from duchenne.datasets.find import find_file, lists_of
-from duchenne.datasets.folder import SPLITS
 from duchenne.datasets.labels import Labels
 from duchenne.datasets.listing import Listing
 from duchenne.datasets.problems import UnreadableError
@@ -24,7 +23,7 @@ from duchenne.datasets.tables import TEXTS, read_list
 BOX = ["x0", "y0", "x1", "y1"]
 
 
-def read(config: Dataset) -> Listing:
+def read_listing(config: Dataset) -> Listing:
     """List the images of ``train/<Emotion>`` and ``test/<Emotion>`` (or ``valid``, as POSTER++'s code has it).
 
     Raises:

@@ -13,14 +13,13 @@ from duchenne.datasets.problems import UnreadableError
 from duchenne.datasets.settings import Dataset
 from duchenne.datasets.tables import TABLES, read_table, refuse_zero
 
-FORMS = {
-    "clip_224x224_16f": ("clip224x22416f", "clip224x16f"),  # some archives have the second name
-    "clip_224x224": ("clip224x224",),
-    "original": ("original",),
-}
+VIDEOS = "original"
+"""The form whose clips are files."""
+NAMES = {"clip_224x224_16f": "clip224x16f"}
+"""Form -> plain name that its folder has in some archives."""
 
 
-def read(config: Dataset) -> Listing:
+def read_listing(config: Dataset) -> Listing:
     """List the clips of ``EmoLabel_DataSplit``; of ``annotation.xlsx`` (or .csv), without folds, where that is all.
 
     Raises:
@@ -33,7 +32,7 @@ def read(config: Dataset) -> Listing:
     }
     if folders["test"] is None and (path := find_file(lists, "annotation", TABLES)):
         table = read_table(path, ["order", "label"]).rename(columns={"order": "clip"})
-        return without_lists(config, "dfew", table, path, FORMS)
+        return without_lists(config, table, path, VIDEOS, NAMES)
     for part, folder in folders.items():
         if folder is None:
             raise UnreadableError(lists, f"there is no folder EmoLabel_DataSplit/{part}(single-labeled)")
@@ -42,6 +41,6 @@ def read(config: Dataset) -> Listing:
             if path is None:
                 raise UnreadableError(lists / folder, f"there is no set_{fold}.csv")
             table = read_table(path, ["video_name", "label"]).rename(columns={"video_name": "clip"})
-            refuse_zero(path, table, config.labels)
+            refuse_zero(path, table, config)
             tables[fold, part] = path, table
-    return read_folds(config, "dfew", tables, FORMS)
+    return read_folds(config, tables, VIDEOS, NAMES)

@@ -19,7 +19,7 @@ EDITIONS = ("casme2coding20140508", "casme2coding2014", "casme2coding2019", "cas
 """Plain beginnings of the table's name; of both editions side by side the older is taken, as MEGC 2019 did."""
 
 
-def read(config: Dataset) -> Listing:
+def read_listing(config: Dataset) -> Listing:
     """List the rows of the coding table.
 
     Raises:
@@ -36,7 +36,6 @@ def read(config: Dataset) -> Listing:
     form, folder = clip_folder(
         config,
         r"sub\d+",
-        ("raw", "cropped"),
         "folder CASME2_RAW_selected/sub01 or Cropped/sub01: unpack one here",
     )
     edition = "2019" if (table.pop("Objective Classes") != "").any() else "2014"

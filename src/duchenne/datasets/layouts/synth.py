@@ -9,7 +9,7 @@ from duchenne.datasets.problems import UnreadableError
 from duchenne.datasets.settings import Dataset
 
 
-def read(config: Dataset) -> Listing:
+def read_listing(config: Dataset) -> Listing:
     """List the rendered samples; what only the renderer knows (points, poses) stays in its own tables."""
     path = config.root / "truth.parquet"
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""Layout ``folder``: ``root/<split>/<class>/**/file`` or, without official parts, ``root/<class>/**/file``."""
+"""Trees of class folders, in official parts or not: shared by the layouts whose folders are the labels."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from duchenne.datasets.find import descend, join, wanted
+from duchenne.datasets.find import descend, join, walk, wanted
 from duchenne.datasets.listing import Listing
-from duchenne.datasets.settings import Dataset
+from duchenne.datasets.problems import UnreadableError
 from duchenne.media.paths import broken, is_image, is_video
 
 SPLITS = {
@@ -21,18 +21,9 @@ SPLITS = {
 """Folder or cell, in lower case -> part."""
 
 
-def read(config: Dataset) -> Listing:
-    """List the images and videos of a class-folder tree; anything else is counted and passed over.
-
-    Archives are often unpacked one level too deep: while a folder holds one folder alone and that is no part, the
-    samples are looked for inside it.
-    """
-    return list_tree(config.root, _unwrap(config.root))
-
-
 def list_tree(root: Path, top: Path) -> Listing:
     """The images and videos below ``top``, a folder somewhere below ``root`` that holds the parts or classes."""
-    parts = {folder.name for folder in _folders(top) if folder.name.lower() in SPLITS}
+    parts = {folder.name for folder in subfolders(top) if folder.name.lower() in SPLITS}
     listing = Listing(pd.DataFrame(), str(root))
     rows: list[tuple[str, str, str | None]] = []
     others = 0
@@ -61,17 +52,37 @@ def list_tree(root: Path, top: Path) -> Listing:
     return listing
 
 
-def _unwrap(folder: Path) -> Path:
-    inside = _folders(folder)
-    if len(inside) != 1 or inside[0].name.lower() in SPLITS:
-        return folder
-    if any(is_image(item.name) or broken(item) for item in folder.iterdir()):
-        return folder
-    loop = folder.resolve().is_relative_to(inside[0].resolve())
-    return folder if loop else _unwrap(inside[0])
+def find_parts(root: Path) -> str | None:
+    """The folder nearest to the root that holds ``train`` and a part to evaluate on."""
+    for folder in walk(root):
+        if {"train"} < {SPLITS.get(name.lower()) for name in folder.folders} - {None}:
+            return folder.path
+    return None
 
 
-def _folders(folder: Path) -> list[Path]:
+def read_parts(root: Path, top: str) -> Listing:
+    """The images below ``top``, each in its part.
+
+    The sets have two parts. POSTER++'s code calls the second ``valid`` and reports on it, so without a ``test`` folder
+    it is the part that tests.
+
+    Raises:
+        UnreadableError: there is no image.
+    """
+    listing = list_tree(root, root / top)
+    if listing.rows.empty:
+        raise UnreadableError(root / top, "its parts hold no image in a class folder")
+    parts = set(listing.rows["split"])
+    second = "test"
+    if "test" not in parts:
+        listing.rows["split"] = listing.rows["split"].replace("val", "test")
+        second = "valid (as the test part)"
+    listing.findings.recognised.append(f"class-folder tree in {top}: train and {second}")
+    return listing
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The folders in a folder that are the dataset's, by name."""
     return sorted(item for item in folder.iterdir() if item.is_dir() and wanted(item.name))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from duchenne.datasets.evaluation_tree import find_parts, read_parts
+from duchenne.datasets.class_folders import find_parts, read_parts
 from duchenne.datasets.find import choose, find_file, find_folder, join, lists_of, media_names
 from duchenne.datasets.listing import Listing, digest
 from duchenne.datasets.problems import UnreadableError
@@ -19,7 +19,7 @@ STEMS = ("listpatitionlabel", "listpartitionlabel")
 """The owners' spelling first."""
 
 
-def read(config: Dataset) -> Listing:
+def read_listing(config: Dataset) -> Listing:
     """List the images of the owners' list or, without it, of ``train/<class>`` and ``valid/<class>`` (or ``test``).
 
     Raises:
@@ -33,7 +33,7 @@ def read(config: Dataset) -> Listing:
             expected = "EmoLabel/list_patition_label.txt (owners) nor train/<class>, valid/<class> (POSTER++)"
             raise UnreadableError(lists, f"there is neither {expected}")
         listing = read_parts(config.root, top)
-        refuse_zero(config.root / top, listing.rows, config.labels)
+        refuse_zero(config.root / top, listing.rows, config)
         listing.rows["sample"] = "raf_db/" + listing.rows["path"].map(_stem)
         return _with_digests(listing, config)
 
@@ -41,8 +41,8 @@ def read(config: Dataset) -> Listing:
     if (compound := table[table["label"].isin([str(code) for code in range(8, 12)])]).size:
         row, code = compound.iloc[0][["row", "label"]]
         raise UnreadableError(path, f"line {row} has code {code}: this is the list of the compound emotions")
-    refuse_zero(path, table, config.labels)
-    folders = {name: find_folder(config.root, name) for name in ("aligned", "original")}
+    refuse_zero(path, table, config)
+    folders = {name: find_folder(config.root, name) for name in config.facts.media}
     media, folder = choose(config, folders, "folder Image/aligned or Image/original: unpack the images beside EmoLabel")
     there = {_stem(name): name for name in media_names(config.root / folder)}
     suffix = "_aligned.jpg" if media == "aligned" else ".jpg"

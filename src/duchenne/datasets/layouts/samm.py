@@ -20,7 +20,7 @@ LONGEST = 100
 """Frames of a micro-expression: half a second."""
 
 
-def read(config: Dataset) -> Listing:
+def read_listing(config: Dataset) -> Listing:
     """List the rows of the FACS table. Its ``Duration`` is a formula and is not read.
 
     Raises:
@@ -28,9 +28,7 @@ def read(config: Dataset) -> Listing:
     """
     lists = lists_of(config)
     path, table = _codes(lists)
-    form, folder = clip_folder(
-        config, r"0\d\d", ("raw", "cropped"), "folder SAMM/006 or SAMM_CROP/006: unpack the clips here"
-    )
+    form, folder = clip_folder(config, r"0\d\d", "folder SAMM/006 or SAMM_CROP/006: unpack the clips here")
     table["subject"] = table["subject"].str.zfill(3).where(table["subject"] != "", "")
     listing = coded_clips("samm", "", table, path, folder)
     listing.findings.recognised += [f"FACS table {path.name}", f"{form} clips in {folder}"]
