@@ -19,6 +19,7 @@ from duchenne.faces.settings import Faces
 from duchenne.faces.store import FaceStore
 from duchenne.files import write_json
 from duchenne.protocol import Protocol
+from duchenne.reporting.runs import Run
 from duchenne.reporting.settings import Report
 from duchenne.splits import make_splits
 from duchenne.training.settings import Model, Recipe, Variant
@@ -27,6 +28,21 @@ from duchenne.workspace import Workspace
 CLASSES = ["happiness", "surprise", "anger", "disgust"]
 NEVER = "disgust"  # the class that no run predicts
 PEOPLE = 12
+
+
+def run_of(name: str = "r", config: Variant | None = None, **known: object) -> Run:
+    """A run without files, of which only the attributes in ``known`` are known."""
+    config = config or Variant(
+        dataset="d",
+        protocol=Protocol(kind="official"),
+        model=Model(architecture="poster_v2"),
+        recipe=Recipe(epochs=1, batch_size=1, lr=1),
+    )
+    run = Run(name, config, Workspace(Path("nowhere")), Report(bootstrap=100, tsne_iterations=250))
+    for key, value in known.items():
+        assert hasattr(Run, key), key
+        setattr(run, key, value)
+    return run
 
 
 def finished_project(root: Path, flaws: Sequence[str] = (), **report: object) -> tuple[Workspace, Catalog]:
@@ -130,8 +146,11 @@ def _finish(workspace: Workspace, catalog: Catalog, name: str) -> None:
     size = 1 + list(catalog.variants).index(name)
     write_json(results / "complexity.json", {"params": 10.0 * size, "macs": 1.5 * size})
     measured = {"val", config.selection} & set(parts["part"]) - {"train"}
-    for fold in sorted(frame["fold"].unique()):
-        _train(workspace.model(name) / f"fold_{fold}", config, int(fold), measured, store, random)
+    folds = [int(fold) for fold in sorted(frame["fold"].unique())]
+    for fold in folds:
+        _train(workspace.fold(name, fold), config, fold, measured, store, random)
+    histories = [pd.read_csv(workspace.fold(name, fold) / "history.csv").assign(fold=fold) for fold in folds]
+    pd.concat(histories, ignore_index=True).to_csv(results / "history.csv", index=False)
 
 
 def _train(

@@ -29,7 +29,13 @@ PACKAGES = {
 """Module -> its package, where the names differ."""
 AREAS = {
     "synth": ("synth/",),
-    "report": ("reporting/figures", "reporting/style.py", "reporting/page.py", "reporting/maps/"),
+    "report": (
+        "reporting/figures",
+        "reporting/registry.py",
+        "reporting/style.py",
+        "reporting/page.py",
+        "reporting/maps/",
+    ),
     "pipeline": ("serving.py",),  # MLflow imports it
     "dlib": (),
 }

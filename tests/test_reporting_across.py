@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
-from pathlib import Path
 
-import pandas as pd
+from reporting_tools import run_of
 
 from duchenne.protocol import Protocol
-from duchenne.reporting.across import depths, recalls, sizes
+from duchenne.reporting import figures_across  # noqa: F401  (registers the figures)
+from duchenne.reporting.across import Together, depths, recalls, sizes
 from duchenne.reporting.printed import printed_methods
+from duchenne.reporting.registry import ACROSS_FIGURES, Drawn
 from duchenne.reporting.runs import Run
 from duchenne.training.settings import Model, Recipe, Variant
 
@@ -33,9 +33,14 @@ def run(name: str, war: float, architecture: str = "poster_v2", params: float | 
         }
     )
     metrics = {"war": war, "war_low": war - 0.1, "war_high": war + 0.1}
-    nothing = pd.DataFrame()
     counts = {"params": params, "macs": 1.25} if params else {}
-    return Run(name, config, ["anger", "fear"], metrics, nothing, nothing, {}, nothing, nothing, counts, [], Path())
+    return run_of(name, config, classes=["anger", "fear"], metrics=metrics, sizes=counts)
+
+
+def drawn(name: str, *runs: Run) -> dict[tuple[str, ...], Drawn]:
+    """A figure of several runs, as often as it is drawn."""
+    figure = ACROSS_FIGURES[name]
+    return {key: figure.drawn(source, key) for key, source in figure.sources(Together(list(runs))).items()}
 
 
 def told(words: str) -> list[str]:
@@ -50,28 +55,31 @@ def test_depths_join_networks_and_options_of_a_family_in_order():
         run("two", 0.5, "poster_l", options={"depth": 2}, note="other words", reproduces="poster_rafdb"),
         run("alone", 0.9),
     ]
-    drawn = depths(runs)
-    assert told(drawn.words) == ["2 blocks 50.0", "4 blocks 60.0", "8 blocks 80.0"]
-    assert "8 blocks 80.0\N{NARROW NO-BREAK SPACE}%." in drawn.words  # nothing is printed for this run
-    assert "POSTER on d, as t" in drawn.words
-    assert "<svg" in drawn.svg
+    (figure,) = drawn("depths", *runs).values()
+    assert told(figure.alt) == ["2 blocks 50.0", "4 blocks 60.0", "8 blocks 80.0"]
+    assert "8 blocks 80.0\N{NARROW NO-BREAK SPACE}%." in figure.alt  # nothing is printed for this run
+    assert "POSTER on d, as t" in figure.alt
+    assert "<svg" in figure.svg
 
 
 def test_runs_that_differ_in_more_than_depth_are_no_curve():
     deeper = {"vit_depth": 4}
-    assert depths([run("a", 0.5), run("b", 0.6, options=deeper, seed=1)]) is None
-    assert depths([run("a", 0.5), run("b", 0.6, options=deeper, dataset="e")]) is None
-    assert depths([run("a", 0.5), run("b", 0.6, options=deeper | {"drop_path_rate": 0.2})]) is None
-    assert depths([run("a", 0.5), run("b", 0.6, options={"vit_depth": 2})]) is None
-    assert depths([run("a", 0.5, "frl_dgt")]) is None
+    for other in (
+        {"options": deeper, "seed": 1},
+        {"options": deeper, "dataset": "e"},
+        {"options": deeper | {"drop_path_rate": 0.2}},
+        {"options": {"vit_depth": 2}},
+    ):
+        assert not depths(Together([run("a", 0.5), run("b", 0.6, **other)]))
+    assert not depths(Together([run("a", 0.5, "frl_dgt")]))
 
 
 def test_sizes_are_drawn_where_networks_of_two_sizes_share_a_dataset():
-    alike = [run("d", 0.8, dataset="e"), run("e", 0.8, dataset="e")]
-    drawn = sizes([run("a", 0.5), run("b", 0.6, params=20.0), run("c", 0.7, params=None), *alike])
-    assert list(drawn) == ["d"]
+    same = [run("d", 0.8, dataset="e"), run("e", 0.8, dataset="e")]
+    found = sizes(Together([run("a", 0.5), run("b", 0.6, params=20.0), run("c", 0.7, params=None), *same]))
+    assert list(found) == [("d",)]
     assert (
-        drawn["d"].words
+        ACROSS_FIGURES["sizes"].alt(found["d",])
         == "; ".join(
             f"{name}: {size} M parameters, 1.25 G MACs, WAR {war}{NARROW}%"
             for name, size, war in (("a", "10.0", "50.0"), ("b", "20.0", "60.0"))
@@ -100,13 +108,13 @@ def test_printed_rows_belong_to_the_dataset_of_their_column():
 def test_sizes_and_recalls_stand_beside_the_printed_ones():
     names = ["happiness", "sadness", "neutral", "anger", "surprise", "disgust", "fear"]
     scored = run("mine", 0.6, "ifdd_3dvit", dataset="dfew")
-    scored = replace(scored, classes=names, metrics=scored.metrics | {"uar": 0.5} | {f"recall_{n}": 0.5 for n in names})
-    assert (
-        "POSTER++, as printed: 43.7 M parameters, WAR 92.21" in sizes([run("m", 0.9, dataset="raf_db")])["raf_db"].words
-    )
-    words = recalls([scored])["dfew"].words
+    scored.classes, scored.metrics = names, scored.metrics | {"uar": 0.5} | {f"recall_{n}": 0.5 for n in names}
+    found = sizes(Together([run("m", 0.9, dataset="raf_db")]))["raf_db",]
+    assert "POSTER++, as printed: 43.7 M parameters, WAR 92.21" in ACROSS_FIGURES["sizes"].alt(found)
+    words = ACROSS_FIGURES["recalls"].alt(recalls(Together([scored]))["dfew",])
     assert f"mine: happiness 50.0{NARROW}%" in words
     assert re.findall(r"; ([^:;]+), as printed", words) == [
         "IFDD-3DViT", "MViT (Baseline)", "IFDD-2DCNN", "MobileNetV2 (Baseline)", "CDGT", "M3DFEL", "GCA+IAL", "STT",
     ]  # fmt: skip
-    assert recalls([replace(scored, config=run("x", 0.5, dataset="synth_video_demo").config)]) == {}
+    scored.config = run("x", 0.5, dataset="synth_video_demo").config
+    assert recalls(Together([scored])) == {}

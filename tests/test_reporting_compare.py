@@ -16,7 +16,7 @@ from duchenne.errors import UserError
 from duchenne.evaluation.statistics import evaluate
 from duchenne.files import write_json
 from duchenne.metrics import METRICS
-from duchenne.reporting.compare import compare_runs, show
+from duchenne.reporting.compare import ComparedRuns, compare_runs, finished_runs, show
 from duchenne.workspace import Workspace
 
 CLASSES = ["anger", "fear", "happiness"]
@@ -48,8 +48,12 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     return workspace
 
 
+def compared(workspace: Workspace, names: list[str]) -> ComparedRuns:
+    return compare_runs(finished_runs(workspace, names), bootstrap=200)
+
+
 def test_values_differences_and_sizes(workspace: Workspace):
-    found = compare_runs(workspace, ["reference", "better", "published/reference"], bootstrap=200)
+    found = compared(workspace, ["reference", "better", "published/reference"])
     assert found.frame["war"].tolist() == pytest.approx([48 / 60, 57 / 60, 48 / 60])
     assert np.isnan(found.frame.loc["reference", "difference_war"])
     better = found.frame.loc["better"]
@@ -63,7 +67,7 @@ def test_values_differences_and_sizes(workspace: Workspace):
 
 
 def test_the_json_has_everything_and_no_nan(workspace: Workspace):
-    found = compare_runs(workspace, ["reference", "better"], bootstrap=200)
+    found = compared(workspace, ["reference", "better"])
     tree = json.loads(json.dumps(found.as_json(), allow_nan=False))
     assert tree["against"] == "reference"
     assert [run["run"] for run in tree["runs"]] == ["reference", "better"]
@@ -78,7 +82,7 @@ def test_the_json_has_everything_and_no_nan(workspace: Workspace):
 
 def test_the_terminal_shows_the_numbers(workspace: Workspace):
     text = io.StringIO()
-    show(compare_runs(workspace, ["reference", "better"], bootstrap=200), Console(file=text, width=160))
+    show(compared(workspace, ["reference", "better"]), Console(file=text, width=160))
     shown = text.getvalue()
     for part in ("80.00 [", "95.00 [", "+15.00 [+", "9 / 0, p 0.0039", "58.30", "test (optimistic)", "s03", "better"):
         assert part in shown
@@ -103,7 +107,7 @@ def test_the_terminal_shows_the_numbers(workspace: Workspace):
 )
 def test_what_cannot_be_compared_is_named(workspace: Workspace, names: list[str], message: str):
     with pytest.raises(UserError, match=message):
-        compare_runs(workspace, names)
+        compared(workspace, names)
 
 
 def test_runs_on_other_samples_are_named(workspace: Workspace, tmp_path: Path):
@@ -112,4 +116,4 @@ def test_runs_on_other_samples_are_named(workspace: Workspace, tmp_path: Path):
     path = Workspace(tmp_path).results("part") / "predictions.parquet"
     pd.read_parquet(path).iloc[2:].to_parquet(path)
     with pytest.raises(UserError, match=r"all \(first\) and part \(second\): .* 58 in both, 2 only in the first"):
-        compare_runs(Workspace(tmp_path), ["all", "part"])
+        compared(Workspace(tmp_path), ["all", "part"])

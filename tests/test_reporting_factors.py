@@ -29,8 +29,8 @@ def measured(factors: list[object], right: list[bool]) -> dict[str, tuple[bool, 
         }
     )
     texts = [None if item is None else json.dumps(item) for item in factors]
-    rows = pd.DataFrame({"sample": samples, "factors": texts}).iloc[::-1]  # in another order than the predictions
-    return {name: (numeric, table) for name, numeric, table in factors_of(predictions, rows, CLASSES, 100, 0)}
+    found = factors_of(predictions.assign(factors=texts), CLASSES, 100, 0)
+    return {name: (numeric, table) for name, numeric, table in found}
 
 
 def test_numbers_are_binned_by_quantiles_and_words_by_value():

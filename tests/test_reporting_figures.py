@@ -10,13 +10,19 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
+from reporting_tools import run_of
 
-from duchenne.evaluation.statistics import calibration, evaluate
+from duchenne.metrics import BINS
 from duchenne.reporting import figures, figures_across
+from duchenne.reporting.across import MAX_STARS, Pair, Recalls, Sizes
 from duchenne.reporting.factors import Factor
-from duchenne.reporting.style import VARIABLES, inline
+from duchenne.reporting.feature_map import FeatureMap, Panel
+from duchenne.reporting.map_layout import places
+from duchenne.reporting.runs import Run
+from duchenne.reporting.style import BLUE, ORANGE, PALETTE, VARIABLES, inline, svg_text
 
 CLASSES = ["happiness", "surprise", "anger"]
 MEASURED = pd.DataFrame({"middle": [0.0, 1.0], "war": [0.5, 0.7], "low": [0.4, 0.6], "high": [0.6, 0.8]})
@@ -53,58 +59,41 @@ def predictions() -> pd.DataFrame:
     )
 
 
-def draw_all(predictions: pd.DataFrame) -> dict[str, str]:
-    random = np.random.default_rng(1)
-    history = pd.DataFrame(
-        {
-            "epoch": [1, 2, 3] * 2,
-            "fold": [1] * 3 + [2] * 3,
-            "train_loss": random.random(6),
-            "train_war": random.random(6),
-            "val_loss": random.random(6),
-            "val_war": random.random(6),
-        }
-    )
-    parts = pd.DataFrame({"part": ["train", "train", "val", "test"], "label": [0, 1, 2, 0]})
-    points, labels = random.normal(size=(40, 2)), predictions["label"].to_numpy()
-    return {
-        "confusion": figures.confusion(predictions, CLASSES),
-        "curves": figures.curves(history, {1: 2, 2: 3}),
-        "recalls": figures.recalls(evaluate(predictions, CLASSES, 100), CLASSES),
-        "reliability": figures.reliability(calibration(predictions), 0.1),
-        "radar": figures.radar(evaluate(predictions, CLASSES, 100), CLASSES),
-        "densities": figures.densities(predictions),
-        "confidences": figures.confidences(predictions, CLASSES),
-        "embedding": figures.embedding([figures.Panel("", points, labels)], CLASSES),
-        "balance": figures.balance(parts, CLASSES),
-        "factors": figures.factors([Factor("yaw", True, MEASURED), Factor("pitch", True, MEASURED)], 0.6),
-        "sizes": figures_across.sizes(SIZED, SIZED[["war", "params"]]),
-        "stars": figures_across.recalls(STARS, STARS),
-        "depths": figures_across.depths({"one": SIZED, "other": SIZED.assign(depth=SIZED["depth"] + 1)}),
-        "difference": figures_across.confusion_difference(DIFFERENCE),
-    }
-
-
-def drawn(figure_of: Callable[..., str], *args: object) -> Figure:
-    """What a function of figures draws, as artists whose data can be read."""
+def drawn(draw: Callable[[Figure, object], None], source: object) -> Figure:
+    """What a figure draws, as artists whose data can be read."""
     figure = Figure()
-    figure_of.__wrapped__(figure, *args)
+    draw(figure, source)
     return figure
+
+
+def svg_of(draw: Callable[[Figure, object], None], source: object) -> str:
+    return svg_text(draw, 4.4, source)
+
+
+def answers(frame: pd.DataFrame, classes: list[str] = CLASSES) -> Run:
+    """A run with these predictions."""
+    return run_of(predictions=frame, classes=classes)
+
+
+def trained(history: pd.DataFrame, selected: dict[int, int], monitor: str = "uar") -> Run:
+    """A run with this history and these reported epochs."""
+    run = run_of(history=history, cards={fold: {"selection": {"epoch": epoch}} for fold, epoch in selected.items()})
+    run.config = run.config.model_copy(update={"monitor": monitor})
+    return run
+
+
+def mapped(panels: list[Panel]) -> Run:
+    """A run whose features are mapped like this."""
+    nothing = pd.DataFrame()
+    return run_of(classes=CLASSES, feature_map=FeatureMap("Features", "A note.", panels, nothing))
 
 
 def texts(svg: str) -> list[str]:
     return ["".join(node.itertext()) for node in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
 
 
-def test_every_figure_is_svg_and_the_same_twice(predictions: pd.DataFrame):
-    first, second = draw_all(predictions), draw_all(predictions)
-    for name, svg in first.items():
-        assert ElementTree.fromstring(svg).tag == "{http://www.w3.org/2000/svg}svg"
-        assert svg == second[name]
-
-
 def test_the_cells_of_the_confusion_matrix_are_the_counts(predictions: pd.DataFrame):
-    shown = texts(figures.confusion(predictions, CLASSES))
+    shown = texts(svg_of(figures.confusion, answers(predictions)))
     counts = pd.crosstab(predictions["label"], predictions["predicted"]).reindex(columns=range(3), fill_value=0)
     assert [int(text) for text in shown if text.isdigit()] == counts.to_numpy().ravel().tolist()
     assert "10 %" in shown or "100 %" in shown
@@ -112,7 +101,7 @@ def test_the_cells_of_the_confusion_matrix_are_the_counts(predictions: pd.DataFr
 
 def test_a_cell_of_the_confusion_matrix_has_the_colour_of_its_share_of_the_actual_class():
     frame = pd.DataFrame({"label": [0, 0, 0, 0, 1, 1], "predicted": [0, 0, 0, 2, 0, 1]})
-    (axes,) = drawn(figures.confusion, frame, CLASSES).axes
+    (axes,) = drawn(figures.confusion, answers(frame)).axes
     shares = np.asarray(axes.collections[0].get_array()).reshape(3, 3)
     assert shares.tolist() == [[0.75, 0, 0.25], [0.5, 0.5, 0], [0, 0, 0]]
     cells = defaultdict(list)
@@ -135,7 +124,7 @@ MEASURES = {"uar": 0.5} | {
 
 
 def test_recalls_are_points_with_their_intervals():
-    (axes,) = drawn(figures.recalls, MEASURES, CLASSES).axes
+    (axes,) = drawn(figures.recalls, run_of(metrics=MEASURES, classes=CLASSES)).axes
     (points,) = axes.containers
     line, caps, (bars,) = points
     values, low, high = map(list, zip(*RECALLS.values(), strict=True))
@@ -149,7 +138,7 @@ def test_recalls_are_points_with_their_intervals():
 
 
 def test_the_star_of_a_run_has_its_recalls_and_a_band_of_their_intervals():
-    (axes,) = drawn(figures.radar, MEASURES, CLASSES).axes
+    (axes,) = drawn(figures.radar, run_of(metrics=MEASURES, classes=CLASSES)).axes
     values, low, high = zip(*RECALLS.values(), strict=True)
     star, guessing = axes.lines
     assert star.get_ydata().tolist() == [*values, values[0]]
@@ -163,15 +152,18 @@ def test_the_star_of_a_run_has_its_recalls_and_a_band_of_their_intervals():
 
 
 def test_bars_of_the_reliability_diagram_are_accuracies_and_marks_are_confidences():
-    bins = pd.DataFrame(
-        {"low": [0.2, 0.6], "high": [0.4, 0.8], "confidence": [0.35, 0.7], "accuracy": [0.1, 0.9], "n": [3, 40]}
-    )
-    above, below = drawn(figures.reliability, bins, 0.1).axes
-    for axes, column in ((above, "accuracy"), (below, "n")):
-        assert [bar.get_height() for bar in axes.patches] == bins[column].tolist()
-        assert [bar.get_x() + bar.get_width() / 2 for bar in axes.patches] == pytest.approx([0.3, 0.7])
+    numbers = {0.35: (10, 1), 0.7: (40, 36)}  # confidence: samples, correct ones
+    rows = [(0, int(i >= correct), share) for share, (n, correct) in numbers.items() for i in range(n)]
+    run = answers(pd.DataFrame(rows, columns=["label", "predicted", "confidence"]))
+    run.metrics = {"ece": 0.1}
+    above, below = drawn(figures.reliability, run).axes
+    middles = [(int(BINS * share) + 0.5) / BINS for share in numbers]
+    for axes, heights in ((above, [0.1, 0.9]), (below, [10, 40])):
+        assert [bar.get_height() for bar in axes.patches] == pytest.approx(heights)
+        assert [bar.get_x() + bar.get_width() / 2 for bar in axes.patches] == pytest.approx(middles)
     marks, diagonal = above.lines
-    assert [marks.get_xdata().tolist(), marks.get_ydata().tolist()] == [[0.35, 0.7]] * 2
+    for data in (marks.get_xdata(), marks.get_ydata()):
+        assert data.tolist() == pytest.approx([0.35, 0.7])
     assert (list(diagonal.get_xdata()), list(diagonal.get_ydata())) == ([0, 1], [0, 1])
     assert (above.containers[0].get_label(), marks.get_label()) == ("accuracy", "confidence")
     assert above.figure.legends[0].get_title().get_text() == "ECE 10.0 %"
@@ -180,7 +172,7 @@ def test_bars_of_the_reliability_diagram_are_accuracies_and_marks_are_confidence
 def test_bars_of_the_balance_are_shares_of_their_part():
     labels = {"train": [0, 0, 0, 1, 1, 2, 2, 2], "val": [0, 2], "test": [1, 1, 1, 0]}
     frame = pd.DataFrame([(part, label) for part, own in labels.items() for label in own], columns=["part", "label"])
-    (axes,) = drawn(figures.balance, frame, CLASSES).axes
+    (axes,) = drawn(figures.balance, run_of(parts=frame, classes=CLASSES)).axes
     shown = {bars.get_label(): [bar.get_width() for bar in bars] for bars in axes.containers}
     assert shown == {"train": [3 / 8, 2 / 8, 3 / 8], "val": [1 / 2, 0, 1 / 2], "test": [1 / 4, 3 / 4, 0]}
     for bars in axes.containers:
@@ -190,7 +182,13 @@ def test_bars_of_the_balance_are_shares_of_their_part():
 
 def test_factors_are_curves_of_war_with_their_intervals():
     other = MEASURED.assign(war=[0.1, 0.2], low=[0.0, 0.1], high=[0.3, 0.4])
-    panels = drawn(figures.factors, [Factor("yaw", True, MEASURED), Factor("blur", True, other)], 0.6).axes
+    panels = drawn(
+        figures.factors,
+        run_of(
+            factors=[Factor("yaw", True, MEASURED), Factor("light", False, other), Factor("blur", True, other)],
+            metrics={"war": 0.6},
+        ),
+    ).axes
     for panel, name, table in zip(panels, ("yaw", "blur"), (MEASURED, other), strict=True):
         curve, whole = panel.lines
         assert panel.get_xlabel() == name
@@ -203,7 +201,7 @@ def test_factors_are_curves_of_war_with_their_intervals():
 
 def test_densities_are_drawn_over_the_confidences_of_right_and_wrong_answers():
     frame = pd.DataFrame({"label": [0, 0, 0, 1], "predicted": [0, 0, 0, 0], "confidence": [0.92, 0.93, 0.97, 0.41]})
-    (axes,) = drawn(figures.densities, frame).axes
+    (axes,) = drawn(figures.densities, answers(frame)).axes
     assert [line.get_xdata()[0] for line in axes.lines] == [0.93, 0.41]
     for outline, start, high in zip(axes.patches, (0.9, 0.4), (40 / 3, 20), strict=True):
         corners = outline.get_xy()
@@ -214,7 +212,7 @@ def test_densities_are_drawn_over_the_confidences_of_right_and_wrong_answers():
 @pytest.mark.parametrize("number", [2, 8, 15])
 def test_the_confusion_matrix_takes_any_number_of_classes(number: int):
     frame = pd.DataFrame({"label": np.arange(number), "predicted": np.arange(number)})
-    shown = texts(figures.confusion(frame, [f"class {i}" for i in range(number)]))
+    shown = texts(svg_of(figures.confusion, answers(frame, [f"class {i}" for i in range(number)])))
     assert shown.count("100 %") == number
 
 
@@ -222,7 +220,7 @@ def test_each_panel_of_the_curves_holds_one_quantity_of_all_parts():
     columns = [f"{part}_{metric}" for part in ("train", "val", "test") for metric in ("loss", "war", "uar")]
     values = {column: [0.1 * i, 0.1 * i + 0.05, 0.1 * i + 0.02, 0.1 * i + 0.03] for i, column in enumerate(columns)}
     history = pd.DataFrame({"epoch": [1, 2, 1, 2], "fold": [1, 1, 2, 2]} | values)
-    figure = drawn(figures.curves, history, {1: 2, 2: 2})
+    figure = drawn(figures.curves, trained(history, {1: 2, 2: 2}))
     assert [axes.get_ylabel() for axes in figure.axes] == ["loss", "WAR", "UAR"]
     for axes, metric in zip(figure.axes, ("loss", "war", "uar"), strict=True):
         thick = {line.get_label(): line.get_ydata() for line in axes.lines if not line.get_label().startswith("_")}
@@ -239,33 +237,36 @@ def test_each_panel_of_the_curves_holds_one_quantity_of_all_parts():
 )
 def test_the_metric_that_picks_the_epoch_has_a_curve(monitor: str, labels: list[str]):
     columns = {f"val_{name}": [0.25, 0.5] for name in ("loss", "war", "uar", "kappa")}
-    figure = drawn(figures.curves, pd.DataFrame({"epoch": [1, 2], "fold": 1} | columns), {1: 1}, monitor)
+    figure = drawn(figures.curves, trained(pd.DataFrame({"epoch": [1, 2], "fold": 1} | columns), {1: 1}, monitor))
     assert [axes.get_ylabel() for axes in figure.axes] == labels
 
 
 def test_a_history_without_a_validation_part_shows_no_such_curve():
     history = pd.DataFrame({"epoch": [1], "fold": [1], "train_loss": [1.0], "train_war": [0.5], "val_loss": [np.nan]})
-    shown = texts(figures.curves(history, {1: 1}))
+    shown = texts(svg_of(figures.curves, trained(history, {1: 1})))
     assert "training" in shown
     assert "validation" not in shown
 
 
-def test_the_legend_of_confidences_counts_right_and_wrong(predictions: pd.DataFrame):
-    right = predictions["label"] == predictions["predicted"]
-    shown = " ".join(texts(figures.densities(predictions)))
-    for name, own in {"right": predictions[right], "wrong": predictions[~right]}.items():
+def test_the_legend_of_densities_counts_correct_and_wrong(predictions: pd.DataFrame):
+    correct = predictions["label"] == predictions["predicted"]
+    shown = " ".join(texts(svg_of(figures.densities, answers(predictions))))
+    for name, own in {"correct": predictions[correct], "wrong": predictions[~correct]}.items():
         assert f"{name}: {len(own)}, median {own['confidence'].median():.0%}".replace("%", " %") in shown
 
 
 def test_confidences_of_a_run_without_mistakes_are_drawn(predictions: pd.DataFrame):
-    assert "wrong" not in " ".join(texts(figures.densities(predictions.assign(predicted=predictions["label"]))))
+    run = answers(predictions.assign(predicted=predictions["label"]))
+    assert "wrong" not in " ".join(texts(svg_of(figures.densities, run)))
 
 
 def test_confidence_in_a_class_is_that_of_its_samples_and_of_the_others():
     frame = pd.DataFrame(
         {"label": [0, 0, 1, 1, 1], "p_anger": [0.9, 0.7, 0.2, 0.1, 0.4], "p_joy": [0.1, 0.3, 0.8, 0.9, 0.6]}
     )
-    (axes,) = drawn(figures.confidences, frame, ["anger", "joy"]).axes
+    run = answers(frame, ["anger", "joy"])
+    run.metrics = {"recall_anger": 1.0, "recall_joy": 1.0}
+    (axes,) = drawn(figures.confidences, run).axes
     shown = [(points.get_offsets().T[0], points.get_offsets().T[1].tolist()) for points in axes.collections[::2]]
     assert [values for _, values in shown] == [[0.2, 0.1, 0.4], [0.9, 0.7], [0.1, 0.3], [0.8, 0.9, 0.6]]
     for (across, _), (low, high) in zip(shown, [(-1, 0), (0, 1), (0, 1), (1, 2)], strict=True):  # left are the others
@@ -286,7 +287,7 @@ def test_a_density_of_shares_adds_up_to_one_and_does_not_sink_at_the_ends():
 
 def test_sizes_show_ours_with_intervals_and_the_printed_ones_by_number():
     printed = pd.DataFrame({"war": [0.91, 0.92], "params": [65.2, 43.7]}, index=["TransFER", "POSTER++"])
-    figure = drawn(figures_across.sizes, SIZED, printed)
+    figure = drawn(figures_across.sizes, Sizes("d", SIZED, printed))
     left, right = figure.axes
     for axes, column in ((left, "params"), (right, "macs")):
         shown = [(line.get_xdata().tolist(), line.get_ydata().tolist()) for line in axes.lines if len(line.get_xdata())]
@@ -311,40 +312,53 @@ def test_depths_show_the_printed_value_beside_ours():
 
 
 def test_stars_of_several_runs_close_and_stand_at_their_class():
-    figure = drawn(figures_across.recalls, STARS, STARS.rename(index={"good": "best", "bad": "worst"}) / 2)
+    figure = drawn(
+        figures_across.recalls, Recalls("d", STARS, STARS.rename(index={"good": "best", "bad": "worst"}) / 2)
+    )
     for axes, factor, names in zip(figure.axes, (1, 0.5), (["good", "bad"], ["best", "worst"]), strict=True):
         assert [line.get_label() for line in axes.lines] == names
         assert axes.lines[0].get_ydata() == pytest.approx(factor * np.array([0.9, 0.5, 0.2, 0.9]))
         assert axes.lines[0].get_xdata() == pytest.approx(np.deg2rad([0, 120, 240, 360]))
         assert [label.get_text() for label in axes.get_xticklabels()] == CLASSES
         assert axes.patches[0].get_xy()[:3, 1] == pytest.approx([0.9, 0.5, 0.2])  # ours, in both
-    assert len(drawn(figures_across.recalls, STARS, STARS.iloc[:0]).axes) == 1
+    assert len(drawn(figures_across.recalls, Recalls("d", STARS, STARS.iloc[:0])).axes) == 1
 
 
 def test_the_difference_of_confusions_is_in_points_with_signs():
-    assert [t for t in texts(figures_across.confusion_difference(DIFFERENCE)) if t[-1].isdigit()] == [
-        "+25.0", "−25.0", "0", "0", "0", "0",
-    ]  # fmt: skip
+    pair = Pair("one", "other", DIFFERENCE, pd.DataFrame())
+    (axes,) = drawn(figures_across.confusion_difference, pair).axes
+    assert [text.get_text() for text in axes.texts] == ["+25.0", "−25.0", "0", "0", "0", "0"]
+    cells = axes.collections[0]
+    assert np.asarray(cells.get_array()).ravel().tolist() == [0.25, -0.25, 0, 0, 0, 0]
+    assert cells.get_clim() == (-0.25, 0.25)
+    more, less = cells.get_cmap()([1.0, 0.0])
+    assert (to_hex(more), to_hex(less)) == (BLUE, ORANGE)
+    assert [label.get_text() for label in axes.get_yticklabels()] == CLASSES[:2]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted", "actual")
+
+
+def test_each_star_of_a_panel_has_a_colour_of_its_own():
+    assert len(PALETTE) >= MAX_STARS
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (5, 1), (1, 5)])
 @pytest.mark.parametrize("number", [1, 2, 5])
 def test_places_are_where_the_points_are_drawn(shape: tuple[float, float], number: int):
     random = np.random.default_rng(0)
-    panels = [figures.Panel(f"fold {i}", random.normal(size=(40, 2)) * shape, np.zeros(40, int)) for i in range(number)]
-    document = ElementTree.fromstring(figures.embedding(panels, CLASSES))
+    panels = [Panel(f"fold {i}", random.normal(size=(40, 2)) * shape, np.zeros(40, int)) for i in range(number)]
+    document = ElementTree.fromstring(svg_of(figures.embedding, mapped(panels)))
     _, _, width, height = map(float, document.get("viewBox").split())
     uses = document.iterfind(".//{*}g[@clip-path]/{*}use")
     shown = np.array([[float(use.get("x")) / width, float(use.get("y")) / height] for use in uses])
-    assert shown == pytest.approx(figures.places(panels, CLASSES), abs=1e-5)
+    assert shown == pytest.approx(places(panels, CLASSES), abs=1e-5)
     assert (shown > 0).all()
     assert (shown < 1).all()
 
 
 def test_maps_of_folds_do_not_overlap_and_keep_their_own_points():
     random = np.random.default_rng(0)
-    panels = [figures.Panel(f"fold {i}", random.normal(size=(20, 2)) + 9 * i, np.arange(20) % 3) for i in range(5)]
-    figure = drawn(figures.embedding, panels, CLASSES)
+    panels = [Panel(f"fold {i}", random.normal(size=(20, 2)) + 9 * i, np.arange(20) % 3) for i in range(5)]
+    figure = drawn(figures.embedding, mapped(panels))
     assert [axes.get_title() for axes in figure.axes] == [panel.title for panel in panels]
     boxes = [axes.get_position() for axes in figure.axes]
     shared = [Bbox.intersection(one, two) for i, one in enumerate(boxes) for two in boxes[:i]]
@@ -360,7 +374,7 @@ def test_maps_of_folds_do_not_overlap_and_keep_their_own_points():
 
 
 def test_points_at_one_place_have_a_map():
-    placed = figures.places([figures.Panel("", np.ones((5, 2)), np.zeros(5, int))], CLASSES)
+    placed = places([Panel("", np.ones((5, 2)), np.zeros(5, int))], CLASSES)
     assert np.isfinite(placed).all()
     assert (placed == placed[0]).all()
 
@@ -368,13 +382,14 @@ def test_points_at_one_place_have_a_map():
 def test_many_points_are_drawn_as_pixels():
     number = figures.VECTOR_POINTS + 1
     points = np.random.default_rng(0).normal(size=(number, 2))
-    svg = figures.embedding([figures.Panel("", points, np.zeros(number, int))], CLASSES)
+    svg = svg_of(figures.embedding, mapped([Panel("", points, np.zeros(number, int))]))
     assert "data:image/png" in svg
     assert len(svg) < 1_000_000
 
 
 def test_inline_figures_share_a_page(predictions: pd.DataFrame):
-    one, two = (inline(figures.confusion(predictions, CLASSES), prefix, 'A <label> & "more"') for prefix in "ab")
+    svg = svg_of(figures.confusion, answers(predictions))
+    one, two = (inline(svg, prefix, 'A <label> & "more"') for prefix in "ab")
     ids_one, ids_two = (set(re.findall(r'\bid="([^"]+)"', svg)) for svg in (one, two))
     assert ids_one
     assert not ids_one & ids_two

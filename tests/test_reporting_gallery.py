@@ -34,10 +34,9 @@ def grey(uri: str) -> float:
 
 
 def shown(onset: object, apex: object, store: Store | None) -> list[tuple[str, float]]:
-    predictions = pd.DataFrame({"sample": ["s"], "label": [0], "predicted": [1], "confidence": [0.9]})
-    rows = pd.DataFrame({"sample": ["s"], "onset": [onset], "apex": [apex], "factors": [None]})
-    rows = rows.astype({"onset": "Int64", "apex": "Int64"})
-    (mistake,) = mistakes(predictions, ["anger", "fear"], 5, rows, [], store)
+    samples = pd.DataFrame({"sample": ["s"], "label": [0], "predicted": [1], "confidence": [0.9], "factors": [None]})
+    samples = samples.assign(onset=[onset], apex=[apex]).astype({"onset": "Int64", "apex": "Int64"})
+    (mistake,) = mistakes(samples, ["anger", "fear"], 5, [], store)
     return [(face.frame, grey(face.uri)) for face in mistake.faces]
 
 
@@ -55,7 +54,7 @@ def test_without_a_store_no_face_is_shown():
 
 
 def test_the_most_confident_mistakes_come_first_with_what_is_known_of_them():
-    predictions = pd.DataFrame(
+    samples = pd.DataFrame(
         {
             "sample": ["a", "b", "c", "d"],
             "label": [0, 0, 1, 1],
@@ -64,12 +63,12 @@ def test_the_most_confident_mistakes_come_first_with_what_is_known_of_them():
         }
     )
     known = [{"light": "left"}, None, {"has_glasses": 1, "yaw": 3.5}, {"light": None}]
-    rows = pd.DataFrame({"sample": list("abcd"), "onset": pd.NA, "apex": pd.NA})
-    rows["factors"] = [None if item is None else json.dumps(item) for item in known]
-    found = mistakes(predictions, ["anger", "fear"], 2, rows, [LIGHT, GLASSES, YAW])
+    samples = samples.assign(onset=pd.NA, apex=pd.NA)
+    samples["factors"] = [None if item is None else json.dumps(item) for item in known]
+    found = mistakes(samples, ["anger", "fear"], 2, [LIGHT, GLASSES, YAW])
     assert [(m.sample, m.actual, m.predicted, m.known) for m in found] == [
         ("c", "fear", "anger", "has glasses: 1"),
         ("d", "fear", "anger", ""),
     ]
-    assert conditions(rows["factors"][0], [LIGHT]) == "light: left"
+    assert conditions(samples["factors"][0], [LIGHT]) == "light: left"
     assert conditions(float("nan"), [LIGHT]) == ""

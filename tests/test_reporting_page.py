@@ -15,6 +15,7 @@ from pathlib import Path
 import html5lib
 import pandas as pd
 import pytest
+from figure_tools import documented_figures
 from metric_tools import documented_metrics
 from reporting_tools import NEVER, finished_project
 from ruamel.yaml import YAML
@@ -26,8 +27,10 @@ from duchenne.errors import UserError
 from duchenne.files import write_json
 from duchenne.metrics import METRICS, Metric
 from duchenne.reporting import wording
+from duchenne.reporting.across import Together
 from duchenne.reporting.page import write_report
-from duchenne.reporting.runs import load_run
+from duchenne.reporting.registry import ACROSS_FIGURES, RUN_FIGURES
+from duchenne.reporting.runs import open_run
 from duchenne.reporting.settings import Report
 from duchenne.workspace import Workspace
 
@@ -41,6 +44,13 @@ NARROW = "\N{NARROW NO-BREAK SPACE}"
 def documented() -> Iterator[list[Metric]]:
     """The metrics of docs/extending.md, registered before anything is measured."""
     with documented_metrics() as found:
+        yield found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def documented_figure_names() -> Iterator[list[str]]:
+    """The figures of docs/extending.md, registered before anything is drawn."""
+    with documented_figures() as found:
         yield found
 
 
@@ -111,7 +121,7 @@ def test_images_have_alternative_texts_and_tables_captions_and_scopes(page: str)
 
 @pytest.mark.parametrize("name", ["picked_on_test", "folds"])
 def test_its_numbers_are_the_measured_ones(project: tuple[Workspace, Catalog], page: str, name: str):
-    run = load_run(*project, name)
+    run = open_run(*project, name)
     text = section(page, name)
     for metric in (*METRICS, *(f"recall_{label}" for label in run.present)):
         assert wording.value(run.metrics, metric) in text
@@ -123,7 +133,7 @@ def test_a_metric_is_everywhere_once_it_is_registered(
 ):
     """The Brier score and the geometric mean of docs/extending.md, no other file of which knows."""
     workspace, catalog = project
-    run = load_run(workspace, catalog, "folds")
+    run = open_run(workspace, catalog, "folds")
     table = pd.read_csv(workspace.reports / "summary.csv").set_index("variant")
     overview = page.split('<section id="overview"', 1)[1].split("</section>", 1)[0]
     compared = page.split('<section id="compared"', 1)[1].split("</section>", 1)[0]
@@ -143,7 +153,7 @@ def test_a_metric_is_everywhere_once_it_is_registered(
         for part in (overview, against, folds):
             assert f'<th scope="col" class="number">{label}</th>' in part
         assert shown in overview
-        change = load_run(workspace, catalog, "folds_again").metrics[name] - run.metrics[name]
+        change = open_run(workspace, catalog, "folds_again").metrics[name] - run.metrics[name]
         assert f'<span class="figure">{wording.change(change, name)}</span>' in against
     frame = pd.read_parquet(workspace.results("folds") / "predictions.parquet")
     truth = frame["label"].astype(int)
@@ -272,7 +282,7 @@ def test_the_summary_holds_every_run_and_the_printed_values(project: tuple[Works
     workspace, catalog = project
     table = pd.read_csv(workspace.reports / "summary.csv").set_index("variant")
     assert list(table.index) == list(catalog.variants)
-    ours = load_run(workspace, catalog, "picked_on_test").metrics["war"]
+    ours = open_run(workspace, catalog, "picked_on_test").metrics["war"]
     assert table.loc["picked_on_test", "difference_war"] == pytest.approx(ours - 0.93)
     assert pd.isna(table.loc["folds", "paper_war"])
     assert f"WAR 93.00 ({wording.points(ours - 0.93)})" in page
@@ -315,7 +325,7 @@ def test_near_duplicates_are_counted_and_the_values_without_them_shown(project: 
 
 
 def test_it_counts_the_missing_face_and_says_why(project: tuple[Workspace, Catalog], page: str):
-    assert load_run(*project, "folds").metrics["missed"] == 1
+    assert open_run(*project, "folds").metrics["missed"] == 1
     assert "1 test sample had no face that was found and is not counted" in section(page, "folds")
     assert "Samples without a face, by reason" in page
     assert "a face was found in 47 of them" in page
@@ -326,7 +336,7 @@ def test_notes_are_shown_and_escaped(page: str):
 
 
 def test_a_class_that_is_never_predicted_has_recall_zero(project: tuple[Workspace, Catalog]):
-    run = load_run(*project, "folds")
+    run = open_run(*project, "folds")
     assert run.metrics[f"recall_{NEVER}"] == 0
     assert NEVER in run.present
 
@@ -352,7 +362,7 @@ def test_runs_on_the_same_samples_are_compared(project: tuple[Workspace, Catalog
 
 
 def test_the_gallery_shows_the_most_confident_mistakes_first(project: tuple[Workspace, Catalog], page: str):
-    run = load_run(*project, "folds")
+    run = open_run(*project, "folds")
     wrong = run.predictions[run.predictions["label"] != run.predictions["predicted"]]
     expected = wrong.nlargest(5, "confidence")["sample"].tolist()
     assert re.findall(r'<code title="([^"]+)"', section(page, "folds")) == expected
@@ -403,6 +413,10 @@ def test_a_single_run_without_a_printed_value_on_a_dataset_as_published(
     workspace, catalog = Workspace(tmp_path / "copy"), project[1]
     shutil.copytree(project[0].root, workspace.root)
     write_json(workspace.audit("drawn"), {"flaws": []})
+    stale, kept = (tmp_path / "out" / "folds" / name for name in ("no_longer_drawn.svg", "notes.txt"))
+    stale.parent.mkdir(parents=True)
+    for path in (stale, kept):
+        path.touch()
     single = write_report(workspace, only(catalog, "folds", gallery=0), tmp_path / "out").read_text(encoding="utf-8")
     html5lib.HTMLParser(strict=True).parse(single)
     assert "Paper prints" not in single
@@ -410,6 +424,8 @@ def test_a_single_run_without_a_printed_value_on_a_dataset_as_published(
     assert "ot as published:" not in single
     assert "McNemar’s" not in single
     assert "run-picked_on_test" not in single
+    assert not stale.exists()
+    assert kept.exists()
 
 
 def test_samples_that_are_used_and_worth_a_look_are_counted(page: str):
@@ -418,14 +434,43 @@ def test_samples_that_are_used_and_worth_a_look_are_counted(page: str):
 
 
 def test_figures_are_files_too(project: tuple[Workspace, Catalog], page: str):
-    folder = project[0].reports / "folds"
-    names = {path.stem for path in folder.iterdir()}
-    assert names == {
-        "confusion", "recall", "radar", "curves", "reliability", "densities", "confidences", "balance", "tsne",
-        "factors",
-    }  # fmt: skip
-    across = {path.name for path in (project[0].reports / "across").iterdir()}
-    assert across == {"sizes_drawn.svg", "recalls_drawn.svg", "difference_folds_folds_again.svg"}
+    """Exactly those of the registry: the files of a folder, and the figures of a section in the order of the page."""
+    workspace, catalog = project
+    for name in catalog.variants:
+        run = open_run(workspace, catalog, name)
+        applying = [figure for figure in RUN_FIGURES.values() if figure.applies(run)]
+        assert {path.name for path in (workspace.reports / name).iterdir()} == {f"{one.name}.svg" for one in applying}
+        shown = re.findall(r"<figcaption><strong>([^<]+)\.</strong> ([^<?]+\?)", section(page, name))
+        for part in ("results", "factors"):
+            own = [(one.title, one.question) for one in applying if one.section == part]
+            own = [(title(run) if callable(title) else title, question) for title, question in own]
+            assert [one for one in shown if one in own] == own
+    together = Together([open_run(workspace, catalog, name) for name in catalog.variants], catalog.report.bootstrap)
+    drawn = {"_".join([one.name, *key]) for one in ACROSS_FIGURES.values() for key in one.sources(together)}
+    assert {path.stem for path in (workspace.reports / "across").iterdir()} == drawn
+    assert {"sizes_drawn", "recalls_drawn", "difference_folds_folds_again", "time_drawn"} == drawn
+
+
+def test_a_figure_is_everywhere_once_it_is_registered(
+    project: tuple[Workspace, Catalog], page: str, documented_figure_names: list[str]
+):
+    """The figures of docs/extending.md, no other file of which knows."""
+    assert documented_figure_names == ["people", "time"]
+    workspace = project[0]
+    frame = pd.read_parquet(workspace.results("folds") / "predictions.parquet")
+    correct = (frame["label"] == frame["predicted"]).groupby(frame["subject"]).mean()
+    low, high = wording.percent(correct.min()), wording.percent(correct.max())
+    shown = section(page, "folds")
+    assert "<strong>WAR of each person.</strong> Does it work equally well for everybody? A dot each" in shown
+    assert f'aria-label="WAR of 12 people: from {low} to {high}."' in shown
+    assert shown.index("WAR of each person") > shown.index("Features of the test samples")
+    assert shown.index("WAR of each person") < shown.index("<h3>Classes</h3>")
+    compared = page.split('<section id="compared"', 1)[1].split("</section>", 1)[0]
+    assert "<strong>Accuracy and training time on drawn.</strong> Is longer training worth it?" in compared
+    war = open_run(*project, "folds").metrics["war"]
+    assert f"folds: 0.005 h, WAR {wording.percent(war)}" in compared
+    assert (workspace.reports / "folds" / "people.svg").read_text(encoding="utf-8").count("<use") >= 12
+    assert (workspace.reports / "across" / "time_drawn.svg").exists()
 
 
 def test_an_unfinished_run_is_named(project: tuple[Workspace, Catalog], tmp_path: Path):

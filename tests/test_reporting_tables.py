@@ -54,12 +54,12 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
         workspace.results("poster_v2_rafdb") / "complexity.json",
         {"params_so_counted": 43.79, "flops_so_counted": 8.478},
     )
-    write_json(workspace.work("track", "poster_v2_rafdb.json"), {"run": "5b10"})
+    write_json(workspace.training_record("poster_v2_rafdb"), {"id": "5b10"})
     finish(workspace, "ifdd_3dvit_dfew", "val", wrong=35, folds=5)  # 75.00 % of every fold
     for seed, wrong in ("", 420), ("_seed_1", 427), ("_seed_2", 406):  # 40, 39 and 42 %
         finish(workspace, f"ifdd_3dvit_ferv39k{seed}", "val", wrong)
-    write_json(workspace.work("track", "ifdd_3dvit_ferv39k_seed_1.json"), {"run": "77aa"})
-    (workspace.work("train", "poster_rafdb") / "fold_1").mkdir(parents=True)
+    write_json(workspace.training_record("ifdd_3dvit_ferv39k_seed_1"), {"id": "77aa"})
+    workspace.fold_state("poster_rafdb", 1).mkdir(parents=True)
     for dataset in ("raf_db", "dfew", "ferv39k"):
         write_json(workspace.audit(dataset), {"flaws": []})
     return workspace
@@ -97,7 +97,7 @@ def test_runs_that_differ_in_their_seed_alone_have_their_mean(tables: dict[str, 
     assert [found[key] for key in after] == [["± 1.53"] * 2, ["+1.18", "−10.76"]]  # of 39.15 and 51.09
     facts = table.runs.set_index("Seed").loc["0, 1, 2"]
     assert facts["Variant"] == "ifdd_3dvit_ferv39k, ifdd_3dvit_ferv39k_seed_1, ifdd_3dvit_ferv39k_seed_2"
-    assert facts["MLflow run"] == "77aa"
+    assert facts["Training run"] == "77aa"
     # another selection or recipe is no other seed
     assert not any("mean of" in value for value in tables["poster_v2_table_3"].frame["Value"])
 
@@ -149,7 +149,7 @@ def test_how_each_value_came_about(tables: dict[str, PaperTable]):
         "Seed": "0",
         "Folds": "1",
         "Tested": "700",
-        "MLflow run": "5b10",
+        "Training run": "5b10",
     }
     assert runs.loc["poster_v2_rafdb_honest", "Selection"] == "best epoch in validation"
     assert runs.loc["poster_rafdb", "Status"] == "running"
@@ -193,7 +193,7 @@ def test_the_files_say_what_the_tables_say(workspace: Workspace, tables: dict[st
     ours = table[table["variant"] == "poster_v2_rafdb"].squeeze()
     assert (ours["method"], ours["column"], ours["paper"]) == ("POSTER++", "RAF-DB", "92.21")
     assert (ours["ours"], ours["difference"]) == (pytest.approx(91), pytest.approx(91 - 92.21))
-    assert (ours["status"], ours["mlflow_run"]) == ("run", "5b10")
+    assert (ours["status"], ours["training_run"]) == ("run", "5b10")
     never = table[(table["method"] == "DAN (2021)") & (table["column"] == "RAF-DB")].squeeze()
     assert never["paper"] == "89.70"
     assert math.isnan(never["ours"])

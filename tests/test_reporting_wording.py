@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-from pathlib import Path
-
 import pandas as pd
 import pytest
+from reporting_tools import run_of
 
 from duchenne.protocol import Protocol
 from duchenne.reporting.runs import Run
@@ -27,9 +25,8 @@ def run(protocol: Protocol | None = None, **metrics: float) -> Run:
         model=Model(architecture="poster_v2"),
         recipe=Recipe(epochs=1, batch_size=1, lr=1),
     )
-    nothing = pd.DataFrame()
-    classes, rows = ["anger", "fear", "sadness"], pd.DataFrame({"kind": ["image"] * 240})
-    return Run("r", config, classes, measured | metrics, nothing, nothing, {}, nothing, rows, {}, [], Path())
+    rows = pd.DataFrame({"kind": ["image"] * 240})
+    return run_of("r", config, classes=["anger", "fear", "sadness"], metrics=measured | metrics, rows=rows)
 
 
 def test_the_whole_sentence():
@@ -65,8 +62,8 @@ def test_what_differs(metrics: dict[str, float], words: str):
 )
 def test_which_epoch_is_reported(rule: str, monitor: str, words: str):
     finished = run()
-    config = Variant(**finished.config.model_dump() | {"selection": rule, "monitor": monitor})
-    assert selection(dataclasses.replace(finished, config=config)) == words
+    finished.config = Variant(**finished.config.model_dump() | {"selection": rule, "monitor": monitor})
+    assert selection(finished) == words
     assert rule in SELECTED
 
 

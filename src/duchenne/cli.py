@@ -234,9 +234,9 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Finished runs beside the first of them: differences with intervals, McNemar's test, where they disagree."""
-    from duchenne.reporting.compare import compare_runs, show
+    from duchenne.reporting.compare import compare_runs, finished_runs, show
 
-    found = compare_runs(Workspace(), runs, config.load(params).report.bootstrap)
+    found = compare_runs(finished_runs(Workspace(), runs), config.load(params).report.bootstrap)
     if as_json:
         _print_json(found.as_json(), indent=2)
     else:

@@ -32,7 +32,7 @@ from duchenne.errors import UserError
 from duchenne.extras import how_to_install, installed, requirements
 from duchenne.faces.settings import Faces
 from duchenne.files import file_digest, write_json
-from duchenne.training.record import FILE, span
+from duchenne.training.record import span
 from duchenne.training.settings import Variant
 from duchenne.workspace import Workspace
 
@@ -121,12 +121,12 @@ class Tracker:
     def epoch(self, fold: int, _row: dict[str, float] | None = None) -> None:
         """Send the epochs of a fold that is being trained, from its history in the work folder; in any process."""
         if self._parent:
-            folder = self.workspace.work("train", self.name) / f"fold_{fold}"
+            folder = self.workspace.fold_state(self.name, fold)
             self._attempt(lambda: self._send_fold(self._client(), fold, folder), self._limit)
 
     def publish(self) -> None:
         """Send all that the files of the variant hold and the server does not: epochs, metrics, figures, the model."""
-        file = self.workspace.model(self.name) / FILE
+        file = self.workspace.training_record(self.name)
         if not file.exists():
             logger.warning("MLflow gets no results of %s: %s is missing, `dvc repro` trains it", self.name, file)
             return
@@ -271,16 +271,18 @@ class Tracker:
         return run.info.run_id, 0
 
     def _send_all(self, client: Any, began: float) -> None:
+        from duchenne.reporting.runs import Run
+
         parent = self._parent
-        folders = sorted(self.workspace.model(self.name).glob("fold_*"), key=lambda p: int(p.name[5:]))
+        folders = self.workspace.folds(self.name)
         ends = [_ms(began)]
-        for folder in folders:
-            run = self._send_fold(client, int(folder.name[5:]), folder)
+        for fold, folder in folders.items():
+            run = self._send_fold(client, fold, folder)
             client.log_artifact(run, str(folder / "card.json"))
             ends.append(_ms(span(folder)[1]))
             client.set_terminated(run, end_time=ends[-1])
         results = self.workspace.results(self.name)
-        metrics = json.loads((results / "metrics.json").read_text(encoding="utf-8"))
+        metrics = Run(self.name, workspace=self.workspace).metrics
         for key, value in {**metrics, **self._against_paper(metrics)}.items():
             if isinstance(value, int | float):
                 client.log_metric(parent, key, value)
@@ -288,7 +290,7 @@ class Tracker:
             self._log_folder(client, folder, place)
         client.log_artifact(parent, str(self.workspace.reports / "index.html"), "report")
         self._log_dataset(client)
-        self._log_model(client, folders[0])
+        self._log_model(client, next(iter(folders.values())))
         client.set_terminated(parent, end_time=max(ends))
 
     def _log_folder(self, client: Any, folder: Path, place: str) -> None:

@@ -40,6 +40,23 @@ class Workspace:
     def model(self, variant: str) -> Path:
         return self.root / "models" / variant
 
+    def fold(self, variant: str, number: int) -> Path:
+        """A trained fold: weights, card and history; folds are counted from 1."""
+        return self.model(variant) / f"fold_{number}"
+
+    def folds(self, variant: str) -> dict[int, Path]:
+        """The trained folds of a variant by number, in order."""
+        numbers = (int(path.name.removeprefix("fold_")) for path in self.model(variant).glob("fold_*"))
+        return {number: self.fold(variant, number) for number in sorted(numbers)}
+
+    def fold_state(self, variant: str, number: int) -> Path:
+        """What a fold is trained in and resumed from: outside DVC's outs."""
+        return self.work("train", variant) / f"fold_{number}"
+
+    def training_record(self, variant: str) -> Path:
+        """Which training run the folds of a variant are of."""
+        return self.model(variant) / "training.json"
+
     def results(self, variant: str) -> Path:
         return self.root / "results" / variant
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import pandas as pd
 
-from duchenne.config import Catalog
-from duchenne.reporting import figures_across
 from duchenne.reporting.basis import MARKS
-from duchenne.reporting.compare import Runs, compare_runs
+from duchenne.reporting.compare import ComparedRuns, compare_runs
 from duchenne.reporting.printed import printed_methods
 from duchenne.reporting.runs import Run
-from duchenne.reporting.wording import percent, points
-from duchenne.workspace import Workspace
 
 DEPTHS = {
     "poster_t": ("POSTER", "depth", 4),
@@ -25,118 +23,140 @@ DEPTHS = {
 }
 """Network -> family, the option that sets its number of blocks, the number without it."""
 
-
-class Drawn(NamedTuple):
-    """A figure as SVG text, and its numbers in words."""
-
-    svg: str
-    words: str
+MAX_STARS = 8
+"""Runs in a star chart at most, so that each has a colour of its own."""
 
 
-def comparisons(runs: list[Run], workspace: Workspace, catalog: Catalog) -> tuple[list[Runs], dict[str, Drawn]]:
-    """Runs on the same test samples, each against the first of them, and ``difference_<first>_<second>`` figures."""
-    groups: dict[tuple[str, frozenset[str]], list[str]] = defaultdict(list)
-    for run in runs:
-        groups[run.config.dataset, frozenset(run.predictions["sample"])].append(run.name)
-    found = [compare_runs(workspace, names, catalog.report.bootstrap) for names in groups.values() if len(names) > 1]
-    drawn = {}
-    for compared in found:
-        for name, pair in compared.pairs.items():
-            first = compared.frame.index[0]
-            changes = "; ".join(f"{label} {points(row['difference'])}" for label, row in pair.per_class.iterrows())
-            svg = figures_across.confusion_difference(pair.confusion)
-            words = f"Confusion matrix of {name} minus that of {first}. Change of recall, points: {changes}."
-            drawn[f"difference_{first}_{name}"] = Drawn(svg, words)
-    return found, drawn
+class Sizes(NamedTuple):
+    """Accuracy and size of the networks on one dataset.
 
-
-def sizes(runs: list[Run]) -> dict[str, Drawn]:
-    """Dataset -> WAR against the sizes of networks, of our runs and of the methods that papers print.
-
-    Drawn where there are networks of two or more sizes.
+    ``runs``: ``war``, ``war_low``, ``war_high``, ``params`` (millions) and ``macs`` (billions, 1e9) by name.
+    ``printed``: ``war`` and ``params`` by method; operations are counted in too many ways to share an axis.
     """
-    groups: dict[str, list[Run]] = defaultdict(list)
-    for run in runs:
-        if run.sizes:
+
+    dataset: str
+    runs: pd.DataFrame
+    printed: pd.DataFrame
+
+
+class Recalls(NamedTuple):
+    """Recall of each class on one dataset.
+
+    ``runs``: shares by name and class, the best first, :data:`MAX_STARS` at most. ``printed``: the same of the paper's
+    methods, or empty.
+    """
+
+    dataset: str
+    runs: pd.DataFrame
+    printed: pd.DataFrame
+
+
+Depths = dict[str, pd.DataFrame]
+"""Label -> ``depth``, increasing, ``war``, ``war_low``, ``war_high``, and ``printed``, the paper's WAR or NaN."""
+
+
+class Pair(NamedTuple):
+    """Two runs on the same samples.
+
+    ``confusion``: share of the actual class by actual and predicted class, the second run's minus the first's.
+    ``recalls``: ``difference`` of the recalls by class.
+    """
+
+    first: str
+    second: str
+    confusion: pd.DataFrame
+    recalls: pd.DataFrame
+
+
+@dataclass(eq=False)
+class Together:
+    """All runs of a page.
+
+    Attributes:
+        runs: in the order of ``params.yaml``.
+        bootstrap: resamples behind the intervals of differences.
+    """
+
+    runs: list[Run]
+    bootstrap: int = 2000
+
+    @cached_property
+    def compared(self) -> list[ComparedRuns]:
+        """Those on the same test samples, each against the first of them."""
+        groups: dict[tuple[str, frozenset[str]], list[Run]] = defaultdict(list)
+        for run in self.runs:
+            groups[run.config.dataset, frozenset(run.predictions["sample"])].append(run)
+        return [compare_runs(runs, self.bootstrap) for runs in groups.values() if len(runs) > 1]
+
+    def by_dataset(self) -> dict[str, list[Run]]:
+        """Dataset -> its runs."""
+        groups: dict[str, list[Run]] = defaultdict(list)
+        for run in self.runs:
             groups[run.config.dataset].append(run)
-    drawn = {}
-    for dataset, own in groups.items():
+        return groups
+
+
+def pairs(together: Together) -> dict[tuple[str, str], Pair]:
+    """First and second run -> how the second differs from the first."""
+    return {
+        (compared.first, name): Pair(compared.first, name, pair.confusion, pair.per_class)
+        for compared in together.compared
+        for name, pair in compared.pairs.items()
+    }
+
+
+def sizes(together: Together) -> dict[tuple[str], Sizes]:
+    """Dataset -> accuracy and size, where there are networks of two or more sizes, ours or printed."""
+    found = {}
+    for dataset, runs in together.by_dataset().items():
+        counted = [run for run in runs if run.sizes]
         printed = _printed_sizes(dataset)
-        if len({(run.sizes["params"], run.sizes["macs"]) for run in own}) > 1 or len(printed):
-            table = pd.DataFrame([run.metrics | run.sizes for run in own], [_label(run) for run in own])
-            each = [
-                f"{_label(run)}: {run.sizes['params']:.1f} M parameters, {run.sizes['macs']:.2f} G MACs, "
-                f"WAR {percent(run.metrics['war'])}"
-                for run in own
-            ]
-            each += [
-                f"{row.Index}, as printed: {row.params:.1f} M parameters, WAR {percent(row.war, 2)}"
-                for row in printed.itertuples()
-            ]
-            drawn[dataset] = Drawn(figures_across.sizes(table, printed), "; ".join(each) + ".")
-    return drawn
+        if counted and (len({(run.sizes["params"], run.sizes["macs"]) for run in counted}) > 1 or len(printed)):
+            table = pd.DataFrame([run.metrics | run.sizes for run in counted], [label(run) for run in counted])
+            found[dataset,] = Sizes(dataset, table, printed)
+    return found
 
 
-def recalls(runs: list[Run]) -> dict[str, Drawn]:
-    """Dataset -> recall of each class by our runs and by the methods that a paper prints; two or more of them.
+def recalls(together: Together) -> dict[tuple[str], Recalls]:
+    """Dataset -> recall of each class, where there are three classes and two or more of our runs and printed methods.
 
     Our runs are those with the highest UAR. The printed methods are those of the first table that has every class:
     first the ones that our variants reproduce, then those with the highest mean.
     """
-    groups: dict[str, list[Run]] = defaultdict(list)
-    for run in runs:
-        groups[run.config.dataset].append(run)
-    drawn = {}
-    for dataset, own in groups.items():
-        present = [name for name in own[0].classes if any(name in run.present for run in own)]
-        best = sorted(own, key=lambda run: -run.metrics["uar"])[: figures_across.SHOWN]
+    found = {}
+    for dataset, runs in together.by_dataset().items():
+        present = [name for name in runs[0].classes if any(name in run.present for run in runs)]
+        best = sorted(runs, key=lambda run: -run.metrics["uar"])[:MAX_STARS]
         ours = pd.DataFrame(
             [[run.metrics.get(f"recall_{name}", float("nan")) for name in present] for run in best],
-            [_label(run) for run in best],
+            [label(run) for run in best],
             present,
         )
         printed = _printed_recalls(dataset, present)
         if len(present) > 2 and len(ours) + len(printed) > 1:
-            words = [
-                f"{name}: " + ", ".join(f"{label} {percent(value)}" for label, value in row.dropna().items())
-                for name, row in pd.concat([ours, printed.rename(index="{}, as printed".format)]).iterrows()
-            ]
-            drawn[dataset] = Drawn(
-                figures_across.recalls(ours, printed), "Recall of each class. " + "; ".join(words) + "."
-            )
-    return drawn
+            found[dataset,] = Recalls(dataset, ours, printed)
+    return found
 
 
-def depths(runs: list[Run]) -> Drawn | None:
-    """WAR against the number of blocks of runs that differ in nothing else; None where there are none."""
+def depths(together: Together) -> dict[tuple[()], Depths]:
+    """WAR by the number of blocks, of runs that differ in nothing else; empty where there are none."""
     groups: dict[tuple[str, str], list[Run]] = defaultdict(list)
-    for run in runs:
+    for run in together.runs:
         if run.config.model.architecture in DEPTHS:
             family, option, _ = DEPTHS[run.config.model.architecture]
             plain = run.config.decides()
             plain["model"] |= {"architecture": family, "options": {**run.config.model.options, option: None}}
             groups[family, json.dumps(plain, sort_keys=True)].append(run)
     series = {}
-    for (family, _), own in groups.items():
-        rows = [{"depth": _depth(run), "printed": _printed_war(run)} | run.metrics for run in own]
+    for (family, _), runs in groups.items():
+        rows = [{"depth": _depth(run), "printed": _printed_war(run)} | run.metrics for run in runs]
         table = pd.DataFrame(rows).sort_values("depth")
         if table["depth"].nunique() > 1:
-            series[f"{family} on {own[0].config.dataset}, as {_label(own[0])}"] = table
-    if not series:
-        return None
-    each = (
-        f"{label}: "
-        + ", ".join(
-            f"{row.depth} blocks {percent(row.war)}"
-            + ("" if pd.isna(row.printed) else f" (printed {percent(row.printed, 2)})")
-            for row in table.itertuples()
-        )
-        for label, table in series.items()
-    )
-    return Drawn(figures_across.depths(series), "WAR by depth. " + "; ".join(each) + ".")
+            series[f"{family} on {runs[0].config.dataset}, as {label(runs[0])}"] = table
+    return {(): series} if series else {}
 
 
-def _label(run: Run) -> str:
+def label(run: Run) -> str:
     """A run's name with its marks: not public code, picked on the test part."""
     return f"{run.name}{MARKS[run.basis]}" + (" (optimistic)" if run.optimistic else "")
 
@@ -159,7 +179,7 @@ def _printed_recalls(dataset: str, present: list[str]) -> pd.DataFrame:
     whole = [m for m in printed_methods(dataset) if set(columns) <= m.values.keys()]
     first = [method for method in whole if method.source == whole[0].source]
     first.sort(key=lambda method: (not method.row.run, -sum(method.values[name] for name in columns)))
-    rows = {m.row.method: [m.values[name] for name in columns] for m in first[: figures_across.SHOWN]}
+    rows = {m.row.method: [m.values[name] for name in columns] for m in first[:MAX_STARS]}
     return pd.DataFrame.from_dict(rows, orient="index", columns=present)
 
 

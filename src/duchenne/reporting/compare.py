@@ -14,16 +14,16 @@ from rich.table import Table
 
 from duchenne.errors import UserError, nearest
 from duchenne.evaluation.comparing import Comparison, compare
-from duchenne.files import read_json
 from duchenne.metrics import METRICS, Metric
+from duchenne.reporting.runs import Run
 from duchenne.workspace import Workspace
 
-SHOWN = 10
-"""Disagreements that the terminal shows; the JSON has all."""
+PRINTED_DISAGREEMENTS = 10
+"""Samples that the terminal shows at most; the JSON has all."""
 
 
 @dataclass(frozen=True)
-class Runs:
+class ComparedRuns:
     """What :func:`compare_runs` found.
 
     ``frame``: a row a run: every metric with ``_low`` and ``_high`` (NaN: not measured), ``params`` (millions) and
@@ -36,6 +36,11 @@ class Runs:
     pairs: dict[str, Comparison]
 
     @property
+    def first(self) -> str:
+        """Name of the run with which the others are compared."""
+        return str(self.frame.index[0])
+
+    @property
     def metrics(self) -> list[str]:
         """The metrics that a run has a value of, in the order of the registry."""
         return [name for name in METRICS if self.frame[name].notna().any()]
@@ -44,7 +49,7 @@ class Runs:
         """All of it, ready for :func:`json.dumps`."""
         return {
             "runs": _plain(self.frame.rename_axis("run").reset_index()),
-            "against": str(self.frame.index[0]),
+            "against": self.first,
             "pairs": {
                 name: {
                     "metrics": _plain(pair.metrics.rename_axis("metric").reset_index()),
@@ -58,38 +63,58 @@ class Runs:
         }
 
 
-def compare_runs(workspace: Workspace, names: list[str], bootstrap: int = 2000, seed: int = 0) -> Runs:
-    """Compare finished runs with the first of them.
+def finished_runs(workspace: Workspace, names: list[str]) -> list[Run]:
+    """The runs of these names, which are finished.
 
     Args:
         names: folders below ``results/``: variants, or ``published/<variant>`` for measured checkpoints of others.
+
+    Raises:
+        UserError: a run is not finished; names those that are.
+    """
+    runs = [Run(name, workspace=workspace) for name in names]
+    for run in runs:
+        path = run.results / "predictions.parquet"
+        if not path.exists():
+            root = workspace.results("")
+            known = [str(file.parent.relative_to(root)) for file in sorted(root.glob("**/predictions.parquet"))]
+            hint = nearest(run.name, known) or f" (finished: {', '.join(known) or 'none'})"
+            raise UserError(f"{run.name!r} has no results: {path} is missing{hint}")
+    return runs
+
+
+def compare_runs(runs: list[Run], bootstrap: int = 2000, seed: int = 0) -> ComparedRuns:
+    """Compare finished runs with the first of them.
+
+    Args:
+        runs: two or more.
         bootstrap: resamples behind the intervals of the differences.
         seed: of the resampling.
 
     Raises:
-        UserError: fewer than two names, a run that is not finished, or runs that do not have the same classes or were
-            not tested on the same samples.
+        UserError: fewer than two runs, or runs that do not have the same classes or were not tested on the same
+            samples.
     """
+    names = [run.name for run in runs]
     if len(set(names)) < max(2, len(names)):
         raise UserError(f"name two or more different runs, not {', '.join(names) or 'none'}")
-    first, *others = names
-    reference, classes = _read(workspace, first)
+    first, *others = runs
     pairs = {}
-    for name in others:
-        predictions, own = _read(workspace, name)
-        if own != classes:
-            raise UserError(f"{first} has the classes {', '.join(classes)}, {name} has {', '.join(own)}")
+    for run in others:
+        if run.classes != first.classes:
+            theirs, own = (", ".join(one.classes) for one in (first, run))
+            raise UserError(f"{first.name} has the classes {theirs}, {run.name} has {own}")
         try:
-            pairs[name] = compare(reference, predictions, classes, bootstrap, seed)
+            pairs[run.name] = compare(first.predictions, run.predictions, first.classes, bootstrap, seed)
         except UserError as error:
-            raise UserError(f"{first} (first) and {name} (second): {error}") from None
-    rows = {name: _row(workspace, name, pairs.get(name)) for name in names}
-    return Runs(pd.DataFrame.from_dict(rows, orient="index"), pairs)
+            raise UserError(f"{first.name} (first) and {run.name} (second): {error}") from None
+    rows = {run.name: _row(run, pairs.get(run.name)) for run in runs}
+    return ComparedRuns(pd.DataFrame.from_dict(rows, orient="index"), pairs)
 
 
-def show(runs: Runs, console: Console) -> None:
+def show(runs: ComparedRuns, console: Console) -> None:
     """One table of all runs, a column each, and what each run and the first disagree on, most confident first."""
-    first = str(runs.frame.index[0])
+    first = runs.first
     title = (
         f"95 % intervals; below each value the difference from {first} with its own. In per cent and points, but for "
         + ", ".join(METRICS[name].label for name in runs.metrics if not METRICS[name].percent)
@@ -120,33 +145,17 @@ def show(runs: Runs, console: Console) -> None:
         title = f"{len(pair.disagreements)} samples that {first} and {name} disagree on, most confident first"
         heads = ("sample", "actual", escape(first), escape(name), "right")
         samples = Table(*heads, title=escape(title), title_justify="left")
-        for sample, row in pair.disagreements.head(SHOWN).iterrows():
+        for sample, row in pair.disagreements.head(PRINTED_DISAGREEMENTS).iterrows():
             answers = (f"{row[run]} ({100 * row[f'{run}_confidence']:.0f} %)" for run in ("first", "second"))
             samples.add_row(escape(str(sample)), row["actual"], *answers, row["right"])
         console.print(samples)
 
 
-def _read(workspace: Workspace, name: str) -> tuple[pd.DataFrame, list[str]]:
-    """Predictions of a run and the names of its classes."""
-    path = workspace.results(name) / "predictions.parquet"
-    if not path.exists():
-        root = workspace.results("")
-        known = [str(file.parent.relative_to(root)) for file in sorted(root.glob("**/predictions.parquet"))]
-        hint = nearest(name, known) or f" (finished: {', '.join(known) or 'none'})"
-        raise UserError(f"{name!r} has no results: {path} is missing{hint}")
-    frame = pd.read_parquet(path)
-    return frame, [column.removeprefix("p_") for column in frame if column.startswith("p_")]
-
-
-def _row(workspace: Workspace, name: str, pair: Comparison | None) -> dict[str, Any]:
-    results = workspace.results(name)
-    metrics = read_json(results / "metrics.json")
-    counted = results / "complexity.json"  # published weights that were measured here have none
-    sizes = read_json(counted) if counted.exists() else {}
+def _row(run: Run, pair: Comparison | None) -> dict[str, Any]:
     keys = [name + end for name in METRICS for end in ("", "_low", "_high")]
-    row: dict[str, Any] = {key: metrics.get(key, float("nan")) for key in keys}
-    row |= {"n": metrics["n"], "selection": metrics["selection"]}
-    row |= {size: sizes.get(size, float("nan")) for size in ("params", "macs")}
+    row: dict[str, Any] = {key: run.metrics.get(key, float("nan")) for key in keys}
+    row |= {"n": run.metrics["n"], "selection": run.metrics["selection"]}
+    row |= {size: run.sizes.get(size, float("nan")) for size in ("params", "macs")}  # published weights have none
     if pair is not None:
         for metric, change in pair.metrics.iterrows():
             row |= {f"difference_{metric}": change["difference"]}

@@ -20,7 +20,7 @@ class Factor(NamedTuple):
     """One column of the index' ``factors``.
 
     ``table``: a row a bin or value, in order: ``value`` (text), ``middle`` (median, NaN for words), ``n``, ``war``,
-    ``low`` and ``high`` (95 % interval, as :func:`duchenne.evaluation.evaluate` draws it).
+    ``low`` and ``high`` (95 % interval, as of :func:`duchenne.evaluation.statistics.evaluate`).
     """
 
     name: str
@@ -28,21 +28,18 @@ class Factor(NamedTuple):
     table: pd.DataFrame
 
 
-def factors_of(
-    predictions: pd.DataFrame, rows: pd.DataFrame, classes: list[str], bootstrap: int, seed: int
-) -> list[Factor]:
+def factors_of(samples: pd.DataFrame, classes: list[str], bootstrap: int, seed: int) -> list[Factor]:
     """WAR of the test samples by every factor that differs among them; numbers first.
 
     Args:
-        predictions: as for :func:`duchenne.evaluation.evaluate`.
-        rows: of the index; ``factors`` holds JSON objects of numbers (as text too), words and truth values, or
-            nothing.
+        samples: predictions as for :func:`duchenne.evaluation.statistics.evaluate`, and ``factors`` of the index: JSON
+            objects of numbers (as text too), words and truth values, or nothing.
         classes: class names in order.
         bootstrap: resamples behind an interval.
         seed: of the resampling.
     """
-    texts = rows.set_index("sample")["factors"].reindex(predictions["sample"])
-    known = pd.DataFrame([json.loads(text) if isinstance(text, str) else {} for text in texts], predictions.index)
+    texts = samples["factors"]
+    known = pd.DataFrame([json.loads(text) if isinstance(text, str) else {} for text in texts], samples.index)
     found = []
     for name, column in known.items():
         scalar = column[column.map(lambda value: isinstance(value, int | float | str))].dropna()
@@ -54,7 +51,7 @@ def factors_of(
         groups = _bins(numbers) if numeric else words
         table = []
         for value, own in groups.groupby(groups, observed=True):
-            measured = evaluate(predictions.loc[own.index], classes, bootstrap, seed, metrics=("war",))
+            measured = evaluate(samples.loc[own.index], classes, bootstrap, seed, metrics=("war",))
             middle = numbers[own.index].median() if numeric else float("nan")
             ends = {"low": measured["war_low"], "high": measured["war_high"]}
             table.append({"value": value, "middle": middle, "n": len(own), "war": measured["war"]} | ends)

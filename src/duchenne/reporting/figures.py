@@ -1,8 +1,8 @@
-"""The figures of one run, each as the text of an SVG file, ready for print as it is."""
+"""The figures of one run: each is a function that draws, and an entry of the registry; in the order of the page."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -12,24 +12,54 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from scipy.stats import gaussian_kde
 
+from duchenne.evaluation.statistics import LEVEL, calibration
 from duchenne.metrics import BINS, METRICS
 from duchenne.reporting.factors import Factor
-from duchenne.reporting.style import BLUE, GRID, INK, MARKERS, ORANGE, PALETTE, PAPER, SOFT, WIDTH, rgb, svg
+from duchenne.reporting.map_layout import layout_of, on_map, places
+from duchenne.reporting.registry import Point, run_figure
+from duchenne.reporting.runs import Run
+from duchenne.reporting.style import BLUE, GRID, INK, MARKERS, ORANGE, PALETTE, PAPER, SOFT, WIDTH, rgb
+from duchenne.reporting.wording import interval, metric_label, percent, selection
 
-PARTS = {"train": ("#8a8f98", ""), "val": ("#56b4e9", "//"), "test": (BLUE, "")}
-CURVES = ("loss", "war", "uar")
-"""Columns of the history that always have a panel; the metric that picks the epoch has one too."""
-MEASURED_PARTS = {"train": ("training", SOFT, "--"), "val": ("validation", BLUE, "-"), "test": ("test", ORANGE, "-.")}
+BALANCE_BARS = {"train": ("#8a8f98", ""), "val": ("#56b4e9", "//"), "test": (BLUE, "")}
+"""Part -> colour and hatch of its bars."""
+PART_CURVES = {"train": ("training", SOFT, "--"), "val": ("validation", BLUE, "-"), "test": ("test", ORANGE, "-.")}
 """Part -> label, colour and dashes of its curves."""
+ALWAYS_CURVES = ("loss", "war", "uar")
+"""Columns of the history that always have a panel; the metric that picks the epoch has one too."""
 LEVELS = np.linspace(0, 1, 201)
 """Confidences at which a density is drawn."""
 VECTOR_POINTS = 5000
 """A scatter plot of more points is drawn as pixels: as shapes it would weigh megabytes."""
 
 
-@svg(4.4)
-def confusion(figure: Figure, predictions: pd.DataFrame, classes: list[str]) -> None:
-    """Confusion matrix: counts, and per cent of each actual class, which also gives the colour."""
+def all_folds(run: Run) -> str:
+    """What a caption says where predictions of several networks are drawn together."""
+    return ", all folds together" if len(run.cards) > 1 else ""
+
+
+def _confusion_alt(run: Run) -> str:
+    counts = pd.crosstab(run.predictions["label"], run.predictions["predicted"], normalize="index")
+    sentences = []
+    for label, row in counts.iterrows():
+        sentence = f"{run.classes[label]}: {percent(row.get(label, 0))} correct"
+        wrong = row.drop(label, errors="ignore")
+        if wrong.max() > 0:
+            sentence += f", most often taken for {run.classes[wrong.idxmax()]} ({percent(wrong.max())})"
+        sentences.append(sentence)
+    return f"Confusion matrix of {run.name}. {'; '.join(sentences)}."
+
+
+@run_figure(
+    "confusion",
+    "Confusion matrix",
+    question="Which classes are taken for which?",
+    caption="Counts, and per cent of the actual class.",
+    alt=_confusion_alt,
+)
+def confusion(figure: Figure, run: Run) -> None:
+    """Counts, and per cent of each actual class, which also gives the colour."""
+    predictions, classes = run.predictions, run.classes
     number = len(classes)
     grown = max(0.0, 0.5 * (number - 7))  # a cell must hold "100 %"
     figure.set_size_inches(WIDTH + grown, 4.4 + grown)
@@ -57,22 +87,50 @@ def confusion(figure: Figure, predictions: pd.DataFrame, classes: list[str]) -> 
 
 def shown_curves(monitor: str) -> list[str]:
     """Columns of the history with a panel each: loss, WAR, UAR, and the metric that picks the epoch."""
-    return list(dict.fromkeys([*CURVES, monitor]))
+    return list(dict.fromkeys([*ALWAYS_CURVES, monitor]))
 
 
-@svg(5.6)
-def curves(figure: Figure, history: pd.DataFrame, selected: dict[int, int], monitor: str = "loss") -> None:
+def _curves_caption(run: Run) -> str:
+    _, *others, last = map(metric_label, shown_curves(run.config.monitor))
+    folds, plural = ("Thin: one fold each; thick: their mean. ", "s") if len(run.cards) > 1 else ("", "")
+    return (
+        f"Loss, {', '.join(others)} and {last} of the parts after each epoch; of the training part over the augmented "
+        f"samples during it. {folds}Dotted: the reported epoch{plural} ({selection(run)})."
+    )
+
+
+def _curves_alt(run: Run) -> str:
+    means = run.history.groupby("epoch").mean(numeric_only=True)
+    ends = []
+    for metric in shown_curves(run.config.monitor):
+        for part, (name, *_) in PART_CURVES.items():
+            values = means.get(f"{part}_{metric}", pd.Series(dtype=float)).dropna()
+            if len(values):
+                shares = metric in METRICS and METRICS[metric].percent
+                first, last = (percent(v) if shares else f"{v:.3f}" for v in values.iloc[[0, -1]])
+                ends.append(f"{name} {metric_label(metric)} from {first} to {last}")
+    return f"Training of {run.name}. In {len(means)} epochs: {', '.join(ends)}."
+
+
+@run_figure(
+    "curves",
+    "Training",
+    question="Has it converged, and does it overfit?",
+    caption=_curves_caption,
+    alt=_curves_alt,
+)
+def curves(figure: Figure, run: Run) -> None:
     """Loss, WAR, UAR and the monitored metric over the epochs, a panel each, of all parts that were measured.
 
     One thin line a fold, a thick one for their mean; the reported epochs are marked (POSTER++, Figures 8 to 11).
     """
-    shown = shown_curves(monitor)
-    figure.set_size_inches(WIDTH, 5.6 * len(shown) / len(CURVES))
+    history, shown = run.history, shown_curves(run.config.monitor)
+    figure.set_size_inches(WIDTH, 5.6 * len(shown) / len(ALWAYS_CURVES))
     panels = figure.subplots(len(shown), 1, sharex=True)
-    folds, epochs = history["fold"].nunique(), pd.Series(selected).value_counts()
+    folds, epochs = history["fold"].nunique(), pd.Series(run.selected).value_counts()
     handles = {}
     for axes, name in zip(panels, shown, strict=True):
-        for part, (label, colour, dashes) in MEASURED_PARTS.items():
+        for part, (label, colour, dashes) in PART_CURVES.items():
             column = f"{part}_{name}"
             if column not in history or history[column].isna().all():
                 continue
@@ -96,28 +154,25 @@ def curves(figure: Figure, history: pd.DataFrame, selected: dict[int, int], moni
     figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=len(handles), fontsize=8)
 
 
-@svg(3.4)
-def recalls(figure: Figure, metrics: dict[str, float], present: list[str]) -> None:
-    """Recall of each class that has test samples, with its 95 % interval; the mean of them is UAR."""
-    figure.set_size_inches(WIDTH, 1.4 + 0.3 * len(present))
-    value, low, high = (np.array([metrics[f"recall_{name}{end}"] for name in present]) for end in ("", "_low", "_high"))
-    axes = figure.subplots()
-    place = np.arange(len(present))
-    # A percentile interval of a lopsided distribution may leave its estimate outside.
-    reach = np.maximum([value - low, high - value], 0)
-    axes.errorbar(value, place, xerr=reach, fmt="o", color=BLUE, capsize=3, markersize=6)
-    axes.axvline(metrics["uar"], color=ORANGE, label=f"UAR, {100 * metrics['uar']:.1f} %")
-    axes.axvline(1 / len(present), color=SOFT, linestyle=":", label=f"guessing, {100 / len(present):.1f} %")
-    axes.set_yticks(place, present)
-    axes.set(xlim=(-0.02, 1.02), ylim=(len(present) - 0.5, -0.5), xlabel="recall")
-    axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
-    axes.grid(axis="y", visible=False)
-    figure.legend(loc="outside upper center", ncols=2, fontsize=8)
+def _recalls_in_words(run: Run) -> str:
+    return "; ".join(
+        f"{name} {percent(run.metrics[f'recall_{name}'])}, interval {interval(run.metrics, f'recall_{name}')}"
+        for name in run.present
+    )
 
 
-@svg(4.0)
-def radar(figure: Figure, metrics: dict[str, float], present: list[str]) -> None:
+@run_figure(
+    "radar",
+    "Recall of each class",
+    question="Is it balanced over the classes?",
+    caption="Bands are 95 % intervals, the dotted ring is guessing.",
+    alt=lambda run: f"Star of recalls with {LEVEL} % intervals: {_recalls_in_words(run)}.",
+    height=4.0,
+    applies=lambda run: len(run.present) > 2,
+)
+def radar(figure: Figure, run: Run) -> None:
     """Recall of each class as a star; the band is its 95 % interval, the dotted ring is guessing."""
+    metrics, present = run.metrics, run.present
     around = np.arange(len(present) + 1) % len(present)  # back to the first class
     value, low, high = (
         np.array([metrics[f"recall_{name}{end}"] for name in present])[around] for end in ("", "_low", "_high")
@@ -144,9 +199,49 @@ def star(axes: Axes, angle: np.ndarray, present: list[str]) -> None:
     axes.spines["polar"].set_visible(False)
 
 
-@svg(4.4)
-def reliability(figure: Figure, bins: pd.DataFrame, ece: float) -> None:
+@run_figure(
+    "recall",
+    "Recall of each class",
+    question="How well is each class recognised, and how certain is that?",
+    caption="With 95 % intervals; their mean is UAR.",
+    alt=lambda run: f"Recall of each class with {LEVEL} % intervals: {_recalls_in_words(run)}.",
+)
+def recalls(figure: Figure, run: Run) -> None:
+    """Recall of each class that has test samples, with its 95 % interval; the mean of them is UAR."""
+    metrics, present = run.metrics, run.present
+    figure.set_size_inches(WIDTH, 1.4 + 0.3 * len(present))
+    value, low, high = (np.array([metrics[f"recall_{name}{end}"] for name in present]) for end in ("", "_low", "_high"))
+    axes = figure.subplots()
+    place = np.arange(len(present))
+    # A percentile interval of a skewed distribution may leave its estimate outside.
+    reach = np.maximum([value - low, high - value], 0)
+    axes.errorbar(value, place, xerr=reach, fmt="o", color=BLUE, capsize=3, markersize=6)
+    axes.axvline(metrics["uar"], color=ORANGE, label=f"UAR, {100 * metrics['uar']:.1f} %")
+    axes.axvline(1 / len(present), color=SOFT, linestyle=":", label=f"guessing, {100 / len(present):.1f} %")
+    axes.set_yticks(place, present)
+    axes.set(xlim=(-0.02, 1.02), ylim=(len(present) - 0.5, -0.5), xlabel="recall")
+    axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+    axes.grid(axis="y", visible=False)
+    figure.legend(loc="outside upper center", ncols=2, fontsize=8)
+
+
+def _reliability_alt(run: Run) -> str:
+    return (
+        f"Reliability of {run.name}: mean confidence {percent(run.predictions['confidence'].mean())}, share correct "
+        f"{percent(run.metrics['war'])}, calibration error {percent(run.metrics['ece'])}."
+    )
+
+
+@run_figure(
+    "reliability",
+    "Reliability",
+    question="Can its confidence be trusted?",
+    caption="Bars below the mark: more confident than correct. Below: how many samples have which confidence.",
+    alt=_reliability_alt,
+)
+def reliability(figure: Figure, run: Run) -> None:
     """Accuracy against confidence (DeGroot and Fienberg 1983), and how many samples have which confidence."""
+    bins, ece = calibration(run.predictions), run.metrics["ece"]
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     middle, wide = (bins["low"] + bins["high"]) / 2, 0.92 / BINS
     above.bar(middle, bins["accuracy"], wide, color=BLUE, alpha=0.75, label="accuracy")
@@ -162,12 +257,28 @@ def reliability(figure: Figure, bins: pd.DataFrame, ece: float) -> None:
     below.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
 
 
-@svg(3.4)
-def densities(figure: Figure, predictions: pd.DataFrame) -> None:
-    """How sure the network is where it is right and where it is wrong: densities over confidence, and their medians."""
-    right = predictions["label"] == predictions["predicted"]
+def _densities_alt(run: Run) -> str:
+    predictions = run.predictions
+    correct = np.where(predictions["label"] == predictions["predicted"], "correct", "wrong")
+    groups = predictions["confidence"].groupby(correct)
+    medians = (f"Median of {len(own):,} {name} predictions: {percent(own.median())}." for name, own in groups)
+    return f"Confidence of {run.name}. {' '.join(medians)}"
+
+
+@run_figure(
+    "densities",
+    "Confidence of correct and wrong predictions",
+    question="Does a low confidence give a mistake away?",
+    caption="Each area is 1; the lines are the medians. The further apart, the more a threshold on confidence helps.",
+    alt=_densities_alt,
+    height=3.4,
+)
+def densities(figure: Figure, run: Run) -> None:
+    """Confidence where the network is right and where it is wrong: densities over confidence, and their medians."""
+    predictions = run.predictions
+    correct = predictions["label"] == predictions["predicted"]
     axes = figure.subplots()
-    kinds = {"right": (right, BLUE, "-", ""), "wrong": (~right, ORANGE, "--", "///")}
+    kinds = {"correct": (correct, BLUE, "-", ""), "wrong": (~correct, ORANGE, "--", "///")}
     for name, (chosen, colour, dashes, hatch) in kinds.items():
         values = predictions.loc[chosen, "confidence"]
         if values.empty:
@@ -182,22 +293,39 @@ def densities(figure: Figure, predictions: pd.DataFrame) -> None:
     figure.legend(loc="outside upper center", ncols=2, fontsize=8)
 
 
-@svg(3.8)
-def confidences(figure: Figure, predictions: pd.DataFrame, present: list[str]) -> None:
+def _confidences_alt(run: Run) -> str:
+    sentences = []
+    for name in run.present:
+        values, own = run.predictions[f"p_{name}"], positives(run, name)
+        others = f", of the other samples {percent(values[~own].median())}" if (~own).any() else ""
+        sentences.append(f"{name}: of its own samples {percent(values[own].median())}{others}")
+    return f"Median confidence of {run.name} in each class. {'; '.join(sentences)}."
+
+
+@run_figure(
+    "confidences",
+    "Confidence in each class",
+    question="How well is each class separated from the others?",
+    caption=lambda run: (
+        "Left of each line the samples of other classes, right of it those of the class itself: a mark "
+        f"each, their density, and a bar at the median{all_folds(run)}. The further apart, the better the class is "
+        "separated from the others."
+    ),
+    alt=_confidences_alt,
+    height=3.8,
+)
+def confidences(figure: Figure, run: Run) -> None:
     """Confidence in each class, of the samples that are of it and of the others (IFDD, Figure 5).
 
     Left of a class's line the samples of other classes, right of it its own: a dot each, their kernel density, and a
     bar at their median.
-
-    Args:
-        predictions: columns ``label`` and ``p_<class>``.
-        present: the classes that have a test sample.
     """
+    predictions, present = run.predictions, run.present
     figure.set_size_inches(max(WIDTH, 0.8 + 0.62 * len(present)), 3.8)
     random = np.random.default_rng(0)
     axes = figure.subplots()
     for place, name in enumerate(present):
-        values, own = predictions[f"p_{name}"].to_numpy(float), positives(predictions, name)
+        values, own = predictions[f"p_{name}"].to_numpy(float), positives(run, name)
         for side, chosen, colour, hatch, marker, label in (
             (-1, ~own, SOFT, "", ".", "other classes"),
             (1, own, ORANGE, "///", "x", "samples of the class"),
@@ -222,10 +350,9 @@ def confidences(figure: Figure, predictions: pd.DataFrame, present: list[str]) -
     figure.legend(loc="outside upper center", ncols=2, fontsize=8)
 
 
-def positives(predictions: pd.DataFrame, name: str) -> np.ndarray:
-    """Which predictions are of samples of a class, by the order of the columns ``p_<class>``."""
-    classes = [column.removeprefix("p_") for column in predictions if column.startswith("p_")]
-    return (predictions["label"] == classes.index(name)).to_numpy(bool)
+def positives(run: Run, name: str) -> np.ndarray:
+    """Which predictions are of samples of a class, bool (N,)."""
+    return (run.predictions["label"] == run.classes.index(name)).to_numpy(bool)
 
 
 def kernel_density(values: np.ndarray) -> np.ndarray | None:
@@ -239,18 +366,80 @@ def kernel_density(values: np.ndarray) -> np.ndarray | None:
     return kernel(LEVELS) + kernel(-LEVELS) + kernel(2 - LEVELS)
 
 
-class Panel(NamedTuple):
-    """A map of points: its title, or nothing, points (N, 2) and their labels (N,)."""
+def _balance_alt(run: Run) -> str:
+    sentences = []
+    for part, own in run.parts.groupby("part"):
+        shares = own["label"].value_counts(normalize=True)
+        sentences.append(
+            f"{part}: " + ", ".join(f"{run.classes[label]} {percent(shares[label])}" for label in shares.index)
+        )
+    return f"Share of each class by part. {'; '.join(sentences)}."
 
-    title: str
-    points: np.ndarray
-    labels: np.ndarray
+
+@run_figure(
+    "balance",
+    "Balance",
+    question="Do the parts have the same shares of the classes?",
+    caption=lambda run: f"Classes in each part{all_folds(run)}.",
+    alt=_balance_alt,
+    height=3.4,
+)
+def balance(figure: Figure, run: Run) -> None:
+    """Samples of each class by part, as a share of the part."""
+    parts, classes = run.parts, run.classes
+    figure.set_size_inches(WIDTH, 1.4 + 0.42 * len(classes))
+    shares = parts.groupby("part")["label"].value_counts(normalize=True).unstack(fill_value=0)
+    shown = [part for part in BALANCE_BARS if part in shares.index]
+    axes = figure.subplots()
+    thick = 0.8 / len(shown)
+    for k, part in enumerate(shown):
+        colour, hatch = BALANCE_BARS[part]
+        place = np.arange(len(classes)) + (k - (len(shown) - 1) / 2) * thick
+        values = shares.loc[part].reindex(range(len(classes)), fill_value=0)
+        axes.barh(place, values, thick * 0.88, color=colour, hatch=hatch, edgecolor=PAPER, linewidth=0, label=part)
+    axes.set_yticks(np.arange(len(classes)), classes)
+    axes.set(xlabel="share of the part", ylim=(len(classes) - 0.5, -0.5))
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    axes.grid(axis="y", visible=False)
+    figure.legend(loc="outside upper center", ncols=3, fontsize=8)
 
 
-@svg(4.4)
-def embedding(figure: Figure, panels: list[Panel], classes: list[str]) -> None:
-    """Points in the plane, one colour and one marker a class; :func:`places` says where each is drawn."""
-    layout, number = _layout(panels, classes), sum(len(panel.points) for panel in panels)
+def _map_alt(run: Run) -> str:
+    found = run.feature_map
+    maps = "one map" if len(found.panels) == 1 else f"{len(found.panels)} maps"
+    return f"{found.title}, of {run.name}: {len(found.samples):,} points in {maps}, grouped by class."
+
+
+def map_points(run: Run) -> Sequence[Point]:
+    """The points of the map with their samples."""
+    found, names = run.feature_map, run.classes
+    return [
+        Point(
+            round(float(x), 4),
+            round(float(y), 4),
+            row.sample,
+            f"{row.sample}: {names[row.label]}, predicted {names[row.predicted]} ({percent(row.confidence, 0)})",
+        )
+        for (x, y), row in zip(places(found.panels, names), found.samples.itertuples(), strict=True)
+    ]
+
+
+@run_figure(
+    "tsne",
+    lambda run: run.feature_map.title,
+    question="Which samples look alike to the network?",
+    caption=lambda run: f"{run.feature_map.note} Point at a sample to see it.",
+    alt=_map_alt,
+    broad=lambda run: len(run.feature_map.panels) > 1,
+    applies=lambda run: bool(run.feature_map.panels),
+    otherwise=lambda run: run.feature_map.note,
+    points=map_points,
+)
+def embedding(figure: Figure, run: Run) -> None:
+    """Points in the plane, one colour and one marker a class; where :func:`places` says."""
+    panels, classes = run.feature_map.panels, run.classes
+    layout, number = layout_of(panels, classes), sum(len(panel.points) for panel in panels)
     figure.set_layout_engine("none")
     figure.set_size_inches(layout.width, layout.height)
     size = float(np.clip(4000 / number, 3, 26))
@@ -262,7 +451,7 @@ def embedding(figure: Figure, panels: list[Panel], classes: list[str]) -> None:
         axes.tick_params(left=False, bottom=False, labelleft=False, labelbottom=False)
         axes.grid(False)
         axes.spines[:].set(visible=len(panels) > 1, color=GRID)
-        placed = _on_map(panel.points, layout.shape)
+        placed = on_map(panel.points, layout.shape)
         for i, name in enumerate(classes):
             if (own := panel.labels == i).any():
                 shown[name] = axes.scatter(
@@ -281,80 +470,34 @@ def embedding(figure: Figure, panels: list[Panel], classes: list[str]) -> None:
     figure.legend([shown[name] for name in names], names, loc="lower center", ncols=columns, **style)
 
 
-def places(panels: list[Panel], classes: list[str]) -> np.ndarray:
-    """Where :func:`embedding` draws its points: (N, 2), shares of the figure's width and height from above left."""
-    layout = _layout(panels, classes)
-    return np.concatenate(
-        [
-            (left, 1 - low) + _on_map(panel.points, layout.shape) * (wide, -high / layout.shape)
-            for panel, (left, low, wide, high) in zip(panels, layout.boxes, strict=True)
-        ]
+def numeric_factors(run: Run) -> list[Factor]:
+    """Those factors of a run that are numbers."""
+    return [factor for factor in run.factors if factor.numeric]
+
+
+def _factors_alt(run: Run) -> str:
+    spans = (
+        f"{factor.name}: from {percent(factor.table['war'].min())} to {percent(factor.table['war'].max())}."
+        for factor in numeric_factors(run)
     )
+    return f"WAR of {run.name} against what is known of the samples. {' '.join(spans)}"
 
 
-class _Layout(NamedTuple):
-    """Sizes in inches, height over width of a map, and each map's left, low, width and height as shares."""
-
-    width: float
-    height: float
-    shape: float
-    boxes: list[tuple[float, float, float, float]]
-
-
-def _layout(panels: list[Panel], classes: list[str]) -> _Layout:
-    columns = {1: 1, 2: 2, 4: 2}.get(len(panels), 3)
-    rows = -(-len(panels) // columns)
-    width = WIDTH if columns == 1 else 2 * WIDTH
-    title = 0.25 if any(panel.title for panel in panels) else 0.0
-    legend = 0.15 + 0.2 * -(-len(classes) // (4 * round(width / WIDTH)))
-    extents = [np.ptp(panel.points, axis=0) for panel in panels]
-    shape = float(np.clip(max(high / max(wide, 1e-9) for wide, high in extents), 0.55, 1))
-    gap = 0.1 if len(panels) > 1 else 0.0
-    map_width = width / columns - gap
-    height = rows * (map_width * shape + title) + legend
-    boxes = [
-        (
-            (i % columns / columns) + gap / 2 / width,
-            1 - (i // columns + 1) * (map_width * shape + title) / height,
-            map_width / width,
-            map_width * shape / height,
-        )
-        for i in range(len(panels))
-    ]
-    return _Layout(width, height, shape, boxes)
-
-
-def _on_map(points: np.ndarray, shape: float) -> np.ndarray:
-    """Points moved and scaled, the same in both directions, into a map of width 1 and height ``shape``."""
-    size = np.array([1, shape])
-    middle = (points.min(axis=0) + points.max(axis=0)) / 2
-    return size / 2 + (points - middle) * 0.94 * np.min(size / np.maximum(np.ptp(points, axis=0), 1e-9))
-
-
-@svg(3.4)
-def balance(figure: Figure, parts: pd.DataFrame, classes: list[str]) -> None:
-    """Samples of each class by part, as a share of the part: does the test part look like the training part?"""
-    figure.set_size_inches(WIDTH, 1.4 + 0.42 * len(classes))
-    shares = parts.groupby("part")["label"].value_counts(normalize=True).unstack(fill_value=0)
-    shown = [part for part in PARTS if part in shares.index]
-    axes = figure.subplots()
-    thick = 0.8 / len(shown)
-    for k, part in enumerate(shown):
-        colour, hatch = PARTS[part]
-        place = np.arange(len(classes)) + (k - (len(shown) - 1) / 2) * thick
-        values = shares.loc[part].reindex(range(len(classes)), fill_value=0)
-        axes.barh(place, values, thick * 0.88, color=colour, hatch=hatch, edgecolor=PAPER, linewidth=0, label=part)
-    axes.set_yticks(np.arange(len(classes)), classes)
-    axes.set(xlabel="share of the part", ylim=(len(classes) - 0.5, -0.5))
-    axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
-    axes.grid(axis="y", visible=False)
-    figure.legend(loc="outside upper center", ncols=3, fontsize=8)
-
-
-@svg(2.2)
-def factors(figure: Figure, numeric: list[Factor], war: float) -> None:
-    """WAR against each number that is known of the samples, in bins of as many samples, with 95 % intervals."""
+@run_figure(
+    "factors",
+    "WAR against what is known of the samples",
+    question="Under which conditions is it less accurate?",
+    caption="Bins of equally many samples, placed at their median; bands are 95 % intervals, the dotted line is the "
+    "WAR of all. Several of many factors differ by chance.",
+    alt=_factors_alt,
+    height=2.2,
+    broad=True,
+    section="factors",
+    applies=lambda run: bool(numeric_factors(run)),
+)
+def factors(figure: Figure, run: Run) -> None:
+    """WAR against each number that is known of the samples, in bins of equally many, with 95 % intervals."""
+    numeric, war = numeric_factors(run), run.metrics["war"]
     columns = min(4, len(numeric))
     rows = -(-len(numeric) // columns)
     figure.set_size_inches(2 * WIDTH, 0.3 + 1.75 * rows)

@@ -1,4 +1,4 @@
-"""Figures of several runs together, each as the text of an SVG file."""
+"""The figures of several runs together: each is a function that draws, and an entry of the registry."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from duchenne.reporting import across
+from duchenne.reporting.across import MAX_STARS, Depths, Pair, Recalls, Sizes
 from duchenne.reporting.figures import star
-from duchenne.reporting.style import BLUE, INK, MARKERS, ORANGE, PALETTE, PAPER, SOFT, WIDTH, rgb, svg
+from duchenne.reporting.registry import across_figure
+from duchenne.reporting.style import BLUE, INK, MARKERS, ORANGE, PALETTE, PAPER, SOFT, WIDTH, rgb
+from duchenne.reporting.wording import percent, points
 
-PRINTED = {
+PRINTED_STYLE = {
     "color": SOFT,
     "marker": "d",
     "markersize": 6,
@@ -21,18 +25,33 @@ PRINTED = {
     "linestyle": "none",
 }
 """How a value that a paper prints is drawn."""
-SHOWN = len(PALETTE)
-"""Stars in a panel at most: each has a colour of its own."""
 
 
-@svg(4.2)
-def sizes(figure: Figure, runs: pd.DataFrame, printed: pd.DataFrame) -> None:
-    """WAR against parameters and against MACs, with 95 % intervals, beside printed methods (POSTER++, Figure 1).
+def _sizes_alt(sizes: Sizes) -> str:
+    each = [
+        f"{row.Index}: {row.params:.1f} M parameters, {row.macs:.2f} G MACs, WAR {percent(row.war)}"
+        for row in sizes.runs.itertuples()
+    ]
+    each += [
+        f"{row.Index}, as printed: {row.params:.1f} M parameters, WAR {percent(row.war, 2)}"
+        for row in sizes.printed.itertuples()
+    ]
+    return "; ".join(each) + "."
 
-    Args:
-        runs: by name: ``war``, ``war_low``, ``war_high``, ``params`` (millions), ``macs`` (billions).
-        printed: by method: ``war`` and ``params``; operations are counted in too many ways to share an axis.
-    """
+
+@across_figure(
+    "sizes",
+    lambda sizes: f"Accuracy and size on {sizes.dataset}",
+    question="Is a larger network more accurate?",
+    caption="Bars are 95 % intervals; operations of one sample. Numbers, where there are any: values that papers "
+    "print, with parameters as each paper counts them.",
+    alt=_sizes_alt,
+    broad=True,
+    sources=across.sizes,
+)
+def sizes(figure: Figure, sizes: Sizes) -> None:
+    """WAR against parameters and against MACs, with 95 % intervals, beside printed methods (POSTER++, Figure 1)."""
+    runs, printed = sizes.runs, sizes.printed
     figure.set_size_inches(2 * WIDTH, 3.6 + 0.2 * -(-(len(runs) + len(printed)) // 3))
     panels = figure.subplots(1, 2, sharey=True)
     for axes, column, label in zip(panels, ("params", "macs"), ("parameters, M", "MACs, G"), strict=True):
@@ -41,7 +60,7 @@ def sizes(figure: Figure, runs: pd.DataFrame, printed: pd.DataFrame) -> None:
         axes.set(xlabel=label, xlim=(0, 1.1 * max([*runs[column], *printed.get(column, [])])))
     handles, labels = panels[0].get_legend_handles_labels()
     for i, (name, method) in enumerate(printed.iterrows(), 1):
-        number = PRINTED | {"marker": f"${i}$", "markersize": 6 if i < 10 else 9}
+        number = PRINTED_STYLE | {"marker": f"${i}$", "markersize": 6 if i < 10 else 9}
         handles += panels[0].plot(method["params"], method["war"], **number)
         labels.append(f"{name}, printed")
     panels[0].set_ylabel("WAR")
@@ -49,35 +68,32 @@ def sizes(figure: Figure, runs: pd.DataFrame, printed: pd.DataFrame) -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8)
 
 
-@svg(3.6)
-def depths(figure: Figure, series: dict[str, pd.DataFrame]) -> None:
-    """WAR against the number of blocks (POSTER, Figure 1; POSTER++, Figure 6), with 95 % intervals.
-
-    Args:
-        series: label -> columns ``depth``, ``war``, ``war_low``, ``war_high``, and ``printed``, the paper's WAR or NaN.
-    """
-    axes = figure.subplots()
-    for i, (label, table) in enumerate(series.items()):
-        axes.plot(table["depth"], table["war"], color=PALETTE[i % len(PALETTE)], linewidth=1.2)
-        for k, (_, run) in enumerate(table.iterrows()):
-            _point(axes, run["depth"], run, i, label if k == 0 else None)
-        axes.plot(table["depth"], table["printed"], **PRINTED)
-    axes.set(xlabel="blocks", ylabel="WAR")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
-    figure.legend(loc="outside upper center", ncols=1, fontsize=8)
+def _recalls_alt(recalls: Recalls) -> str:
+    rows = pd.concat([recalls.runs, recalls.printed.rename(index="{}, as printed".format)])
+    each = (
+        f"{name}: " + ", ".join(f"{label} {percent(value)}" for label, value in row.dropna().items())
+        for name, row in rows.iterrows()
+    )
+    return f"Recall of each class. {'; '.join(each)}."
 
 
-@svg(5.0)
-def recalls(figure: Figure, runs: pd.DataFrame, printed: pd.DataFrame) -> None:
+@across_figure(
+    "recalls",
+    lambda recalls: f"Recall of each class on {recalls.dataset}",
+    question="In which classes do they differ?",
+    caption=f"At most {MAX_STARS} of our runs, those with the highest UAR, and, where a paper prints its values by "
+    "class, as many of its methods: those that a variant here reproduces first, then those with the highest UAR. "
+    "Filled: the first of our runs.",
+    alt=_recalls_alt,
+    broad=True,
+    sources=across.recalls,
+)
+def recalls(figure: Figure, recalls: Recalls) -> None:
     """Recall of each class by several runs, and by the methods of a paper, as stars (IFDD, Figure 4).
 
     The area of the first run is filled in both, for comparison.
-
-    Args:
-        runs: share by name and class, the best first, :data:`SHOWN` at most.
-        printed: the same of the paper's methods, or empty.
     """
+    runs, printed = recalls.runs, recalls.printed
     groups = {"our runs": runs} | ({"as printed": printed} if len(printed) else {})
     lines = max(len(table) for table in groups.values())
     figure.set_size_inches(WIDTH * len(groups), 4.2 + 0.18 * -(-lines // 2))
@@ -96,13 +112,63 @@ def recalls(figure: Figure, runs: pd.DataFrame, printed: pd.DataFrame) -> None:
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, fontsize=8)
 
 
-@svg(4.4)
-def confusion_difference(figure: Figure, difference: pd.DataFrame) -> None:
-    """Second run's confusion matrix minus the first's, in points of the actual class.
+def _depths_alt(series: Depths) -> str:
+    each = (
+        f"{label}: "
+        + ", ".join(
+            f"{row.depth} blocks {percent(row.war)}"
+            + ("" if pd.isna(row.printed) else f" (printed {percent(row.printed, 2)})")
+            for row in table.itertuples()
+        )
+        for label, table in series.items()
+    )
+    return f"WAR by depth. {'; '.join(each)}."
 
-    Args:
-        difference: actual by predicted class, shares.
-    """
+
+@across_figure(
+    "depths",
+    "Depth",
+    question="Is a deeper network more accurate?",
+    caption="Runs that differ in their number of blocks alone; bars are 95 % intervals, open diamonds are the values "
+    "that papers print.",
+    alt=_depths_alt,
+    height=3.6,
+    sources=across.depths,
+)
+def depths(figure: Figure, series: Depths) -> None:
+    """WAR against the number of blocks (POSTER, Figure 1; POSTER++, Figure 6), with 95 % intervals."""
+    axes = figure.subplots()
+    for i, (label, table) in enumerate(series.items()):
+        axes.plot(table["depth"], table["war"], color=PALETTE[i % len(PALETTE)], linewidth=1.2)
+        for k, (_, run) in enumerate(table.iterrows()):
+            _point(axes, run["depth"], run, i, label if k == 0 else None)
+        axes.plot(table["depth"], table["printed"], **PRINTED_STYLE)
+    axes.set(xlabel="blocks", ylabel="WAR")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+    figure.legend(loc="outside upper center", ncols=1, fontsize=8)
+
+
+def _difference_alt(pair: Pair) -> str:
+    changes = "; ".join(f"{label} {points(row['difference'])}" for label, row in pair.recalls.iterrows())
+    return f"Confusion matrix of {pair.second} minus that of {pair.first}. Change of recall, points: {changes}."
+
+
+@across_figure(
+    "difference",
+    "Difference of the confusion matrices",
+    question="Which mistakes does one make more often than the other?",
+    caption=lambda pair: (
+        f"{pair.second} minus {pair.first}, points of the actual class: blue is more, orange is less, "
+        "and on the diagonal more is better."
+    ),
+    alt=_difference_alt,
+    sources=across.pairs,
+    section="pairs",
+)
+def confusion_difference(figure: Figure, pair: Pair) -> None:
+    """Second run's confusion matrix minus the first's, in points of the actual class."""
+    difference = pair.confusion
     rows, columns = difference.shape
     grown = max(0.0, 0.5 * (columns - 7))
     figure.set_size_inches(WIDTH + grown, 4.4 + grown)

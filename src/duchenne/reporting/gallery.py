@@ -16,11 +16,11 @@ from PIL import Image
 from duchenne.faces.store import FaceStore
 from duchenne.reporting.factors import Factor, conditions
 
-THUMBNAIL = 160  # px; shown at half of that, sharp on dense screens
-SHEET = (1280, 2400)  # px
+THUMBNAIL_SIDE = 160  # px; shown at half of that, sharp on dense screens
+SHEET_SIZE = (1280, 2400)  # px
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
-TILE = 64  # px, side of a face in a sprite
-TILES = 5000
+FACE_SIDE = 64  # px, side of a face in a sprite
+MAX_FACES = 5000
 """Faces in a sprite at most: it would weigh megabytes more, and WebP ends at 16,383 px."""
 
 
@@ -46,32 +46,26 @@ class Mistake(NamedTuple):
 
 
 def mistakes(
-    predictions: pd.DataFrame,
-    classes: list[str],
-    count: int,
-    rows: pd.DataFrame,
-    factors: list[Factor],
-    store: FaceStore | None = None,
+    samples: pd.DataFrame, classes: list[str], count: int, factors: list[Factor], store: FaceStore | None = None
 ) -> list[Mistake]:
     """The ``count`` wrong predictions with the highest confidence.
 
     Args:
-        rows: of the index; where it has onset and apex of a clip, these two frames are shown (FRL-DGT, supplement,
-            Figure 3), else the middle one.
+        samples: predictions with onset, apex and factors of the index; of a clip that has both, these two frames are
+            shown (FRL-DGT, supplement, Figure 3), else the middle one.
         factors: of the run; those of few values are named.
         store: of the faces, or None where these are not shown.
     """
-    wrong = predictions[predictions["label"] != predictions["predicted"]]
+    wrong = samples[samples["label"] != samples["predicted"]]
     wrong = wrong.sort_values(["confidence", "sample"], ascending=[False, True]).head(count)
-    index = rows.set_index("sample")
     return [
         Mistake(
             row.sample,
             classes[row.label],
             classes[row.predicted],
             float(row.confidence),
-            [] if store is None else _faces(store, row.sample, index.loc[row.sample]),
-            conditions(index.loc[row.sample, "factors"], factors),
+            [] if store is None else _faces(store, row),
+            conditions(row.factors, factors),
         )
         for row in wrong.itertuples()
     ]
@@ -86,13 +80,13 @@ class Sprite(NamedTuple):
 
 
 def sprite(store: FaceStore, samples: list[str]) -> Sprite:
-    """The faces of ``samples``, or of :data:`TILES` evenly among more; of a clip the middle frame."""
-    shown = samples[:: math.ceil(len(samples) / TILES)]
+    """The faces of ``samples``, or of :data:`MAX_FACES` evenly among more; of a clip the middle frame."""
+    shown = samples[:: math.ceil(len(samples) / MAX_FACES)]
     columns = math.ceil(math.sqrt(len(shown)))
-    picture = Image.new("RGB", (TILE * columns, TILE * -(-len(shown) // columns)))
+    picture = Image.new("RGB", (FACE_SIDE * columns, FACE_SIDE * -(-len(shown) // columns)))
     for i, sample in enumerate(shown):
-        face = _middle(store, sample).resize((TILE, TILE), Image.Resampling.LANCZOS)
-        picture.paste(face, (TILE * (i % columns), TILE * (i // columns)))
+        face = _middle(store, sample).resize((FACE_SIDE, FACE_SIDE), Image.Resampling.LANCZOS)
+        picture.paste(face, (FACE_SIDE * (i % columns), FACE_SIDE * (i // columns)))
     return Sprite(_data_uri(picture, quality=65), columns, {sample: i for i, sample in enumerate(shown)})
 
 
@@ -132,23 +126,22 @@ def sheet(path: Path) -> tuple[str, int, int]:
     """A contact sheet made small enough for the page: data URI, width and height in px."""
     with Image.open(path) as image:
         image = image.convert("RGB")
-        image.thumbnail(SHEET, Image.Resampling.LANCZOS)
+        image.thumbnail(SHEET_SIZE, Image.Resampling.LANCZOS)
         return _data_uri(image, quality=70), image.width, image.height
 
 
-def _faces(store: FaceStore, sample: str, row: pd.Series) -> list[Face]:
-    numbers = store.frame_numbers(sample)
-    frames = {
-        name: numbers.index(row[name]) for name in ("onset", "apex") if pd.notna(row[name]) and row[name] in numbers
-    }
+def _faces(store: FaceStore, row: Any) -> list[Face]:
+    numbers = store.frame_numbers(row.sample)
+    labelled = {"onset": row.onset, "apex": row.apex}
+    frames = {name: numbers.index(frame) for name, frame in labelled.items() if pd.notna(frame) and frame in numbers}
     if len(frames) == 2:
-        shown = {name: store.frame(sample, position) for name, position in frames.items()}
+        shown = {name: store.frame(row.sample, position) for name, position in frames.items()}
         return [Face(name, _thumbnail(Image.fromarray(np.asarray(face)))) for name, face in shown.items()]
-    return [Face("", _thumbnail(_middle(store, sample)))]
+    return [Face("", _thumbnail(_middle(store, row.sample)))]
 
 
 def _thumbnail(image: Image.Image) -> str:
-    image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
     return _data_uri(image, quality=80)
 
 

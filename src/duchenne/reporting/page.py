@@ -13,22 +13,22 @@ from markupsafe import Markup
 from tqdm import tqdm
 
 from duchenne.config import Catalog
-from duchenne.faces.store import FaceStore
 from duchenne.files import replacing
 from duchenne.metrics import METRICS
 from duchenne.papers.printed import sources
-from duchenne.reporting import across, gallery, wording
+from duchenne.reporting import figures, figures_across, gallery, wording  # noqa: F401  (they register the figures)
+from duchenne.reporting.across import Together
 from duchenne.reporting.basis import FOOTNOTES, MARKS, footnotes
 from duchenne.reporting.provenance import code_revision, data_revisions
-from duchenne.reporting.runs import Run, load_run
+from duchenne.reporting.registry import Drawn, draw_across
+from duchenne.reporting.runs import Run, open_run
 from duchenne.reporting.sections import dataset_section, run_section
-from duchenne.reporting.style import inline
 from duchenne.reporting.summary import summary
 from duchenne.reporting.tables import write_tables
 from duchenne.workspace import Workspace
 
-DISAGREEMENTS = 12
-"""Samples shown of each pair of runs."""
+MAX_DISAGREEMENTS = 12
+"""Samples that the page shows of each pair of runs."""
 
 
 def write_report(workspace: Workspace, catalog: Catalog, out: Path) -> Path:
@@ -42,22 +42,16 @@ def write_report(workspace: Workspace, catalog: Catalog, out: Path) -> Path:
     Raises:
         UserError: a run is not finished.
     """
-    runs = [load_run(workspace, catalog, name) for name in catalog.variants]
-    sprites = _sprites(runs, workspace) if catalog.report.show_faces else {}
+    runs = [open_run(workspace, catalog, name) for name in catalog.variants]
+    for run in runs:
+        run.require()
     sections = []
     for run in tqdm(runs, desc="report", unit="run"):
-        tiles = sprites[run.config.dataset].tiles if sprites else {}
-        section, drawn = run_section(run, workspace, catalog, tiles)
-        sections.append(section)
-        _write({f"{run.name}/{name}": svg for name, svg in drawn.items()}, out)
-
-    compared, differences = across.comparisons(runs, workspace, catalog)
-    depths = across.depths(runs)
-    together = differences | {f"sizes_{name}": drawn for name, drawn in across.sizes(runs).items()}
-    together |= {f"recalls_{name}": drawn for name, drawn in across.recalls(runs).items()}
-    if depths is not None:
-        together["depths"] = depths
-    _write({f"across/{name}": drawn.svg for name, drawn in together.items()}, out)
+        sections.append(run_section(run, catalog))
+        _write_figures(sections[-1]["figures"], out / run.name)
+    together = Together(runs, catalog.report.bootstrap)
+    across = draw_across(together)
+    _write_figures(across, out / "across")
     with replacing(out / "summary.csv") as part:
         summary(runs).to_csv(part, index=False)
 
@@ -77,9 +71,8 @@ def write_report(workspace: Workspace, catalog: Catalog, out: Path) -> Path:
     environment.globals |= {
         "words": wording,
         "METRICS": METRICS,
-        "TILE": gallery.TILE,
-        "SHOWN": DISAGREEMENTS,
-        "RADARS": across.figures_across.SHOWN,
+        "FACE_SIDE": gallery.FACE_SIDE,
+        "MAX_DISAGREEMENTS": MAX_DISAGREEMENTS,
         "MARKS": MARKS,
         "FOOTNOTES": FOOTNOTES,
         "footnotes": footnotes,
@@ -91,12 +84,12 @@ def write_report(workspace: Workspace, catalog: Catalog, out: Path) -> Path:
     page = environment.get_template("page.html.j2").render(
         style=style,
         script=script,
-        sprites=sprites,
+        sprites=_sprites(runs) if catalog.report.show_faces else {},
         runs={run.name: run for run in runs},
         sections=sections,
-        comparisons=compared,
-        across={name: inline(drawn.svg, f"across-{name}", drawn.words) for name, drawn in together.items()},
-        tables=write_tables(catalog, workspace, out / "tables"),
+        comparisons=together.compared,
+        across=across,
+        tables=write_tables(catalog, workspace, out / "tables", {run.name: run for run in runs}),
         datasets=[dataset_section(name, workspace, catalog) for name in datasets],
         show_faces=catalog.report.show_faces,
         commit=commit,
@@ -113,15 +106,20 @@ def _root(name: str, workspace: Workspace, catalog: Catalog) -> Path:
     return catalog.datasets[name].root if name in catalog.datasets else workspace.raw(name)
 
 
-def _write(figures: dict[str, str], out: Path) -> None:
-    for name, svg in figures.items():
-        with replacing(out / f"{name}.svg") as part:
-            part.write_text(svg, encoding="utf-8")
+def _write_figures(drawn: list[Drawn], folder: Path) -> None:
+    """Write them as SVG files; those of an older report that are not drawn any more are deleted."""
+    for path in folder.glob("*.svg"):
+        if path.stem not in {figure.name for figure in drawn}:
+            path.unlink()
+    for figure in drawn:
+        with replacing(folder / f"{figure.name}.svg") as part:
+            part.write_text(figure.svg, encoding="utf-8")
 
 
-def _sprites(runs: list[Run], workspace: Workspace) -> dict[str, gallery.Sprite]:
+def _sprites(runs: list[Run]) -> dict[str, gallery.Sprite]:
     """Dataset -> the faces of the samples on which its runs were tested."""
     tested: dict[str, dict[str, None]] = {}
     for run in runs:
         tested.setdefault(run.config.dataset, {}).update(dict.fromkeys(run.predictions["sample"]))
-    return {name: gallery.sprite(FaceStore(workspace.faces(name)), list(samples)) for name, samples in tested.items()}
+    stores = {run.config.dataset: run.faces for run in runs}
+    return {name: gallery.sprite(stores[name], list(samples)) for name, samples in tested.items()}

@@ -1,10 +1,12 @@
-"""What a finished run left on disk, read once for the figures, the tables and the page."""
+"""One run as tables, figures, page and MLflow see it: every file of it is read here, once, when it is first needed."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -13,36 +15,156 @@ from duchenne.config import Catalog
 from duchenne.datasets.audit import known_flaws
 from duchenne.datasets.index import read_index
 from duchenne.errors import UserError
+from duchenne.evaluation.statistics import by_fold
+from duchenne.faces.store import FaceStore
 from duchenne.files import read_json
 from duchenne.metrics import METRICS
 from duchenne.papers.printed import Cell, printed_for
 from duchenne.reporting.basis import Basis, basis_of
+from duchenne.reporting.factors import Factor, factors_of
+from duchenne.reporting.feature_map import FeatureMap, feature_map
+from duchenne.reporting.settings import Report
 from duchenne.training.settings import Variant
 from duchenne.workspace import Workspace
 
+T = TypeVar("T")
 
-@dataclass(frozen=True)
+KNOWN = ["sample", "kind", "onset", "apex", "factors"]
+"""Columns of the index that :attr:`Run.samples` adds to the predictions."""
+
+
+@dataclass(eq=False)
 class Run:
-    """One variant's results.
+    """The results of one variant, or of published weights that were measured as one.
 
-    ``history`` holds the epochs of all folds (column ``fold``), ``cards`` one card a fold, ``parts`` the split with
-    label and subject of every sample, ``rows`` the dataset's index, ``sizes`` the network's parameters and operations
-    (``complexity.json``; empty where they were not counted), ``flaws`` what keeps the dataset from being the published
-    one (:func:`duchenne.datasets.audit.flaws`), ``folder`` the results themselves.
+    All that is read or computed is kept. A file that is missing is a :class:`UserError` which names it, when it is
+    first needed; :meth:`require` asks for all of them at once.
+
+    Attributes:
+        name: of the folder below ``results``.
+        config: block of ``params.yaml``; None where there is none: then only ``metrics``, ``predictions`` and what
+            follows from these two is known.
+        report: how many resamples an interval has, and how the features are mapped.
     """
 
     name: str
-    config: Variant
-    classes: list[str]
-    metrics: dict[str, Any]
-    predictions: pd.DataFrame
-    history: pd.DataFrame
-    cards: dict[int, dict[str, Any]]
-    parts: pd.DataFrame
-    rows: pd.DataFrame
-    sizes: dict[str, Any]
-    flaws: list[str]
-    folder: Path
+    config: Variant | None = None
+    workspace: Workspace = field(default_factory=Workspace)
+    report: Report = field(default_factory=Report)
+
+    def require(self) -> None:
+        """Check that the run is finished, before anything is drawn.
+
+        Raises:
+            UserError: it is not; names the missing file and what to do.
+        """
+        places = self.workspace
+        needed = [
+            *(self.results / name for name in ("metrics.json", "predictions.parquet", "features.npz", "history.csv")),
+            places.index(self.config.dataset),
+            places.split(self.name),
+            *(folder / "card.json" for folder in places.folds(self.name).values() or [places.fold(self.name, 1)]),
+        ]
+        for path in needed:
+            if not path.exists():
+                raise self._unfinished(path)
+
+    def _unfinished(self, path: str | Path) -> UserError:
+        return UserError(f"{path} is missing: `dvc repro` finishes the run {self.name!r} first")
+
+    def _read(self, read: Callable[[Path], T], path: Path) -> T:
+        try:
+            return read(path)
+        except FileNotFoundError:
+            raise self._unfinished(path) from None
+
+    @property
+    def results(self) -> Path:
+        """The folder of the results."""
+        return self.workspace.results(self.name)
+
+    @property
+    def status(self) -> Literal["run", "running", "not run"]:
+        """How far the run is: finished, in training, or neither."""
+        if (self.results / "metrics.json").exists():
+            return "run"
+        begun = any(self.workspace.fold_state(self.name, 1).parent.glob("fold_*"))
+        return "running" if begun else "not run"
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """``metrics.json``."""
+        return self._read(read_json, self.results / "metrics.json")
+
+    @cached_property
+    def predictions(self) -> pd.DataFrame:
+        """A row a test sample: ``sample``, ``fold``, ``subject``, ``label``, ``predicted``, ``confidence``, ``p_*``."""
+        return self._read(pd.read_parquet, self.results / "predictions.parquet")
+
+    @cached_property
+    def classes(self) -> list[str]:
+        """Class names in the order of the network's outputs."""
+        return [column.removeprefix("p_") for column in self.predictions if column.startswith("p_")]
+
+    @cached_property
+    def fold_metrics(self) -> pd.DataFrame:
+        """Every metric of each fold alone: a row a fold, NaN where it is not defined."""
+        return by_fold(self.predictions, self.classes)
+
+    @cached_property
+    def history(self) -> pd.DataFrame:
+        """The epochs of all folds, with a column ``fold``."""
+        return self._read(pd.read_csv, self.results / "history.csv")
+
+    @cached_property
+    def cards(self) -> dict[int, dict[str, Any]]:
+        """Fold -> card of its network."""
+        folders = self.workspace.folds(self.name)
+        return {fold: self._read(read_json, folder / "card.json") for fold, folder in folders.items()}
+
+    @cached_property
+    def training(self) -> str:
+        """Id of the training run, which MLflow has as the tag ``training``; empty where none is recorded."""
+        path = self.workspace.training_record(self.name)
+        return read_json(path)["id"] if path.exists() else ""
+
+    @cached_property
+    def sizes(self) -> dict[str, Any]:
+        """Parameters and operations of the network; empty where they were not counted."""
+        path = self.results / "complexity.json"
+        return read_json(path) if path.exists() else {}
+
+    @cached_property
+    def rows(self) -> pd.DataFrame:
+        """The index of the dataset."""
+        return self._read(read_index, self.workspace.index(self.config.dataset)).rows
+
+    @cached_property
+    def samples(self) -> pd.DataFrame:
+        """The predictions, with what the index knows of each sample (:data:`KNOWN`)."""
+        return self.predictions.merge(self.rows[KNOWN], on="sample", validate="many_to_one")
+
+    @cached_property
+    def parts(self) -> pd.DataFrame:
+        """The split: ``sample``, ``fold``, ``part``, and ``label`` and ``subject`` of the index."""
+        split = self._read(pd.read_parquet, self.workspace.split(self.name))
+        return split.merge(self.rows[["sample", "label", "subject"]], on="sample", validate="many_to_one")
+
+    @cached_property
+    def faces(self) -> FaceStore:
+        """The stored faces of the dataset."""
+        return FaceStore(self.workspace.faces(self.config.dataset))
+
+    @cached_property
+    def flaws(self) -> list[str]:
+        """What keeps the dataset from being the published one (:func:`duchenne.datasets.audit.flaws`)."""
+        path = self.workspace.audit(self.config.dataset)
+        return known_flaws(path) if path.exists() else ["it was not compared: run the index stage"]
+
+    @property
+    def maps(self) -> Path:
+        """The folder of the explain stage."""
+        return self.results / "maps"
 
     @property
     def noun(self) -> str:
@@ -52,7 +174,7 @@ class Run:
     @property
     def optimistic(self) -> bool:
         """Whether the reported epoch was picked on the test part."""
-        return self.config.selection == "test"
+        return self.metrics.get("selection") == "test"
 
     @property
     def basis(self) -> Basis:
@@ -74,12 +196,13 @@ class Run:
         """Fold -> the epoch whose weights are reported."""
         return {fold: card["selection"]["epoch"] for fold, card in self.cards.items()}
 
+    @cached_property
     def features(self) -> dict[int, tuple[np.ndarray, pd.DataFrame]]:
         """Fold -> features (N, F) of its test samples by its own network, and their N predictions.
 
         Each fold has its own network, and features of two networks have nothing to do with each other.
         """
-        with np.load(self.folder / "features.npz") as file:
+        with self._read(np.load, self.results / "features.npz") as file:
             samples, folds, features = file["sample"], file["fold"], file["features"]
         predictions = self.predictions.set_index(["sample", "fold"])
         found = {}
@@ -89,37 +212,18 @@ class Run:
             found[fold] = features[own], rows.reset_index()
         return found
 
+    @cached_property
+    def factors(self) -> list[Factor]:
+        """Accuracy by what is known of the samples beside their class."""
+        return factors_of(self.samples, self.classes, self.report.bootstrap, self.config.seed)
 
-def load_run(workspace: Workspace, catalog: Catalog, name: str) -> Run:
-    """Read the files of one variant.
+    @cached_property
+    def feature_map(self) -> FeatureMap:
+        """Where the samples stand in the plane."""
+        how = self.report.tsne_perplexity, self.report.tsne_iterations, self.config.seed
+        return feature_map(self.features, self.predictions, *how)
 
-    Raises:
-        UserError: the run is not finished; names the missing file and what to do.
-    """
-    config, folder = catalog.variants[name], workspace.results(name)
-    sizes = folder / "complexity.json"
-    try:
-        index = read_index(workspace.index(config.dataset))
-        flaws = known_flaws(workspace.audit(config.dataset))
-        folds = {int(path.name.removeprefix("fold_")): path for path in workspace.model(name).glob("fold_*")}
-        cards = {fold: read_json(folds[fold] / "card.json") for fold in sorted(folds)}
-        histories = [pd.read_csv(folds[fold] / "history.csv").assign(fold=fold) for fold in sorted(folds)]
-        parts = pd.read_parquet(workspace.split(name))
-        metrics = read_json(folder / "metrics.json")
-        predictions = pd.read_parquet(folder / "predictions.parquet")
-    except FileNotFoundError as error:
-        raise UserError(f"{error.filename} is missing: `dvc repro` finishes the run {name!r} first") from None
-    return Run(
-        name=name,
-        config=config,
-        classes=index.classes,
-        metrics=metrics,
-        predictions=predictions,
-        history=pd.concat(histories, ignore_index=True),
-        cards=cards,
-        parts=parts.merge(index.rows[["sample", "label", "subject"]], on="sample", validate="many_to_one"),
-        rows=index.rows,
-        sizes=read_json(sizes) if sizes.exists() else {},
-        flaws=flaws,
-        folder=folder,
-    )
+
+def open_run(workspace: Workspace, catalog: Catalog, name: str) -> Run:
+    """A run by the name of its variant, or of another folder below ``results``; nothing is read yet."""
+    return Run(name, catalog.variants.get(name), workspace, catalog.report)

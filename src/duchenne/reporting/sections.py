@@ -12,14 +12,10 @@ from ruamel.yaml import YAML
 from duchenne.config import Catalog
 from duchenne.datasets.audit import known_flaws
 from duchenne.datasets.index import empty_classes, read_index
-from duchenne.evaluation.statistics import by_fold, calibration
 from duchenne.faces.store import FaceStore
-from duchenne.reporting import figures, gallery
-from duchenne.reporting.alternatives import described
-from duchenne.reporting.factors import Factor, factors_of
-from duchenne.reporting.feature_map import feature_map
+from duchenne.reporting import gallery
+from duchenne.reporting.registry import draw_run
 from duchenne.reporting.runs import Run
-from duchenne.reporting.style import inline
 from duchenne.splits import lacking_classes
 from duchenne.workspace import Workspace
 
@@ -34,37 +30,27 @@ SHEETS = {
 """Captions of the contact sheets known by name; any other is captioned by its file name."""
 
 
-def run_section(
-    run: Run, workspace: Workspace, catalog: Catalog, tiles: dict[str, int]
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """What the template of one run shows, and its figures: name -> SVG text.
-
-    ``tiles`` holds the position of each sample in the sprite of the dataset's faces.
-    """
-    config, store = run.config, FaceStore(workspace.faces(run.config.dataset))
-    factors = factors_of(run.predictions, run.rows, run.classes, catalog.report.bootstrap, config.seed)
-    drawn = _draw(run, factors)
-    plane = feature_map(run, catalog.report, tiles)
-    if plane.svg is not None:
-        drawn["tsne"] = plane.svg
-    words = described(run, factors) | {"tsne": plane.words}
+def run_section(run: Run, catalog: Catalog) -> dict[str, Any]:
+    """What the template of one run shows."""
+    config = run.config
+    drawn, left_out = draw_run(run)
     full = {"variants": {run.name: config}, "datasets": {config.dataset: catalog.datasets[config.dataset]}}
     if config.dataset in catalog.rendered:
         full["rendered"] = {config.dataset: catalog.rendered[config.dataset]}
-    faces = store if catalog.report.show_faces else None
-    section = {
+    show_faces = catalog.report.show_faces
+    faces = run.faces if show_faces else None
+    return {
         "run": run,
-        "figures": {name: inline(svg, f"{run.name}-{name}", words[name]) for name, svg in drawn.items()},
-        "tsne": plane,
-        "factors": factors,
-        "mistakes": gallery.mistakes(run.predictions, run.classes, catalog.report.gallery, run.rows, factors, faces),
-        "maps": gallery.maps(run.folder / "maps", catalog.report.show_faces),
-        "maps_with_faces": not catalog.report.show_faces and bool(gallery.pictures_with_faces(run.folder / "maps")),
+        "figures": drawn,
+        "left_out": left_out,
+        "mistakes": gallery.mistakes(run.samples, run.classes, catalog.report.gallery, run.factors, faces),
+        "maps": gallery.maps(run.maps, show_faces),
+        "maps_with_faces": not show_faces and bool(gallery.pictures_with_faces(run.maps)),
         "wrong": int((run.predictions["label"] != run.predictions["predicted"]).sum()),
         "support": run.predictions["label"].value_counts().to_dict(),
         "guessed": run.predictions["predicted"].value_counts().to_dict(),
-        "parts": _parts(run, set(store.samples)),
-        "folds": _folds(run),
+        "parts": _split_table(run),
+        "folds": _fold_table(run),
         "duplicates": _duplicates(run),
         "lacking": _lacking(run),
         "configuration": _yaml(full),
@@ -76,7 +62,6 @@ def run_section(
             "images_per_second": run.history["images_per_second"].mean(),
         },
     }
-    return section, drawn
 
 
 def dataset_section(name: str, workspace: Workspace, catalog: Catalog) -> dict[str, Any]:
@@ -107,29 +92,10 @@ def dataset_section(name: str, workspace: Workspace, catalog: Catalog) -> dict[s
     return section
 
 
-def _draw(run: Run, factors: list[Factor]) -> dict[str, str]:
-    """Figure name -> SVG text."""
-    drawn = {
-        "confusion": figures.confusion(run.predictions, run.classes),
-        "recall": figures.recalls(run.metrics, run.present),
-        "curves": figures.curves(run.history, run.selected, run.config.monitor),
-        "reliability": figures.reliability(calibration(run.predictions), run.metrics["ece"]),
-        "densities": figures.densities(run.predictions),
-        "confidences": figures.confidences(run.predictions, run.present),
-        "balance": figures.balance(run.parts, run.classes),
-    }
-    if len(run.present) > 2:
-        drawn["radar"] = figures.radar(run.metrics, run.present)
-    if numeric := [factor for factor in factors if factor.numeric]:
-        drawn["factors"] = figures.factors(numeric, run.metrics["war"])
-    return drawn
-
-
-def _folds(run: Run) -> list[dict[str, Any]]:
+def _fold_table(run: Run) -> list[dict[str, Any]]:
     """A row a fold of a cross-validation, with every metric that the fold has a value of."""
     if run.metrics["folds"] == 1:
         return []
-    measured = by_fold(run.predictions, run.classes)
     rows = []
     for fold, own in run.predictions.groupby("fold"):
         subjects = own["subject"].dropna().unique()
@@ -139,17 +105,17 @@ def _folds(run: Run) -> list[dict[str, Any]]:
                 "n": len(own),
                 "subjects": str(subjects[0]) if len(subjects) == 1 else f"{len(subjects):,}",
                 "epoch": run.selected[fold],
-                "metrics": measured.loc[fold].dropna().to_dict(),
+                "metrics": run.fold_metrics.loc[fold].dropna().to_dict(),
             }
         )
     return rows
 
 
-def _parts(run: Run, found: set[str]) -> list[dict[str, str]]:
+def _split_table(run: Run) -> list[dict[str, str]]:
     """Samples, subjects and samples a subject of each part; over folds the smallest and the largest number."""
-    table = run.parts.assign(missed=~run.parts["sample"].isin(found))
+    table = run.parts.assign(missed=~run.parts["sample"].isin(run.faces.samples))
     rows = []
-    for part in figures.PARTS:
+    for part in ("train", "val", "test"):
         own = table[table["part"] == part]
         if own.empty:
             continue

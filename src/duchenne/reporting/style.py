@@ -1,4 +1,4 @@
-"""What all figures share: colours, Matplotlib settings, and the way of an SVG file into a page.
+"""What all figures share: colours, Matplotlib settings, and how an SVG becomes part of a page.
 
 Colours are told apart with any colour vision, and no figure needs them: markers, hatches and line styles say the same.
 The colours of :data:`VARIABLES` become CSS variables in :func:`inline`, so that the page decides on light or dark.
@@ -6,7 +6,6 @@ The colours of :data:`VARIABLES` become CSS variables in :func:`inline`, so that
 
 from __future__ import annotations
 
-import functools
 import io
 import re
 from collections.abc import Callable
@@ -61,22 +60,14 @@ STYLE = {
 WIDTH = 4.8  # inches, half of the page
 
 
-def svg(height: float) -> Callable[[Callable[Concatenate[Figure, P], None]], Callable[P, str]]:
-    """Make a function that draws on a figure one that returns the SVG text of it."""
-
-    def decorate(draw: Callable[Concatenate[Figure, P], None]) -> Callable[P, str]:
-        @functools.wraps(draw)
-        def drawn(*args: P.args, **kwargs: P.kwargs) -> str:
-            with rc_context(STYLE):
-                figure = Figure(figsize=(WIDTH, height))
-                draw(figure, *args, **kwargs)
-                text = io.StringIO()
-                figure.savefig(text, format="svg", metadata={"Date": None})
-            return text.getvalue()
-
-        return drawn
-
-    return decorate
+def svg_text(draw: Callable[Concatenate[Figure, P], None], height: float, *args: P.args, **kwargs: P.kwargs) -> str:
+    """The SVG text of what a function draws on a figure of :data:`WIDTH` and ``height`` (inches), always the same."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, height))
+        draw(figure, *args, **kwargs)
+        text = io.StringIO()
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    return text.getvalue()
 
 
 def inline(svg: str, prefix: str, label: str) -> Markup:

@@ -11,21 +11,21 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache, cached_property, partial
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from duchenne.config import Catalog, whole_library
-from duchenne.datasets.audit import known_flaws
-from duchenne.evaluation.statistics import by_fold
 from duchenne.files import replacing
 from duchenne.papers.printed import SIZES, Column, Paper, Row, Table, papers
 from duchenne.reporting.basis import MARKS, Basis, basis_of, footnotes
+from duchenne.reporting.runs import Run, open_run
 from duchenne.workspace import Workspace
 
 SELECTED = {
@@ -55,7 +55,7 @@ FACTS = {
     "Seed": "seed",
     "Folds": "folds",
     "Tested": "tested",
-    "MLflow run": "mlflow_run",
+    "Training run": "training_run",
 }
 """What is said of a run: heading -> name in the CSV."""
 
@@ -73,9 +73,9 @@ class PaperTable:
     ``frame`` is text: ``Method``, ``Value`` (paper, ours or a variant's name, 95 %, difference) and the paper's own
     columns. ``runs`` is text too, a row a variant behind ours: ``Variant``, ``Status`` (not run, running or run),
     ``Network`` (code, reading or reconstruction), ``Dataset`` (as published, or in what it is not), ``Selection``,
-    ``Seed``, ``Folds``, ``Tested`` (samples) and ``MLflow run``. ``cells`` has a row for each printed value and run of
-    ours, in the unit of the paper. ``source`` is the paper's title, ``link`` its address, ``note`` what must be known
-    to read the table, ``footnotes`` what the marks behind ours stand for.
+    ``Seed``, ``Folds``, ``Tested`` (samples) and ``Training run`` (in MLflow the tag ``training``). ``cells`` has a
+    row for each printed value and run of ours, in the unit of the paper. ``source`` is the paper's title, ``link`` its
+    address, ``note`` what must be known to read the table, ``footnotes`` what the marks behind ours stand for.
     """
 
     paper: str
@@ -91,26 +91,35 @@ class PaperTable:
     cells: pd.DataFrame
 
 
-def write_tables(catalog: Catalog, workspace: Workspace, out: Path) -> list[PaperTable]:
+def write_tables(
+    catalog: Catalog, workspace: Workspace, out: Path, runs: Mapping[str, Run] = MappingProxyType({})
+) -> list[PaperTable]:
     r"""Write ``<paper>_<table>.csv`` and ``.tex`` into ``out`` for every table of the papers; returns them in order.
 
     A ``.tex`` file is a ``tabular`` with the rules of the package booktabs, for ``\input`` into a ``table``.
     A variant that ``reproduces`` the values of another one (by other selection, seed or recipe) has lines of its own
     once its training has begun; finished runs that differ in nothing but the seed also have their mean.
+
+    Args:
+        runs: by name, those that were opened already; the others are read here.
     """
-    run = cache(partial(_Run, catalog, workspace))
-    twins: dict[str, list[_Run | _Mean]] = defaultdict(list)
-    seeds: dict[tuple[str, str], list[_Run]] = defaultdict(list)
+
+    @cache
+    def ours(name: str) -> _Ours:
+        return _of_run(runs.get(name) or open_run(workspace, catalog, name))
+
+    twins: dict[str, list[_Ours]] = defaultdict(list)
+    seeds: dict[tuple[str, str], list[_Ours]] = defaultdict(list)
     for name, config in catalog.variants.items():
-        if config.reproduces and run(name).status != "not run":
-            twins[config.reproduces].append(run(name))
-        if run(name).metrics:
-            alike = json.dumps(config.decides() | {"seed": None}, sort_keys=True)
-            seeds[config.reproduces or name, alike].append(run(name))
-    for (reproduced, _), runs in seeds.items():
-        if len(runs) > 1:
-            twins[reproduced].append(_Mean(runs))
-    tables = [_paper_table(paper, table, run, twins) for paper in papers() for table in paper.tables]
+        if config.reproduces and ours(name).status != "not run":
+            twins[config.reproduces].append(ours(name))
+        if ours(name).status == "run":
+            same = json.dumps(config.decides() | {"seed": None}, sort_keys=True)
+            seeds[config.reproduces or name, same].append(ours(name))
+    for (reproduced, _), found in seeds.items():
+        if len(found) > 1:
+            twins[reproduced].append(_mean_of(found))
+    tables = [_paper_table(paper, table, ours, twins) for paper in papers() for table in paper.tables]
     for table in tables:
         with replacing(out / f"{table.slug}.csv") as part:
             table.cells.to_csv(part, index=False)
@@ -147,106 +156,80 @@ class _Value(NamedTuple):
     std: float = math.nan
 
 
-class _Run:
-    """What a variant has left on disk so far."""
+@dataclass(frozen=True)
+class _Ours:
+    """What stands behind values of ours: one run, or the mean of several that differ in nothing but their seed.
 
-    def __init__(self, catalog: Catalog, workspace: Workspace, name: str):
-        self.name, self._workspace, self._config = name, workspace, catalog.variants.get(name)
-        self._results = workspace.results(name)
+    ``flaws``: in what the dataset is not as published, by its name. ``facts``: how the values came about, by the
+    headings of :data:`FACTS`; empty text for what is not known yet. ``value``: what stands in a column of a table.
+    """
 
-    @cached_property
-    def metrics(self) -> dict[str, Any]:
-        """``metrics.json`` with every metric of each fold; empty before the run is finished."""
-        metrics = _json(self._results / "metrics.json")
-        if metrics.get("folds", 1) == 1:
-            return metrics
-        frame = pd.read_parquet(self._results / "predictions.parquet")
-        classes = [column.removeprefix("p_") for column in frame if column.startswith("p_")]
-        each = by_fold(frame, classes)
-        return {f"{name}_fold_{fold}": value for name, folds in each.items() for fold, value in folds.items()} | metrics
-
-    @cached_property
-    def status(self) -> Literal["run", "running", "not run"]:
-        if self.metrics:
-            return "run"
-        return "running" if any(self._workspace.work("train", self.name).glob("fold_*")) else "not run"
-
-    @property
-    def basis(self) -> Basis:
-        """Of the block that runs, or else of the library's."""
-        block = self._config or whole_library().variants.get(self.name)
-        return basis_of(block.model) if block else "code"
-
-    @property
-    def optimistic(self) -> bool:
-        """Whether there are results whose epoch was picked on the test part."""
-        return self.metrics.get("selection") == "test"
-
-    @cached_property
-    def flaws(self) -> dict[str, list[str]]:
-        """In what the dataset behind the results is not as published, by its name; empty where it is."""
-        if self._config is None or not self.metrics:
-            return {}
-        path = self._workspace.audit(self._config.dataset)
-        found = known_flaws(path) if path.exists() else ["it was not compared: run the index stage"]
-        return {self._config.dataset: found} if found else {}
-
-    @property
-    def _dataset(self) -> str:
-        flaws = [flaw for found in self.flaws.values() for flaw in found]
-        return f"not as published: {'; '.join(flaws)}" if flaws else "as published"
-
-    @cached_property
-    def facts(self) -> dict[str, str]:
-        """How the values came about; empty text for what is not known yet."""
-        begun = self._config is not None and self.status != "not run"
-        return {
-            "Variant": self.name,
-            "Status": self.status,
-            "Network": self.basis,
-            "Dataset": self._dataset if self.metrics else "",
-            "Selection": SELECTED[self._config.selection] if begun else "",
-            "Seed": str(self._config.seed) if begun else "",
-            "Folds": str(self.metrics.get("folds", "")),
-            "Tested": str(self.metrics.get("n", "")),
-            "MLflow run": _json(self._workspace.work("track", f"{self.name}.json")).get("run", "") if begun else "",
-        }
-
-    def value(self, table: Table, column: Column) -> _Value:
-        if column.metric in SIZES:
-            return _Value(_json(self._results / "complexity.json").get(f"{column.metric}_so_counted", math.nan))
-
-        def own(end: str) -> float:
-            return table.scale(column) * self.metrics.get(f"{column.metric}{end}", math.nan)
-
-        if table.over_folds == "mean" and f"{column.metric}_fold_mean" in self.metrics:
-            return _Value(own("_fold_mean"), std=own("_fold_std"))
-        return _Value(own(""), own("_low"), own("_high"))
+    name: str
+    status: str
+    basis: Basis
+    optimistic: bool
+    flaws: dict[str, list[str]]
+    facts: dict[str, str]
+    value: Callable[[Table, Column], _Value]
 
 
-class _Mean:
-    """Finished runs that differ in nothing but their seed, as one."""
+def _of_run(run: Run) -> _Ours:
+    finished, begun = run.status == "run", run.config is not None and run.status != "not run"
+    block = run.config or whole_library().variants.get(run.name)  # of a variant that params.yaml lacks, the library's
+    flaws = {run.config.dataset: run.flaws} if run.config and finished and run.flaws else {}
+    metrics = run.metrics if finished else {}
+    optimistic = finished and run.optimistic
+    basis = basis_of(block.model) if block else "code"
+    facts = {
+        "Variant": run.name,
+        "Status": run.status,
+        "Network": basis,
+        "Dataset": _altered(flaws) if finished else "",
+        "Selection": SELECTED[run.config.selection] if begun else "",
+        "Seed": str(run.config.seed) if begun else "",
+        "Folds": str(metrics.get("folds", "")),
+        "Tested": str(metrics.get("n", "")),
+        "Training run": run.training if begun else "",
+    }
+    return _Ours(run.name, run.status, basis, optimistic, flaws, facts, partial(_value, run))
 
-    status = "run"
 
-    def __init__(self, runs: list[_Run]):
-        self.name, self._runs = f"{runs[0].name}, mean of {len(runs)} seeds", runs
-        self.optimistic, self.basis, self.flaws = runs[0].optimistic, runs[0].basis, runs[0].flaws
-
-    @property
-    def facts(self) -> dict[str, str]:
-        """What the runs share once, what sets them apart in a row."""
-        each = [run.facts for run in self._runs]
-        return {key: ", ".join(filter(None, dict.fromkeys(facts[key] for facts in each))) for key in FACTS}
-
-    def value(self, table: Table, column: Column) -> _Value:
-        ours = [run.value(table, column).ours for run in self._runs]
-        return _Value(float(np.mean(ours)), std=float(np.std(ours, ddof=1)))
+def _altered(flaws: dict[str, list[str]]) -> str:
+    lines = [line for found in flaws.values() for line in found]
+    return f"not as published: {'; '.join(lines)}" if lines else "as published"
 
 
-def _paper_table(
-    paper: Paper, table: Table, run: Callable[[str], _Run], twins: dict[str, list[_Run | _Mean]]
-) -> PaperTable:
+def _value(run: Run, table: Table, column: Column) -> _Value:
+    if column.metric in SIZES:
+        return _Value(run.sizes.get(f"{column.metric}_so_counted", math.nan))
+    if run.status != "run":
+        return _Value()
+    metric, _, fold = column.metric.partition("_fold_")
+    if fold.isdigit():
+        number = int(fold)
+        known = metric in run.fold_metrics and number in run.fold_metrics.index and run.metrics["folds"] > 1
+        return _Value(table.scale(column) * run.fold_metrics.loc[number, metric] if known else math.nan)
+
+    def own(end: str) -> float:
+        return table.scale(column) * run.metrics.get(f"{column.metric}{end}", math.nan)
+
+    if table.over_folds == "mean" and f"{column.metric}_fold_mean" in run.metrics:
+        return _Value(own("_fold_mean"), std=own("_fold_std"))
+    return _Value(own(""), own("_low"), own("_high"))
+
+
+def _mean_of(runs: list[_Ours]) -> _Ours:
+    def mean(table: Table, column: Column) -> _Value:
+        values = [run.value(table, column).ours for run in runs]
+        return _Value(float(np.mean(values)), std=float(np.std(values, ddof=1)))
+
+    name = f"{runs[0].name}, mean of {len(runs)} seeds"
+    # what the runs share once, what sets them apart in a row
+    facts = {key: ", ".join(filter(None, dict.fromkeys(run.facts[key] for run in runs))) for key in FACTS}
+    return replace(runs[0], name=name, facts=facts, value=mean)
+
+
+def _paper_table(paper: Paper, table: Table, run: Callable[[str], _Ours], twins: dict[str, list[_Ours]]) -> PaperTable:
     lines: list[list[str]] = []
     cells: list[dict[str, Any]] = []
     behind: dict[str, dict[str, str]] = {}
@@ -254,7 +237,7 @@ def _paper_table(
     flaws: dict[str, list[str]] = {}
     for row in table.rows:
         lines.append([row.method, "paper", *(EMPTY if text == "nan" else text for text in row.printed)])
-        runs: dict[str, dict[int, _Run | _Mean]] = defaultdict(dict)  # label -> position of a column -> whose value
+        runs: dict[str, dict[int, _Ours]] = defaultdict(dict)  # label -> position of a column -> whose value
         for i, (column, text, value) in enumerate(zip(table.columns, row.printed, row.values, strict=True)):
             theirs = {"method": row.method, "column": column.name, "metric": column.metric, "paper": text}
             name = row.run.format(data=column.data) if column.metric else ""
@@ -288,7 +271,7 @@ def _paper_table(
     )
 
 
-def _lines(label: str, table: Table, row: Row, runs: dict[int, _Run | _Mean]) -> list[list[str]]:
+def _lines(label: str, table: Table, row: Row, runs: dict[int, _Ours]) -> list[list[str]]:
     """Our values below a row of the paper, their intervals and differences; a line without anything is left out."""
     values, intervals, differences = ([""] * len(table.columns) for _ in range(3))
     for i, run in runs.items():
@@ -314,7 +297,3 @@ def _lines(label: str, table: Table, row: Row, runs: dict[int, _Run | _Mean]) ->
     label = f"{label} {marks}".rstrip()
     named = {label: values, "95 %": intervals, "difference": differences}
     return [["", name, *texts] for name, texts in named.items() if any(texts)]
-
-
-def _json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

@@ -26,11 +26,10 @@ def run(catalog: Catalog, workspace: Workspace, variant: str) -> None:
     from duchenne.training.trained import load_trained
 
     out = workspace.results(variant)
-    folders = {int(path.name.removeprefix("fold_")): path for path in workspace.model(variant).glob("fold_*")}
-    measure_folds(
-        catalog, workspace, variant, lambda fold, *_: load_trained(workspace.model(variant) / f"fold_{fold}"), out
-    )
-    histories = [pd.read_csv(folders[fold] / "history.csv").assign(fold=fold) for fold in sorted(folders)]
+    measure_folds(catalog, workspace, variant, lambda fold, *_: load_trained(workspace.fold(variant, fold)), out)
+    histories = [
+        pd.read_csv(folder / "history.csv").assign(fold=fold) for fold, folder in workspace.folds(variant).items()
+    ]
     with replacing(out / "history.csv") as path:
         pd.concat(histories, ignore_index=True).to_csv(path, index=False)
 

@@ -26,7 +26,7 @@ def run(catalog: Catalog, workspace: Workspace, variant: str) -> None:
         predictions.merge(known, on="sample", validate="many_to_one"),
         table.classes,
         FaceStore(workspace.faces(config.dataset)),
-        lambda fold: load_trained(workspace.model(variant) / f"fold_{fold}"),
+        lambda fold: load_trained(workspace.fold(variant, fold)),
         catalog.compute,
         landmarks=workspace.landmarks(config.dataset),
         truth=dataset.root / "displacement" if dataset.facts.rendered else None,

@@ -53,8 +53,8 @@ def run(catalog: Catalog, workspace: Workspace, variant: str) -> None:
             int(fold),
             samples,
             store,
-            out=workspace.model(variant) / f"fold_{fold}",
-            work=workspace.work("train", variant) / f"fold_{fold}",
+            out=workspace.fold(variant, int(fold)),
+            work=workspace.fold_state(variant, int(fold)),
             compute=catalog.compute,
             init=_initial(workspace, config.init_from, int(fold)),
             landmarks=workspace.landmarks(config.dataset),
@@ -64,7 +64,7 @@ def run(catalog: Catalog, workspace: Workspace, variant: str) -> None:
         for fold, samples in parts.groupby("fold")
     )
     if main:
-        write_json(workspace.model(variant) / "training.json", record)
+        write_json(workspace.training_record(variant), record)
 
 
 def _begin(
@@ -91,5 +91,5 @@ def _initial(workspace: Workspace, init_from: str, fold: int) -> Path | None:
     """The folder whose weights a fold starts from: the same fold where that run has it, else its first."""
     if init_from == "scratch":
         return None
-    same = workspace.model(init_from) / f"fold_{fold}"
-    return same if same.exists() else workspace.model(init_from) / "fold_1"
+    same = workspace.fold(init_from, fold)
+    return same if same.exists() else workspace.fold(init_from, 1)
