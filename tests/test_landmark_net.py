@@ -23,9 +23,9 @@ from duchenne.faces.mobilefacenet import EYE_DISTANCE, INNER, MIRROR, SIZE, near
 from duchenne.faces.points import key_points
 from duchenne.faces.settings import Faces
 from duchenne.landmark_net import train
+from duchenne.landmark_net.network import WithAuxiliaryHead, seen, start_at_the_mean, wing_loss
 from duchenne.landmark_net.samples import Renders, bending, bent
 from duchenne.landmark_net.settings import LandmarkNet
-from duchenne.landmark_net.taught import Taught, seen, start_at_the_mean, wing_loss
 from duchenne.landmark_net.train import train_landmark_net
 from duchenne.models.backbones.mobilefacenet import MobileFaceNet
 from duchenne.synth.generate import generate
@@ -64,15 +64,15 @@ def test_a_mirrored_head_has_its_points_under_the_mirrored_names():
 
 def test_held_out_faces_are_aligned_and_training_faces_differ_by_epoch(renders: Path):
     held_out, training = Renders(renders, "test"), Renders(renders, "train", seed=1)
-    crop, points = held_out[0]
+    crop, points, row = held_out[0, 0]
+    assert row == 0
     assert crop.shape == (3, SIZE, SIZE)
     away = key_points(points.numpy()) - template(SIZE, EYE_DISTANCE)
     assert np.linalg.norm(away, axis=1).max() < 0.25 * EYE_DISTANCE * SIZE
     assert not set(held_out.paths) & set(training.paths)
-    first, again = training[0], training[0]
+    first, again = training[0, 0], training[0, 0]
     torch.testing.assert_close(first[0], again[0], rtol=0, atol=0)
-    training.epoch = 1
-    assert not torch.equal(training[0][1], first[1])
+    assert not torch.equal(training[0, 1][1], first[1])
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -98,9 +98,9 @@ def test_nothing_is_bent_by_nothing(renders: Path):
     changed, moved = bent(image, points, bending((50, 60), 20.0, 0.0, np.random.default_rng(2)))
     np.testing.assert_array_equal(changed, image)
     np.testing.assert_allclose(moved, points)
-    straight, curved = Renders(renders, "test")[0], Renders(renders, "test", bend=0.1)[0]
+    straight, curved = Renders(renders, "test")[0, 0], Renders(renders, "test", bend=0.1)[0, 0]
     assert (straight[1] - curved[1]).abs().max() > 0.5
-    torch.testing.assert_close(curved[1], Renders(renders, "test", bend=0.1)[0][1], rtol=0, atol=0)
+    torch.testing.assert_close(curved[1], Renders(renders, "test", bend=0.1)[0, 0][1], rtol=0, atol=0)
 
 
 @given(arrays(float, (68, 2), elements=st.floats(-20, 130)))
@@ -118,9 +118,8 @@ def test_points_far_outside_of_a_crop_are_not_asked_for():
 
 def test_crops_to_learn_from_are_aligned_far_off_and_near(renders: Path):
     faces = Renders(renders, "train", seed=1)
-    points = [faces[i % len(faces)][1] for i in range(60)]
-    for faces.epoch in range(1, 4):
-        points += [faces[i][1] for i in range(len(faces))]
+    points = [faces[i % len(faces), 0][1] for i in range(60)]
+    points += [faces[i, epoch][1] for epoch in range(1, 4) for i in range(len(faces))]
     points = torch.stack(points)
     eyes = (points[:, 42:48].mean(1) - points[:, 36:42].mean(1)).norm(dim=1) / (EYE_DISTANCE * SIZE)
     assert 0.15 < (eyes > 1.3).float().mean() < 0.6
@@ -150,19 +149,19 @@ def test_training_starts_around_the_mean_face(renders: Path):
     network = MobileFaceNet()
     start_at_the_mean(network, faces.points)
     found = network.output_layer.bn.eval()(torch.zeros(1, 136)).detach().unflatten(1, (68, 2))[0] * SIZE
-    true = torch.stack([faces[i][1] for i in range(len(faces))]).mean(0)
+    true = torch.stack([faces[i, 0][1] for i in range(len(faces))]).mean(0)
     torch.testing.assert_close(found, true, atol=0.01, rtol=0)
 
 
 def test_what_a_face_is_answered_in_training_does_not_hang_on_its_batch():
-    head = Taught(MobileFaceNet()).train().network.output_layer
+    head = WithAuxiliaryHead(MobileFaceNet()).train().network.output_layer
     maps = torch.randn(4, 512, 7, 7) + 3
     torch.testing.assert_close(head(maps), torch.cat([head(one[None]) for one in maps]))
 
 
 @pytest.mark.parametrize(("row", "column"), [(0, 0), (3, 9), (13, 6)])
 def test_a_map_with_one_peak_is_read_as_the_middle_of_that_cell(row: int, column: int):
-    taught = Taught(MobileFaceNet()).eval()
+    taught = WithAuxiliaryHead(MobileFaceNet()).eval()
     maps = torch.zeros(1, 128, 14, 14)
     maps[..., row, column] = 1.0
     taught.network.forward_features = lambda x: (None, maps, torch.zeros(1, 512, 7, 7))
@@ -195,7 +194,9 @@ def test_weights_to_go_on_from_that_are_not_there_are_named(renders: Path, tmp_p
 @pytest.mark.slow
 def test_an_interruption_changes_nothing(renders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     train_landmark_net(CONFIG, renders, tmp_path / "whole", tmp_path / "work1", COMPUTE)
-    history = pd.read_csv(tmp_path / "whole" / "history.csv")
+    times = ["seconds", "images_per_second", "ended"]
+    history = pd.read_csv(tmp_path / "whole" / "history.csv").drop(columns=times)
+    assert history["lr"].iloc[0] > history["lr"].iloc[-1] > 0
 
     measures = iter([train.held_out_error, train.held_out_error, None])
     with monkeypatch.context() as patch:
@@ -207,7 +208,17 @@ def test_an_interruption_changes_nothing(renders: Path, tmp_path: Path, monkeypa
     train_landmark_net(CONFIG, renders, tmp_path / "twice", tmp_path / "work2", COMPUTE)
     whole, twice = (load_file(tmp_path / name / "mobilefacenet68.safetensors") for name in ("whole", "twice"))
     torch.testing.assert_close(whole, twice, rtol=0, atol=0)
-    pd.testing.assert_frame_equal(history, pd.read_csv(tmp_path / "twice" / "history.csv"))
+    pd.testing.assert_frame_equal(history, pd.read_csv(tmp_path / "twice" / "history.csv").drop(columns=times))
+
+    record = tmp_path / "work2" / "done" / "finished.json"
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "held_out_error", None)
+        train_landmark_net(CONFIG, renders, tmp_path / "again", tmp_path / "work2", COMPUTE)  # finished: copied
+        record.write_text(json.dumps(json.loads(record.read_text()) | {"code": "before an edit"}))
+        with pytest.raises(TypeError):
+            train_landmark_net(CONFIG, renders, tmp_path / "again", tmp_path / "work2", COMPUTE)
+    again = load_file(tmp_path / "again" / "mobilefacenet68.safetensors")
+    torch.testing.assert_close(whole, again, rtol=0, atol=0)
 
     assert json.loads((tmp_path / "whole" / "card.json").read_text())["licence"] == "CC0-1.0"
     assert (tmp_path / "whole" / "mobilefacenet68.safetensors").stat().st_size < 2.5e6

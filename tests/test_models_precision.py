@@ -13,7 +13,7 @@ import training_networks  # noqa: F401  (registers the tiny networks)
 from torch import Tensor, nn
 
 import duchenne.models  # noqa: F401  (registers the networks)
-from duchenne.landmark_net.taught import Taught
+from duchenne.landmark_net.network import WithAuxiliaryHead
 from duchenne.models.backbones.mobilefacenet import MobileFaceNet
 from duchenne.models.displacement import normalise, self_supervised_loss
 from duchenne.models.landmark_guided import attention_weights
@@ -216,7 +216,7 @@ def test_attention_that_is_shown_adds_up_to_one_in_bf16():
 
 def test_landmarks_are_placed_in_float32():
     torch.manual_seed(0)
-    network = Taught(MobileFaceNet()).eval()
+    network = WithAuxiliaryHead(MobileFaceNet()).eval()
     with bf16(), torch.no_grad():
         for points in (*network(torch.randn(1, 3, 112, 112)), network.network(torch.randn(1, 3, 112, 112))):
             assert points.dtype == torch.float32

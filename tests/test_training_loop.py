@@ -203,9 +203,7 @@ def test_a_damaged_state_is_named(train, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_state(train, tmp_path):
-    with pytest.raises(
-        TrainingError, match=r"not finite in fold 1, epoch 1, step \d+, lr 1e\+30.* samples s\d{3}, s"
-    ):
+    with pytest.raises(TrainingError, match=r"not finite in fold 1, epoch 1, step \d+, lr 1e\+30.* samples s\d{3}, s"):
         train(variant(lr=1e30, optimizer="sgd", **PLAIN))
     assert not (tmp_path / "run" / "out").exists()
 

@@ -1,4 +1,4 @@
-"""Rendered faces as the landmark network sees them in training: bent, turned, mirrored and spoilt at random (ours).
+"""Rendered faces as the landmark network sees them in training: bent, turned, mirrored and spoilt at random.
 
 A third of the crops are as far off as a detector's box, a third almost aligned and a third nearer than that: what the
 three looks of :class:`duchenne.faces.mobilefacenet.MobileFaceNet68` see of a face. The landmark branch of POSTER sees
@@ -7,6 +7,7 @@ the second.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -14,12 +15,15 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 from torchvision.transforms import v2
 
 from duchenne.faces.align import apply, similarity, template, warp
 from duchenne.faces.mobilefacenet import EYE_DISTANCE, MIRROR, SIZE, nearer
 from duchenne.faces.points import key_points
+
+Item = tuple[int, int]
+"""Row of the set, and the epoch that its random crop is for."""
 
 SPOIL = v2.Compose(
     [
@@ -36,7 +40,7 @@ SPOIL = v2.Compose(
 
 
 class Renders(Dataset):
-    """Crops (3, SIZE, SIZE) in 0..1 with their points (68, 2) in px of the crop, of a rendered image set.
+    """Crops of a rendered image set: ``[(row, epoch)]`` -> (crop (3, SIZE, SIZE) in 0..1, points (68, 2) in px, row).
 
     Args:
         root: the set's folder.
@@ -52,15 +56,21 @@ class Renders(Dataset):
         truth = truth[truth["split"] == part].iloc[:limit]
         self.paths = [str(root / path) for path in truth["path"]]
         self.points = np.stack(truth["landmarks"].to_list()).reshape(-1, 68, 2)
-        self.seed, self.bend, self.epoch = seed, bend, 0
+        self.seed, self.bend = seed, bend
+
+    @property
+    def items(self) -> list[Item]:
+        """What an evaluation looks at, in order."""
+        return [(row, 0) for row in range(len(self))]
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        image = cv2.cvtColor(cv2.imread(self.paths[index]), cv2.COLOR_BGR2RGB)
-        points = self.points[index] - 0.5  # the middle of the first pixel is (0.5, 0.5) in a render, (0, 0) in OpenCV
-        rng = np.random.default_rng([self.seed or 0, self.epoch, index])
+    def __getitem__(self, item: Item) -> tuple[Tensor, Tensor, int]:
+        row, epoch = item
+        image = cv2.cvtColor(cv2.imread(self.paths[row]), cv2.COLOR_BGR2RGB)
+        points = self.points[row] - 0.5  # the middle of the first pixel is (0.5, 0.5) in a render, (0, 0) in OpenCV
+        rng = np.random.default_rng([self.seed or 0, epoch, row])
         if self.bend:
             eyes = float(np.linalg.norm(np.subtract(*key_points(points)[:2])))
             amount = rng.uniform(0, self.bend)
@@ -70,7 +80,7 @@ class Renders(Dataset):
         matrix = similarity(key_points(points), template(SIZE, EYE_DISTANCE))
         if self.seed is None:
             crop = torch.from_numpy(warp(image, matrix, SIZE)).permute(2, 0, 1)
-            return crop.float() / 255, torch.from_numpy(apply(matrix, points)).float()
+            return crop.float() / 255, torch.from_numpy(apply(matrix, points)).float(), row
         look = rng.integers(3)
         if look == 2:
             matrix = nearer(apply(matrix, points)) @ np.vstack([matrix, [0, 0, 1]])
@@ -79,7 +89,25 @@ class Renders(Dataset):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(rng.integers(2**31)))
             crop = SPOIL(torch.from_numpy(pixels).permute(2, 0, 1))
-        return crop, torch.from_numpy(apply(matrix, points)).float()
+        return crop, torch.from_numpy(apply(matrix, points)).float(), row
+
+
+class Shuffled(Sampler[Item]):
+    """Every row once an epoch, in an order that follows from seed and epoch alone."""
+
+    def __init__(self, count: int, seed: int) -> None:
+        self.count, self.seed, self.epoch = count, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Item]:
+        generator = torch.Generator().manual_seed(self.seed * 1000 + self.epoch)
+        for row in torch.randperm(self.count, generator=generator).tolist():
+            yield row, self.epoch
 
 
 def bending(shape: tuple[int, int], eyes: float, amount: float, rng: np.random.Generator) -> np.ndarray:

@@ -1,32 +1,36 @@
-"""Training of the landmark network, top to bottom; a killed one goes on from its last whole epoch."""
+"""Training of the landmark network on rendered faces, with the trainer that networks for expressions have too."""
 
 from __future__ import annotations
 
-import logging
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
-from safetensors.torch import save_file
-from torch import Tensor
-from torch.utils.data import DataLoader, RandomSampler
-from tqdm import tqdm
+from accelerate.utils import set_seed
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
+from torch.utils.data import DataLoader
 
 from duchenne.errors import UserError
 from duchenne.faces.mobilefacenet import INNER, MEAN, SIZE, STD
 from duchenne.faces.points import LEFT_EYE, RIGHT_EYE
-from duchenne.files import file_digest, replacing, unusable, write_json
-from duchenne.landmark_net.samples import Renders
+from duchenne.files import file_digest, unusable
+from duchenne.landmark_net.network import WithAuxiliaryHead, seen, start_at_the_mean, wing_loss
+from duchenne.landmark_net.samples import Renders, Shuffled
 from duchenne.landmark_net.settings import LandmarkNet
-from duchenne.landmark_net.taught import Taught, seen, start_at_the_mean, wing_loss
 from duchenne.models import load_official
 from duchenne.models.backbones.mobilefacenet import MobileFaceNet
 from duchenne.sources import source_digest
-from duchenne.training.device import autocast, device_of, precision_of, reuse_memory
+from duchenne.training.checkpoint import Checkpoints
+from duchenne.training.data import loader
+from duchenne.training.device import Placement, accelerator_of, device_of, layout_of, precision_of
 from duchenne.training.settings import Compute
-
-log = logging.getLogger(__name__)
+from duchenne.training.trainer import Outcome, Row, Task, Trainer
 
 WEIGHTS = "mobilefacenet68.safetensors"
 BENT = 0.1
@@ -36,133 +40,142 @@ BENT = 0.1
 def train_landmark_net(
     config: LandmarkNet, root: Path, out: Path, work: Path, compute: Compute, start: Path | None = None
 ) -> None:
-    """Teach MobileFaceNet the points of the rendered set at ``root``.
+    """Train MobileFaceNet to find the points of the rendered set at ``root``.
 
     Leaves :data:`WEIGHTS` (float16), ``card.json`` and ``history.csv`` in ``out``: NME is the mean
     distance of the 68 points on held-out people, per cent of the pupils' distance, in aligned crops; ``nme_bent`` is
     that of the same faces bent by up to :data:`BENT`.
 
     Args:
+        out: folder of the result; replaced.
         work: folder of the resumable state.
         start: weights to start from, what ``config.init_from`` left.
 
     Raises:
         UserError: no weights at ``start``, or not of this network.
-        FloatingPointError: the loss is not finite.
+        TrainingError: the loss is not finite.
     """
     if start and (reason := unusable(start)):
         raise UserError(f"{start} {reason}: train {config.init_from} first, from which this one starts")
     device = device_of(compute)
-    precision = precision_of(compute, device)
-    reuse_memory()
-    torch.manual_seed(config.seed)
-    train = Renders(root, "train", config.seed, config.limit, config.bend)
-    network = MobileFaceNet()
-    if start:
-        load_official(network, start)
-    else:
-        start_at_the_mean(network, train.points[:200])
-    taught = Taught(network).to(device, memory_format=torch.channels_last)
-    if compute.compile:
-        taught.compile()
-    held_out = {"nme": Renders(root, "test"), "nme_bent": Renders(root, "test", bend=BENT)}
-    order = torch.Generator()
-    steps = -(-len(train) // config.batch_size)
-    optimizer = torch.optim.AdamW(taught.parameters(), config.lr, weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, config.lr, total_steps=steps * config.epochs, pct_start=0.1
-    )
-    first, history = 0, []
+    placement = Placement(accelerator_of(compute, device), precision_of(compute, device))
+    faces = Renders(root, "train", config.seed, config.limit, config.bend)
     given = config.model_dump(mode="json") | {"start_sha256": start and file_digest(start)}
-    key = {"config": given, "samples": len(train), "code": source_digest(__name__)}
-    if (work / "state.pt").exists():
-        try:
-            state = torch.load(work / "state.pt", map_location=device, weights_only=True)
-            same = state["key"] == key
-        except Exception as error:  # a damaged file raises whatever its bytes happen to spell
-            raise UserError(f"{work / 'state.pt'} cannot be read; delete it to start anew: {error}") from None
-        if same:
-            taught.load_state_dict(state["taught"])
-            optimizer.load_state_dict(state["optimizer"])
-            schedule.load_state_dict(state["schedule"])
-            first, history = state["epoch"], state["history"]
-            log.info("the landmark network resumes after %d epochs", first)
+    decides = json.dumps({"config": given, "samples": len(faces), "precision": placement.precision}, sort_keys=True)
+    key = hashlib.sha256(decides.encode()).hexdigest()
+    checkpoints = Checkpoints(work, key, source_digest(__name__), WEIGHTS, {"inner": str(INNER)})
 
-    with tqdm(total=len(train) * config.epochs, initial=len(train) * first, unit="face", smoothing=0) as bar:
-        for epoch in range(first, config.epochs):
-            train.epoch = epoch
-            order.manual_seed(config.seed * 1000 + epoch)
-            loader = DataLoader(
-                train,
-                config.batch_size,
-                sampler=RandomSampler(train, generator=order),
-                num_workers=compute.loader_workers,
-            )
-            taught.train()
-            total = 0.0
-            for images, points in loader:
-                with autocast(device, precision):
-                    found, read = taught(normalised(images, device))
-                points = points.to(device)
-                asked = seen(points)
-                loss = wing_loss((found * SIZE - points)[asked])
-                loss = loss + config.map_weight * wing_loss((read * SIZE - points)[asked])
-                if not torch.isfinite(loss):
-                    raise FloatingPointError(f"the loss of epoch {epoch + 1} is not finite: lower landmark_nets.*.lr")
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-                total += loss.item() * len(images)
-                bar.update(len(images))
-            row = {"epoch": epoch + 1, "lr": schedule.get_last_lr()[0], "train_loss": total / len(train)}
-            for name, faces in held_out.items():
-                row[name] = held_out_error(network, faces, config.batch_size, device)
-            history.append(row)
-            bar.set_postfix(nme=f"{row['nme']:.2f}")
-            state = {"key": key, "epoch": epoch + 1, "history": history, "taught": taught.state_dict()}
-            with replacing(work / "state.pt") as path:
-                torch.save(state | {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}, path)
-    _publish(network, config.dataset, given, history, out)
+    if not checkpoints.finished():
+        set_seed(config.seed)
+        backbone = MobileFaceNet()
+        if start:
+            load_official(backbone, start)
+        else:
+            start_at_the_mean(backbone, faces.points[:200])
+        network = WithAuxiliaryHead(backbone)
+        placement = replace(placement, layout=layout_of(compute, network))
+        task = _task(network, placement, config, faces, root, compute)
+        trainer = Trainer(network, placement, checkpoints, config.seed, compile=compute.compile)
+        epoch = trainer.fit(task)
+        if placement.accelerator.is_main_process:
+            checkpoints.finish(_card(config.dataset, given, trainer.tables[task.name][-1]), epoch)
+    if placement.accelerator.is_main_process:
+        checkpoints.publish(out)
+    placement.accelerator.wait_for_everyone()
 
 
-def normalised(images: Tensor, device: torch.device) -> Tensor:
+def _task(
+    network: WithAuxiliaryHead, placement: Placement, config: LandmarkNet, faces: Renders, root: Path, compute: Compute
+) -> Landmarks:
+    prepare = placement.accelerator.prepare
+    draws = Shuffled(len(faces), config.seed)
+    batches = prepare(loader(faces, config.batch_size, compute, draws))
+    held_out = {"nme": Renders(root, "test"), "nme_bent": Renders(root, "test", bend=BENT)}
+    held_out = {name: prepare(loader(part, config.batch_size, compute)) for name, part in held_out.items()}
+    return Landmarks(network, placement, config, batches, draws, faces.paths, held_out)
+
+
+class Landmarks(Task):
+    """Regression of 68 points by wing loss; measured by the mean error on held-out faces, in float32.
+
+    Args:
+        held_out: column of the history -> batches of faces.
+    """
+
+    shown = "nme"
+
+    def __init__(
+        self,
+        network: WithAuxiliaryHead,
+        placement: Placement,
+        config: LandmarkNet,
+        batches: DataLoader,
+        draws: Shuffled,
+        names: list[str],
+        held_out: Mapping[str, DataLoader],
+    ) -> None:
+        super().__init__(network, batches, draws, names, config.epochs, "landmark network")
+        self.placement, self.config, self.held_out = placement, config, held_out
+
+    def optimizer(self) -> Optimizer:
+        return torch.optim.AdamW(self.network.parameters(), self.config.lr, weight_decay=self.config.weight_decay)
+
+    def scheduler(self, optimizer: Optimizer) -> LRScheduler:
+        steps = self.epochs * len(self.batches)
+        return OneCycleLR(optimizer, self.config.lr, total_steps=steps, pct_start=0.1)
+
+    def prepare(self, inputs: Tensor, targets: Tensor, rows: Tensor) -> tuple[Any, ...]:
+        return normalised(inputs, self.placement.layout), targets
+
+    def loss(self, model: nn.Module, images: Tensor, points: Tensor) -> Outcome:
+        found, read = model(images)
+        asked = seen(points)
+        loss = wing_loss((found * SIZE - points)[asked])
+        loss = loss + self.config.map_weight * wing_loss((read * SIZE - points)[asked])
+        return Outcome(loss, {"loss": loss.detach().expand(len(images))})
+
+    def summary(self, kept: dict[str, Tensor]) -> Row:
+        """``train_loss``: the mean over the faces."""
+        return {"train_loss": kept["loss"].double().mean().item()}
+
+    def evaluate(self, network: WithAuxiliaryHead) -> Row:
+        """A column for each set of held-out faces."""
+        return {
+            name: held_out_error(self.placement, network.network, batches) for name, batches in self.held_out.items()
+        }
+
+    def weights(self, network: WithAuxiliaryHead) -> Mapping[str, Tensor]:
+        """Those of MobileFaceNet as float16; counters of batches are of no use to anyone."""
+        own = network.network.state_dict()
+        return {name: value.half() for name, value in own.items() if value.is_floating_point()}
+
+
+def normalised(images: Tensor, layout: torch.memory_format = torch.contiguous_format) -> Tensor:
     """Images (B, 3, H, W) in 0..1 as the network takes them."""
-    mean, std = (torch.from_numpy(values)[:, None, None] for values in (MEAN, STD))
-    return ((images - mean) / std).to(device, memory_format=torch.channels_last)
+    mean, std = (torch.from_numpy(values)[:, None, None].to(images.device) for values in (MEAN, STD))
+    return ((images - mean) / std).to(memory_format=layout)
 
 
 @torch.inference_mode()
-def held_out_error(network: MobileFaceNet, faces: Renders, batch_size: int, device: torch.device) -> float:
+def held_out_error(placement: Placement, network: MobileFaceNet, batches: DataLoader) -> float:
     """Mean error of the 68 points on faces, per cent of the pupils' distance."""
     network.eval()
     errors = []
-    for images, points in DataLoader(faces, batch_size):
-        found = network(normalised(images, device)).cpu().unflatten(1, (68, 2)) * SIZE
+    for images, points, _ in batches:
+        found = network(normalised(images, placement.layout)).unflatten(1, (68, 2)) * SIZE
         pupils = (points[:, LEFT_EYE].mean(1) - points[:, RIGHT_EYE].mean(1)).norm(dim=1)
-        errors.append((found - points).norm(dim=2).mean(1) / pupils)
+        error = (found - points).norm(dim=2).mean(1) / pupils
+        errors.append(placement.accelerator.gather_for_metrics(error).cpu())
     return 100 * float(torch.cat(errors).mean())
 
 
-def _publish(
-    network: MobileFaceNet, dataset: str, given: dict[str, Any], history: list[dict[str, Any]], out: Path
-) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    # counters of batches are of no use to anyone
-    weights = {k: v.half().cpu().contiguous() for k, v in network.state_dict().items() if v.is_floating_point()}
-    with replacing(out / WEIGHTS) as path:
-        save_file(weights, path, {"inner": str(INNER)})
-    with replacing(out / "history.csv") as path:
-        pd.DataFrame(history).to_csv(path, index=False)
-    write_json(
-        out / "card.json",
-        {
-            "network": "MobileFaceNet, 68 points of iBUG 300-W in their order",
-            "data": f"rendered faces, dataset {dataset} of params.yaml",
-            "licence": "CC0-1.0",
-            "input": f"RGB {SIZE} x {SIZE}, ImageNet's mean and standard deviation; output x, y as shares of the width",
-            "config": given,
-            "nme_renders": round(history[-1]["nme"], 3),
-            "nme_renders_bent": round(history[-1]["nme_bent"], 3),
-        },
-    )
+def _card(dataset: str, given: dict[str, Any], last: Row) -> dict[str, Any]:
+    return {
+        "network": "MobileFaceNet, 68 points of iBUG 300-W in their order",
+        "data": f"rendered faces, dataset {dataset} of params.yaml",
+        "licence": "CC0-1.0",
+        "input": f"RGB {SIZE} x {SIZE}, ImageNet's mean and standard deviation; output x, y as shares of the width",
+        "config": given,
+        "nme_renders": round(last["nme"], 3),
+        "nme_renders_bent": round(last["nme_bent"], 3),
+    }

@@ -1,4 +1,4 @@
-"""The landmark network as it is taught: where it starts, what else it answers, what its error costs (ours)."""
+"""The landmark network in training: where it starts, its auxiliary head and its loss, all chosen by us."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from duchenne.models.backbones.mobilefacenet import MobileFaceNet
 from duchenne.models.precision import in_float32
 
 
-class Taught(nn.Module):
-    """MobileFaceNet in training, with a second answer that is read from its maps of 14 x 14 and thrown away later.
+class WithAuxiliaryHead(nn.Module):
+    """MobileFaceNet in training, with a head that reads the points from its maps of 14 x 14 and is dropped afterwards.
 
-    A point of the second answer is the mean place of the cells, weighted by the softmax of a map of its own (Sun et
+    A point of that head is the mean place of the cells, weighted by the softmax of a map of its own (Sun et
     al., "Integral Human Pose Regression", ECCV 2018): to give it, the maps must tell where a part is.
     """
 
@@ -40,7 +40,7 @@ class Taught(nn.Module):
         return self
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised images (B, 3, 112, 112) -> two answers (B, 68, 2), x and y as shares of the width."""
+        """Normalised images (B, 3, 112, 112) -> points of both heads (B, 68, 2), x and y as shares of the width."""
         _, maps, last = self.network.forward_features(x)
         return self.network.forward_head(last).unflatten(1, (68, 2)), self.mean_places(self.read(maps))
 
