@@ -96,6 +96,13 @@ def test_one_more_metric_voids_no_finished_fold(monkeypatch: pytest.MonkeyPatch,
     assert (code("resnet10t") == before) == same
 
 
+def test_only_labels_and_renderings_know_a_list_of_emotions():
+    paths = (path.relative_to(PACKAGE).with_suffix("") for path in PACKAGE.rglob("*.py"))
+    modules = {".".join(("duchenne", *path.parts)).removesuffix(".__init__") for path in paths}
+    users = {name.split(".")[1] for name in modules if "duchenne.emotions" in imports(name)}
+    assert users == {"datasets", "synth"}
+
+
 def test_the_metrics_need_no_configuration_and_no_other_module():
     assert closure("duchenne.metrics") == {"duchenne.metrics"}
 

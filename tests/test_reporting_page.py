@@ -77,6 +77,11 @@ def section(page: str, run: str) -> str:
     return page.split(f'<section id="run-{run}"', 1)[1].split("</section>", 1)[0]
 
 
+def test_a_class_of_ones_own_is_drawn_like_any_other(page: str):
+    texts = re.findall(r"<text\b[^>]*>([^<]*)</text>", section(page, "folds"))
+    assert texts.count("boredom") == texts.count("anger") > 3
+
+
 def test_a_network_without_public_code_is_marked(project: tuple[Workspace, Catalog], page: str):
     overview = page.split('<section id="overview"', 1)[1].split("</section>", 1)[0]
     assert overview.count("POSTER++‡") == 1
@@ -430,7 +435,7 @@ def test_a_single_run_without_a_printed_value_on_a_dataset_as_published(
 
 def test_samples_that_are_used_and_worth_a_look_are_counted(page: str):
     (row,) = re.findall(r"<tr><th[^>]*>Frames that cannot be used[^\n]*", page)
-    assert row.endswith('<td class="number">4</td><td>p00_anger, p00_disgust, p00_happiness</td></tr>')
+    assert row.endswith('<td class="number">4</td><td>p00_anger, p00_boredom, p00_disgust</td></tr>')
 
 
 def test_figures_are_files_too(project: tuple[Workspace, Catalog], page: str):
