@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from duchenne.sources import HARMLESS, PACKAGE, closure, imports, network_digest, network_module, source_digest
+from duchenne.networks import networks
+from duchenne.sources import HARMLESS, PACKAGE, closure, imports, network_digest, source_digest
 from duchenne.training.fingerprint import code_version
 
 ROOT = Path(__file__).parents[1]
@@ -62,8 +63,8 @@ def test_a_closure_follows_names_to_the_modules_that_define_them():
 
 
 def test_a_network_is_known_by_its_own_sources():
-    assert network_module("poster_t") == "duchenne.models.poster"
-    assert network_module("resnet10t") is None
+    assert networks()["poster_t"].module == "duchenne.models.poster"
+    assert "resnet10t" not in networks()
     poster = closure("duchenne.models.poster")
     assert {"duchenne.models.landmark_guided", "duchenne.models.backbones.ir50"} <= poster
     assert "duchenne.models.ifdd" not in poster
@@ -107,8 +108,15 @@ def test_the_metrics_need_no_configuration_and_no_other_module():
     assert closure("duchenne.metrics") == {"duchenne.metrics"}
 
 
+def test_models_import_no_configuration_and_no_data_code():
+    allowed = {"duchenne.models", "duchenne.errors", "duchenne.files", "duchenne.networks"}
+    for path in (PACKAGE / "models").rglob("*.py"):
+        module = ".".join(("duchenne", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+        needed = closure(module, without=())
+        assert not {name for name in needed if not name.startswith("duchenne.models.")} - allowed, module
+
+
 RULES = {
-    "models": ("duchenne.datasets", "duchenne.faces", "duchenne.training", "duchenne.reporting"),
     "datasets": ("duchenne.models", "duchenne.training", "duchenne.reporting", "duchenne.faces", "duchenne.splits"),
     "faces": ("duchenne.datasets", "duchenne.training", "duchenne.reporting", "duchenne.splits"),
     "media": ("duchenne.datasets", "duchenne.faces", "duchenne.models", "duchenne.config"),

@@ -10,14 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import duchenne.models.ifdd  # noqa: F401  (registers the networks)
-import duchenne.models.poster  # noqa: F401  (registers the networks)
 from duchenne.config import Catalog
 from duchenne.datasets.settings import Dataset
 from duchenne.evaluation.complexity import Complexity, count, count_published, seconds
+from duchenne.networks import facts_of
 from duchenne.papers.printed import SIZES, papers
 from duchenne.protocol import Protocol
-from duchenne.reporting.basis import RECONSTRUCTIONS
 from duchenne.reporting.complexity import as_counted, complexity_table, markdown, representatives
 from duchenne.training.settings import Model, Recipe, Variant
 
@@ -132,7 +130,7 @@ def test_printed_sizes(row, metric: str, counting, value: float):
     if metric == "flops_blocks":  # the blocks' operations alone, of all rows, are printed higher: see the table's note
         assert 0.2 < value - ours < 0.4
         return
-    if name in RECONSTRUCTIONS:
+    if facts_of(name).reconstruction:
         assert ours == pytest.approx(value, rel=0.01)
         return
     scale = 10 ** (2 if row.run.endswith("_dfew") else 1)  # decimals of the paper

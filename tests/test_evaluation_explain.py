@@ -7,24 +7,18 @@ import pandas as pd
 import pytest
 import timm
 import torch
+import training_networks  # noqa: F401  (registers the tiny networks)
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from training_tools import COMPUTE, SMALL, variant, write_store
 
 from duchenne import models  # noqa: F401  (registers the networks)
-from duchenne.errors import UserError
 from duchenne.evaluation.explain import View, agreement, grad_cam, look, readings, striking, views
 from duchenne.faces.store import FaceStore
-from duchenne.training.settings import NETWORKS, Clip
-
-OURS = [name for name in timm.list_models() if timm.model_entrypoint(name).__module__.startswith("duchenne.models")]
-QUICK = ("poster_t", "poster_image_only", "poster_v2", "ifdd_2dcnn", "mobilenetv2_clip", "frl_dgt")
-SUMS = dict.fromkeys(("scale1", "scale2", "scale3", "images"), (1, 1)) | {
-    "landmarks": (0.5, 1),
-    "full_face": (224**2, 224**2),
-}
-"""Map -> least and largest sum; of POSTER's attention the class token has a part."""
+from duchenne.models.contract import Contract, create
+from duchenne.networks import Facts
+from duchenne.training.settings import Clip
 
 
 def test_the_most_confident_answers_of_each_class():
@@ -37,8 +31,10 @@ def test_the_most_confident_answers_of_each_class():
     assert shown["right"].tolist() == [True, True, False, False]
 
 
-class Quadrant(nn.Module):
+class Quadrant(Contract, nn.Module):
     """Its first class is the mean of the upper right quarter, its second that of the lower left one."""
+
+    facts = Facts("Quadrant", layer="square")
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,7 +48,7 @@ class Quadrant(nn.Module):
 
 
 def test_grad_cam_lights_the_quarter_that_decides():
-    cam = grad_cam(Quadrant(), "square", torch.ones(1, 1, 8, 8))[0]
+    cam = grad_cam(Quadrant(), torch.ones(1, 1, 8, 8))[0]
     assert cam.shape == (8, 8)
     # channel 0 has the gradient 1 / 16 in 16 of 64 cells, so the weight 1 / 64; the map is 1 above and 0.5 below
     torch.testing.assert_close(cam[:4, 4:], torch.full((4, 4), 1 / 64))
@@ -60,45 +56,21 @@ def test_grad_cam_lights_the_quarter_that_decides():
     assert cam[:4, :4].abs().sum() == cam[4:, 4:].abs().sum() == 0
 
 
+class Chain(Contract, nn.Sequential):
+    facts = Facts("Chain", layer="0")
+
+
 def test_grad_cam_shows_no_negative_evidence_and_treats_frames_apart():
-    network = nn.Sequential(nn.Identity(), nn.Flatten(), nn.Linear(2 * 3 * 4 * 4, 2, bias=False))
+    network = Chain(nn.Identity(), nn.Flatten(), nn.Linear(2 * 3 * 4 * 4, 2, bias=False))
     with torch.no_grad():
         network[2].weight.zero_()
         network[2].weight[0] = torch.tensor([1.0, -1.0]).repeat_interleave(48)
     x = torch.ones(1, 2, 3, 4, 4)
     x[:, 1] = 0.5
-    cam = grad_cam(network, "0", x)  # gradients 1 in the first frame, -1 in the second
+    cam = grad_cam(network, x)  # gradients 1 in the first frame, -1 in the second
     assert cam.shape == (1, 2, 4, 4)
     torch.testing.assert_close(cam[0, 0], torch.full((4, 4), 3.0))
     assert cam[0, 1].abs().sum() == 0
-
-
-def test_the_catalog_knows_every_network_of_ours():
-    assert set(OURS) == set(NETWORKS)
-
-
-@pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in OURS])
-def test_every_network_gives_maps(name):
-    torch.manual_seed(0)
-    network = timm.create_model(name, num_classes=3).eval()
-    maps = look(network, name, torch.rand(2, *network.default_cfg["input_size"]))
-    assert maps
-    for key, values in maps.items():
-        assert len(values) == 2
-        assert not values.requires_grad
-        assert values.isfinite().all()
-        if key != "displacement":
-            assert values.min() >= 0
-        if key in SUMS:
-            least, most = SUMS[key]
-            assert (values.sum((1, 2)) > least * (1 - 1e-4)).all()
-            assert (values.sum((1, 2)) < most * (1 + 1e-4)).all()
-    kind = getattr(network, "takes", "image")
-    assert kind != "image" or maps["grad_cam"].ndim == 3
-    assert kind != "clip" or all(
-        maps[f"frames_{half}"].shape == maps[f"attention_{half}"].shape[:2]
-        for half in ({"clip"} if "attention_clip" in maps else {"static", "dynamic"})
-    )
 
 
 def test_looking_leaves_no_trace():
@@ -107,21 +79,21 @@ def test_looking_leaves_no_trace():
     x = torch.rand(1, 3, 16, 224, 224)
     with torch.no_grad():
         before = network(x)
-    look(network, "ifdd_2dcnn", x)
+    look(network, x)
     assert all(parameter.grad is None for parameter in network.parameters())
     with torch.no_grad():
         torch.testing.assert_close(network(x), before, rtol=0, atol=0)
 
 
-def test_a_network_without_a_known_layer_is_named():
-    with pytest.raises(UserError, match="strange: add its layer"):
-        look(nn.Linear(2, 2), "strange", torch.rand(1, 2))
+def test_a_network_that_names_no_layer_shows_nothing():
+    network = create("tiny", {}, 3)
+    assert look(network, torch.rand(1, 3, 64, 64)) == {}
 
 
 def test_maps_are_those_of_the_precision_on_the_card(tmp_path):
     samples = write_store(tmp_path / "store", 2)
     torch.manual_seed(0)
-    network = timm.create_model("test_resnet", num_classes=3, **SMALL).eval()
+    network = create("test_resnet", SMALL, 3).eval()
     card = {"architecture": "test_resnet", "variant": variant().model_dump(mode="json")}
     cards = (card, card | {"precision": "fp32"}, card | {"precision": "bf16"})
     store = FaceStore(tmp_path / "store")
@@ -136,14 +108,14 @@ def test_maps_are_those_of_the_precision_on_the_card(tmp_path):
 
 def test_views_come_in_the_order_of_the_samples(tmp_path):
     samples = write_store(tmp_path / "store", 5)
-    network = timm.create_model("test_resnet", num_classes=3, **SMALL).eval()
+    network = create("test_resnet", SMALL, 3).eval()
     card = {"architecture": "test_resnet", "variant": variant(eval_batch_size=2).model_dump(mode="json")}
     samples = samples.iloc[::-1]
     shown = list(views(network, card, FaceStore(tmp_path / "store"), samples, COMPUTE))
     assert [view.sample.sample for view in shown] == samples["sample"].tolist()
     for view in shown:
         assert view.maps["grad_cam"].ndim == 2
-        alone = look(network, "test_resnet", torch.from_numpy(view.x)[None])["grad_cam"][0]
+        alone = look(network, torch.from_numpy(view.x)[None])["grad_cam"][0]
         np.testing.assert_allclose(view.maps["grad_cam"], alone.numpy(), atol=1e-5)
 
 
@@ -157,8 +129,8 @@ def test_readings_say_which_frame_of_the_clip_was_read(tmp_path):
     write_store(tmp_path / "store", 1, lengths=[40])
     store = FaceStore(tmp_path / "store")
     clip = Clip(frames=16, stride=2)
-    read = readings(view_of("s000", 5, 21, [0, 2, 2.5, 7]), store, clip)
-    # frame i behind the stem is the middle of input frames 2 i and 2 i + 1, which are frames 4 i + 1 and 4 i + 3
+    read = readings(view_of("s000", 5, 21, [0.5, 4.5, 5.5, 14.5]), store, clip)
+    # frame i of the window is frame 2 i + 1 of the clip
     assert [r.frame for r in read] == [2, 10, 12, 30]
     assert [r.inside for r in read] == [0, 1, 1, 0]
     assert [r.attention for r in read] == [0, 1, 2, 3]

@@ -8,10 +8,10 @@ import torch
 
 import duchenne.models  # noqa: F401  (registers the networks)
 from duchenne.errors import UserError
-from duchenne.training.settings import NETWORKS
+from duchenne.networks import networks
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", networks())
 def test_another_number_of_channels_is_refused(name):
     with torch.device("meta"):
         takes = timm.create_model(name).default_cfg["input_size"][0]

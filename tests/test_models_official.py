@@ -15,9 +15,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from duchenne.models import OfficialWeightsError, load_official, load_pretrained, read_official
 from duchenne.models.backbones.ir50 import IR50, STAGES, split_body
 from duchenne.models.backbones.mobilefacenet import MobileFaceNet
+from duchenne.models.official import OfficialWeightsError, load_official, load_pretrained, read_official
 
 
 def network(name: str, **options) -> nn.Module:

@@ -14,9 +14,9 @@ import timm
 import torch
 from torch import Tensor, nn
 
-import duchenne.models
 from duchenne.models.backbones.ir50 import IR50, split_body
 from duchenne.models.backbones.mobilefacenet import MobileFaceNet
+from duchenne.models.official import load_official
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -49,7 +49,7 @@ def weight_sets(model: nn.Module, rule: ModuleType, parity: Path, name: str) -> 
     The filling goes through the loader that official files take; integer buffers stay as constructed.
     """
     state = {entry: torch.from_numpy(values) for entry, values in rule.fill(parity / f"{name}.keys.json").items()}
-    report = duchenne.models.load_official(model, state, skip=["*relative_position_index"])
+    report = load_official(model, state, skip=["*relative_position_index"])
     assert not report.unused
     assert all(own.endswith(("num_batches_tracked", "relative_position_index")) for own in report.missing)
     model.eval()

@@ -24,10 +24,10 @@ from poster_tools import (
 )
 from torch import Tensor, nn
 
-import duchenne.models
 from duchenne.errors import UserError
 from duchenne.models.backbones.ir50 import IR50
 from duchenne.models.backbones.mobilefacenet import MobileFaceNet
+from duchenne.models.contract import require
 
 
 @pytest.fixture(scope="module")
@@ -42,12 +42,12 @@ def test_registered_with_its_input(model: nn.Module) -> None:
     assert config["std"] == (0.229, 0.224, 0.225)
     assert config["crop_pct"] == 1.0
     assert model.get_submodule(model.default_cfg["classifier"]) is model.VIT.head.linear
-    duchenne.models.require("poster_v2")
+    require("poster_v2")
 
 
 def test_a_misspelt_network_is_named_with_the_nearest_one() -> None:
     with pytest.raises(UserError, match=r"'postr_v2' \(did you mean 'poster_v2'"):
-        duchenne.models.require("postr_v2")
+        require("postr_v2")
 
 
 @pytest.mark.parametrize(

@@ -10,26 +10,21 @@ import timm
 import torch
 import torch.nn.functional as F
 import training_networks  # noqa: F401  (registers the tiny networks)
+from network_tools import QUICK
 from torch import Tensor, nn
 
 import duchenne.models  # noqa: F401  (registers the networks)
 from duchenne.landmark_net.network import WithAuxiliaryHead
 from duchenne.models.backbones.mobilefacenet import MobileFaceNet
+from duchenne.models.contract import create
 from duchenne.models.displacement import normalise, self_supervised_loss
 from duchenne.models.landmark_guided import attention_weights
 from duchenne.models.lifting import CHOICES, LiftingOptions, WaveletLifting
 from duchenne.models.precision import classify_in_float32, in_float32
-from duchenne.training.settings import NETWORKS
-from duchenne.training.trained import create
+from duchenne.networks import networks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-OPTIONS = {
-    **{key: {"depth": 1} for key in ("poster_t", "poster_s", "poster_l", "poster_image_only")},
-    "poster_v2": {"vit_depth": 1},
-    **{key: {"frames": 8} for key in ("ifdd_3dvit", "ifdd_2dcnn", "mvit_clip", "mobilenetv2_clip")},
-    "frl_dgt": {},
-}
 TRUNKS = {
     **dict.fromkeys(("poster_t", "poster_s", "poster_l", "poster_v2"), ("landmark_maps", "ir_back.forward")),
     "poster_image_only": ("ir_back.forward",),
@@ -94,7 +89,7 @@ def train_a_little(network: nn.Module, x: Tensor, labels: Tensor) -> None:
     with torch.no_grad():
         if norms:
             network.train()(x)
-        for path in TRUNKS[network.default_cfg["architecture"]]:
+        for path in TRUNKS.get(network.default_cfg["architecture"], ()):
             run_once(network, path)
         network.eval()(x)  # the trunk is seen in evaluation mode only
     optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr=1e-4)
@@ -109,10 +104,10 @@ def train_a_little(network: nn.Module, x: Tensor, labels: Tensor) -> None:
 
 
 # poster_s and poster_l are poster_t with more blocks
-@pytest.mark.parametrize("name", sorted(NETWORKS.keys() - {"poster_s", "poster_l"}))
+@pytest.mark.parametrize("name", sorted(networks().keys() - {"poster_s", "poster_l"}))
 def test_a_trained_network_says_the_same_in_bf16(name: str):
     torch.manual_seed(0)
-    network = timm.create_model(name, num_classes=3, **OPTIONS[name])
+    network = timm.create_model(name, num_classes=3, **QUICK[name])
     x = faces(network.default_cfg["input_size"], 2)
     train_a_little(network, x, torch.tensor([0, 2]))
     with torch.no_grad():
@@ -125,11 +120,11 @@ def test_a_trained_network_says_the_same_in_bf16(name: str):
     torch.testing.assert_close(alone.softmax(1), wanted[:1].softmax(1), rtol=0, atol=0.01)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", networks())
 def test_classes_do_not_tie_that_bf16_could_not_tell_apart(name: str):
     """Logits 10, 10.01 and 9.99: multiples of 1/16 are all that bfloat16 has there, so that all three would be 10."""
     with torch.device("meta"):
-        layer = timm.create_model(name, num_classes=3, **OPTIONS[name])
+        layer = timm.create_model(name, num_classes=3, **QUICK[name])
         layer = layer.get_submodule(layer.default_cfg["classifier"])
     check_the_third_class_wins(layer.to_empty(device="cpu"))
 
@@ -151,7 +146,7 @@ def check_the_third_class_wins(layer: nn.Module) -> None:
 
 @pytest.mark.parametrize("name", ["tiny", "test_resnet", "deit_tiny_distilled_patch16_224"])
 def test_the_classifier_of_any_network_of_timm_stays_in_float32(name: str):
-    network = create(name, {}, ["anger", "happiness", "surprise"])
+    network = create(name, {}, 3)
     plain = timm.create_model(name, num_classes=3)
     assert network.state_dict().keys() == plain.state_dict().keys()
     names = network.default_cfg["classifier"]

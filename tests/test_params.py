@@ -7,11 +7,11 @@ import re
 from pathlib import Path
 
 import pytest
-import timm
 from accelerate import init_empty_weights
 
 import duchenne.models  # noqa: F401  (registers the networks)
 from duchenne import config
+from duchenne.models.contract import create
 from duchenne.training.settings import Variant
 
 CATALOG = config.whole_library()
@@ -20,22 +20,20 @@ CLASSES = {name: len(dataset.classes) for name, dataset in CATALOG.datasets.item
 
 def built(variant: Variant):
     with init_empty_weights():
-        return timm.create_model(
-            variant.model.architecture, num_classes=CLASSES[variant.dataset], **variant.model.options
-        )
+        return create(variant.model.architecture, variant.model.options, CLASSES[variant.dataset])
 
 
 @pytest.mark.parametrize("name", CATALOG.variants)
 def test_a_variant_fits_its_recipe_and_its_files(name: str):
     variant = CATALOG.variants[name]
     network = built(variant)
-    takes = getattr(network, "takes", "image")
+    takes = network.facts.takes
     if takes == "clip":
         assert network.default_cfg["input_size"][1] == variant.recipe.clip.frames
     if takes == "pair":
         assert CATALOG.datasets[variant.dataset].faces.encoding == "png"  # JPEG moves more than the expression does
         assert (variant.recipe.pretrain_epochs > 0) == (variant.model.options.get("displacement", "dgm") == "dgm")
-    assert set(variant.model.pretrained) <= set(getattr(network, "pretrained_parts", {}))
+    assert set(variant.model.pretrained) <= set(network.pretrained_parts)
 
 
 def test_no_two_variants_are_the_same():

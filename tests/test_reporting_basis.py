@@ -6,8 +6,8 @@ import pytest
 
 from duchenne.config import whole_library
 from duchenne.papers.printed import cells
-from duchenne.reporting.basis import IN_CODE, RECONSTRUCTIONS, basis_of, footnotes
-from duchenne.training.settings import NETWORKS, Model
+from duchenne.reporting.basis import basis_of, footnotes
+from duchenne.training.settings import Model
 
 
 @pytest.mark.parametrize(
@@ -38,10 +38,6 @@ def test_basis_of_a_network(architecture: str, options: dict, basis: str):
 def test_a_pre_trained_transformer_of_poster_v2_is_a_reading():
     assert basis_of(Model(architecture="poster_v2", pretrained={"vit": "vit.bin"})) == "reading"
     assert basis_of(Model(architecture="poster_v2", pretrained={"vit": None, "ir50": "ir50.pth"})) == "code"
-
-
-def test_every_network_of_the_table_exists():
-    assert {*IN_CODE, *RECONSTRUCTIONS} <= set(NETWORKS)
 
 
 def test_the_papers_main_rows_of_published_networks_rest_on_code():

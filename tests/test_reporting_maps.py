@@ -7,13 +7,12 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-import timm
 import torch
 from training_tools import CLASSES, COMPUTE, SMALL, variant, write_store
 
-from duchenne import models  # noqa: F401  (registers the networks)
 from duchenne.evaluation.explain import striking
 from duchenne.faces.store import FaceStore
+from duchenne.models.contract import create
 from duchenne.reporting.gallery import pictures_with_faces
 from duchenne.reporting.maps import Exhibit, write_maps
 from duchenne.reporting.maps.clips import _draw, clip_maps
@@ -29,9 +28,15 @@ def finished(folder, architecture: str, lengths: list[int] | None = None, size: 
     predicted = samples["label"].where(samples.index % 3 != 1, 0)
     samples = samples.assign(predicted=predicted, confidence=np.linspace(0.4, 0.9, 6), fold=[1, 1, 1, 2, 2, 2])
     torch.manual_seed(0)
-    network = timm.create_model(architecture, num_classes=3, **options).eval()
+    network = create(architecture, options, 3).eval()
     card = {"architecture": architecture, "variant": variant(eval_batch_size=2).model_dump(mode="json")}
     return Exhibit(samples, CLASSES, FaceStore(folder / "store"), lambda fold: (network, card), COMPUTE)
+
+
+def about(run: Exhibit) -> tuple:
+    """Facts and card of a run's network."""
+    network, card = run.network(1)
+    return network.facts, card
 
 
 def with_span(run: Exhibit, **frames: int) -> Exhibit:
@@ -94,13 +99,13 @@ def test_pictures_drawn_without_faces_say_so_and_replace_all_older_ones(images, 
 
 
 def test_clips_are_all_looked_at_where_the_expression_is_known(clips):
-    _, numbers, table = clip_maps(clips, clips.network(1)[1])
+    _, numbers, table = clip_maps(clips, *about(clips))
     assert set(table["sample"]) == set(clips.samples["sample"])
     assert table.groupby("sample")["window"].nunique().to_dict()["s000"] == 2  # 32 frames are two windows
     assert numbers["clips"] == 6
     assert 0 <= numbers["inside_dynamic"] <= 1
     unknown = with_span(clips, onset=pd.NA, offset=pd.NA)
-    _, numbers, table = clip_maps(unknown, clips.network(1)[1])
+    _, numbers, table = clip_maps(unknown, *about(clips))
     assert numbers == {}
     assert set(table["sample"]) == set(striking(clips.samples)["sample"])
 
@@ -122,7 +127,9 @@ def test_every_frame_that_a_network_reads_is_shown_with_its_map(clips, halves):
             rows.append(
                 known | {"position": i, "attention": attention, "inside": 0.0, "map": np.full((7, 7), attention)}
             )
-    figure = _draw(clips, shown, pd.DataFrame(rows[::-1]))
+    figure = _draw(
+        clips, shown, pd.DataFrame(rows[::-1]), {"dynamic": "dynamic half", "static": "static half", "clip": "clip"}
+    )
     most = {"dynamic": 16, "static": 15, "clip": 16}
     order = [1, 3, 5, 7, 0, 2, 4, 6] if halves[0] == "static" else range(8)  # the dynamic half comes first
     expected = [(f"frame {1.5 + i}", round((9 + i) / most[halves[i % 2]], 4)) for i in order]
@@ -135,7 +142,7 @@ def test_every_frame_that_a_network_reads_is_shown_with_its_map(clips, halves):
 
 
 def test_errors_are_means_over_all_pairs(pairs):
-    _, numbers, table = pair_maps(pairs, pairs.network(1)[1])
+    _, numbers, table = pair_maps(pairs, *about(pairs))
     assert len(table) == 6
     assert numbers.keys() == {"error_zero", "error_farneback", "error_dis", "error_dgm"}
     assert numbers["error_zero"] == pytest.approx(5, abs=1e-3)
@@ -143,7 +150,7 @@ def test_errors_are_means_over_all_pairs(pairs):
 
 
 def test_without_the_truth_there_are_displacements_and_no_errors(pairs):
-    pictures, numbers, table = pair_maps(replace(pairs, truth=None), pairs.network(1)[1])
+    pictures, numbers, table = pair_maps(replace(pairs, truth=None), *about(pairs))
     assert "motion_right.png" in [picture.file for picture in pictures]
     assert numbers == {}
     assert table is None
@@ -160,7 +167,7 @@ def test_landmarks_are_drawn_in_a_row_of_their_own(images, tmp_path):
     pd.DataFrame(rows).to_parquet(tmp_path / "points.parquet")
     run = replace(images, landmarks=tmp_path / "points.parquet")
     for shown in (True, False):
-        figures = [picture.figure for picture in image_maps(replace(run, show_faces=shown), run.network(1)[1])[0]]
+        figures = [picture.figure for picture in image_maps(replace(run, show_faces=shown), *about(run))[0]]
         labelled = [axes.get_ylabel() for figure in figures for axes in figure.axes]
         assert ("68 landmarks" in labelled) == shown
         drawn = [line.get_xydata() for figure in figures for axes in figure.axes for line in axes.lines]
@@ -175,7 +182,7 @@ def test_no_face_is_shown_where_none_may_be(kind, request):
     draw = {"images": image_maps, "clips": clip_maps, "pairs": pair_maps}[kind]
     run = replace(request.getfixturevalue(kind), truth=None)
     for shown in (True, False):
-        pictures, _, _ = draw(replace(run, show_faces=shown), run.network(1)[1])
+        pictures, _, _ = draw(replace(run, show_faces=shown), *about(run))
         backs = [
             image.get_array()
             for picture in pictures

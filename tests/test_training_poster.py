@@ -7,8 +7,9 @@ from training_tools import CLASSES, COMPUTE, parts, variant, write_store
 
 import duchenne.models  # noqa: F401  (registers the networks)
 from duchenne.faces.store import FaceStore
+from duchenne.models.contract import create
 from duchenne.training.fold import train_fold
-from duchenne.training.trained import create, initialise, load_trained, predict
+from duchenne.training.trained import initialise, load_trained, predict
 
 BALLAST = ("VIT.IRLinear1", "VIT.IRLinear2", "VIT.CON1", "VIT.patch_embed", "VIT.eca_block", "ir_back.output_layer")
 
@@ -25,7 +26,7 @@ def test_one_epoch(tmp_path, frozen):
     train_fold(config, CLASSES, 1, samples, store, tmp_path / "fold", tmp_path / "work", COMPUTE)
 
     torch.manual_seed(config.seed)
-    network = create("poster_v2", config.model.options, CLASSES)
+    network = create("poster_v2", config.model.options, len(CLASSES))
     initialise(network, config, CLASSES, None)
     before = network.state_dict()
     after = load_file(tmp_path / "fold" / "weights.safetensors")

@@ -108,7 +108,7 @@ def test_posters_recipe_step_by_step_by_hand(tmp_path):
         architecture="tiny", options={}, selection="last", lr=0.01, sam_rho=0.05, augment={"hflip": 0}, **recipe
     )
     torch.manual_seed(config.seed)
-    start = create("tiny", {}, CLASSES)
+    start = create("tiny", {}, len(CLASSES))
     train_fold(config, CLASSES, 1, samples.assign(part="train"), store, tmp_path / "out", tmp_path / "work", COMPUTE)
     trained = load_file(tmp_path / "out" / "weights.safetensors")
 

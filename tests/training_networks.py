@@ -1,18 +1,19 @@
 """Networks of a few weights that take what the real ones take; registered with timm on import."""
 
 import torch
-from timm.models import register_model
 from torch import Tensor, nn
 
+from duchenne.models.contract import Network, register_network
 
-class Tiny(nn.Module):
+
+class Tiny(Network):
     """A linear classifier of a picture's means over 4 x 4 fields."""
 
     size = (3, 64, 64)
 
     def __init__(self, num_classes: int, channels: int = 3) -> None:
         super().__init__()
-        self.num_features = 16 * channels
+        self.num_features, self.num_classes = 16 * channels, num_classes
         self.head = nn.Linear(self.num_features, num_classes)
         self.pretrained_cfg = self.default_cfg = {
             "input_size": self.size, "mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25), "classifier": "head",
@@ -24,14 +25,11 @@ class Tiny(nn.Module):
     def forward_head(self, features: Tensor) -> Tensor:
         return self.head(features)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x))
-
 
 class TinyClip(Tiny):
     """The same of a clip's mean over time, with a loss of its own: 0.01 times the mean square of the logits."""
 
-    takes, size = "clip", (3, 4, 64, 64)
+    size = (3, 4, 64, 64)
 
     def __init__(self, num_classes: int) -> None:
         super().__init__(num_classes)
@@ -48,7 +46,8 @@ class TinyClip(Tiny):
 class TinyPair(Tiny):
     """The same of onset and apex, with places of AU regions and something to learn without labels."""
 
-    takes, size, flow = "pair", (2, 224, 224), None
+    size = (2, 224, 224)
+    learns_without_labels = has_au_regions = True
 
     def __init__(self, num_classes: int) -> None:
         super().__init__(num_classes, channels=2)
@@ -66,16 +65,16 @@ class TinyPair(Tiny):
         return self.forward_features(x).square().mean()
 
 
-@register_model
+@register_network("Tiny")
 def tiny(pretrained: bool = False, num_classes: int = 3, **kwargs) -> Tiny:
     return Tiny(num_classes)
 
 
-@register_model
+@register_network("Tiny, clips", takes="clip")
 def tiny_clip(pretrained: bool = False, num_classes: int = 3, **kwargs) -> TinyClip:
     return TinyClip(num_classes)
 
 
-@register_model
+@register_network("Tiny, pairs", takes="pair")
 def tiny_pair(pretrained: bool = False, num_classes: int = 3, **kwargs) -> TinyPair:
     return TinyPair(num_classes)

@@ -68,7 +68,7 @@ class Predictor:
         fold = Path(fold)
         self._compute = Compute(jobs=1)
         self.model, self._card = load_trained(fold)
-        self.takes: str = getattr(self.model, "takes", "image")
+        self.takes: str = self.model.facts.takes
         self.classes: list[str] = self._card["classes"]
         self.faces = _faces(fold, self._card["alignment"], files or {})
         if self.faces.mode == "detect":

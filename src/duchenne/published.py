@@ -15,9 +15,10 @@ from duchenne.config import Catalog
 from duchenne.datasets.index import read_index
 from duchenne.errors import UserError
 from duchenne.faces.store import FaceStore
-from duchenne.models import load_official
+from duchenne.models.contract import create
+from duchenne.models.official import load_official
 from duchenne.stages.evaluate import measure_folds
-from duchenne.training.trained import create, make_card
+from duchenne.training.trained import make_card
 from duchenne.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ def evaluate_checkpoint(
         raise UserError(f"--order names {', '.join(order)}; the classes of {config.dataset} are {', '.join(classes)}")
 
     def published(fold: int, samples: pd.DataFrame, store: FaceStore) -> tuple[nn.Module, dict[str, Any]]:
-        model = create(config.model.architecture, config.model.options, classes)
+        model = create(config.model.architecture, config.model.options, len(classes))
         load_official(model, checkpoint)
         last = model.get_submodule(model.default_cfg["classifier"])
         for entry in last.parameters():

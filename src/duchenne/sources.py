@@ -11,6 +11,8 @@ from collections.abc import Container, Iterator
 from functools import cache
 from pathlib import Path
 
+from duchenne.networks import networks
+
 PACKAGE = Path(__file__).parent
 
 HARMLESS = {
@@ -24,6 +26,7 @@ HARMLESS = {
     "duchenne.files": "how files are written, and which are refused",
     "duchenne.landmark_net.settings": "counts by its values",
     "duchenne.protocol": "counts by its values",
+    "duchenne.networks": "reads what networks say of themselves, which is in their own sources",
     "duchenne.reporting.provenance": "tags of runs",
     "duchenne.reporting.settings": "counts by its values",
     "duchenne.sources": "digests of sources",
@@ -72,24 +75,10 @@ def source_digest(*modules: str, without: Container[str] = HARMLESS) -> str:
 
 
 @cache
-def network_module(architecture: str) -> str | None:
-    """The module of this package that registers a network with timm; None for one of timm's own."""
-    for path in sorted(PACKAGE.joinpath("models").glob("*.py")):
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.FunctionDef) and node.name == architecture and _registers(node):
-                return f"duchenne.models.{path.stem}"
-    return None
-
-
-@cache
 def network_digest(architecture: str) -> str:
-    """SHA-256 of the sources behind a network: its module with all it imports, and what loads weights into it."""
-    own = network_module(architecture)
-    return source_digest("duchenne.models.official", *([own] if own else []))
-
-
-def _registers(function: ast.FunctionDef) -> bool:
-    return any("register_model" in ast.unparse(decorator) for decorator in function.decorator_list)
+    """SHA-256 of the sources behind a network: its module with all it imports, the contract, and what loads weights."""
+    own = networks().get(architecture)
+    return source_digest("duchenne.models.contract", "duchenne.models.official", *([own.module] if own else []))
 
 
 @cache

@@ -28,7 +28,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from duchenne.models import require
+from duchenne.models.contract import require
+from duchenne.networks import facts_of
 
 aten = torch.ops.aten
 ATTENTION = (aten.bmm, aten.baddbmm)
@@ -56,45 +57,22 @@ class Complexity:
     ptflops_macs: int
     """What ``ptflops`` gives as MACs."""
     block_params: int = 0
-    """Parameters of the transformer blocks alone, where a paper prints them (:attr:`Published.blocks`); else 0."""
+    """Parameters of the transformer blocks alone, where a paper prints them (``facts.counting.blocks``); else 0."""
     block_ptflops_macs: int = 0
     """Those of ``ptflops_macs`` that the transformer blocks make."""
-
-
-@dataclass(frozen=True)
-class Published:
-    """What the official code of a network runs and ours does not, and which of its parts are counted alone."""
-
-    options: Mapping[str, Any]
-    """Options that bring it back."""
-    discarded: tuple[str, ...] = ()
-    """Modules that run and whose result is thrown away; their parameters belong to ``thop_params``."""
-    blocks: str = ""
-    """The module that a paper calls the transformer blocks and prints the size of."""
-
-
-_POSTER = Published({}, ("face_landback.output_layer",), "pyramid_fuse")
-PUBLISHED = {
-    "poster_t": _POSTER,
-    "poster_s": _POSTER,
-    "poster_l": _POSTER,
-    "poster_image_only": Published({}, blocks="pyramid_fuse"),
-    "poster_v2": Published({"full_last_block": True}, _POSTER.discarded),
-}
-"""By registered name; a network that is not listed runs what its official code runs."""
 
 
 def count_published(architecture: str, num_classes: int, options: Mapping[str, Any] | None = None) -> Complexity:
     """Count a registered network as its paper measured it, without giving it weights.
 
     Args:
-        options: of the network; they go before those of :data:`PUBLISHED`.
+        options: of the network; they go before those of its facts.
 
     Raises:
         UserError: there is no network of this name.
     """
     require(architecture)
-    form = PUBLISHED.get(architecture, Published({}))
+    form = facts_of(architecture).counting
     with init_empty_weights():
         model = timm.create_model(architecture, num_classes=num_classes, **{**form.options, **(options or {})})
     return count(model, model.pretrained_cfg["input_size"], form.discarded, form.blocks)
@@ -105,7 +83,7 @@ def count(model: nn.Module, size: tuple[int, ...], discarded: tuple[str, ...] = 
 
     Args:
         size: shape of a sample, such as (3, 224, 224).
-        discarded: see :class:`Published`.
+        discarded: see :class:`duchenne.networks.Counting`.
         blocks: name of a module that is also counted alone; empty: none.
     """
     shadow = copy.deepcopy(model).to("meta").eval()

@@ -1,51 +1,28 @@
 """What a network looks at in its input: attention, Grad-CAM, and which frames of a clip it reads.
 
-A network with a method ``explain`` shows what is its own; Grad-CAM shows the others, and the image branch of POSTER
-and POSTER++. All of it is of the predicted class, of networks in evaluation mode, in the precision of
-their cards, in which they predict.
+A network's ``explain`` shows what is its own, Grad-CAM the layer that its facts name
+(:mod:`duchenne.models.contract`). All of it is of the predicted class, of networks in evaluation mode, in the precision
+of their cards, in which they predict.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from duchenne.errors import UserError
 from duchenne.faces.store import FaceStore
-from duchenne.models.backbones.clip_stem import FRAMES
+from duchenne.models.contract import weighted
 from duchenne.training.clips import SAMPLING
 from duchenne.training.data import loader
 from duchenne.training.device import autocast, device_of, trained_precision
 from duchenne.training.inputs import inputs
 from duchenne.training.settings import Clip, Compute, Recipe
-
-
-def _frames_first(x: Tensor) -> Tensor:
-    return x.unflatten(0, (-1, FRAMES))
-
-
-def _without_class_token(x: Tensor) -> Tensor:
-    side = int(((x.shape[1] - 1) // FRAMES) ** 0.5)
-    return x[:, 1:].unflatten(1, (FRAMES, side, side)).movedim(-1, 2)
-
-
-LAYERS: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
-    **{f"poster_{size}": ("ir_back.body.20", lambda x: x) for size in ("t", "s", "l", "image_only")},
-    "poster_v2": ("ir_back.body3", lambda x: x),
-    "mobilenetv2_clip": ("backbone.features.13", _frames_first),
-    "mvit_clip": ("backbone.blocks.9.norm1", _without_class_token),
-}
-"""Architecture -> the last layer whose output keeps its places, and that output as (B, C, H, W) or (B, T, C, H, W).
-
-Of other networks of timm it is the last of their ``feature_info``. In ``mvit_clip`` only the class token is read behind
-its last attention, so that is looked at before it."""
 
 CLIP = ["sample", "fold"]
 """Columns that name a clip and the network that it tested."""
@@ -71,7 +48,7 @@ class Reading(NamedTuple):
     fold: int
     window: int
     half: str
-    """``dynamic`` or ``static`` (IFDD), or ``clip``"""
+    """part of the clip: ``dynamic`` or ``static`` (IFDD), or ``clip``"""
     frame: float
     """its number, as in the index; between two frames where the network reads between them"""
     position: int
@@ -99,13 +76,12 @@ def striking(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 @torch.enable_grad()
-def grad_cam(network: nn.Module, layer: str, x: Tensor, maps: Callable[[Tensor], Tensor] = lambda x: x) -> Tensor:
-    """Grad-CAM of the predicted class (Selvaraju et al., ICCV 2017, Eqs. 1 and 2), a clip's frames each by itself.
+def grad_cam(network: nn.Module, x: Tensor) -> Tensor:
+    """Grad-CAM of the predicted class (Selvaraju et al., ICCV 2017), a clip's frames each by itself.
 
     Args:
-        layer: name of a module of the network.
+        network: its facts name the layer; under the contract.
         x: inputs (B, ...).
-        maps: of the layer's output: (B, C, H, W) or (B, T, C, H, W).
 
     Returns:
         (B, H, W) or (B, T, H, W), not negative, in no unit.
@@ -116,38 +92,30 @@ def grad_cam(network: nn.Module, layer: str, x: Tensor, maps: Callable[[Tensor],
         seen.append(output.detach().requires_grad_())
         return seen[0].clone()  # what follows may work in place
 
-    handle = network.get_submodule(layer).register_forward_hook(keep)
+    handle = network.get_submodule(network.facts.layer).register_forward_hook(keep)
     try:
         logits = network(x)
     finally:
         handle.remove()
     (gradient,) = torch.autograd.grad(logits.amax(1).sum(), seen[0])
-    weights = maps(gradient.float()).mean((-2, -1), keepdim=True)
-    return F.relu((weights * maps(seen[0].float())).sum(-3)).detach()
+    return weighted(network.cam_maps(seen[0].float()), network.cam_maps(gradient.float()))
 
 
-def look(network: nn.Module, architecture: str, x: Tensor) -> dict[str, Tensor]:
-    """All maps that a network has of inputs (B, ...): those of its ``explain``, and Grad-CAM.
+def look(network: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    """All maps that a network has of inputs (B, ...): those of its ``explain``, and Grad-CAM of the layer it names.
 
     Returns:
-        Of images ``grad_cam`` (B, H, W); of clips ``attention_clip`` (B, 8, H, W) with ``frames_clip`` (B, 8), in the
-        form in which IFDD's ``explain`` has them of its two halves.
-
-    Raises:
-        UserError: no layer for Grad-CAM is known.
+        Beside the network's own, of images and pairs ``grad_cam`` (B, H, W), of clips ``attention_clip`` (B, T, H, W)
+        with ``frames_clip`` (B, T). Nothing of a network that has neither.
     """
-    maps = network.explain(x) if hasattr(network, "explain") else {}
-    if maps and getattr(network, "takes", "image") != "image":
+    maps = network.explain(x)
+    if network.facts.layer is None:
         return maps
-    layer, form = LAYERS.get(architecture, (None, lambda x: x))
-    if layer is None:
-        if not getattr(network, "feature_info", None):
-            raise UserError(f"{architecture}: add its layer for Grad-CAM to LAYERS in duchenne/evaluation/explain.py")
-        layer = network.feature_info[-1]["module"]
-    cam = grad_cam(network, layer, x, form)
-    if cam.ndim == 4:
-        return maps | {"attention_clip": cam, "frames_clip": torch.arange(float(FRAMES)).expand(len(x), -1)}
-    return maps | {"grad_cam": cam}
+    cam = grad_cam(network, x)
+    if cam.ndim == 3:
+        return maps | {"grad_cam": cam}
+    middles = (torch.arange(cam.shape[1]) + 0.5) * x.shape[2] / cam.shape[1] - 0.5
+    return maps | {"attention_clip": cam, "frames_clip": middles.expand(len(x), -1)}
 
 
 def views(
@@ -169,7 +137,7 @@ def views(
     batches = loader(faces, recipe.eval_batch_size, compute)
     for x, _, _ in tqdm(batches, desc="explain", unit="batch"):
         with autocast(device, precision):
-            maps = look(network, card["architecture"], x.to(device))
+            maps = look(network, x.to(device))
         maps = {name: values.float().cpu().numpy() for name, values in maps.items()}
         for i in range(len(x)):
             row, seed = next(items)
@@ -192,7 +160,7 @@ def readings(view: View, store: FaceStore, clip: Clip) -> list[Reading]:
         if not name.startswith("attention_"):
             continue
         half = name.removeprefix("attention_")
-        places = (view.maps[f"frames_{half}"] + 0.5) * len(positions) / FRAMES - 0.5  # in the window
+        places = view.maps[f"frames_{half}"]  # in the window
         frames = np.interp(places, np.arange(len(positions)), numbers[positions])
         nearest = positions[np.rint(places.clip(0, len(positions) - 1)).astype(int)]
         inside = (frames >= sample.onset) & (frames <= sample.offset) if known else np.full(len(frames), np.nan)
@@ -213,8 +181,9 @@ def agreement(read: pd.DataFrame) -> dict[str, float]:
 
     Returns:
         ``clips`` that have frames inside and outside of the expression; of each half ``attention_<half>``, correlation
-        of attention with being inside, and ``inside_<half>``, share of its frames that are; with two halves ``split``,
-        correlation of belonging to the dynamic one with being inside. What is not defined is left out.
+        of attention with being inside, and ``inside_<half>``, share of its frames that are; where one of several is
+        called ``dynamic``, ``split``, correlation of belonging to it with being inside. What is not defined is left
+        out.
     """
     varied = read[read["inside"].notna() & (read.groupby(CLIP)["inside"].transform("nunique") > 1)]
     if varied.empty:
@@ -224,7 +193,7 @@ def agreement(read: pd.DataFrame) -> dict[str, float]:
         mean = own.groupby(CLIP)["attention"].transform("mean")
         numbers[f"attention_{half}"] = _within(own.assign(value=own["attention"] / mean.where(mean > 0)))
         numbers[f"inside_{half}"] = float(own["inside"].mean())
-    if varied["half"].nunique() > 1:
+    if (varied["half"] == "dynamic").any() and varied["half"].nunique() > 1:
         numbers["split"] = _within(varied.assign(value=(varied["half"] == "dynamic").astype(float)))
     return {name: value for name, value in numbers.items() if np.isfinite(value)}
 

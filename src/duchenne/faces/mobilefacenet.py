@@ -49,8 +49,8 @@ class MobileFaceNet68:
     def __init__(self, config: Faces) -> None:
         import torch  # slow to import: who uses another model does without
 
-        from duchenne.models import load_official
         from duchenne.models.backbones.mobilefacenet import MobileFaceNet
+        from duchenne.models.official import load_official
 
         self._torch = torch
         self._network = MobileFaceNet().eval()

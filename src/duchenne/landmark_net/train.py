@@ -23,8 +23,8 @@ from duchenne.files import file_digest, unusable
 from duchenne.landmark_net.network import WithAuxiliaryHead, seen, start_at_the_mean, wing_loss
 from duchenne.landmark_net.samples import Renders, Shuffled
 from duchenne.landmark_net.settings import LandmarkNet
-from duchenne.models import load_official
 from duchenne.models.backbones.mobilefacenet import MobileFaceNet
+from duchenne.models.official import load_official
 from duchenne.sources import source_digest
 from duchenne.training.checkpoint import Checkpoints
 from duchenne.training.data import loader

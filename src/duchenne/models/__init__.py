@@ -1,19 +1,18 @@
-"""Networks, registered with timm on import: ``timm.create_model("poster_v2", num_classes=7)``."""
+"""Networks. The import of this package registers every one of them with timm.
 
-import timm
+``timm.create_model("poster_v2", num_classes=7)`` then gives one. Modules of this folder that register a network are
+found by themselves (:func:`duchenne.networks.networks`); what a network must and may have is in
+:mod:`duchenne.models.contract`.
+"""
 
-from duchenne.errors import UserError, nearest
-from duchenne.models import frl_dgt, ifdd, poster, poster_v2  # noqa: F401  (registers the networks)
-from duchenne.models.official import LoadReport, OfficialWeightsError, load_official, load_pretrained, read_official
+from importlib import import_module
 
-__all__ = ["LoadReport", "OfficialWeightsError", "load_official", "load_pretrained", "read_official", "require"]
+from duchenne.models.official import LoadReport as LoadReport
+from duchenne.models.official import OfficialWeightsError as OfficialWeightsError
+from duchenne.models.official import load_official as load_official
+from duchenne.models.official import load_pretrained as load_pretrained
+from duchenne.models.official import read_official as read_official
+from duchenne.networks import networks
 
-
-def require(architecture: str) -> None:
-    """Do nothing when timm's registry, which includes ours, has a network of this name.
-
-    Raises:
-        UserError: it has none.
-    """
-    if not timm.is_model(architecture):
-        raise UserError(f"no network is called {architecture!r}{nearest(architecture, timm.list_models())}")
+for module in sorted({network.module for network in networks().values()}):
+    import_module(module)

@@ -15,12 +15,13 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from timm.layers import trunc_normal_
-from timm.models import generate_default_cfgs, register_model
+from timm.models import generate_default_cfgs
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from duchenne.errors import UserError
 from duchenne.models.building import build
+from duchenne.models.contract import Network, register_network
 from duchenne.models.displacement import DisplacementGenerator, normalise, self_supervised_loss
 from duchenne.models.precision import LinearFp32
 
@@ -77,7 +78,7 @@ class Fusion(nn.Module):
         return (weights[..., None] * x).sum(1), weights
 
 
-class FrlDgt(nn.Module):
+class FrlDgt(Network):
     """FRL-DGT: grey onset and apex, float (B, 2, 224, 224) in [0, 1] -> logits (B, num_classes).
 
     In ``train()`` returns ``(logits, {"displacement": loss})`` while the DGM learns with the classification.
@@ -106,7 +107,7 @@ class FrlDgt(nn.Module):
         UserError: an option has a value that is none of the above, or nothing of the face is left to look at.
     """
 
-    takes = "pair"
+    has_au_regions = True
 
     def __init__(
         self,
@@ -142,6 +143,7 @@ class FrlDgt(nn.Module):
         self.smoothness = smoothness
 
         self.dgm = DisplacementGenerator(max_displacement) if displacement == "dgm" else None
+        self.learns_without_labels = self.dgm is not None
         channels = 2 if displacement == "none" else 4
         centers = [(name in REGION_SETS[regions], centre) for name, all_ in AU_CENTERS.items() for centre in all_]
         self.register_buffer("au_centers", torch.tensor([centre for _, centre in centers], dtype=torch.float32))
@@ -304,7 +306,20 @@ default_cfgs = generate_default_cfgs(
 )
 
 
-@register_model
+@register_network(
+    "FRL-DGT",
+    takes="pair",
+    maps={
+        "displacement": "learnt displacement",
+        "local": "within\nthe boxes",
+        "global": "with the\nboxes' weights",
+        "full_face": "full face",
+    },
+    caption="Weights of the fusion layers as multiples of an even share: of the patches of each box, the same times "
+    "the weight of the box, and of the patches of the full face. Where boxes overlap, the mean of their patches is "
+    "shown.",
+    reconstruction=True,
+)
 def frl_dgt(pretrained: bool = False, **kwargs) -> FrlDgt:
     """FRL-DGT with its displacement generation module; the pair alone, or with optical flow, by ``displacement``."""
     channels = 4 if kwargs.get("displacement") in FLOWS else 2

@@ -18,14 +18,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from timm.layers import trunc_normal_
-from timm.models import generate_default_cfgs, register_model
+from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
 from duchenne.models.backbones import mobilenet_clip, mvit
 from duchenne.models.backbones.clip_stem import FRAMES, ClipStem
 from duchenne.models.building import build
+from duchenne.models.contract import Network, register_network, weighted
 from duchenne.models.lifting import LiftingOptions, WaveletLifting
 from duchenne.models.precision import LinearFp32
 
@@ -69,13 +69,11 @@ def classifier(features: int, num_classes: int, drop_rate: float) -> nn.Sequenti
     return nn.Sequential(OrderedDict(head=nn.Sequential(nn.Dropout(drop_rate), linear)))
 
 
-class IFDD(nn.Module):
+class IFDD(Network):
     """Clips (B, 3, frames, 224, 224) in [0, 1] -> logits (B, num_classes).
 
     While training, with a context loss: ``(logits, {"lifting": loss})``.
     """
-
-    takes = "clip"
 
     def __init__(self, embed: ClipStem, backbone: PyramidLifting, head: nn.Sequential) -> None:
         super().__init__()
@@ -103,10 +101,9 @@ class IFDD(nn.Module):
         """What the paper's Figure 2a shows, of a network in ``eval()``.
 
         ``attention_static`` and ``attention_dynamic`` (B, 4, 7, 7) are Grad-CAM (Selvaraju et al., ICCV 2017) on Y_S
-        and Y_D, each frame by itself: the gradient of the target's logit, averaged over the map, weighs the channels;
-        negative sums become 0. ``frames_static`` and ``frames_dynamic`` (B, 4) say where in the clip each of these
-        frames was read (for ``correlation_weight``: the mean of its weights), in frames of the eight behind the stem;
-        frame ``i`` there stands for the ``frames / 8`` input frames from ``i * frames / 8``.
+        and Y_D, each frame by itself. ``frames_static`` and ``frames_dynamic`` (B, 4) say where in the clip each of
+        these frames was read (for ``correlation_weight``: the mean of its weights), in frames of the input: frame ``i``
+        of the eight behind the stem is the middle of the ``frames / 8`` input frames from ``i * frames / 8``.
 
         Args:
             target: classes (B,); by default the predicted ones.
@@ -123,11 +120,10 @@ class IFDD(nn.Module):
 
         maps = {}
         for name, tokens, gradient, matrix in zip(("static", "dynamic"), halves, gradients, matrices, strict=True):
-            cells = (FRAMES // 2, lifting.side**2)
-            weights = gradient.unflatten(1, cells).mean(2, keepdim=True)
-            attention = F.relu((weights * tokens.unflatten(1, cells)).sum(3))
-            maps[f"attention_{name}"] = attention.unflatten(2, (lifting.side, lifting.side)).detach()
-            maps[f"frames_{name}"] = (matrix * torch.arange(FRAMES, device=matrix.device)).sum(2).detach()
+            cells = (FRAMES // 2, lifting.side, lifting.side)
+            maps[f"attention_{name}"] = weighted(*(t.unflatten(1, cells).movedim(-1, 2) for t in (tokens, gradient)))
+            behind_stem = (matrix * torch.arange(FRAMES, device=matrix.device)).sum(2).detach()
+            maps[f"frames_{name}"] = (behind_stem + 0.5) * x.shape[2] / FRAMES - 0.5
         return maps
 
 
@@ -209,13 +205,12 @@ class IFDD2DCNN(IFDD):
         )
 
 
-class MViTClip(nn.Module):
+class MViTClip(Network):
     """Baseline of IFDD-3DViT: clips (B, 3, frames, 224, 224) in [0, 1] -> class token -> logits (B, num_classes).
 
     Only the class token is read after the last block, so what acts on its other queries alone is ballast.
     """
 
-    takes = "clip"
     num_features = 768
     ballast = tuple(f"backbone.blocks.9.attn.{name}" for name in ("rel_pos_h", "rel_pos_w", "rel_pos_t", "pool_q.pool"))
     pretrained_parts: ClassVar = {"mvit_v2_s_stem": "embed", "mvit_v2_s": "backbone", "checkpoint": ""}
@@ -239,11 +234,13 @@ class MViTClip(nn.Module):
         """Features (B, 768) -> logits (B, num_classes)."""
         return self.head(features)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x))
+    def cam_maps(self, output: Tensor) -> Tensor:
+        """Tokens (B, 1 + 8 * 49, C), the class token first -> (B, 8, C, 7, 7)."""
+        side = int(((output.shape[1] - 1) // FRAMES) ** 0.5)
+        return output[:, 1:].unflatten(1, (FRAMES, side, side)).movedim(-1, 2)
 
 
-class MobileNetV2Clip(nn.Module):
+class MobileNetV2Clip(Network):
     """Baseline of IFDD-2DCNN: clips (B, 3, frames, 224, 224) in [0, 1] -> logits (B, num_classes).
 
     The paper concatenates the features of all frames, flattens them and applies an MLP, which its 1.55 M parameters
@@ -251,7 +248,6 @@ class MobileNetV2Clip(nn.Module):
     has MobileNetV2's usual 1280 (1.55 M and 3.74 G).
     """
 
-    takes = "clip"
     num_features = 1280
     pretrained_parts: ClassVar = {"mobilenet_v2": "backbone", "checkpoint": ""}
     pretrained_entries: ClassVar = IFDD2DCNN.pretrained_entries
@@ -273,8 +269,9 @@ class MobileNetV2Clip(nn.Module):
         """Features (B, 1280) -> logits (B, num_classes)."""
         return self.head(features)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x))
+    def cam_maps(self, output: Tensor) -> Tensor:
+        """Maps of every frame (8 B, 96, 14, 14) -> (B, 8, 96, 14, 14)."""
+        return output.unflatten(0, (-1, FRAMES))
 
 
 def _config(head: str) -> dict[str, Any]:
@@ -304,25 +301,40 @@ def _build(network: type[nn.Module], name: str, pretrained: bool, options: Mappi
     return build(network, name, pretrained, input_size=(3, options.get("frames", 16), 224, 224), **options)
 
 
-@register_model
+_HALVES = {"attention_dynamic": "dynamic half", "attention_static": "static half"}
+
+
+@register_network(
+    "IFDD (3DViT)",
+    takes="clip",
+    maps=_HALVES,
+    in_code={
+        "split": ("correlation_interp", "even_odd", "entire_interp_code", "correlation_weight_code"),
+        "issm": ("code",),
+        "offset_range": (2,),
+        "init_index": ("even_odd",),
+        "ladm": ("code", "none"),
+        "relation": ("mutual_transformer", "self_transformer_code", "self_cnn_code"),
+    },
+)
 def ifdd_3dvit(pretrained: bool = False, **kwargs) -> IFDD3DViT:
     """IFDD-3DViT as its official code has it."""
     return _build(IFDD3DViT, "ifdd_3dvit", pretrained, kwargs)
 
 
-@register_model
+@register_network("IFDD (2DCNN)", takes="clip", maps=_HALVES, reconstruction=True)
 def ifdd_2dcnn(pretrained: bool = False, **kwargs) -> IFDD2DCNN:
     """IFDD-2DCNN, a reconstruction."""
     return _build(IFDD2DCNN, "ifdd_2dcnn", pretrained, kwargs)
 
 
-@register_model
+@register_network("MViT", takes="clip", layer="backbone.blocks.9.norm1")  # behind it only the class token is read
 def mvit_clip(pretrained: bool = False, **kwargs) -> MViTClip:
     """The MViT baseline of IFDD."""
     return _build(MViTClip, "mvit_clip", pretrained, kwargs)
 
 
-@register_model
+@register_network("MobileNetV2", takes="clip", layer="backbone.features.13", reconstruction=True)
 def mobilenetv2_clip(pretrained: bool = False, **kwargs) -> MobileNetV2Clip:
     """The MobileNetV2 baseline of IFDD, a reconstruction."""
     return _build(MobileNetV2Clip, "mobilenetv2_clip", pretrained, kwargs)

@@ -3,7 +3,7 @@
 Zheng et al. (POSTER), https://arxiv.org/abs/2204.04083, and Mao et al. (POSTER++), https://arxiv.org/abs/2301.12149.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Collection, Mapping
 from typing import Self
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from duchenne.errors import UserError, nearest
 from duchenne.models.backbones.ir50 import IR50
 from duchenne.models.backbones.mobilefacenet import MobileFaceNet
+from duchenne.models.contract import Network
 from duchenne.models.precision import in_float32
 
 Maps = tuple[Tensor, Tensor, Tensor]
@@ -63,7 +64,7 @@ class Gate(nn.Module):
         return x * torch.sigmoid(self.linear2(F.relu(self.linear1(x))))
 
 
-class LandmarkGuided(nn.Module, ABC):
+class LandmarkGuided(Network):
     """Normalised images (B, 3, 224, 224) -> logits (B, num_classes).
 
     Both branches see the image at 112 x 112, every second pixel; other sizes are reduced to it likewise.
@@ -122,12 +123,12 @@ class LandmarkGuided(nn.Module, ABC):
         """Maps of the image branch, (B, 64, 56, 56), (B, 128, 28, 28), (B, 256, 14, 14), and those of the landmark
         branch -> features (B, num_features)."""
 
-    @abstractmethod
-    def forward_head(self, features: Tensor) -> Tensor:
-        """Features (B, num_features) -> logits (B, num_classes)."""
-
     def forward(self, x: Tensor, landmarks: Maps | None = None) -> Tensor:
         return self.forward_head(self.forward_features(x, landmarks))
+
+    def reusable(self, x: Tensor) -> tuple[Maps, ...]:
+        """The landmark maps, where the landmark branch normalises by fixed statistics."""
+        return (self.landmark_maps(x),) if self.landmark_bn_frozen else ()
 
     @abstractmethod
     def attentions(self) -> dict[str, nn.Module]:

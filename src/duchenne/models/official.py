@@ -4,11 +4,14 @@ Files are read without running anything they contain: ``torch.load(weights_only=
 (the official POSTER++ checkpoints hold two meters of their training script) become empty placeholders.
 """
 
+from __future__ import annotations
+
 import pickletools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import load_file
@@ -17,6 +20,9 @@ from torch import Tensor, nn
 from duchenne.errors import UserError
 from duchenne.files import unusable
 from duchenne.models.backbones.ir50 import split_body
+
+if TYPE_CHECKING:
+    from duchenne.models.contract import Contract
 
 _AGAIN = "get the file again"
 CONTAINERS = ("model_state_dict", "state_dict")  # POSTER; POSTER++ and the landmark network
@@ -139,7 +145,7 @@ def load_official(
     return LoadReport(used, unused, missing)
 
 
-def load_pretrained(model: nn.Module, files: Mapping[str, str | Path]) -> dict[str, LoadReport]:
+def load_pretrained(model: Contract, files: Mapping[str, str | Path]) -> dict[str, LoadReport]:
     """Load published files into the parts of ``model`` that ``model.pretrained_parts`` names (part -> module).
 
     Where ``model.pretrained_entries`` has patterns for a part, only these entries are taken; where
@@ -150,14 +156,12 @@ def load_pretrained(model: nn.Module, files: Mapping[str, str | Path]) -> dict[s
     Raises:
         OfficialWeightsError: an unknown part, or as :func:`load_official`.
     """
-    parts: Mapping[str, str] = getattr(model, "pretrained_parts", {})
+    parts = model.pretrained_parts
     if unknown := sorted(set(files) - set(parts)):
         raise OfficialWeightsError(
             f"{type(model).__name__} has no part {', '.join(unknown)}; its parts: {', '.join(parts) or 'none'}"
         )
-    only: Mapping[str, Sequence[str]] = getattr(model, "pretrained_entries", {})
-    converters: Mapping[str, Callable[[dict[str, Tensor]], dict[str, Tensor]]]
-    converters = getattr(model, "pretrained_converters", {})
+    only, converters = model.pretrained_entries, model.pretrained_converters
     return {
         part: load_official(
             model.get_submodule(parts[part]),

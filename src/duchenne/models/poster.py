@@ -18,11 +18,12 @@ from typing import Any
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import DropPath, Mlp, calculate_drop_path_rates
-from timm.models import generate_default_cfgs, register_model
+from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
 from duchenne.models.backbones.ir50 import IR50
 from duchenne.models.building import build
+from duchenne.models.contract import Network, register_network
 from duchenne.models.landmark_guided import (
     Gate,
     LandmarkGuided,
@@ -33,6 +34,7 @@ from duchenne.models.landmark_guided import (
     tokens,
 )
 from duchenne.models.precision import LinearFp32
+from duchenne.networks import Counting, Depth
 
 WIDTH = 512  # of the pyramid's first layer; each further one halves it
 ROWS = 50  # of a stream: its class token and 7 x 7 others
@@ -256,7 +258,7 @@ class Poster(LandmarkGuided):
         return maps
 
 
-class PosterImageOnly(nn.Module):
+class PosterImageOnly(Network):
     """POSTER without landmarks: normalised images (B, 3, 224, 224) -> logits (B, num_classes).
 
     A reconstruction of the row "Image only" of the supplement's Table 4, for which there is no code: "8 (single ViT)"
@@ -289,9 +291,6 @@ class PosterImageOnly(nn.Module):
         """Features (B, 512) -> logits (B, num_classes)."""
         return self.head(features)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x))
-
 
 _CONFIG = {
     "input_size": (3, 224, 224),
@@ -323,25 +322,43 @@ def _poster(name: str, pretrained: bool, **kwargs) -> Poster:
     return build(Poster, name, pretrained, **kwargs)
 
 
-@register_model
+_LAYER = "ir_back.body.20"
+_FACTS = {
+    "layer": _LAYER,
+    "maps": {"landmarks": "attention to\nlandmarks\n7 × 7", "images": "attention to\nimage\n14 × 14"},
+    "caption": "To the image (the branch from landmarks to image): the tokens are groups of channels and not places, "
+    "so it is the size of the image features, each weighted by the attention that its token gets.",
+    "packaged": ("mobilefacenet",),
+    "counting": Counting(discarded=("face_landback.output_layer",), blocks="pyramid_fuse"),
+}
+_IN_CODE = {"pyramid_layers": (3,), "branches": ("both",)}
+
+
+@register_network(
+    "POSTER-T", depth=Depth("POSTER", "depth", 4), in_code=_IN_CODE | {"swapped_blocks": (None, 4)}, **_FACTS
+)
 def poster_t(pretrained: bool = False, **kwargs) -> Poster:
     """POSTER-T, four pyramid blocks: 52,229,135 parameters with 7 classes."""
     return _poster("poster_t", pretrained, **{"depth": 4, **kwargs})
 
 
-@register_model
+@register_network(
+    "POSTER-S", depth=Depth("POSTER", "depth", 6), in_code=_IN_CODE | {"swapped_blocks": (None, 6)}, **_FACTS
+)
 def poster_s(pretrained: bool = False, **kwargs) -> Poster:
     """POSTER-S, six pyramid blocks: 62,039,767 parameters with 7 classes."""
     return _poster("poster_s", pretrained, **{"depth": 6, **kwargs})
 
 
-@register_model
+@register_network(
+    "POSTER", depth=Depth("POSTER", "depth", 8), in_code=_IN_CODE | {"swapped_blocks": (None, 8)}, **_FACTS
+)
 def poster_l(pretrained: bool = False, **kwargs) -> Poster:
     """POSTER, eight pyramid blocks: 71,850,399 parameters with 7 classes."""
     return _poster("poster_l", pretrained, **{"depth": 8, **kwargs})
 
 
-@register_model
+@register_network("POSTER, image only", layer=_LAYER, counting=Counting(blocks="pyramid_fuse"), reconstruction=True)
 def poster_image_only(pretrained: bool = False, **kwargs) -> PosterImageOnly:
     """The image stream of POSTER alone, eight pyramid blocks: a reconstruction."""
     return build(PosterImageOnly, "poster_image_only", pretrained, **kwargs)

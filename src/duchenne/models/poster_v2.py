@@ -7,7 +7,7 @@ per map, and the residual starts from the *normalised* map.
 
 Official weights: the tables "Preparing Pretrained Models" (``ir50``, ``mobilefacenet``) and "Checkpoints" (RAF-DB,
 AffectNet with 7 and with 8 classes, CAER-S) of that repository's README link to Google Drive and Baidu. Read them
-with :func:`duchenne.models.load_pretrained`.
+with :func:`duchenne.models.official.load_pretrained`.
 """
 
 from collections import OrderedDict
@@ -18,11 +18,12 @@ import torch
 import torch.nn.functional as F
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import DropPath, Mlp, calculate_drop_path_rates, trunc_normal_
-from timm.models import generate_default_cfgs, register_model
+from timm.models import generate_default_cfgs
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from duchenne.models.building import build
+from duchenne.models.contract import register_network
 from duchenne.models.landmark_guided import (
     Gate,
     LandmarkGuided,
@@ -33,6 +34,7 @@ from duchenne.models.landmark_guided import (
     tokens,
 )
 from duchenne.models.precision import LinearFp32
+from duchenne.networks import Counting, Depth
 
 DIM = 768  # of a token
 SCALES = {1: (64, 28), 2: (128, 14), 3: (256, 7)}  # scale: channels of its map, cells a side
@@ -270,7 +272,21 @@ default_cfgs = generate_default_cfgs(
 )
 
 
-@register_model
+@register_network(
+    "POSTER++",
+    layer="ir_back.body3",
+    maps={
+        "scale1": "attention\n28 × 28",
+        "scale2": "attention\n14 × 14",
+        "scale3": "attention\n7 × 7",
+    },
+    packaged=("mobilefacenet",),
+    counting=Counting(options={"full_last_block": True}, discarded=("face_landback.output_layer",)),
+    depth=Depth("POSTER++", "vit_depth", 2),
+    in_code={"multi_scale": (True,), "fusion": ("window",), "vit_depth": range(1, 1000)},
+    # which pre-trained transformer Table 7 means is not said, and no code loads one
+    read_parts=("vit",),
+)
 def poster_v2(pretrained: bool = False, **kwargs) -> PosterV2:
     """POSTER++ as published: 58,316,594 parameters with 7 classes."""
     return build(PosterV2, "poster_v2", pretrained, **kwargs)

@@ -10,18 +10,11 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from duchenne.networks import facts_of
 from duchenne.reporting.basis import MARKS
 from duchenne.reporting.compare import ComparedRuns, compare_runs
 from duchenne.reporting.printed import printed_methods
 from duchenne.reporting.runs import Run
-
-DEPTHS = {
-    "poster_t": ("POSTER", "depth", 4),
-    "poster_s": ("POSTER", "depth", 6),
-    "poster_l": ("POSTER", "depth", 8),
-    "poster_v2": ("POSTER++", "vit_depth", 2),
-}
-"""Network -> family, the option that sets its number of blocks, the number without it."""
 
 MAX_STARS = 8
 """Runs in a star chart at most, so that each has a colour of its own."""
@@ -142,11 +135,11 @@ def depths(together: Together) -> dict[tuple[()], Depths]:
     """WAR by the number of blocks, of runs that differ in nothing else; empty where there are none."""
     groups: dict[tuple[str, str], list[Run]] = defaultdict(list)
     for run in together.runs:
-        if run.config.model.architecture in DEPTHS:
-            family, option, _ = DEPTHS[run.config.model.architecture]
+        if depth := facts_of(run.config.model.architecture).depth:
             plain = run.config.decides()
-            plain["model"] |= {"architecture": family, "options": {**run.config.model.options, option: None}}
-            groups[family, json.dumps(plain, sort_keys=True)].append(run)
+            options = {**run.config.model.options, depth.option: None}
+            plain["model"] |= {"architecture": depth.family, "options": options}
+            groups[depth.family, json.dumps(plain, sort_keys=True)].append(run)
     series = {}
     for (family, _), runs in groups.items():
         rows = [{"depth": _depth(run), "printed": _printed_war(run)} | run.metrics for run in runs]
@@ -184,5 +177,5 @@ def _printed_recalls(dataset: str, present: list[str]) -> pd.DataFrame:
 
 
 def _depth(run: Run) -> int:
-    _, option, usual = DEPTHS[run.config.model.architecture]
-    return run.config.model.options.get(option, usual)
+    depth = facts_of(run.config.model.architecture).depth
+    return run.config.model.options.get(depth.option, depth.usual)

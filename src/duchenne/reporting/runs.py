@@ -19,8 +19,9 @@ from duchenne.evaluation.statistics import by_fold
 from duchenne.faces.store import FaceStore
 from duchenne.files import read_json
 from duchenne.metrics import METRICS
+from duchenne.networks import Basis
 from duchenne.papers.printed import Cell, printed_for
-from duchenne.reporting.basis import Basis, basis_of
+from duchenne.reporting.basis import basis_of
 from duchenne.reporting.factors import Factor, factors_of
 from duchenne.reporting.feature_map import FeatureMap, feature_map
 from duchenne.reporting.settings import Report

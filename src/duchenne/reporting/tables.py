@@ -23,8 +23,9 @@ import pandas as pd
 
 from duchenne.config import Catalog, whole_library
 from duchenne.files import replacing
+from duchenne.networks import Basis
 from duchenne.papers.printed import SIZES, Column, Paper, Row, Table, papers
-from duchenne.reporting.basis import MARKS, Basis, basis_of, footnotes
+from duchenne.reporting.basis import MARKS, basis_of, footnotes
 from duchenne.reporting.runs import Run, open_run
 from duchenne.workspace import Workspace
 

@@ -3,21 +3,8 @@
 from __future__ import annotations
 
 from duchenne.metrics import METRICS, metric_of
+from duchenne.networks import facts_of
 from duchenne.reporting.runs import Run
-
-NETWORKS = {
-    "poster_t": "POSTER-T",
-    "poster_s": "POSTER-S",
-    "poster_l": "POSTER",
-    "poster_image_only": "POSTER, image only",
-    "poster_v2": "POSTER++",
-    "ifdd_3dvit": "IFDD (3DViT)",
-    "ifdd_2dcnn": "IFDD (2DCNN)",
-    "mvit_clip": "MViT",
-    "mobilenetv2_clip": "MobileNetV2",
-    "frl_dgt": "FRL-DGT",
-}
-"""Names as the papers print them, where they are not the registry's."""
 
 OPTIMISTIC = "optimistic: the epoch was picked on the test part"
 
@@ -102,7 +89,7 @@ def metric_label(metric: str) -> str:
 
 def network(run: Run) -> str:
     """The network's name as its paper prints it."""
-    return NETWORKS.get(run.config.model.architecture, run.config.model.architecture)
+    return facts_of(run.config.model.architecture).title
 
 
 def protocol(run: Run) -> str:

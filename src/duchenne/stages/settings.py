@@ -8,8 +8,8 @@ from typing import Any
 
 from duchenne.config import Catalog
 from duchenne.files import write_json
+from duchenne.networks import networks
 from duchenne.sources import network_digest
-from duchenne.training.settings import NETWORKS
 from duchenne.workspace import Workspace
 
 TRAINS = {"model", "recipe", "selection", "monitor", "seed", "init_from"}
@@ -28,8 +28,8 @@ def run(catalog: Catalog, workspace: Workspace) -> None:
         UserError: no network is called like that.
     """
     architectures = {variant.model.architecture for variant in catalog.variants.values()}
-    if others := architectures - NETWORKS.keys():
-        from duchenne.models import require
+    if others := architectures - networks().keys():
+        from duchenne.models.contract import require
 
         for architecture in sorted(others):
             require(architecture)
@@ -54,6 +54,6 @@ def _blocks(catalog: Catalog) -> Iterator[tuple[str, dict[str, Any]]]:
         network["classes"] = len(catalog.datasets[variant.dataset].classes)
         yield f"networks/{name}", network | {"sources": network_digest(variant.model.architecture)}
     report = catalog.report.model_dump(mode="json")
-    yield "report", report
+    yield "report", report | {"networks": {name: str(network.facts) for name, network in networks().items()}}
     yield "evaluate", {"bootstrap": report["bootstrap"]}
     yield "explain", {"show_faces": report["show_faces"]}

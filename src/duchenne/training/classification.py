@@ -67,9 +67,9 @@ class Classification(Task):
             labels = targets.argmax(1)
         inputs = inputs.to(memory_format=self.placement.layout)
         shared = ()
-        if self.sam_rho and getattr(self.network, "landmark_bn_frozen", False):
+        if self.sam_rho:
             with self.placement.autocast():
-                shared = (self.network.landmark_maps(inputs),)
+                shared = self.network.reusable(inputs)
         return inputs, targets, labels, shared
 
     def loss(

@@ -123,7 +123,7 @@ def autocast(device: torch.device, precision: Precision) -> torch.autocast:
 
 def layout_of(compute: Compute, network: nn.Module) -> torch.memory_format:
     """How a network's weights and inputs lie in memory: channels-last is for images, clips have a dimension more."""
-    images = getattr(network, "takes", "image") != "clip"
+    images = network.facts.takes != "clip"
     return torch.channels_last if compute.channels_last and images else torch.contiguous_format
 
 

@@ -12,6 +12,7 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 
 from duchenne.faces.store import FaceStore
+from duchenne.models.contract import create
 from duchenne.training.checkpoint import Checkpoints
 from duchenne.training.classification import Classification, Pretraining
 from duchenne.training.data import Draws, loader
@@ -26,7 +27,7 @@ from duchenne.training.errors import TrainingError
 from duchenne.training.fingerprint import code_version, fingerprint
 from duchenne.training.inputs import au_centres, dataset_au_centres, inputs, vote_shares
 from duchenne.training.settings import Compute, Variant
-from duchenne.training.trained import create, initialise, make_card
+from duchenne.training.trained import initialise, make_card
 from duchenne.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -91,8 +92,8 @@ def train_fold(
     main = placement.accelerator.is_main_process
 
     set_seed(variant.seed)
-    network = create(variant.model.architecture, variant.model.options, classes)
-    if variant.recipe.pretrain_epochs and not hasattr(network, "pretraining_loss"):
+    network = create(variant.model.architecture, variant.model.options, len(classes))
+    if variant.recipe.pretrain_epochs and not network.learns_without_labels:
         raise TrainingError(f"{variant.model.architecture} learns nothing without labels: leave pretrain_epochs out")
     centres = _centres(network, variant, landmarks, au_centers, store, parts["train"]["sample"].tolist())
     shares = vote_shares(parts["train"]) if variant.recipe.targets == "soft" else None
@@ -157,7 +158,7 @@ def _centres(
 ) -> Tensor | None:
     """Where the action-unit regions of a network lie; None for a network without such."""
     whole = variant.recipe.au_centers == "dataset"
-    if not hasattr(network, "set_au_centers"):
+    if not network.has_au_regions:
         if whole:
             raise TrainingError(f"{variant.model.architecture} has no AU regions: leave recipe.au_centers out")
         return None

@@ -39,7 +39,7 @@ def _clips(network: nn.Module, store: FaceStore, rows: pd.DataFrame, recipe: Rec
 
 
 def _pairs(network: nn.Module, store: FaceStore, rows: pd.DataFrame, recipe: Recipe, train: bool) -> Dataset:
-    return PairImages(store, rows, recipe.augment, flow=getattr(network, "flow", None), train=train)
+    return PairImages(store, rows, recipe.augment, flow=network.flow, train=train)
 
 
 INPUTS: dict[str, Callable[[nn.Module, FaceStore, pd.DataFrame, Recipe, bool], Dataset]] = {
@@ -50,7 +50,7 @@ INPUTS: dict[str, Callable[[nn.Module, FaceStore, pd.DataFrame, Recipe, bool], D
 
 
 def inputs(network: nn.Module, store: FaceStore, rows: pd.DataFrame, recipe: Recipe, train: bool = False) -> Dataset:
-    """The samples as the network takes them (its attribute ``takes``): ``[(row, seed)]`` -> (input, label, row).
+    """The samples as the network takes them (``facts.takes``): ``[(row, seed)]`` -> (input, label, row).
 
     Args:
         rows: columns sample and label; for pairs also onset and apex.
@@ -59,7 +59,7 @@ def inputs(network: nn.Module, store: FaceStore, rows: pd.DataFrame, recipe: Rec
     Raises:
         TrainingError: clips of another length than the recipe's are asked for, or a sample lacks its onset or apex.
     """
-    return INPUTS[getattr(network, "takes", "image")](network, store, rows, recipe, train)
+    return INPUTS[network.facts.takes](network, store, rows, recipe, train)
 
 
 def vote_shares(rows: pd.DataFrame) -> Tensor:

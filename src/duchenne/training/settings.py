@@ -10,15 +10,9 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from duchenne.blocks import Place, Probability, Range, Share, Strict
 from duchenne.errors import nearest
 from duchenne.metrics import METRICS
+from duchenne.networks import facts_of
 from duchenne.protocol import Protocol
 from duchenne.weights import PACKAGED
-
-NETWORKS = {
-    **dict.fromkeys(("poster_t", "poster_s", "poster_l", "poster_v2"), ("mobilefacenet",)),
-    **dict.fromkeys(("poster_image_only", "ifdd_3dvit", "ifdd_2dcnn", "mvit_clip", "mobilenetv2_clip", "frl_dgt"), ()),
-}
-"""Networks of :mod:`duchenne.models`, known without its import, which takes seconds, and their parts whose weights come
-with this package."""
 
 
 class Model(Strict):
@@ -36,7 +30,7 @@ class Model(Strict):
     @classmethod
     def _packaged_by_default(cls, block: Any) -> Any:
         if isinstance(block, dict) and isinstance(given := block.get("pretrained", {}), dict):
-            default = dict.fromkeys(NETWORKS.get(str(block.get("architecture")), ()), "packaged")
+            default = dict.fromkeys(facts_of(str(block.get("architecture"))).packaged, "packaged")
             return block | {"pretrained": default | given}
         return block
 

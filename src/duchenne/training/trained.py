@@ -18,11 +18,11 @@ from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from duchenne import models
 from duchenne.errors import UserError
 from duchenne.faces.store import FaceStore
 from duchenne.files import unusable
-from duchenne.models.precision import classify_in_float32
+from duchenne.models.contract import create
+from duchenne.models.official import OfficialWeightsError, load_pretrained, read_official
 from duchenne.training.data import loader, over_views
 from duchenne.training.device import Precision, autocast, device_of, layout_of, trained_precision
 from duchenne.training.errors import TrainingError
@@ -63,11 +63,6 @@ class _Card(BaseModel, strict=True):
         return self
 
 
-def create(architecture: str, options: dict[str, Any], classes: list[str]) -> nn.Module:
-    """A network of the registry with random weights and one output a class; its logits are float32 in any precision."""
-    return classify_in_float32(timm.create_model(architecture, num_classes=len(classes), **options))
-
-
 def initialise(network: nn.Module, variant: Variant, classes: list[str], init: Path | None) -> None:
     """Give a fresh network the weights it starts from: another run's fold, published parts, or nothing.
 
@@ -77,7 +72,7 @@ def initialise(network: nn.Module, variant: Variant, classes: list[str], init: P
     """
     if init is None:
         if variant.model.files:
-            models.load_pretrained(network, variant.model.files)
+            load_pretrained(network, variant.model.files)
         return
     card, weights = read_card(init), read_weights(init)
     own = network.state_dict()
@@ -110,7 +105,7 @@ def make_card(
         "classes": classes,
         "architecture": variant.model.architecture,
         "options": variant.model.options,
-        "takes": getattr(network, "takes", "image"),
+        "takes": network.facts.takes,
         "input_size": data["input_size"],
         "mean": data["mean"],
         "std": data["std"],
@@ -166,8 +161,8 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         TrainingError: there are none, or the file is damaged.
     """
     try:
-        return models.read_official(folder / WEIGHTS, _AGAIN)
-    except models.OfficialWeightsError as error:
+        return read_official(folder / WEIGHTS, _AGAIN)
+    except OfficialWeightsError as error:
         raise TrainingError(str(error)) from None
 
 
@@ -182,8 +177,7 @@ def load_trained(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     weights = read_weights(folder)
     try:
         Recipe.model_validate(card["variant"].get("recipe"))
-        models.require(card["architecture"])
-        network = create(card["architecture"], card["options"], card["classes"])
+        network = create(card["architecture"], card["options"], len(card["classes"]))
     except ValidationError as error:
         reason = error.errors()[0]
         entry = ".".join(map(str, ("recipe", *reason["loc"])))

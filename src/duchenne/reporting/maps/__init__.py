@@ -38,7 +38,7 @@ def write_maps(exhibit: Exhibit, out: Path) -> None:
     exhibit = replace(exhibit, network=lru_cache(maxsize=1)(exhibit.network))
     network, card = exhibit.network(int(exhibit.samples["fold"].min()))
     with rc_context(STYLE):
-        pictures, numbers, table = KINDS[getattr(network, "takes", "image")](exhibit, card)
+        pictures, numbers, table = KINDS[network.facts.takes](exhibit, network.facts, card)
         for picture in pictures:
             with replacing(out / picture.file) as path:
                 picture.figure.savefig(path, format="png", dpi=130)

@@ -11,20 +11,14 @@ from matplotlib.figure import Figure
 
 from duchenne.evaluation.explain import CLIP, View, striking
 from duchenne.evaluation.motion import errors, estimates, true_displacement
+from duchenne.networks import Facts
 from duchenne.reporting.maps.displacement import NAMES, STEP, Pair, draw_displacements
-from duchenne.reporting.maps.drawing import grid, overlay, scale
+from duchenne.reporting.maps.drawing import grid, of_largest, overlay, scale
 from duchenne.reporting.maps.exhibit import RESULTS, SIDE, Exhibit, Maps, Picture
 from duchenne.reporting.style import BLUE, INK
 
-WEIGHTS = {
-    "local": "within\nthe boxes",
-    "global": "with the\nboxes' weights",
-    "full_face": "full face",
-}
-"""Map of the fusion weights -> what stands beside it."""
 
-
-def pair_maps(exhibit: Exhibit, card: dict[str, Any]) -> Maps:
+def pair_maps(exhibit: Exhibit, facts: Facts, card: dict[str, Any]) -> Maps:
     """Displacements, their errors where the truth is known, and fusion weights (FRL-DGT, supplement, Fig. 2).
 
     With the truth all pairs are looked at, for the errors.
@@ -45,7 +39,7 @@ def pair_maps(exhibit: Exhibit, card: dict[str, Any]) -> Maps:
     pictures = [] if table is None else [_errors(table, numbers)]
     for correct, (name, adverb) in RESULTS.items():
         if own := sorted(shown[correct], key=lambda pair: pair.view.sample.label):
-            pictures += _pictures(exhibit, own, name, adverb)
+            pictures += _pictures(exhibit, own, facts, name, adverb)
     return pictures, numbers, table
 
 
@@ -58,7 +52,7 @@ def _pair(exhibit: Exhibit, view: View) -> Pair:
     return Pair(view, {"truth": truth} | found, errors(found, truth))
 
 
-def _pictures(exhibit: Exhibit, shown: list[Pair], name: str, adverb: str) -> Iterator[Picture]:
+def _pictures(exhibit: Exhibit, shown: list[Pair], facts: Facts, name: str, adverb: str) -> Iterator[Picture]:
     who = f"The most confident {name} answer of each class."
     yield Picture(
         f"motion_{name}.png",
@@ -70,15 +64,20 @@ def _pictures(exhibit: Exhibit, shown: list[Pair], name: str, adverb: str) -> It
         f"{len(shown)} pairs of onset and apex {adverb}, with the displacement between them by several methods.",
         draw_displacements(exhibit, shown),
     )
-    if any(weights in shown[0].view.maps for weights in WEIGHTS):
+    rows = {name: label for name, label in (facts.maps | {"grad_cam": "Grad-CAM"}).items() if name != "displacement"}
+    rows = {name: label for name, label in rows.items() if name in shown[0].view.maps}
+    if rows:
+        sentences = [who, *([facts.caption] if rows.keys() & facts.maps else [])]
+        if "grad_cam" in rows:
+            sentences.append(
+                "Grad-CAM (Selvaraju et al. 2017): of the predicted class, as a share of its largest value."
+            )
         yield Picture(
             f"looks_{name}.png",
             f"Where it looks: pairs {adverb}",
-            f"{who} Weights of the fusion layers as multiples of an even share: of the patches of each box, the same "
-            "times the weight of the box, and of the patches of the full face. Where boxes overlap, the mean of their "
-            "patches is shown. White line: three quarters of the scale.",
-            f"{len(shown)} faces {adverb} with maps of the fusion weights.",
-            _draw_weights(exhibit, [pair.view for pair in shown]),
+            " ".join(filter(None, [*sentences, "White line: three quarters of the scale."])),
+            f"{len(shown)} faces {adverb}, each with {len(rows)} maps of where the network looks.",
+            _draw_maps(exhibit, [pair.view for pair in shown], rows),
         )
 
 
@@ -107,14 +106,13 @@ def _errors(table: pd.DataFrame, numbers: dict[str, float]) -> Picture:
     return Picture("motion_errors.png", "How well it sees motion", caption, f"End-point errors in px: {said}.", figure)
 
 
-def _draw_weights(exhibit: Exhibit, shown: list[View]) -> Figure:
-    names = [name for name in WEIGHTS if name in shown[0].maps]
-    figure, axes, bars = grid([exhibit.named(view.sample) for view in shown], [WEIGHTS[name] for name in names])
-    for row, bar, name in zip(axes, bars, names, strict=True):
-        shares = [view.maps[name] for view in shown]
+def _draw_maps(exhibit: Exhibit, shown: list[View], rows: dict[str, str]) -> Figure:
+    figure, axes, bars = grid([exhibit.named(view.sample) for view in shown], list(rows.values()))
+    for row, bar, name in zip(axes, bars, rows, strict=True):
+        shares = [of_largest(view.maps[name]) if name == "grad_cam" else view.maps[name] for view in shown]
         most = max(share.max() for share in shares)
         for axis, view, share in zip(row, shown, shares, strict=True):
             face = (view.x[1] * 255).astype(np.uint8) if exhibit.show_faces else None
             image = overlay(axis, face, np.where(share > 0, share, np.nan), most)
-        scale(bar, image, "× even share")
+        scale(bar, image, "of largest" if name == "grad_cam" else "× even share")
     return figure

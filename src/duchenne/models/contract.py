@@ -1,0 +1,200 @@
+"""The contract of a network: what the rest of the package asks of it, and what it may leave out.
+
+A network is a subclass of :class:`Network` and a function under :func:`register_network` that builds it. It must have
+
+* ``forward_features``: input (B, ...) -> features (B, num_features), and ``forward_head``: features -> logits;
+* ``num_features`` and ``num_classes``, lengths of these two;
+* an entry in its module's ``default_cfgs`` (timm's ``generate_default_cfgs``): ``input_size`` (C, H, W), ``mean`` and
+  ``std`` of the normalisation, ``num_classes``, and ``classifier``, the name of its last layer;
+* facts that others ask for without building it: :class:`duchenne.networks.Facts`.
+
+All else has a default in :class:`Contract`, so callers never ask whether a network has a method. timm's own networks
+get the same defaults by :func:`with_contract`: they take images, explain nothing, and Grad-CAM shows the last module of
+their ``feature_info``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, wraps
+from typing import Any, ClassVar
+
+import timm
+import torch.nn.functional as F
+from timm.models import register_model
+from torch import Tensor, nn
+
+from duchenne.errors import UserError, nearest
+from duchenne.models.precision import LinearFp32, classify_in_float32
+from duchenne.networks import Facts
+
+Converter = Callable[[dict[str, Tensor]], dict[str, Tensor]]
+
+
+class Contract:
+    """What a network may have beside its forward pass, with the default of each."""
+
+    facts: Facts
+    """Set by :func:`register_network`."""
+
+    pretrained_parts: Mapping[str, str] = {}
+    """Part that has published weights -> module that takes them; "" is the network itself."""
+    pretrained_entries: Mapping[str, Sequence[str]] = {}
+    """Part -> patterns of the entries that are taken of its file; default: every one."""
+    pretrained_converters: Mapping[str, Converter] = {}
+    """Part -> function from the file's state dict to that of the module."""
+
+    flow: str | None = None
+    """Optical flow that the input brings as channels 2 and 3 (pairs): ``farneback``, ``dis`` or none."""
+    learns_without_labels: bool = False
+    """Whether :meth:`pretraining_loss` is there, for ``recipe.pretrain_epochs``."""
+    has_au_regions: bool = False
+    """Whether :meth:`set_au_centers` is there; the trainer then calls it before training."""
+
+    def pretraining_loss(self, x: Tensor) -> Tensor:
+        """Loss that needs no labels: input (B, ...) -> scalar.
+
+        Raises:
+            UserError: the network has none.
+        """
+        raise UserError(f"{self.facts.title} learns nothing without labels: set recipe.pretrain_epochs to 0")
+
+    def set_au_centers(self, centers: Tensor) -> None:
+        """Set where the action-unit regions are: (9, 2), x and y in px of a face of 224 px.
+
+        Raises:
+            UserError: the network has no such regions.
+        """
+        raise UserError(f"{self.facts.title} has no AU regions")
+
+    def reusable(self, x: Tensor) -> tuple[Tensor | tuple[Tensor, ...], ...]:
+        """What a second forward pass over the same batch would compute again, without gradient (SAM has two passes).
+
+        The trainer gives it to both passes as further arguments of ``forward``.
+        """
+        return ()
+
+    def explain(self, x: Tensor) -> dict[str, Tensor]:
+        """Maps (``facts.maps``) of where a network in evaluation mode looks in inputs (B, ...), beside Grad-CAM.
+
+        Returns:
+            By name, without gradient and not negative. Of images: (B, H, W), shares of attention that add up to one at
+            most. Of clips: ``attention_<part>`` (B, T, H, W) in any unit, each with ``frames_<part>`` (B, T), where in
+            the input these T frames were read, counted in its frames from 0. Of pairs: (B, H, W) weights as multiples
+            of an even share, and ``displacement`` (B, 2, H, W), which may be negative: from onset to apex in px.
+        """
+        return {}
+
+    def cam_maps(self, output: Tensor) -> Tensor:
+        """Output of the layer ``facts.layer`` -> maps (B, C, H, W), of clips (B, T, C, H, W), for Grad-CAM."""
+        return output
+
+
+class Network(Contract, nn.Module, ABC):
+    """Base class of a network of this package."""
+
+    num_classes: int
+    num_features: int
+    default_cfg: dict[str, Any]
+    """Set by timm, from the module's ``default_cfgs``."""
+    ballast: ClassVar[tuple[str, ...]] | tuple[str, ...] = ()
+    """Names of modules and parameters that official weights hold and that never touch the logits."""
+
+    @abstractmethod
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Input (B, ...) -> features (B, num_features)."""
+
+    @abstractmethod
+    def forward_head(self, features: Tensor) -> Tensor:
+        """Features (B, num_features) -> logits (B, num_classes)."""
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+        """Input (B, ...) -> logits; in ``train()`` maybe ``(logits, {name: loss})``, losses to add to the first."""
+        return self.forward_head(self.forward_features(x))
+
+    def get_classifier(self) -> nn.Module:
+        """The last layer."""
+        return self.get_submodule(self.default_cfg["classifier"])
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace the last layer by a new one for another number of classes.
+
+        Raises:
+            UserError: fewer than one class; features are what ``forward_features`` gives.
+        """
+        if num_classes < 1:
+            raise UserError(f"{self.facts.title}: num_classes is {num_classes}; for features call forward_features")
+        old = self.get_classifier()
+        new = LinearFp32(old.in_features, num_classes, device=old.weight.device, dtype=old.weight.dtype)
+        nn.init.normal_(new.weight, std=0.02)
+        nn.init.zeros_(new.bias)
+        self.set_submodule(self.default_cfg["classifier"], new, strict=True)
+        self.num_classes = num_classes
+
+
+def register_network(title: str, **facts: Any) -> Callable[[Callable[..., Network]], Callable[..., Network]]:
+    """Register the function below with timm, by its name, and give what it builds its facts.
+
+    Args:
+        title, facts: fields of :class:`duchenne.networks.Facts`, as literals (see that module).
+    """
+    stated = Facts(title, **facts)
+
+    def decorate(function: Callable[..., Network]) -> Callable[..., Network]:
+        @wraps(function)
+        def entry(pretrained: bool = False, **kwargs: Any) -> Network:
+            network = function(pretrained, **kwargs)
+            network.facts = stated
+            return network
+
+        return register_model(entry)
+
+    return decorate
+
+
+def require(architecture: str) -> None:
+    """Do nothing when timm's registry, which includes ours, has a network of this name.
+
+    Raises:
+        UserError: it has none.
+    """
+    if not timm.is_model(architecture):
+        raise UserError(f"no network is called {architecture!r}{nearest(architecture, timm.list_models())}")
+
+
+def create(architecture: str, options: Mapping[str, Any], num_classes: int) -> nn.Module:
+    """A network of the registry with random weights, under the contract; its logits are float32 in any precision.
+
+    Raises:
+        UserError: there is no network of this name, or an option has a value that it cannot have.
+    """
+    require(architecture)
+    network = timm.create_model(architecture, num_classes=num_classes, **options)
+    return classify_in_float32(with_contract(network, architecture))
+
+
+def with_contract(network: nn.Module, name: str) -> nn.Module:
+    """Give a network that is not ours the defaults of the contract; changes and returns the network.
+
+    It takes images. Grad-CAM shows the last module of its ``feature_info``, if timm lists any.
+    """
+    if not isinstance(network, Contract):
+        network.__class__ = _adopted(type(network))
+        features = vars(network).get("feature_info")
+        network.facts = Facts(name, layer=features[-1]["module"] if features else None)
+    return network
+
+
+@cache
+def _adopted(network: type[nn.Module]) -> type[nn.Module]:
+    """A class of timm with what it lacks of the contract."""
+    return type(network.__name__, (network, Contract), {})
+
+
+def weighted(maps: Tensor, gradients: Tensor) -> Tensor:
+    """Grad-CAM (Selvaraju et al., ICCV 2017, Eqs. 1 and 2): maps and gradients (..., C, H, W) -> (..., H, W).
+
+    A channel's weight is the mean of its gradient over the map; negative sums become 0. In no unit.
+    """
+    return F.relu((gradients.mean((-2, -1), keepdim=True) * maps).sum(-3)).detach()

@@ -1,0 +1,295 @@
+"""What every registered network keeps, and what timm's own get instead."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+import warnings
+
+import pytest
+import timm
+import torch
+from network_tools import QUICK
+from torch import Tensor, nn
+
+import duchenne.models  # noqa: F401  (registers the networks)
+from duchenne import networks as module
+from duchenne.errors import UserError
+from duchenne.evaluation.explain import look
+from duchenne.models.contract import Contract, Network, create, register_network, weighted
+from duchenne.models.official import load_pretrained
+from duchenne.networks import Counting, Facts, facts_of, networks
+from duchenne.weights import PACKAGED
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+OURS = list(networks())
+SUMS = dict.fromkeys(("scale1", "scale2", "scale3", "images"), (1, 1)) | {
+    "landmarks": (0.5, 1),
+    "full_face": (224**2, 224**2),
+}
+"""Map -> least and largest sum; of POSTER's attention the class token has a part."""
+
+
+def shapes(name: str, num_classes: int = 5, **options) -> Network:
+    """The network without memory for its weights."""
+    with torch.device("meta"):
+        return timm.create_model(name, num_classes=num_classes, **QUICK[name] | options).eval()
+
+
+def small(name: str) -> Network:
+    torch.manual_seed(0)
+    return timm.create_model(name, num_classes=3, **QUICK[name]).eval()
+
+
+def sample(network: Network, count: int = 2, device: str = "cpu") -> Tensor:
+    generator = None if device == "meta" else torch.Generator().manual_seed(0)
+    return torch.rand(count, *network.default_cfg["input_size"], device=device, generator=generator)
+
+
+def overrides(network: Network, method: str) -> bool:
+    return getattr(type(network), method) is not getattr(Contract, method)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_what_is_read_from_the_source_is_what_the_network_has(name: str):
+    network = shapes(name)
+    assert isinstance(network, Network)
+    assert network.facts == facts_of(name)
+    assert type(network).__module__ == networks()[name].module
+    assert network.facts.title != name
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_input_features_and_logits(name: str):
+    network = shapes(name)
+    size = network.default_cfg["input_size"]
+    assert len(size) == (4 if network.facts.takes == "clip" else 3)
+    if network.facts.takes == "pair":
+        assert size[0] in (2, 4)
+    else:
+        assert len(network.default_cfg["mean"]) == len(network.default_cfg["std"]) == size[0] == 3
+    x = sample(network, device="meta")
+    features = network.forward_features(x)
+    assert features.shape == (2, network.num_features)
+    assert network.forward_head(features).shape == network(x).shape == (2, 5)
+    assert network.num_classes == 5
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_another_number_of_classes_afterwards(name: str):
+    network = shapes(name)
+    assert network.get_classifier().out_features == 5
+    network.reset_classifier(9)
+    assert network.num_classes == network.get_classifier().out_features == 9
+    assert network(sample(network, device="meta")).shape == (2, 9)
+    assert network.state_dict().keys() == shapes(name, 9).state_dict().keys()
+    with pytest.raises(UserError, match="num_classes is 0"):
+        network.reset_classifier(0)
+
+
+def test_a_new_classifier_answers_by_the_features():
+    network = small("poster_image_only")
+    network.reset_classifier(4)
+    layer = network.get_classifier()
+    assert 0.015 < layer.weight.std() < 0.025
+    assert not layer.bias.any()
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_it_shows_exactly_the_maps_that_it_names(name: str):
+    network, named = small(name), facts_of(name).maps
+    x = sample(network, count := 1 if network.facts.takes == "clip" else 2)
+    own = network.explain(x)
+    frames = {key.replace("attention_", "frames_") for key in named if network.facts.takes == "clip"}
+    assert own.keys() == named.keys() | frames
+    maps = look(network, x)
+    added = {"attention_clip", "frames_clip"} if network.facts.takes == "clip" else {"grad_cam"}
+    assert maps.keys() == own.keys() | (added if network.facts.layer else set())
+    assert maps
+    for key, values in maps.items():
+        assert len(values) == count
+        assert not values.requires_grad
+        assert values.isfinite().all()
+        if key == "displacement":
+            assert values.shape == (2, 2, 224, 224)
+            continue
+        assert values.min() >= 0
+        if key in SUMS:
+            least, most = SUMS[key]
+            assert (values.sum((1, 2)) > least * (1 - 1e-4)).all()
+            assert (values.sum((1, 2)) < most * (1 + 1e-4)).all()
+        if key.startswith("frames_"):
+            assert values.shape == maps[key.replace("frames_", "attention_")].shape[:2]
+            assert values.max() <= x.shape[2] - 1
+        else:
+            assert values.ndim == (4 if network.facts.takes == "clip" else 3)
+            assert values.any()
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_parts_with_published_weights_are_there(name: str):
+    network = shapes(name)
+    for part in network.pretrained_parts.values():
+        network.get_submodule(part)
+    assert network.pretrained_entries.keys() | network.pretrained_converters.keys() <= network.pretrained_parts.keys()
+    assert set(network.facts.packaged) | set(network.facts.read_parts) <= network.pretrained_parts.keys()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a network without memory keeps nothing of them
+        load_pretrained(network, {part: PACKAGED[part] for part in network.facts.packaged})
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_options_that_its_facts_name_are_its_own(name: str):
+    facts, plain = facts_of(name), sum(p.numel() for p in shapes(name).parameters())
+    counted = shapes(name, **facts.counting.options)
+    for part in (*facts.counting.discarded, *filter(None, [facts.counting.blocks])):
+        assert any(True for _ in counted.get_submodule(part).parameters())
+    for option, values in facts.in_code.items():
+        value = next(iter(values))
+        shapes(name, **{option: value})
+        assert facts.basis({option: value}) == "code"
+        assert facts.basis({option: "neither"}) == "reading"
+    if facts.depth:
+        with torch.device("meta"):
+            whole = timm.create_model(name, num_classes=5)
+            usual = timm.create_model(name, num_classes=5, **{facts.depth.option: facts.depth.usual})
+        assert usual.state_dict().keys() == whole.state_dict().keys()
+        deeper = shapes(name, **{facts.depth.option: facts.depth.usual + 1})
+        assert sum(p.numel() for p in deeper.parameters()) > plain
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_what_training_asks_of_it(name: str):
+    network = small(name)
+    assert network.learns_without_labels == overrides(network, "pretraining_loss")
+    assert network.has_au_regions == overrides(network, "set_au_centers")
+    x = sample(network, count := 1 if network.facts.takes == "clip" else 2)
+    if network.has_au_regions:
+        network.set_au_centers(torch.full((9, 2), 112.0))
+    network.train()
+    if network.learns_without_labels:
+        loss = network.pretraining_loss(x)
+        assert loss.ndim == 0
+        assert loss.requires_grad
+    else:
+        with pytest.raises(UserError, match="learns nothing without labels"):
+            network.pretraining_loss(x)
+    output = network(x, *network.reusable(x))
+    logits, losses = output if isinstance(output, tuple) else (output, {})
+    assert logits.shape == (count, 3)
+    assert all(loss.ndim == 0 and loss.isfinite() for loss in losses.values())
+
+
+@pytest.mark.parametrize("name", ["poster_t", "poster_v2"])
+def test_a_frozen_landmark_branch_is_reused(name: str):
+    torch.manual_seed(0)
+    network = timm.create_model(name, num_classes=3, landmark_bn_frozen=True, drop_path_rate=0.0, **QUICK[name]).train()
+    network.ir_back.eval()
+    x = sample(network)
+    (maps,) = network.reusable(x)
+    assert len(maps) == 3
+    torch.testing.assert_close(network(x, maps), network(x), rtol=0, atol=0)
+
+
+def test_timms_own_networks_get_the_defaults():
+    network = create("test_resnet", {}, 3)
+    plain = timm.create_model("test_resnet", num_classes=3)
+    assert isinstance(network, type(plain))
+    assert network.facts == Facts("test_resnet", layer=plain.feature_info[-1]["module"])
+    assert network.facts.takes == "image"
+    assert network.pretrained_parts == {}
+    assert network.flow is None
+    assert not network.learns_without_labels
+    assert not network.has_au_regions
+    x = sample(network)
+    assert network.explain(x) == {}
+    assert network.reusable(x) == ()
+    assert look(network.eval(), x)["grad_cam"].ndim == 3
+    with pytest.raises(UserError, match="test_resnet has no AU regions"):
+        network.set_au_centers(torch.zeros(9, 2))
+    plain.load_state_dict(network.state_dict())
+    torch.testing.assert_close(copy.deepcopy(network)(x), plain.eval()(x))
+    network.reset_classifier(5)  # timm's own method
+    assert network(x).shape == (2, 5)
+
+
+def test_grad_cam_by_hand():
+    maps = torch.tensor([[[1.0, 2], [3, 4]], [[1, 0], [0, 1]]])  # two channels of 2 x 2
+    gradients = torch.tensor([[[1.0, 1], [1, 1]], [[-8, 0], [0, 0]]])  # weights 1 and -2
+    torch.testing.assert_close(weighted(maps, gradients), torch.tensor([[0.0, 2], [3, 2]]))
+
+
+def test_facts_are_known_without_pytorch():
+    code = (
+        "import sys; from duchenne.training.settings import Model; from duchenne.networks import facts_of;"
+        "print(facts_of('poster_v2').title, Model(architecture='poster_v2').pretrained, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "POSTER++ {'mobilefacenet': PosixPath('packaged')} False"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder of modules instead of the package's own."""
+    monkeypatch.setattr(module, "MODELS", tmp_path)
+    module.networks.cache_clear()
+    yield tmp_path
+    module.networks.cache_clear()
+
+
+def test_facts_may_use_literals_of_their_module(folder):
+    text = """
+import torch
+_BASE = {"layer": "a", "counting": Counting(blocks="b")}
+_SHAPE = torch.zeros(1)
+
+@register_network("Mine", takes="pair", in_code={"depth": range(2, 4)}, **_BASE)
+def mine(pretrained=False): ...
+
+@register_model
+def plain(pretrained=False): ...
+
+def no_network(): ...
+"""
+    (folder / "mine.py").write_text(text)
+    assert networks().keys() == {"mine", "plain"}
+    assert networks()["mine"].module == "duchenne.models.mine"
+    expected = Facts("Mine", takes="pair", in_code={"depth": range(2, 4)}, layer="a", counting=Counting(blocks="b"))
+    assert facts_of("mine") == expected
+    assert facts_of("plain") == Facts("plain")
+    assert facts_of("resnet18") == Facts("resnet18")
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ('"Mine", layer=name()', "name 'name' is not defined"),
+        ('"Mine", colour=1', "unexpected keyword argument 'colour'"),
+        ('"Mine", takes="video"', "Mine: takes='video' is not one of image, clip, pair"),
+    ],
+)
+def test_facts_that_cannot_be_read_are_named(folder, facts: str, said: str):
+    (folder / "mine.py").write_text(f"@register_network({facts})\ndef mine(pretrained=False): ...\n")
+    with pytest.raises(UserError) as error:
+        networks()
+    assert str(error.value).startswith(f"{folder / 'mine.py'}: the facts of mine must be literals: ")
+    assert said in str(error.value)
+
+
+def test_facts_are_checked_where_a_network_is_registered():
+    with pytest.raises(UserError, match="takes='video' is not one of"):
+        register_network("Mine", takes="video")
+    with pytest.raises(TypeError):
+        register_network("Mine", colour=1)
+
+
+def test_a_network_needs_both_halves_of_its_forward_pass():
+    class Half(Network):
+        def forward_features(self, x: Tensor) -> Tensor:
+            return x
+
+    with pytest.raises(TypeError, match="forward_head"):
+        Half()
+    assert issubclass(Half, nn.Module)
