@@ -42,6 +42,7 @@ def test_dvc_knows_every_module_that_a_stage_uses(stage: str):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_dependency_is_there(stage: str):
+    assert len(deps(stage)) == len(set(deps(stage)))
     for dep in deps(stage):
         if dep.startswith(("src/", "stages/")):
             assert (ROOT / dep).exists(), dep
@@ -51,7 +52,7 @@ def test_settings_depends_on_the_configuration_and_on_all_networks():
     blocks = {str(path.relative_to(ROOT)) for path in PACKAGE.glob("*/settings.py") if path.parent.name != "stages"}
     assert len(blocks) == 6
     assert {*blocks, "src/duchenne/config.py", "src/duchenne/protocol.py"} <= set(deps("settings"))
-    assert {"src/duchenne/models", "params.yaml"} <= set(deps("settings"))
+    assert {"src/duchenne/models", "src/duchenne/datasets/layouts", "params.yaml"} <= set(deps("settings"))
 
 
 def test_a_closure_follows_names_to_the_modules_that_define_them():

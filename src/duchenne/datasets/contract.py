@@ -18,7 +18,7 @@ import importlib
 import pkgutil
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 from pydantic import Field, ValidationError
 from ruamel.yaml import YAML, YAMLError
@@ -30,6 +30,10 @@ from duchenne.errors import UserError
 if TYPE_CHECKING:
     from duchenne.datasets.listing import Listing
     from duchenne.datasets.settings import Dataset
+
+
+LayoutField = Literal["annotations", "apex", "manifest", "columns", "splits"]
+"""Fields of a dataset's block that not every layout reads."""
 
 
 class Reader(Protocol):
@@ -91,9 +95,7 @@ class Layout(Strict):
 
     title: str = Field(description="the dataset's name, for messages")
     files: str = Field(description="what to put below the root, for the message where that is empty")
-    fields: tuple[Literal["annotations", "apex", "manifest", "columns", "splits"], ...] = Field(
-        (), description="fields of a dataset's block that this layout reads; all layouts read the others"
-    )
+    fields: tuple[LayoutField, ...] = Field((), description="which of these fields of a dataset's block it reads")
     media: dict[str, str] = Field({}, description="form of the images or clips (field `media`) -> what it is")
     rendered: bool = Field(False, description="whether the synthesize stage renders it")
     parts: dict[str, str] = Field(
@@ -138,4 +140,4 @@ def layout_facts(name: str) -> Layout:
 
 def layout_reader(name: str) -> Reader:
     """The module of a layout, imported."""
-    return importlib.import_module(f"{layouts.__name__}.{name}")
+    return cast("Reader", importlib.import_module(f"{layouts.__name__}.{name}"))

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from duchenne.blocks import Place, Strict, Word
-from duchenne.datasets.contract import Layout, layout_facts, layout_names
+from duchenne.datasets.contract import Layout, LayoutField, layout_facts, layout_names
 from duchenne.emotions import EMOTIONS, is_emotion, misspelt
 from duchenne.errors import nearest
 from duchenne.faces.settings import Faces
@@ -116,9 +116,7 @@ class Dataset(Strict):
 
     @model_validator(mode="after")
     def _fields_are_those_of_the_layout(self) -> Self:
-        optional = get_args(get_args(Layout.model_fields["fields"].annotation)[0])
-        defaults = {name: type(self).model_fields[name].default for name in optional}
-        given = [name for name in optional if getattr(self, name) != defaults[name]]
+        given = [name for name in get_args(LayoutField) if getattr(self, name) != type(self).model_fields[name].default]
         if others := [name for name in given if name not in self.facts.fields]:
             raise ValueError(f"{' and '.join(others)}: layout {self.layout} does not read this: leave it out")
         if self.media is not None and self.media not in self.facts.media:
