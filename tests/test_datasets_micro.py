@@ -310,7 +310,7 @@ def test_smic_tables_with_names_that_are_no_clips(tmp_path, name):
     text(tmp_path / "SMIC-E/SMIC-HS-E_annotation.csv", ["Filename,OnsetF,OffsetF", "s1_ne_01,15,25"])
     header = "clip,apex_frame" if name == "smic_apex.csv" else "Filename,OnsetF,OffsetF"
     text(tmp_path / name, [header, "s1_ne_01,16,25", "total,1,2"])
-    with pytest.raises(IndexProblems, match=r"row 3: 'total' is no clip's name like s1_ne_01"):
+    with pytest.raises(IndexProblems, match=r"row 3: 'total' is not a clip name such as s1_ne_01"):
         index("smic", tmp_path, annotations=tmp_path)
 
 

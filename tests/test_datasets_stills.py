@@ -280,7 +280,7 @@ def test_affectnet_of_csv_files_that_do_not_fit(tmp_path):
     older(tmp_path, CSV.replace(",1,0.78", ",1.0,0.78").replace("face_x", " Face_X "))
     assert len(index("affectnet", tmp_path, label_set="affectnet_8").rows) == 4
     older(tmp_path, CSV + '8/c.jpg,"1,1,9,9,,7,-2,-2\n')
-    with pytest.raises(IndexProblems, match=r"training\.csv\n  is no comma-separated table"):
+    with pytest.raises(IndexProblems, match=r"training\.csv\n  is not a comma-separated table"):
         index("affectnet", tmp_path, label_set="affectnet_8")
     older(tmp_path, CSV.replace("40,41,", "NULL,41,"))
     found = index("affectnet", tmp_path, label_set="affectnet_8", bad_rows="skip")
@@ -337,7 +337,7 @@ def test_caer_s_with_a_third_partys_boxes(tmp_path, prefix):
         IndexProblems, match=r"has a face box, but is not there\n +line 1 of train\.txt: train/Sad/0009"
     ):
         index("caer_s", tmp_path / "CAER-S", annotations=tmp_path / "more")
-    with pytest.raises(IndexProblems, match="is no folder with a list of face boxes"):
+    with pytest.raises(IndexProblems, match="is not a folder with a list of face boxes"):
         index("caer_s", tmp_path / "CAER-S", annotations=tmp_path / "CAER-S")
     with pytest.raises(IndexProblems, match="there is no such file or folder"):
         index("caer_s", tmp_path / "CAER-S", annotations=tmp_path / "nowhere")

@@ -94,7 +94,7 @@ def test_dfew_clip_in_two_folds_or_without_a_number(tmp_path):
     text(test / "set_2.csv", ["video_name,label", "7,1", "2522,6", "x,1"])
     with pytest.raises(IndexProblems) as caught:
         index("dfew", tmp_path)
-    assert "is no clip's number\n      line 4 of test(single-labeled)/set_2.csv: x" in str(caught.value)
+    assert "is not a clip number\n      line 4 of test(single-labeled)/set_2.csv: x" in str(caught.value)
     assert "the same sample as in line 2 of test(single-labeled)/set_1.csv\n      line 3 of" in str(caught.value)
 
 

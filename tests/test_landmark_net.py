@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from duchenne.errors import UserError
 from duchenne.faces.align import apply, template
 from duchenne.faces.landmarks import landmarker
-from duchenne.faces.mobilefacenet import EYE_DISTANCE, INNER, MIRROR, SIZE, nearer, taught_inner
+from duchenne.faces.mobilefacenet import EYE_DISTANCE, INNER, MIRROR, SIZE, inner_share, nearer
 from duchenne.faces.points import key_points
 from duchenne.faces.settings import Faces
 from duchenne.landmark_net import train
@@ -139,9 +139,9 @@ def test_only_weights_that_were_taught_to_look_nearer_do_so(renders: Path, tmp_p
         found[name] = landmarker(config)(image, np.array([100.0, 50.0, 250.0, 200.0]))
     np.testing.assert_array_equal(found["near"][:17], found["plain"][:17])
     assert np.abs(found["near"][17:] - found["plain"][17:]).max() > 1
-    assert taught_inner(tmp_path / "near.safetensors") == 0.8
-    assert taught_inner(tmp_path / "plain.safetensors") is None
-    assert taught_inner(tmp_path / "mobilefacenet_model_best.pth.tar") is None
+    assert inner_share(tmp_path / "near.safetensors") == 0.8
+    assert inner_share(tmp_path / "plain.safetensors") is None
+    assert inner_share(tmp_path / "mobilefacenet_model_best.pth.tar") is None
 
 
 def test_training_starts_around_the_mean_face(renders: Path):
@@ -222,7 +222,7 @@ def test_an_interruption_changes_nothing(renders: Path, tmp_path: Path, monkeypa
 
     assert json.loads((tmp_path / "whole" / "card.json").read_text())["licence"] == "CC0-1.0"
     assert (tmp_path / "whole" / "mobilefacenet68.safetensors").stat().st_size < 2.5e6
-    assert taught_inner(tmp_path / "whole" / "mobilefacenet68.safetensors") == INNER
+    assert inner_share(tmp_path / "whole" / "mobilefacenet68.safetensors") == INNER
     config = Faces(landmarks="mobilefacenet", landmark_model=tmp_path / "whole" / "mobilefacenet68.safetensors")
     image = np.zeros((300, 400, 3), np.uint8)
     points = landmarker(config)(image, np.array([100.0, 50.0, 250.0, 200.0]))

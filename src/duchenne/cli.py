@@ -28,7 +28,8 @@ from duchenne.workspace import Workspace
 if TYPE_CHECKING:
     from duchenne.params_file import Change
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+HELP = "Facial-expression recognition with POSTER, POSTER++, IFDD and FRL-DGT, from pictures to published tables."
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=HELP)
 Params = Annotated[Path, typer.Option("--params", help="the configuration to read")]
 DEFAULT = Path("params.yaml")
 T = TypeVar("T")
@@ -74,19 +75,21 @@ def _readable_errors() -> Iterator[None]:
         typer.echo(f"error: {error}", err=True)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
-        typer.echo("interrupted; start again to go on", err=True)
+        typer.echo("interrupted; run the same command to resume", err=True)
         raise SystemExit(130) from None
 
 
 @app.command()
 def variants(
     paper: Annotated[str, typer.Option(help="poster, poster_v2, ifdd, frl_dgt or ours")] = "",
-    table: Annotated[str, typer.Option(help="of that paper: a number, or its name")] = "",
-    dataset: Annotated[str, typer.Option(help="on this dataset alone")] = "",
-    available: Annotated[bool, typer.Option("--available", help="whose data is there, or rendered on demand")] = False,
+    table: Annotated[str, typer.Option(help="only this table of the paper, by number or name")] = "",
+    dataset: Annotated[str, typer.Option(help="only variants on this dataset")] = "",
+    available: Annotated[
+        bool, typer.Option("--available", help="only those whose data is there or can be rendered")
+    ] = False,
     params: Params = DEFAULT,
 ) -> None:
-    """What can be run, on which data, what it reproduces, and what `dvc repro` runs now."""
+    """List the variants that can be run: data, printed values that they reproduce, and which run now."""
     from duchenne.papers.printed import printed_metrics
 
     catalog = config.load(params)
@@ -114,7 +117,7 @@ def variants(
             _printed(name, variant),
             data,
         )
-    Console().print(listed if listed.row_count else "no variant is like that")
+    Console().print(listed if listed.row_count else "no variant matches")
 
 
 def _named(paper: str, table: str) -> list[str]:
@@ -158,7 +161,7 @@ def _availability(catalog: Catalog, dataset: str) -> str:
 def add(
     names: Annotated[list[str] | None, typer.Argument(help="variants, datasets or landmark networks")] = None,
     paper: Annotated[str, typer.Option(help="all variants of a paper: poster, poster_v2, ifdd or frl_dgt")] = "",
-    table: Annotated[str, typer.Option(help="of that paper: those of one table, by number or name")] = "",
+    table: Annotated[str, typer.Option(help="only those of this table of the paper, by number or name")] = "",
     params: Params = DEFAULT,
 ) -> None:
     """Copy variants of the library into params.yaml, with their datasets and the runs they start from."""
@@ -172,7 +175,7 @@ def add(
 
 @app.command()
 def remove(names: list[str], params: Params = DEFAULT) -> None:
-    """Take variants out of params.yaml, and the library's datasets that no other one uses. Results stay on the disk."""
+    """Remove variants from params.yaml, and the library's datasets that no other variant uses. Results stay on disk."""
     from duchenne import params_file
 
     catalog = config.load(params)
@@ -195,12 +198,12 @@ def _tell(change: Change, done: str, kept: str) -> None:
 @app.command()
 def check(
     dataset: str,
-    root: Annotated[Path | None, typer.Option(help="where the dataset is, if not where params.yaml says")] = None,
+    root: Annotated[Path | None, typer.Option(help="folder of the dataset, instead of the one in params.yaml")] = None,
     params: Params = DEFAULT,
     deep: Annotated[bool, typer.Option("--deep", help="decode every image and frame too")] = False,
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
-    """Compare a dataset on the disk with what its owners publish; exit status 1 when it is not complete."""
+    """Compare a dataset on disk with what its owners publish; exit status 1 when it is not complete."""
     from duchenne.datasets.audit import audit
     from duchenne.datasets.build import build_index
     from duchenne.datasets.printing import print_audit
@@ -233,7 +236,7 @@ def compare(
     params: Params = DEFAULT,
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
-    """Finished runs beside the first of them: differences with intervals, McNemar's test, where they disagree."""
+    """Compare finished runs with the first: differences with intervals, McNemar's test, where they disagree."""
     from duchenne.reporting.compare import compare_runs, finished_runs, show
 
     found = compare_runs(finished_runs(Workspace(), runs), config.load(params).report.bootstrap)
@@ -250,7 +253,7 @@ def complexity(
     params: Params = DEFAULT,
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
-    """Parameters, operations and time of networks, beside what their papers print."""
+    """Count parameters and operations of networks and time them, beside what their papers print."""
     from duchenne.reporting.complexity import complexity_table, markdown, representatives
 
     catalog = config.load(params)
@@ -264,9 +267,9 @@ def complexity(
 @app.command()
 def evaluate(
     checkpoint: Annotated[Path, typer.Option(help="weights as their owners publish them")],
-    variant: Annotated[str, typer.Option(help="whose network, dataset and protocol they are measured with")],
-    fold: Annotated[int, typer.Option(help="whose test part, where there are several")] = 1,
-    order: Annotated[str, typer.Option(help="classes in the order of its outputs, with commas between")] = "",
+    variant: Annotated[str, typer.Option(help="variant that gives network, dataset and protocol")],
+    fold: Annotated[int, typer.Option(help="fold whose test part is evaluated")] = 1,
+    order: Annotated[str, typer.Option(help="classes in the order of the outputs, separated by commas")] = "",
     out: Annotated[Path | None, typer.Option(help="default: results/published/VARIANT")] = None,
     params: Params = DEFAULT,
 ) -> None:
@@ -283,7 +286,7 @@ def evaluate(
 
 @app.command()
 def report(params: Params = DEFAULT) -> None:
-    """Write the page again from the results on disk."""
+    """Write the report again from the results on disk."""
     from duchenne import stages
 
     typer.echo(stages.run("report", config.load(params), Workspace()))
@@ -291,7 +294,7 @@ def report(params: Params = DEFAULT) -> None:
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def ui(context: typer.Context) -> None:
-    """Start MLflow's pages with the runs of this folder, wherever it was moved; options are those of `mlflow ui`."""
+    """Start the MLflow UI with the runs of this folder; takes the options of `mlflow ui`."""
     require_extra("duchenne ui", "pipeline", "mlflow")
     from duchenne import tracking
 
@@ -304,11 +307,13 @@ def ui(context: typer.Context) -> None:
 @app.command()
 def smoke(
     variant: str,
-    scratch: Annotated[Path | None, typer.Option(help="folder to work in; kept. Default: a temporary one")] = None,
+    scratch: Annotated[
+        Path | None, typer.Option(help="folder to work in, which is kept; default: a temporary one")
+    ] = None,
     samples: Annotated[int, typer.Option(min=16)] = 64,
     params: Params = DEFAULT,
 ) -> None:
-    """Send a few samples and one epoch of VARIANT through every stage, before days are spent on it."""
+    """Run every stage of VARIANT on a few samples for one epoch, to find errors before a long run."""
     from duchenne.smoke import run
 
     catalog = config.load(params).with_library("variants", variant)
@@ -318,16 +323,18 @@ def smoke(
 
 @app.command()
 def predict(
-    sources: Annotated[list[Path], typer.Argument(help="pictures; or videos and folders of frames, one a clip")],
+    sources: Annotated[list[Path], typer.Argument(help="images; or clips: videos and folders of frames")],
     model: Annotated[Path, typer.Option(help="a fold's folder, such as models/poster_v2_demo/fold_1")],
-    onset: Annotated[int | None, typer.Option(help="frame number, for a network of micro-expressions")] = None,
-    apex: Annotated[int | None, typer.Option(help="the same")] = None,
-    landmark_model: Annotated[Path | None, typer.Option(help="file that the network's faces were found with")] = None,
-    detector_model: Annotated[Path | None, typer.Option(help="the same")] = None,
+    onset: Annotated[int | None, typer.Option(help="frame number of the onset, for micro-expression networks")] = None,
+    apex: Annotated[int | None, typer.Option(help="frame number of the apex")] = None,
+    landmark_model: Annotated[
+        Path | None, typer.Option(help="landmark file that the training faces were found with")
+    ] = None,
+    detector_model: Annotated[Path | None, typer.Option(help="detector file that they were found with")] = None,
 ) -> None:
-    """Name the expression of the largest face in each picture or clip: one JSON object a line.
+    """Classify the expression of the largest face in each image or clip: one JSON object a line.
 
-    Without a face its emotion is null. What cannot be read is named on stderr, and the exit status is 1.
+    Without a face the emotion is null. Unreadable inputs are listed on stderr, and the exit status is 1.
     """
     from duchenne.predict import Predictor
 

@@ -135,7 +135,7 @@ def _users(tree: Tree, section: str, name: str) -> list[str]:
 
 @contextmanager
 def _edited_by_line(path: Path) -> Iterator[None]:
-    """A text that an edit has spoilt is no longer YAML: say what to do."""
+    """Raise an error that says what to do when an edit would make the text invalid YAML."""
     try:
         yield
     except YAMLError:

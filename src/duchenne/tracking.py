@@ -1,10 +1,10 @@
 """Everything that touches MLflow: a parent run per variant, a child per fold.
 
 Results are files first. What a server did not take, because it was down or because the process was killed, is found
-in those files and sent the next time: losing MLflow never loses a training run, nor more than seconds of it.
+in those files and sent the next time: losing MLflow never loses a training run or more than seconds of it.
 
 What was sent is asked of the server, not remembered here: a run is found by the id of its training run
-(``training.json``), so runs that were deleted, and a database that was removed, are simply made anew.
+(``training.json``), so runs that were deleted, and a database that was removed, are created again.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def _numbered(table: pd.DataFrame, file: str, listing: Listing) -> pd.DataFrame:
     stem = table["clip"].str.replace(r"\.\w+$", "", regex=True)
     right = stem.str.fullmatch(r"[0-9]{1,9}")
     for row, text in table.loc[~right, ["row", "clip"]].itertuples(index=False):
-        listing.problems.append((row, "clip", text, "is no clip's number", file))
+        listing.problems.append((row, "clip", text, "is not a clip number", file))
     return table[right].assign(clip=stem[right].astype(int), file=file).reset_index(drop=True)
 
 

@@ -64,7 +64,7 @@ class Listing:
         unit: what ``row`` counts: ``line`` of a CSV file, ``row`` of a Parquet file.
         problems: what could not even be listed.
         left_out: what was passed over on purpose, and how often.
-        kind: of all samples, where they are no files of their own and the reader has looked at them.
+        kind: of all samples, where they are not files of their own and the reader has looked at them.
         findings: what else there is to tell.
         whole: onset and offset lie inside a sample that is all of its file; otherwise a sample with both is those
             frames only.

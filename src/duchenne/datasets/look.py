@@ -119,7 +119,7 @@ class _Looker:
         return _file(entry)
 
     def _list(self, folder: str) -> dict[str, os.DirEntry[str]]:
-        """The entries of a folder by name; none where there is no such folder."""
+        """The entries of a folder by name; none where the folder does not exist."""
         if folder not in self.folders:
             try:
                 with os.scandir(self.root / folder) as entries:

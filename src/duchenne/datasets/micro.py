@@ -69,7 +69,7 @@ def read_codes(path: Path, *more: str) -> pd.DataFrame:
     """The columns of a coding table under our names, ``aus`` and ``more`` empty where it lacks them.
 
     Raises:
-        UnreadableError: it is no such table, or a column of :data:`COLUMNS` is missing.
+        UnreadableError: it is not such a table, or a column of :data:`COLUMNS` is missing.
     """
     table = read_table(path, tuple(COLUMNS), ("Action Units", *more), OTHERS)
     return table.rename(columns=COLUMNS | {"Action Units": "aus"})
@@ -105,7 +105,7 @@ def coded_clips(dataset: str, prefix: str, table: pd.DataFrame, path: Path, fold
 
 
 def settle(listing: Listing, config: Dataset, apex_given: bool = True) -> Listing:
-    """Fill or mend what cannot be used as annotated, and note every oddity with what was done about it.
+    """Fill or correct what cannot be used as annotated, and note every oddity with what was done about it.
 
     - ``relabel``, ``needs_apex`` and ``without`` of the label set are applied.
     - A missing apex, or one outside onset..offset, is replaced as ``config.apex`` says; ``factors`` then has

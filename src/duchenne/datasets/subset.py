@@ -52,7 +52,7 @@ def limit_rows(rows: pd.DataFrame, limit: int) -> pd.DataFrame:
     """About ``limit`` rows of an index: whole subjects, every class, official part and fold in its proportion.
 
     Rows without a subject stand for themselves. Where the proportion leaves a class out of a part, or fewer than
-    :data:`LEAST_SUBJECTS` subjects in it, the smallest subjects that mend this come on top.
+    :data:`LEAST_SUBJECTS` subjects in it, the smallest subjects that fix this are added.
     """
     part = rows["split"].fillna("") + rows["folds"].map(str)
     strata = (part + " " + rows["emotion"]).to_numpy(str)

@@ -9,7 +9,7 @@ of 65 portraits. ``imagehash.phash`` compares all with one median, which is not 
 The table was measured with ``imagehash.phash`` on 224 px faces aligned by dlib's 68 points: 65 people of the Face
 Research Lab London Set, 912 photographs of Labeled Faces in the Wild, 629 rendered faces of 90 people. An altered copy
 is JPEG quality 60, 80 % of the size, 10 % brighter, 2 % cropped off every edge, or all of them at once, and is detected
-and aligned anew.
+and aligned again.
 
 =============================================  ===========  ============
 Hamming distance                               64-bit hash  256-bit hash
@@ -31,7 +31,7 @@ and 74 (19,900 pairs of 200 people of LFW); within 24 bits lie all of London's 3
 99.5, 99, 100, 71.5 and 70 % of LFW's 1,000.
 
 With this hash and the packaged network, on 65 neutral portraits of London and on one photograph each of 448 people of
-LFW; a mirrored copy is mirrored, saved without loss or with JPEG quality 60, and detected and aligned anew:
+LFW; a mirrored copy is mirrored, saved without loss or with JPEG quality 60, and detected and aligned again:
 
 ===================================================  ==========  =======  =======
 Hamming distance                                     ``phash``   London   LFW

@@ -15,10 +15,10 @@ from duchenne.weights import PACKAGED
 SIZE = 112
 EYE_DISTANCE = 0.34
 """Distance of the eyes in the network's crop, a share of its width: that of an aligned face by default, so that the
-landmark branch of POSTER sees what the network was taught on."""
+landmark branch of POSTER sees what the network was trained on."""
 
 INNER = 0.8
-"""How much of the nearer crop the points but for the jaw fill, a share of its width. Weights that were taught such
+"""How much of the nearer crop the points but for the jaw fill, a share of its width. Weights that were trained on such
 crops say so in their file: a safetensors file's entry ``inner``."""
 
 MEAN, STD = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
@@ -35,7 +35,7 @@ class MobileFaceNet68:
     """MobileFaceNet (Chen et al. 2018) with a head of 68 points, in a crop of 112 px.
 
     It looks three times (ours): at the box; at the crop that the first look's five key points align; and nearer, at
-    what is inside of the jaw, if the weights were taught to (:data:`INNER`). The second and the third take the mean of
+    what is inside of the jaw, if the weights were trained to (:data:`INNER`). The second and the third take the mean of
     the crop and its mirror image; the jaw is the second's, all else the third's.
 
     ``landmark_model`` may name the file that POSTER's owners use, or another state dict of the network.
@@ -55,7 +55,7 @@ class MobileFaceNet68:
         self._torch = torch
         self._network = MobileFaceNet().eval()
         load_official(self._network, self.file(config))
-        self._inner = taught_inner(self.file(config))
+        self._inner = inner_share(self.file(config))
         for block in self._network.modules():  # half as fast again
             if hasattr(block, "conv") and hasattr(block, "bn"):
                 block.conv, block.bn = torch.nn.utils.fuse_conv_bn_eval(block.conv, block.bn), torch.nn.Identity()
@@ -87,8 +87,8 @@ class MobileFaceNet68:
         return found.double().numpy().reshape(-1, 68, 2) * SIZE
 
 
-def taught_inner(path: Path) -> float | None:
-    """:data:`INNER` of the crops that the weights in a file were taught; ``None`` for those that were taught none."""
+def inner_share(path: Path) -> float | None:
+    """:data:`INNER` of the crops that the weights in a file were trained on; ``None`` for those trained without."""
     from safetensors import safe_open
 
     if path.suffix != ".safetensors":

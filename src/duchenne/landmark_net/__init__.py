@@ -1,1 +1,1 @@
-"""The landmark network: MobileFaceNet taught 68 points on rendered faces, so that it is free of anyone's licence."""
+"""The landmark network: MobileFaceNet with 68 points, trained on rendered faces only, so its weights are CC0."""

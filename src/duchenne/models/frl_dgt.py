@@ -90,7 +90,7 @@ class FrlDgt(Network):
         displacement: what goes beside the pair into the fusion. ``dgm``: the learnt displacement (supplement);
             ``none``: nothing; ``farneback`` or ``dis``: optical flow, which the input then brings as channels 2 and 3,
             (B, 4, 224, 224), in px.
-        joint: the DGM goes on learning with the classification, from the gradient of both losses. False: it stays as
+        joint: the DGM is trained further with the classes, by the gradient of both losses. False: it stays as
             :meth:`pretraining_loss` left it, BatchNorm statistics too.
         regions: AU regions looked at, a key of :data:`REGION_SETS` (supplement).
         local_fusion: attention among the patches of a box, two layers (supplement). False: the patches' mean.

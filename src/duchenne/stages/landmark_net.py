@@ -7,7 +7,7 @@ from duchenne.workspace import Workspace
 
 
 def run(catalog: Catalog, workspace: Workspace, name: str) -> None:
-    """Teach the landmark network on rendered faces."""
+    """Train the landmark network on rendered faces."""
     from duchenne.landmark_net.train import WEIGHTS, train_landmark_net
 
     config = catalog.landmark_nets[name]

@@ -4,4 +4,4 @@ from duchenne.errors import UserError
 
 
 class TrainingError(UserError):
-    """A training cannot start or go on; the message says where it stopped and what to change."""
+    """Training cannot start or resume; the message says where it stopped and what to change."""

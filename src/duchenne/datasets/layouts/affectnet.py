@@ -174,7 +174,7 @@ def _csv_part(path: Path, media: str) -> pd.DataFrame:
             encoding="utf-8-sig", sep=delimiter, skipinitialspace=True, skip_blank_lines=False,
         )  # fmt: skip
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise UnreadableError(path, f"is no comma-separated table in UTF-8: {error}") from None
+        raise UnreadableError(path, f"is not a comma-separated table in UTF-8: {error}") from None
     table["row"] = range(2, len(table) + 2)
     table = table[table["subDirectory_filePath"].notna()]
     x, y, width, height = (pd.to_numeric(table[name], errors="coerce") for name in COLUMNS[1:5])

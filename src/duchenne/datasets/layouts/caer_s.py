@@ -48,7 +48,7 @@ def _boxed(listing: Listing, config: Dataset, place: pd.Series) -> Listing:
     for part in ("train", "test"):
         path = find_file(lists, part, TEXTS)
         if path is None or lists.is_file():
-            raise UnreadableError(lists, f"is no folder with a list of face boxes {part}.txt or {part}.csv")
+            raise UnreadableError(lists, f"is not a folder with a list of face boxes {part}.txt or {part}.csv")
         for row, name, _, *box in read_list(path, ["path", "label", *BOX]).itertuples(index=False):
             name = posixpath.normpath(name.replace("\\", "/"))
             first, _, rest = name.partition("/")

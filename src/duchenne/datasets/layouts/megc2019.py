@@ -101,7 +101,7 @@ def _as_listed(rows: pd.DataFrame, path: Path, listing: Listing, config: Dataset
             listing.problems.append((row, "code", clip, f"{code!r} is none of {list(config.labels)}", file))
             continue
         if (sample := _sample(part, subject, clip)) is None:
-            problem = f"{part} {subject} is no subject of {', '.join(PARTS)}"
+            problem = f"{part} {subject} is not a subject of {', '.join(PARTS)}"
             listing.problems.append((row, "subject", clip, problem, file))
             continue
         listed[sample] = row, config.labels[code]

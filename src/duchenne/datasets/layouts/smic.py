@@ -85,11 +85,11 @@ def name_of(clip: str) -> str:
     """A clip's name with two digits for subject and number: paddings differ between copies.
 
     Raises:
-        ValueError: it is no clip's name.
+        ValueError: it is not a clip name.
     """
     match = CLIP.fullmatch(clip.strip())
     if not match:
-        raise ValueError(f"{clip!r} is no clip's name like s1_ne_01")
+        raise ValueError(f"{clip!r} is not a clip name such as s1_ne_01")
     return f"s{int(match[1]):02d}_{match[2].lower()}_{int(match[3]):02d}"
 
 
