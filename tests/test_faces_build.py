@@ -16,15 +16,13 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pytest
 from faces_tools import moved, picture, render, rows, write
 
 from duchenne.errors import UserError
-from duchenne.faces import chunks
 from duchenne.faces.align import apply, similarity, template, template_box
 from duchenne.faces.annotate import landmark_dataset
-from duchenne.faces.build import _changes_of, align_dataset
+from duchenne.faces.build import _changes_of, _chunks, align_dataset
 from duchenne.faces.find import find_face
 from duchenne.faces.hashing import face_hash
 from duchenne.faces.landmarks import landmarker
@@ -121,8 +119,8 @@ KILLED = """
 import sys
 from pathlib import Path
 import pandas as pd
-from duchenne.config import Faces
-from duchenne.faces import align_dataset
+from duchenne.faces.build import align_dataset
+from duchenne.faces.settings import Faces
 
 if __name__ == "__main__":
     folder, root = Path(sys.argv[1]), Path(sys.argv[2])
@@ -152,23 +150,20 @@ def test_a_killed_run_resumes_and_gives_the_same_bytes(root, tmp_path):
     assert not work.exists()
 
 
-def _never(*_) -> chunks.Result:
-    raise AssertionError("a finished chunk is done again")
+def test_chunks_of_other_settings_samples_or_code_are_not_taken(root, tmp_path, monkeypatch):
+    table = rows(*({"sample": f"s{i:03d}", "path": f"{i % 8}.jpg"} for i in range(40)))
 
+    def names(table: pd.DataFrame, config: Faces) -> set[str]:
+        return {chunk.path.name for chunk in _chunks(table, root, config, tmp_path)}
 
-def _one(name: str) -> chunks.Result:
-    return chunks.Result([{"name": name}], [{"sample": name, "frame": 1, "reason": "why"}])
-
-
-def test_a_finished_chunk_is_not_done_again(tmp_path):
-    schema = pa.schema([("name", pa.string())])
-    file = tmp_path / "work" / "a.arrow"
-    chunks.run([chunks.Chunk(file, 1, _one, ("a",))], schema, "test", 1, "loky")
-    chunks.run([chunks.Chunk(file, 1, _never, ())], schema, "test", 1, "loky")
-    assert list(chunks.failures([file])) == [{"sample": "a", "frame": 1, "reason": "why"}]
-    with pytest.raises(AssertionError, match="done again"):
-        chunks.run([chunks.Chunk(tmp_path / "b.arrow", 1, _never, ())], schema, "test", 1, "loky")
-    assert not list(tmp_path.glob("*.arrow"))  # nothing half done
+    known = names(table, PNG)
+    assert len(known) == 2
+    assert names(table, PNG) == known
+    assert not names(table, PNG.model_copy(update={"size": PNG.size + 1})) & known
+    assert len(names(table.replace("s039", "other"), PNG) & known) == 1  # one chunk has the sample
+    read = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read(path) + (b"#" if path.name == "align.py" else b""))
+    assert not names(table, PNG) & known
 
 
 def test_a_picture_replaced_between_two_runs_is_done_again(root, tmp_path):

@@ -14,7 +14,8 @@ from faces_tools import moved, picture, render, rows, video, write
 from duchenne.datasets.build import build_index
 from duchenne.datasets.deep import decode_all
 from duchenne.datasets.settings import Dataset
-from duchenne.faces import chunks, sample
+from duchenne.faces import sample
+from duchenne.faces.arrow import CHUNK
 from duchenne.faces.build import _batches, align_dataset
 from duchenne.faces.settings import Faces
 from duchenne.faces.store import FaceStore
@@ -173,4 +174,4 @@ def test_a_clip_too_large_to_hold_is_read_twice_and_gives_the_same(portrait, tmp
 def test_a_chunk_has_whole_files():
     paths = pd.Series(["a", "b", "a", "c", "a", "d"])
     assert list(_batches(paths, 2)) == [[0, 2, 4], [1, 3], [5]]
-    assert list(_batches(paths, chunks.CHUNK["image"])) == [[0, 2, 4, 1, 3, 5]]
+    assert list(_batches(paths, CHUNK["image"])) == [[0, 2, 4, 1, 3, 5]]

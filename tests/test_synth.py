@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from duchenne.reporting.rendered import contact_sheets
 from duchenne.synth import expression, nuisance
 from duchenne.synth.clips import displacement
-from duchenne.synth.generate import generate
+from duchenne.synth.generate import _key, generate
 from duchenne.synth.head import ANCESTRIES, ANCHORS, EYES, SKIN, load_head
 from duchenne.synth.identity import make_subject
 from duchenne.synth.landmarks import LIPS, framed
@@ -122,9 +122,9 @@ def test_killed_run_resumes_where_it_stopped(tmp_path: Path) -> None:
     call = [sys.executable, "-c", script, config.model_dump_json(), str(out), str(work)]
     child = subprocess.Popen(call, start_new_session=True, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while (
-        len(finished := list(work.glob("*/truth/*.json"))) < 3 and child.poll() is None and time.monotonic() < deadline
-    ):
+    finished: list[Path] = []
+    while len(finished) < 3 and child.poll() is None and time.monotonic() < deadline:
+        finished = list(work.glob("*/s*/sample.json"))
         time.sleep(0.01)
     os.killpg(child.pid, signal.SIGKILL)
     child.wait()
@@ -137,6 +137,15 @@ def test_killed_run_resumes_where_it_stopped(tmp_path: Path) -> None:
     files = sorted(p.relative_to(out) for p in out.rglob("*") if p.is_file())
     assert len(files) == len(plan(config)) + 1
     assert all((out / f).read_bytes() == (tmp_path / "again" / f).read_bytes() for f in files)
+
+
+def test_samples_of_other_settings_or_of_other_code_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    key = _key(IMAGE)
+    assert _key(IMAGE.model_copy(update={"subjects": 99, "per_class": 7})) == key  # these choose among samples
+    assert _key(IMAGE.model_copy(update={"size": IMAGE.size + 1})) != key
+    read = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read(path) + (b"#" if path.name == "paint.py" else b""))
+    assert _key(IMAGE) != key
 
 
 def test_unknown_class_is_named(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -12,9 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from duchenne.chunks import Chunk, digest, resumable
 from duchenne.errors import UserError
-from duchenne.faces import chunks, regions
+from duchenne.faces import regions
 from duchenne.faces.align import template_box
+from duchenne.faces.arrow import CHUNK, write_rows
 from duchenne.faces.detect import choose, detector
 from duchenne.faces.landmarks import landmarker, model_digest
 from duchenne.faces.points import key_points
@@ -67,13 +68,12 @@ def landmark_dataset(
     landmarker(config)  # a missing package or model file stops here, before any work
     if _searched(config):
         detector(config)
-    todo = list(_chunks(store, config, work))
-    chunks.run(todo, SCHEMA, "landmarks", jobs, backend)
+    files = resumable(_chunks(store, config, work), "landmarks", jobs, backend)
 
     total, n = np.zeros(2 * sum(regions.REGIONS.values())), 0
     with replacing(out) as part, pq.ParquetWriter(part, SCHEMA) as writer:
-        for chunk in todo:
-            with pa.ipc.open_stream(chunk.file) as reader:
+        for path in files:
+            with pa.ipc.open_stream(path) as reader:
                 table = reader.read_all().replace_schema_metadata()
             writer.write_table(table)
             frame = table.select(["sample", "au_centers"]).to_pandas()
@@ -90,17 +90,17 @@ def landmark_dataset(
     shutil.rmtree(work)
 
 
-def _chunks(store: FaceStore, config: Faces, work: Path) -> Iterator[chunks.Chunk]:
+def _chunks(store: FaceStore, config: Faces, work: Path) -> Iterator[Chunk]:
     made = (store.path / "state.json").read_text(encoding="utf-8")  # its fingerprint changes with any face
-    setting = config.model_dump_json() + source_digest(__name__) + model_digest(config) + made
-    names, size = store.samples, chunks.CHUNK["image"]  # points take little room, whatever the kind
+    setting = (config.model_dump_json(), source_digest(__name__), model_digest(config), made)
+    names, size = store.samples, CHUNK["image"]  # points take little room, whatever the kind
     for start in range(0, len(names), size):
         samples = names[start : start + size]
-        key = hashlib.sha256(f"{setting}{samples}".encode()).hexdigest()[:16]
-        yield chunks.Chunk(work / f"{start:08d}_{key}.arrow", len(samples), _landmark, (store, config, samples))
+        path = work / f"{start:08d}_{digest(*setting, samples)}.arrow"
+        yield Chunk(path, len(samples), _landmark, (store, config, samples))
 
 
-def _landmark(store: FaceStore, config: Faces, samples: list[str]) -> chunks.Result:
+def _landmark(store: FaceStore, config: Faces, samples: list[str], out: Path) -> None:
     rows, template = [], template_box(config.size, config.eye_distance)
     for sample in samples:
         row = store.row(sample)
@@ -120,7 +120,7 @@ def _landmark(store: FaceStore, config: Faces, samples: list[str]) -> chunks.Res
                     "au_centers": regions.centres(points).ravel(),
                 }
             )
-    return chunks.Result(rows, [])
+    write_rows(out, SCHEMA, rows)
 
 
 def _searched(config: Faces) -> bool:

@@ -10,9 +10,10 @@ from typing import Any
 
 import pandas as pd
 
+from duchenne.chunks import Chunk, digest, resumable
 from duchenne.errors import UserError
-from duchenne.faces import chunks
 from duchenne.faces.align import template
+from duchenne.faces.arrow import CHUNK, failures, write_rows
 from duchenne.faces.detect import detector
 from duchenne.faces.landmarks import landmarker, model_digest
 from duchenne.faces.sample import align_file
@@ -54,22 +55,21 @@ def align_dataset(
     landmarker(config)  # a missing package or model file stops here, before any work
     if config.mode == "detect":
         detector(config)
-    todo = list(_chunks(rows, root, config, work))
-    chunks.run(todo, SCHEMA, "align", jobs, backend)
-    _assemble([chunk.file for chunk in todo], config, out)
+    files = resumable(_chunks(rows, root, config, work), "align", jobs, backend)
+    _assemble(files, config, out)
     shutil.rmtree(work)
 
 
-def _chunks(rows: pd.DataFrame, root: Path, config: Faces, work: Path) -> Iterator[chunks.Chunk]:
+def _chunks(rows: pd.DataFrame, root: Path, config: Faces, work: Path) -> Iterator[Chunk]:
     """Whole files, with all of their samples: a file is read by one chunk."""
-    setting = config.model_dump_json() + source_digest(__name__) + model_digest(config)
-    size = min(chunks.CHUNK[kind] for kind in rows["kind"].unique())
+    setting = (config.model_dump_json(), source_digest(__name__), model_digest(config))
+    size = min(CHUNK[kind] for kind in rows["kind"].unique())
     start = 0
     for places in _batches(rows["path"], size):
         part = rows.iloc[places]
         seen = [_changes_of(root / path) for path in part["path"].unique()]
-        key = hashlib.sha256(f"{setting}{part.to_json(orient='records')}{seen}".encode()).hexdigest()[:16]
-        yield chunks.Chunk(work / f"{start:08d}_{key}.arrow", len(part), _align, (part, root, config))
+        key = digest(*setting, part.to_json(orient="records"), seen)
+        yield Chunk(work / f"{start:08d}_{key}.arrow", len(part), _align, (part, root, config))
         start += len(part)
 
 
@@ -108,10 +108,10 @@ def _changes_of(path: Path) -> list[tuple[str, int, int, str]]:
     return found
 
 
-def _align(rows: pd.DataFrame, root: Path, config: Faces) -> chunks.Result:
+def _align(rows: pd.DataFrame, root: Path, config: Faces, out: Path) -> None:
     files = [group.to_dict("records") for _, group in rows.groupby("path", sort=False)]
     done = [sample for file in files for sample in align_file(file, root, config)]
-    return chunks.Result([face for face, _ in done if face], [f for _, failed in done for f in failed])
+    write_rows(out, SCHEMA, [face for face, _ in done if face], [f for _, failed in done for f in failed])
 
 
 def _assemble(files: list[Path], config: Faces, out: Path) -> None:
@@ -127,8 +127,8 @@ def _assemble(files: list[Path], config: Faces, out: Path) -> None:
     shutil.rmtree(part, ignore_errors=True)
     table.save_to_disk(str(part), num_shards=1 + table.data.nbytes // SHARD)  # one even where no face was found
     columns = {"sample": "string", "frame": "Int64", "reason": "string"}
-    failures = pd.DataFrame(chunks.failures(files), columns=list(columns)).astype(columns)
-    failures.to_parquet(part / "failures.parquet", index=False)
+    failed = pd.DataFrame(failures(files), columns=list(columns)).astype(columns)
+    failed.to_parquet(part / "failures.parquet", index=False)
     write_json(part / "store.json", _meta(config))
     shutil.rmtree(out, ignore_errors=True)
     part.replace(out)

@@ -6,20 +6,15 @@ whatever the size of the set, the number of processes or the order of the work.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
-import joblib
 import pandas as pd
 from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
-from duchenne.files import write_json
+from duchenne.chunks import Chunk, digest, resumable
+from duchenne.files import read_json, write_json
 from duchenne.sources import source_digest
 from duchenne.synth.clips import render_clip
 from duchenne.synth.expression import PROTOTYPES
@@ -47,49 +42,26 @@ def generate(config: Synth, out: Path, work: Path, jobs: int = -1, backend: str 
     """
     if unknown := sorted(set(config.classes) - set(PROTOTYPES)):
         raise ValueError(f"synth.classes: no expression is known for {unknown}; known: {sorted(PROTOTYPES)}")
-    done = work / _fingerprint(config)
-    tasks = plan(config)
-    missing: dict[int, list[Task]] = {}
-    for task in tasks:
-        if not _truth_file(done, task).exists():
-            missing.setdefault(task.subject, []).append(task)
-    with tqdm(total=len(tasks), unit="sample", desc=f"render {out.name}") as bar:
-        bar.update(len(tasks) - sum(map(len, missing.values())))
-        if missing:
-            renderer()  # the first use on a machine builds caches that the workers share
-            calls = (joblib.delayed(_render)(config, chunk, done) for chunk in _chunks(missing))
-            for count in joblib.Parallel(jobs, backend=backend, return_as="generator_unordered")(calls):
-                bar.update(count)
-    _assemble(config, tasks, done, out)
+    tasks, done = plan(config), work / _key(config)
+    chunks = [Chunk(done / task.sample, 1, _render, (config, task)) for task in tasks]
+    if not all(chunk.path.exists() for chunk in chunks):
+        renderer()  # the first use on a machine builds caches that the processes share
+    person = min(config.per_class * len(config.classes), 16)  # samples of one person, who is costly to make
+    folders = resumable(chunks, f"render {out.name}", jobs, backend, together=person)
+    _assemble(config, tasks, folders, out)
 
 
-def _chunks(missing: dict[int, list[Task]], most: int = 16) -> Iterator[list[Task]]:
-    """Work for one call: samples of one person."""
-    for tasks in missing.values():
-        for start in range(0, len(tasks), most):
-            yield tasks[start : start + most]
-
-
-def _render(config: Synth, tasks: list[Task], done: Path) -> int:
+def _render(config: Synth, task: Task, folder: Path) -> None:
+    """Render a sample into ``folder``, with its truth in ``sample.json``."""
     render = render_still if config.kind == "image" else render_clip
-    cv2.setNumThreads(1)
-    # one thread: the processes share the cores, and sums must not depend on how many there are
-    with threadpool_limits(1):
-        for task in tasks:
-            truth, frames = render(config, task, done)
-            # last, so that a truth file vouches for every picture of its sample
-            write_json(_truth_file(done, task), {"truth": truth, "frames": frames})
-    return len(tasks)
+    with threadpool_limits(1):  # the processes share the cores, and sums must not depend on how many there are
+        truth, frames = render(config, task, folder)
+    write_json(folder / "sample.json", {"truth": truth, "frames": frames})
 
 
-def _truth_file(done: Path, task: Task) -> Path:
-    return done / "truth" / f"{task.sample}.json"
-
-
-def _fingerprint(config: Synth) -> str:
+def _key(config: Synth) -> str:
     """Names the folder of finished samples: anything that changes a sample changes it."""
-    named = config.model_dump_json(exclude=set(SHAPING)) + source_digest(__name__)
-    return hashlib.sha256(named.encode()).hexdigest()[:16]
+    return digest(config.model_dump_json(exclude=set(SHAPING)), source_digest(__name__))
 
 
 def split_of(subject: int, test_share: float) -> str:
@@ -97,17 +69,17 @@ def split_of(subject: int, test_share: float) -> str:
     return "test" if (subject + 1) * 0.6180339887498949 % 1.0 < test_share else "train"
 
 
-def _assemble(config: Synth, tasks: list[Task], done: Path, out: Path) -> None:
+def _assemble(config: Synth, tasks: list[Task], folders: list[Path], out: Path) -> None:
     """Make the finished set beside ``out``, then swap it in."""
     rows, frames = [], []
     fresh, old = (out.with_name(f".{out.name}.{os.getpid()}.{word}") for word in ("part", "old"))
     shutil.rmtree(fresh, ignore_errors=True)
-    for task in tasks:
-        record = json.loads(_truth_file(done, task).read_text(encoding="utf-8"))
+    for task, folder in zip(tasks, folders, strict=True):
+        record = read_json(folder / "sample.json")
         files = record["truth"].pop("files")
         for name in files:
             (fresh / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(done / name, fresh / name)
+            shutil.copyfile(folder / name, fresh / name)
         rows.append(
             record["truth"]
             | {

@@ -1,0 +1,83 @@
+"""Long work in parallel, in chunks whose results survive an interruption."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+from joblib import Parallel, delayed
+from tqdm import tqdm
+
+
+class Chunk(NamedTuple):
+    """Work on some samples, which leaves one file or folder."""
+
+    path: Path
+    """of the result; its name changes with all that the result depends on (:func:`digest`)"""
+    size: int
+    """samples"""
+    function: Callable[..., None]
+    """called with ``arguments`` and then a path, where it leaves the result"""
+    arguments: tuple[Any, ...]
+
+
+def digest(*parts: object) -> str:
+    """A name for what depends on ``parts``: 16 hexadecimal digits of the SHA-256 of their texts (``repr``).
+
+    >>> digest("settings", 1) == digest("settings", 1) != digest("settings", 2)
+    True
+    """
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def resumable(
+    chunks: Iterable[Chunk], title: str, jobs: int = -1, backend: str = "loky", together: int = 1
+) -> list[Path]:
+    """Do the work of every chunk whose result is not there yet; each result appears whole or not at all.
+
+    Args:
+        title: of the progress bar.
+        jobs: processes; -1: one a core.
+        backend: of joblib.
+        together: how many chunks in a row one process does, where they share what is costly to make.
+
+    Returns:
+        The results, in the order of the chunks.
+    """
+    chunks = list(chunks)
+    todo = [chunk for chunk in chunks if not chunk.path.exists()]
+    calls = (delayed(_run)(todo[start : start + together]) for start in range(0, len(todo), together))
+    with tqdm(total=sum(chunk.size for chunk in chunks), desc=title, unit="sample", smoothing=0, delay=1) as bar:
+        bar.update(bar.total - sum(chunk.size for chunk in todo))
+        for size in Parallel(n_jobs=jobs, backend=backend, return_as="generator_unordered")(calls):
+            bar.update(size)
+    for folder in {chunk.path.parent for chunk in chunks}:
+        for part in folder.glob(".*.part"):  # of killed runs
+            _remove(part)
+    return [chunk.path for chunk in chunks]
+
+
+def _run(chunks: Sequence[Chunk]) -> int:
+    cv2.setNumThreads(1)  # the processes share the cores
+    for chunk in chunks:
+        part = chunk.path.with_name(f".{chunk.path.name}.{os.getpid()}.part")
+        part.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            chunk.function(*chunk.arguments, part)
+            if not chunk.path.exists():  # else a process that outlived a killed run was first
+                part.replace(chunk.path)
+        finally:
+            _remove(part)
+    return sum(chunk.size for chunk in chunks)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,29 @@
+"""Results of a chunk of faces as an Arrow stream: rows, and in its metadata what failed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+CHUNK = {"image": 32, "video": 4, "frames": 4}
+"""Samples that a process does and holds at a time, and that an interruption can cost, by kind."""
+
+
+def write_rows(
+    path: Path, schema: pa.Schema, rows: list[dict[str, Any]], failures: Sequence[dict[str, Any]] = ()
+) -> None:
+    """Write rows, and the failures beside them, to a new file."""
+    schema = schema.with_metadata({"failures": json.dumps(list(failures))})
+    with pa.ipc.new_stream(path, schema) as writer:
+        writer.write_table(pa.Table.from_pylist(rows, schema))
+
+
+def failures(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
+    """The failures of finished chunks."""
+    for path in paths:
+        with pa.ipc.open_stream(path) as reader:
+            yield from json.loads(reader.schema.metadata[b"failures"])
