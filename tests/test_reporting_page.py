@@ -177,7 +177,7 @@ def test_its_numbers_follow_from_the_predictions_alone(project: tuple[Workspace,
     truth, answer = frame["label"].astype(int), frame["predicted"].astype(int)
     text = section(page, name)
     war = accuracy_score(truth, answer)
-    assert f"names the expression right in {wording.percent(war)}" in text
+    assert f"classifies {wording.percent(war)} correctly" in text
     found = {
         "WAR": war,
         "UAR": balanced_accuracy_score(truth, answer),

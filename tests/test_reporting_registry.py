@@ -99,6 +99,18 @@ def test_every_figure_of_several_runs_shows_them_and_says_it_in_words(name: str)
     assert figure.section != "pairs" or key == ("shallow", "deep")
 
 
+def test_captions_say_where_folds_are_drawn_together():
+    several, one = run("r", 1), run("r", 1)
+    one.cards = {1: several.cards[1]}
+    for figure, words in {
+        "curves": "Thin: one fold each; thick: their mean. Dotted: the reported epochs",
+        "confidences": "a bar at the median, all folds together.",
+        "balance": "Classes in each part, all folds together.",
+    }.items():
+        assert words in OF_ONE[figure].caption(several)
+        assert words not in OF_ONE[figure].caption(one)
+
+
 def test_a_figure_that_does_not_apply_is_left_out_and_may_say_why():
     two = run("r", 1)
     two.classes = CLASSES[:2]

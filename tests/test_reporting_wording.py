@@ -31,9 +31,9 @@ def run(protocol: Protocol | None = None, **metrics: float) -> Run:
 
 def test_the_whole_sentence():
     assert verdict(run()).replace(NARROW, " ") == (
-        "On 240 faces of 20 people never seen in training, POSTER++ names the expression right in 71.2 % "
-        "(95 % interval 64.2–78.0 %). Always guessing the commonest class gives 33.3 %; averaged over the 3 classes "
-        "it is right in 70.0 %, where guessing gives 33.3 %. That is better than guessing."
+        "On 240 faces of 20 people never seen in training, POSTER++ classifies 71.2 % correctly "
+        "(95 % interval 64.2–78.0 %). Always guessing the most common class gives 33.3 %; averaged over the 3 classes "
+        "70.0 % are correct, where guessing gives 33.3 %. That is better than guessing."
     )
 
 
@@ -41,7 +41,7 @@ def test_the_whole_sentence():
     ("metrics", "words"),
     [
         ({"war_low": 0.3, "war_high": 0.5}, "does not show that anything was learned"),
-        ({"war_low": 0.1, "war_high": 0.2}, "worse than guessing the commonest class"),
+        ({"war_low": 0.1, "war_high": 0.2}, "worse than guessing the most common class"),
         ({"folds": 5}, "240 faces of 20 people, each tested by a network that never saw the person, POSTER++"),
         ({"subjects": 0}, "On 240 faces not used in training, POSTER++"),
         ({"subjects": 0, "folds": 5}, "240 faces, each tested by a network not trained on it, POSTER++"),

@@ -163,8 +163,8 @@ def _recalls_in_words(run: Run) -> str:
 
 @run_figure(
     "radar",
-    "Recall of each class",
-    question="Is it balanced over the classes?",
+    "Recalls as a star",
+    question="Is it equally good at all classes?",
     caption="Bands are 95 % intervals, the dotted ring is guessing.",
     alt=lambda run: f"Star of recalls with {LEVEL} % intervals: {_recalls_in_words(run)}.",
     height=4.0,
@@ -268,7 +268,7 @@ def _densities_alt(run: Run) -> str:
 @run_figure(
     "densities",
     "Confidence of correct and wrong predictions",
-    question="Does a low confidence give a mistake away?",
+    question="Are mistakes less confident than correct predictions?",
     caption="Each area is 1; the lines are the medians. The further apart, the more a threshold on confidence helps.",
     alt=_densities_alt,
     height=3.4,
@@ -428,7 +428,7 @@ def map_points(run: Run) -> Sequence[Point]:
 @run_figure(
     "tsne",
     lambda run: run.feature_map.title,
-    question="Which samples look alike to the network?",
+    question="Which samples are similar to the network?",
     caption=lambda run: f"{run.feature_map.note} Point at a sample to see it.",
     alt=_map_alt,
     broad=lambda run: len(run.feature_map.panels) > 1,

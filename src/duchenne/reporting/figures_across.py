@@ -85,7 +85,7 @@ def _recalls_alt(recalls: Recalls) -> str:
     "class, as many of its methods: those that a variant here reproduces first, then those with the highest UAR. "
     "Filled: the first of our runs.",
     alt=_recalls_alt,
-    broad=True,
+    broad=lambda recalls: len(recalls.printed) > 0,
     sources=across.recalls,
 )
 def recalls(figure: Figure, recalls: Recalls) -> None:

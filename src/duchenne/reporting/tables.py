@@ -37,14 +37,14 @@ SELECTED = {
 }
 """Selection rule -> which epoch is reported."""
 
-LATEX = {"−": "$-$", "–": "--", "±": r"$\pm$", "†": r"$\dagger$", "‡": r"$\ddagger$", "§": r"\S{}"}
-"""Characters of ours that not every LaTeX knows."""
+LATEX_COMMANDS = {"−": "$-$", "–": "--", "±": r"$\pm$", "†": r"$\dagger$", "‡": r"$\ddagger$", "§": r"\S{}"}
+"""Characters that not every LaTeX knows -> a command."""
 
-SPECIAL = str.maketrans({character: f"\\{character}" for character in "_%&#$"})
+LATEX_ESCAPES = str.maketrans({character: f"\\{character}" for character in "_%&#$"})
 """Characters that mean something to LaTeX."""
 
-ALTERED = "§"
-"""What stands behind ours where the dataset was not as published."""
+ALTERED_MARK = "§"
+"""Follows the name of ours where the dataset was not as published."""
 
 EMPTY = "–"
 FACTS = {
@@ -58,12 +58,12 @@ FACTS = {
     "Tested": "tested",
     "Training run": "training_run",
 }
-"""What is said of a run: heading -> name in the CSV."""
+"""How a value came about: heading -> name in the CSV."""
 
-CELLS = ("method", "column", "metric", "paper", "ours", "low", "high", "std", "difference", *FACTS.values())
-"""Columns of the CSV."""
+CELL_COLUMNS = ("method", "column", "metric", "paper", "ours", "low", "high", "std", "difference", *FACTS.values())
+"""Columns of :attr:`PaperTable.cells` and of the CSV."""
 
-DIGITS = {100: 2, 1: 3}
+DECIMALS = {100: 2, 1: 3}
 """Decimals of ours where the paper prints none, by :meth:`duchenne.papers.printed.Table.scale`."""
 
 
@@ -139,11 +139,11 @@ def latex(table: PaperTable) -> str:
     count = len(table.frame.columns)
     text = style.to_latex(hrules=True, column_format="ll" + "r" * (count - 2))
     notes = [
-        rf"\multicolumn{{{count}}}{{@{{}}p{{\linewidth}}@{{}}}}{{\footnotesize {note.translate(SPECIAL)}}} \\"
+        rf"\multicolumn{{{count}}}{{@{{}}p{{\linewidth}}@{{}}}}{{\footnotesize {note.translate(LATEX_ESCAPES)}}} \\"
         for note in table.footnotes
     ]
     text = text.replace(r"\end{tabular}", "\n".join([*notes, r"\end{tabular}"]))
-    for character, command in LATEX.items():
+    for character, command in LATEX_COMMANDS.items():
         text = text.replace(character, command)
     return "".join(f"% {line}\n" for line in comments if line) + text
 
@@ -264,11 +264,11 @@ def _paper_table(paper: Paper, table: Table, run: Callable[[str], _Ours], twins:
         link=paper.link,
         note=" ".join(filter(None, [table.note, means if table.over_folds == "mean" else ""])),
         footnotes=footnotes(bases)
-        + [f"{ALTERED} {name} is not as published: {'; '.join(found)}." for name, found in flaws.items()],
+        + [f"{ALTERED_MARK} {name} is not as published: {'; '.join(found)}." for name, found in flaws.items()],
         slug=f"{paper.slug}_{table.table.lower().replace(' ', '_')}",
         frame=pd.DataFrame(lines, columns=["Method", "Value", *(column.name for column in table.columns)]),
         runs=pd.DataFrame(behind.values(), columns=FACTS),
-        cells=pd.DataFrame(cells, columns=CELLS),
+        cells=pd.DataFrame(cells, columns=CELL_COLUMNS),
     )
 
 
@@ -282,7 +282,7 @@ def _lines(label: str, table: Table, row: Row, runs: dict[int, _Ours]) -> list[l
             elsewhere = printed == "nan" and set(row.printed) != {"nan"}  # such as contempt on a set without it
             values[i] = EMPTY if elsewhere or run.status == "run" else run.status
             continue
-        places = DIGITS[table.scale(column)] if printed == "nan" else len(printed.partition(".")[2])
+        places = DECIMALS[table.scale(column)] if printed == "nan" else len(printed.partition(".")[2])
         cut = column.metric in SIZES and table.counting[column.metric].digits == "truncated"
         values[i] = f"{math.floor(value.ours * 10**places) / 10**places if cut else value.ours:.{places}f}"
         if not math.isnan(value.low):
@@ -294,7 +294,7 @@ def _lines(label: str, table: Table, row: Row, runs: dict[int, _Ours]) -> list[l
     if any(run.optimistic for run in runs.values()):
         label += " (optimistic)"
     altered = any(run.flaws for i, run in runs.items() if table.columns[i].metric not in SIZES)
-    marks = max(MARKS[run.basis] for run in runs.values()) + (ALTERED if altered else "")
+    marks = max(MARKS[run.basis] for run in runs.values()) + (ALTERED_MARK if altered else "")
     label = f"{label} {marks}".rstrip()
     named = {label: values, "95 %": intervals, "difference": differences}
     return [["", name, *texts] for name, texts in named.items() if any(texts)]

@@ -1,4 +1,4 @@
-"""Results in words: what a reader who knows none of the abbreviations should take away."""
+"""Results in words: sentences and terms of the page for readers who know none of the abbreviations."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ TERMS = {
     "Parameters, MACs": "weights of the network, and its multiplications with addition for one sample; papers count "
     "both in several ways.",
     "95 % interval": "where the value would fall for other test people of the same kind: percentile bootstrap that "
-    "draws subjects (or samples, where the run says so) with replacement; where all of them are alike, as when every "
-    "answer is right, the exact binomial interval by their number. It does not cover another training run.",
-    "Guessing": "what always predicting the commonest class gives: for WAR its share, for UAR one over the number of "
-    "classes.",
+    "draws subjects (or samples, where the run says so) with replacement; where all of them are the same, as when "
+    "every answer is correct, the exact binomial interval by their number. It does not cover another training run.",
+    "Guessing": "what always predicting the most common class gives: for WAR its share, for UAR one over the number "
+    "of classes.",
     "Cross-validation": "every sample is tested once, by the network that never saw its subject; metrics "
     "come from the predictions of all folds together.",
     "Dataset not as published": "samples are missing, left out or more than the owners publish, or a list differs from "
     "theirs: the value is not comparable with the paper's.",
     "Optimistic": "the reported epoch was picked by its result on the test part, as some published numbers are. "
-    "Such a number promises more than new faces will give; compare it with numbers picked the same way only.",
+    "Such a number is higher than new faces will give; compare it only with numbers picked the same way.",
 }
 
 
@@ -76,7 +76,7 @@ def place(number: float, name: str) -> float:
 
 
 def guessing(run: Run, name: str) -> float | None:
-    """What always predicting the commonest class gives; None where the metric does not say."""
+    """What always predicting the most common class gives; None where the metric does not say."""
     guess = METRICS[name].guessing
     counts = run.predictions["label"].value_counts().to_numpy()
     return None if guess is None else float(guess(counts))
@@ -115,7 +115,7 @@ def selection(run: Run) -> str:
 
 
 def verdict(run: Run) -> str:
-    """One or two plain sentences: on whom, how often right, how sure, and against guessing."""
+    """One or two plain sentences: on whom, how accurate, how certain that is, and compared with guessing."""
     m = run.metrics
     if m["subjects"]:
         whom = f"{m['n']:,} {run.noun} of {m['subjects']:,} people"
@@ -124,16 +124,16 @@ def verdict(run: Run) -> str:
         whom = f"{m['n']:,} {run.noun}"
         unseen = (" not used in training", ", each tested by a network not trained on it")
     sentence = (
-        f"On {whom}{unseen[m['folds'] > 1]}, {network(run)} names the expression right in {percent(m['war'])} "
+        f"On {whom}{unseen[m['folds'] > 1]}, {network(run)} classifies {percent(m['war'])} correctly "
         f"({percent(0.95, 0)} interval {interval(m, 'war')}). "
-        f"Always guessing the commonest class gives {percent(m['majority'])}; "
-        f"averaged over the {len(run.present)} classes it is right in {percent(m['uar'])}, "
+        f"Always guessing the most common class gives {percent(m['majority'])}; "
+        f"averaged over the {len(run.present)} classes {percent(m['uar'])} are correct, "
         f"where guessing gives {percent(1 / len(run.present))}. "
     )
     if m["war_low"] > m["majority"]:
         return sentence + "That is better than guessing."
     if m["war_high"] < m["majority"]:
-        return sentence + "That is worse than guessing the commonest class."
+        return sentence + "That is worse than guessing the most common class."
     return sentence + "The interval includes guessing: this run does not show that anything was learned."
 
 
