@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from datasets_tools import RAF, casme2, cropped, encoded, fer2013, index, picture, pictures, raf, samm, text
+from rich.console import Console
 from typer.testing import CliRunner
 
 from duchenne import cli, stages
 from duchenne.config import Catalog
-from duchenne.datasets.audit import audit, expectation, flaws, known_flaws
+from duchenne.datasets import problems
+from duchenne.datasets.audit import Comparison, audit, expectation, flaws, incomplete_clips, known_flaws
+from duchenne.datasets.index import Index, as_schema
 from duchenne.datasets.listing import digest
+from duchenne.datasets.printing import print_audit
 from duchenne.datasets.settings import Dataset
 from duchenne.datasets.tables import read_list
 from duchenne.workspace import Workspace
@@ -237,6 +243,40 @@ def test_a_class_that_no_sample_shows_is_a_warning(check, tmp_path):
 def test_an_unknown_dataset_names_those_there_are(check, name):
     with pytest.raises(ValueError, match=rf"there is no dataset '{name}'"):
         check(name)
+
+
+CLIPS = {"casme2/sub16/EP01_08": 3, "casme2/sub01/EP02_01f": 4, "casme2/sub01/EP03_02": 5, "smic/s01/s01_ne_01": 2}
+"""Sample -> frames on the disk, of five from onset to offset; the first is known to be short."""
+
+
+@pytest.mark.parametrize(
+    ("layout", "samples", "whole"), [("megc2019", list(CLIPS), 3), ("casme2", list(CLIPS)[:3], 3), ("smic", [], None)]
+)
+def test_frames_of_clips_are_counted_by_the_rule_of_their_dataset(layout, samples, whole):
+    rows = pd.DataFrame({"sample": list(CLIPS), "path": list(CLIPS), "first": 1, "last": 5, "n_frames": CLIPS.values()})
+    rows = as_schema(rows[rows["sample"].isin(samples)] if samples else rows)
+    config = Dataset(layout=layout, label_set=None if layout != "casme2" else "casme2_7", root=".")
+    found, wrong = incomplete_clips(Index(rows, problems.frame([]), config.classes), config)
+    if whole is None:
+        assert (found, wrong) == ([], [])
+    else:
+        assert found == [Comparison("clips with all frames", 2, whole, "differs")]
+        assert wrong == ["casme2/sub01/EP02_01f (4 frames, expected 5)"]
+
+
+def test_counts_of_factors_are_told_where_they_differ_only():
+    rows = as_schema(
+        pd.DataFrame({"sample": ["a"], "path": ["a"], "emotion": ["anger"], "factors": '{"scene": "War"}'})
+    )
+    config = Dataset(layout="ferv39k", root=".")
+    result = audit(Index(rows, problems.frame([]), config.classes, "ferv39k"), config)
+    scenes = {item["what"]: item for item in result["comparisons"] if item["what"].startswith("scene: ")}
+    assert (scenes["scene: War"]["found"], scenes["scene: War"]["expected"]) == (1, 2456)
+    scenes["scene: War"] |= {"verdict": "ok"}
+    told = io.StringIO()
+    print_audit(result, [], Console(file=told, width=100))
+    assert "scene: Action" in told.getvalue()
+    assert "scene: War" not in told.getvalue()
 
 
 def test_digests_are_of_sorted_lines(tmp_path):
