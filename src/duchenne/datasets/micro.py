@@ -36,33 +36,32 @@ MISSING = ("", "/", "-", "nan", "none", "n/a", "?")
 """What stands in a cell without a frame number, in lower case."""
 
 
-def clip_folder(config: Dataset, subject: str, expected: str) -> tuple[str, str]:
-    """(form, folder) of the clips: ``raw``, ``cropped``, ``extended`` (SMIC-E), ``vis`` or ``nir`` (SMIC's cameras).
+def form_of(way: list[str]) -> str | None:
+    """``raw`` or ``cropped``, by the plain names of the folders on the way to the subjects; None: compressed videos."""
+    if any("compressed" in step for step in way):
+        return None
+    return "cropped" if any("crop" in step for step in way) else "raw"
+
+
+def clip_folder(
+    config: Dataset, subject: str, expected: str, form_of: Callable[[list[str]], str | None] = form_of
+) -> tuple[str, str]:
+    """(form, folder) of the clips, the form one of the layout's ``media``.
 
     Args:
         config: of the dataset.
         subject: pattern of a subject's folder.
         expected: for the message where there is none.
+        form_of: plain names of the folders from below the root to the subjects -> form; None: of no use.
     """
     there: dict[str, str | None] = dict.fromkeys(config.facts.media)
     for folder in walk(config.root):
         if any(re.fullmatch(subject, name, re.IGNORECASE) for name in folder.folders):
             way = steps(config.root, folder.path)
-            form = _form(way[1:] or way)
+            form = form_of(way[1:] or way)
             if form in there and there[form] is None:
                 there[form] = folder.path
     return choose(config, there, expected)
-
-
-def _form(way: list[str]) -> str | None:
-    """Which form the folders on the way to the subjects say it is; videos, and SMIC-E of slower cameras, are none."""
-    extended = any(step.startswith(("smice", "smichse")) for step in way)
-    camera = next((step[:3] for step in way if step.startswith(("vis", "nir"))), None)
-    if any("compressed" in step for step in way) or (extended and camera):
-        return None
-    if extended or camera:
-        return camera or "extended"
-    return "cropped" if any("crop" in step for step in way) else "raw"
 
 
 def read_codes(path: Path, *more: str) -> pd.DataFrame:

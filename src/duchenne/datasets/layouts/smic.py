@@ -18,7 +18,7 @@ import pandas as pd
 
 from duchenne.datasets.find import descend, find_file, frame_numbers, join, lists_of, plain
 from duchenne.datasets.listing import Listing
-from duchenne.datasets.micro import clip_folder, settle
+from duchenne.datasets.micro import clip_folder, form_of, settle
 from duchenne.datasets.problems import UnreadableError
 from duchenne.datasets.settings import Dataset
 from duchenne.datasets.tables import TABLES, read_table
@@ -43,7 +43,7 @@ def read_listing(config: Dataset) -> Listing:
     Raises:
         UnreadableError: there are none; or SMIC-E lies there without its table.
     """
-    form, folder = clip_folder(config, r"s\d+", "folder SMIC_all_raw/HS/s1 or SMIC_all_cropped/HS/s1")
+    form, folder = clip_folder(config, r"s\d+", "folder SMIC_all_raw/HS/s1 or SMIC_all_cropped/HS/s1", _form_of)
     camera, fps = FORMS[form]
     if form != config.media and FORMS[form] != HIGH_SPEED:
         problem = f"there are no clips of the high-speed camera, which papers report; media: {form} reads {folder}"
@@ -79,6 +79,16 @@ def read_listing(config: Dataset) -> Listing:
     if config.annotations:
         _spotted(listing, lists_of(config))
     return settle(listing, config, apex_given=False)
+
+
+def _form_of(way: list[str]) -> str | None:
+    """The form by the folders on the way to the subjects; SMIC-E of the slower cameras is none."""
+    form = form_of(way)
+    extended = any(step.startswith(("smice", "smichse")) for step in way)
+    camera = next((step[:3] for step in way if step.startswith(("vis", "nir"))), None)
+    if form is None or (extended and camera):
+        return None
+    return camera or ("extended" if extended else form)
 
 
 def name_of(clip: str) -> str:
