@@ -18,9 +18,9 @@ def pick(strata: np.ndarray, groups: np.ndarray, share: float, seed: int) -> np.
     difference over expected count, as in a chi-squared test, so that rare classes weigh as much as common ones). The
     best of several orders wins; with many groups one order is near enough. At least one group is chosen.
 
-    scikit-learn's ``StratifiedGroupKFold`` gives shares of 1/k only, and less balanced ones: with CASME II's 26 subjects,
-    five random classes and shares of 0.1 to 0.35, that difference is 0.2 to 0.3 here and 0.9 to 6.6 for its first fold
-    (means over 30 seeds).
+    scikit-learn's ``StratifiedGroupKFold`` gives shares of 1/k only, and less balanced ones: with CASME II's 26
+    subjects, five random classes and shares of 0.1 to 0.35, that difference is 0.2 to 0.3 here and 0.9 to 6.6 for its
+    first fold (means over 30 seeds).
 
     Args:
         strata: (N,) what should stay balanced, such as the label.
