@@ -126,7 +126,7 @@ def test_crops_to_learn_from_are_aligned_far_off_and_near(renders: Path):
     assert (eyes < 0.85).any()
 
 
-def test_only_weights_that_were_taught_to_look_nearer_do_so(renders: Path, tmp_path: Path):
+def test_only_weights_that_were_trained_on_nearer_crops_take_them(renders: Path, tmp_path: Path):
     network = MobileFaceNet()
     start_at_the_mean(network, Renders(renders, "train").points)
     weights = {name: value for name, value in network.state_dict().items() if value.is_floating_point()}
@@ -161,18 +161,18 @@ def test_what_a_face_is_answered_in_training_does_not_hang_on_its_batch():
 
 @pytest.mark.parametrize(("row", "column"), [(0, 0), (3, 9), (13, 6)])
 def test_a_map_with_one_peak_is_read_as_the_middle_of_that_cell(row: int, column: int):
-    taught = WithAuxiliaryHead(MobileFaceNet()).eval()
+    network = WithAuxiliaryHead(MobileFaceNet()).eval()
     maps = torch.zeros(1, 128, 14, 14)
     maps[..., row, column] = 1.0
-    taught.network.forward_features = lambda x: (None, maps, torch.zeros(1, 512, 7, 7))
-    torch.nn.init.constant_(taught.read.weight, 1.0)
-    _, read = taught(torch.zeros(1, 3, SIZE, SIZE))
+    network.network.forward_features = lambda x: (None, maps, torch.zeros(1, 512, 7, 7))
+    torch.nn.init.constant_(network.read.weight, 1.0)
+    _, read = network(torch.zeros(1, 3, SIZE, SIZE))
     cell = SIZE / 14
     expected = torch.tensor([column, row]) * cell + (cell - 1) / 2
     torch.testing.assert_close(read[0] * SIZE, expected.expand(68, 2))
 
 
-def test_training_goes_on_from_given_weights(renders: Path, tmp_path: Path):
+def test_training_starts_from_given_weights(renders: Path, tmp_path: Path):
     torch.manual_seed(7)
     before = {name: value.half() for name, value in MobileFaceNet().state_dict().items() if value.is_floating_point()}
     save_file(before, tmp_path / "given.safetensors")
@@ -185,7 +185,7 @@ def test_training_goes_on_from_given_weights(renders: Path, tmp_path: Path):
     assert card["config"]["start_sha256"] == sha256((tmp_path / "given.safetensors").read_bytes()).hexdigest()
 
 
-def test_weights_to_go_on_from_that_are_not_there_are_named(renders: Path, tmp_path: Path):
+def test_missing_start_weights_are_named(renders: Path, tmp_path: Path):
     config, absent = CONFIG.model_copy(update={"init_from": "first"}), tmp_path / "absent.safetensors"
     with pytest.raises(UserError, match=r"absent\.safetensors does not exist: train first first"):
         train_landmark_net(config, renders, tmp_path / "on", tmp_path / "work", COMPUTE, absent)

@@ -208,6 +208,11 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_state(train, tmp_pat
     assert not (tmp_path / "run" / "out").exists()
 
 
+def test_a_loss_that_is_finite_in_the_first_pass_of_sam_alone_stops_too(train):
+    with pytest.raises(TrainingError, match="the loss is not finite in fold 1, epoch 1, step 1, lr"):
+        train(still(sam_rho=1e38, lr=0.1))
+
+
 @pytest.mark.parametrize(
     ("selection", "monitor", "column", "pick"),
     [
@@ -391,7 +396,7 @@ def test_another_class_list_gets_a_new_head_and_says_so(train, caplog):
     start = train(variant(epochs=1), "start")
     other = [*CLASSES, "fear"]
     out = train(variant(epochs=1, lr=1e-30, **PLAIN), "other", classes=other, init=start)
-    assert "the head starts anew" in caplog.text
+    assert "the head starts from random weights" in caplog.text
     assert weights(out)["fc.weight"].shape[0] == 4
     assert torch.equal(weights(out)["conv1.0.weight"], weights(start)["conv1.0.weight"])
 

@@ -28,9 +28,10 @@ def transform(data: dict[str, Any], augment: Augment | None = None) -> v2.Compos
     """uint8 RGB images (..., 3, H, W) -> normalised float images (..., 3, S, S), all with the same random draws.
 
     The order is that of the official recipes of POSTER (noise, mirror, resize, normalise, erase), POSTER++ (mirror,
-    resize, normalise, erase) and IFDD (mirror, crop, recolour); moving the face is ours. Pixels stay bytes until they
-    are normalised. Of the official recipes that of IFDD on FERV39k alone differs: there floats are cropped, and what
-    bicubic interpolation adds outside [0, 1] stays. Random numbers come from torch's global generator.
+    resize, normalise, erase) and IFDD (mirror, crop, recolour); moving the face is an addition of this package. Pixels
+    stay bytes until they are normalised. Of the official recipes that of IFDD on FERV39k alone differs: there floats
+    are cropped, and what bicubic interpolation adds outside [0, 1] stays. Random numbers come from torch's global
+    generator.
 
     Args:
         data: ``input_size``, ``mean`` and ``std`` of the network (``timm.data.resolve_model_data_config``).
@@ -79,8 +80,8 @@ class Mixing(Mixup):
     """timm's Mixup of whole batches, for clips too, whose frames share one box, and for odd batches.
 
     ``(x (B, ..., H, W), labels (B,) or their shares (B, classes))`` -> x, mixed in place with the batch in reverse
-    order, and the shares (B, classes) mixed alike. Random numbers come from NumPy's global generator. Zhang et al., https://arxiv.org/abs/1710.09412;
-    Yun et al., https://arxiv.org/abs/1905.04899.
+    order, and the shares (B, classes) mixed in the same way. Random numbers come from NumPy's global generator.
+    Zhang et al., https://arxiv.org/abs/1710.09412; Yun et al., https://arxiv.org/abs/1905.04899.
     """
 
     def __init__(self, mix: Mix, classes: int) -> None:

@@ -10,7 +10,8 @@ The sampling is that of IFDD's official code (CyberPegasus/IFDD, core/datasets),
 A video shorter than a window is stretched to its length: each frame comes floor(window / length) times, and the first
 (FERV39k) or last (MAFW) ``window mod length`` frames once more. DFEW's code leaves such videos out; we do not.
 
-The paper says "uniformly sampled": there the middles of as many equal parts (ours), and the stride has no meaning.
+The paper says "uniformly sampled": here these are the middles of as many equal parts, a choice of this
+package, and the stride has no meaning.
 """
 
 from __future__ import annotations

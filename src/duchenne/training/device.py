@@ -133,9 +133,9 @@ def accelerator_of(compute: Compute, device: torch.device) -> Accelerator:
         os.environ["ACCELERATE_TORCH_DEVICE"] = compute.device  # accelerate has no argument for it
     return Accelerator(
         cpu=device.type == "cpu",
-        mixed_precision="no",  # ours to choose, as in predict; accelerate would fix it for the whole process
+        mixed_precision="no",  # Placement.autocast chooses, as predict does; accelerate would fix it for the process
         dataloader_config=DataLoaderConfiguration(split_batches=True),
-        rng_types=[],  # ours are functions of the seed: there is nothing to synchronise
+        rng_types=[],  # random numbers are functions of the seed: there is nothing to synchronise
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],  # ballast gets no gradient
     )
 

@@ -58,8 +58,8 @@ def train_fold(
     checkpoint that IFDD's test script names. With EMA the averaged weights are measured and kept, but ``train_loss`` is
     of those that are trained.
 
-    ``pretrain_epochs`` come first, with an optimiser of their own at a constant lr: what the network's
-    ``pretraining_loss`` teaches it about the training part without labels. Their history is ``pretraining.csv``.
+    ``pretrain_epochs`` come first, with an optimiser of their own at a constant lr: training without labels, by the
+    network's ``pretraining_loss``, on the training part. Their history is ``pretraining.csv``.
 
     Columns of the history: ``lr`` of the epoch's last step; ``train_loss``, ``train_<name>`` of the further
     losses that the network adds to the first and ``train_<metric>`` of every metric, over the augmented

@@ -80,7 +80,7 @@ class Jitter(Strict):
 
 
 class Augment(Strict):
-    """Augmentation of training images and clips; all frames of a clip are treated alike."""
+    """Augmentation of training images and clips; the same for all frames of a clip."""
 
     noise: Probability = Field(0.0, description="how often POSTER's code first mirrors or adds noise, at even odds")
     hflip: Probability = 0.5

@@ -79,7 +79,12 @@ def initialise(network: nn.Module, variant: Variant, classes: list[str], init: P
     if card["classes"] != classes:
         head = network.default_cfg["classifier"] + "."
         weights = {name: own.get(name, tensor) if name.startswith(head) else tensor for name, tensor in weights.items()}
-        log.warning("%s: its classes are %s, ours %s: the head starts anew", init, card["classes"], classes)
+        log.warning(
+            "%s: its classes are %s, those of this dataset %s: the head starts from random weights",
+            init,
+            card["classes"],
+            classes,
+        )
     _load(network, weights, f"{init} ({card['architecture']}) does not fit {variant.model.architecture}")
 
 
