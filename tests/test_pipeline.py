@@ -136,7 +136,7 @@ def test_a_second_repro_runs_nothing(project: Project):
     assert "Running stage" not in project.dvc("repro")
 
 
-def test_a_landmark_network_goes_on_from_the_one_before(tmp_path: Path):
+def test_a_landmark_network_starts_from_the_one_before(tmp_path: Path):
     first = {"dataset": "tiny", "init_from": "scratch", "limit": 4, "epochs": 1, "batch_size": 2}
     project = Project(tmp_path / "nets")
     project.params(PARAMS | {"landmark_nets": {"a": first, "b": first | {"init_from": "a"}}})
@@ -278,7 +278,7 @@ def test_a_trained_fold_names_the_expression_of_a_picture_as_the_pipeline_did(pr
 @pytest.mark.parametrize(
     ("stage", "trace"),
     [
-        ("synthesize@tiny", "work/synthesize/tiny/*/truth/*.json"),
+        ("synthesize@tiny", "work/synthesize/tiny/*/s*/sample.json"),
         ("align@tiny", "work/align/tiny/*.arrow"),
         ("train@folds", "work/train/folds/fold_2/state.pt"),
     ],
