@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from datasets_tools import picture
+from pydantic import ValidationError
 
 from duchenne.datasets.build import build_index
 from duchenne.datasets.contract import Expected, layout_facts, layout_names, layout_reader
@@ -141,11 +142,17 @@ def test_facts_that_cannot_be_used_name_their_file(tmp_path, monkeypatch, facts,
         Dataset(layout="mini", root=".", classes=["anger", "fear"])
 
 
-def test_a_misspelt_layout_gets_the_nearest_name():
+def test_a_misspelt_layout_gets_the_nearest_name_and_no_other_error():
     with pytest.raises(
-        ValueError, match=r"'raf-db' is not a layout \(did you mean 'raf_db'\?\): give one of affectnet"
-    ):
-        Dataset(layout="raf-db", root=".", classes=["anger", "fear"])
+        ValidationError, match=r"'raf-db' is not a layout \(did you mean 'raf_db'\?\): give one of"
+    ) as e:
+        Dataset(layout="raf-db", root=".")
+    assert e.value.error_count() == 1
+
+
+def test_without_a_label_set_classes_must_be_given():
+    with pytest.raises(ValueError, match="classes is missing: layout folder has no label set, so name them in order"):
+        Dataset(layout="folder", root=".")
 
 
 def test_the_configuration_needs_neither_pandas_nor_the_readers():

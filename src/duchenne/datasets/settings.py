@@ -36,6 +36,7 @@ class Dataset(Strict):
     root: Place
     label_set: str | None = Field(None, description="official classes and labels; default: the layout's, if it has one")
     classes: list[str] = Field(
+        [],  # checked below: of a misspelt layout nobody knows whether it has a label set
         min_length=2,
         description="names in class order: emotions, compound ones joined by _, or words of your own; default: of the "
         "label set",
@@ -101,6 +102,8 @@ class Dataset(Strict):
     @model_validator(mode="after")
     def _names_are_known_or_own(self) -> Self:
         """A class need not be a known emotion; but one that is spelt nearly as such is probably that."""
+        if not self.classes:
+            raise ValueError(f"classes is missing: layout {self.layout} has no label set, so name them in order")
         known = [*self.classes, *self.ignore]
         for name in self.classes:
             if name not in self.labels.values() and (like := misspelt(name)):
