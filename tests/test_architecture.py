@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
 from duchenne.networks import networks
-from duchenne.sources import HARMLESS, PACKAGE, closure, imports, network_digest, source_digest
+from duchenne.sources import HARMLESS, PACKAGE, closure, imports, network_digest, path_of, source_digest
 from duchenne.training.fingerprint import code_version
 
 ROOT = Path(__file__).parents[1]
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+
+
+def modules_of(part: str) -> list[str]:
+    """Names of the modules of a package in ``duchenne``, or of one module."""
+    base = PACKAGE / part
+    paths = base.rglob("*.py") if base.is_dir() else [base.with_suffix(".py")]
+    names = (".".join(("duchenne", *path.relative_to(PACKAGE).with_suffix("").parts)) for path in paths)
+    return [name.removesuffix(".__init__") for name in names]
 
 
 def deps(stage: str) -> list[str]:
@@ -111,8 +121,7 @@ def test_the_metrics_need_no_configuration_and_no_other_module():
 
 def test_models_import_no_configuration_and_no_data_code():
     allowed = {"duchenne.models", "duchenne.errors", "duchenne.files", "duchenne.networks"}
-    for path in (PACKAGE / "models").rglob("*.py"):
-        module = ".".join(("duchenne", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+    for module in modules_of("models"):
         needed = closure(module, without=())
         assert not {name for name in needed if not name.startswith("duchenne.models.")} - allowed, module
 
@@ -124,15 +133,37 @@ RULES = {
     "synth": ("duchenne.models", "duchenne.training", "duchenne.datasets", "duchenne.reporting"),
     "splits": ("duchenne.models", "duchenne.training", "duchenne.reporting"),
     "training": ("duchenne.evaluation", "duchenne.reporting", "duchenne.stages"),
+    "evaluation": ("duchenne.reporting", "duchenne.stages"),
+    "reporting": ("duchenne.models", "duchenne.training", "duchenne.stages"),
 }
 """Part of the package -> what it never imports, directly or not, but for blocks of params.yaml that its own hold."""
 
 
 @pytest.mark.parametrize("part", RULES)
 def test_imports_point_one_way(part: str):
-    base = PACKAGE / part
-    paths = base.rglob("*.py") if base.is_dir() else [base.with_suffix(".py")]
-    for path in paths:
-        module = ".".join(("duchenne", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+    for module in modules_of(part):
         wrong = [name for name in closure(module) if name.startswith(RULES[part]) and not name.endswith(".settings")]
         assert not wrong, f"{module} needs {wrong}"
+
+
+WITHOUT_TORCH = ("config", "datasets", "media", "metrics", "networks", "papers", "reporting", "splits")
+"""Parts of the package that read and draw, and run no network."""
+
+
+@pytest.mark.parametrize("part", WITHOUT_TORCH)
+def test_what_runs_no_network_does_not_import_pytorch(part: str):
+    for module in modules_of(part):
+        for needed in closure(module, without=()):
+            assert not packages(needed) & {"torch", "torchvision", "timm", "accelerate"}, f"{module} needs {needed}"
+
+
+@cache
+def packages(module: str) -> set[str]:
+    """What a module imports of other packages, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path_of(module).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add((node.module or "").split(".")[0])
+    return found

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from functools import cache
 
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -16,7 +18,8 @@ from duchenne.evaluation.complexity import Complexity, count, count_published, s
 from duchenne.networks import facts_of
 from duchenne.papers.printed import SIZES, papers
 from duchenne.protocol import Protocol
-from duchenne.reporting.complexity import as_counted, complexity_table, markdown, representatives
+from duchenne.reporting.complexity import as_counted, markdown, representatives
+from duchenne.stages.complexity import row as row_of
 from duchenne.training.settings import Model, Recipe, Variant
 
 
@@ -126,7 +129,7 @@ def _printed_sizes() -> list:
 def test_printed_sizes(row, metric: str, counting, value: float):
     name = row.run.removesuffix("_{data}").removesuffix("_dfew")
     name = {"poster": "poster_l"}.get(name, name)
-    ours = as_counted(size_of(name, 7), metric, counting)
+    ours = as_counted(asdict(size_of(name, 7)), metric, counting)
     if metric == "flops_blocks":  # the blocks' operations alone, of all rows, are printed higher: see the table's note
         assert 0.2 < value - ours < 0.4
         return
@@ -195,7 +198,7 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
 
 def test_the_table_has_a_row_a_network(catalog: Catalog):
     assert representatives(catalog) == ["first", "poster_v2_rafdb"]
-    table = complexity_table(catalog, representatives(catalog)).set_index("network")
+    table = pd.DataFrame([row_of(catalog, name) for name in representatives(catalog)]).set_index("network")
     resnet = 11_689_512 - 513 * 998  # ImageNet's head has 1000 classes
     assert table.loc["resnet18", "params"] == pytest.approx(resnet / 1e6)
     assert math.isnan(table.loc["resnet18", "paper_params"])

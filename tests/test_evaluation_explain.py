@@ -14,7 +14,7 @@ from torch import nn
 from training_tools import COMPUTE, SMALL, variant, write_store
 
 from duchenne import models  # noqa: F401  (registers the networks)
-from duchenne.evaluation.explain import View, agreement, grad_cam, look, readings, striking, views
+from duchenne.evaluation.explain import View, agreement, grad_cam, look, most_confident, readings, views
 from duchenne.faces.store import FaceStore
 from duchenne.models.contract import Contract, create
 from duchenne.networks import Facts
@@ -26,7 +26,7 @@ def test_the_most_confident_answers_of_each_class():
         ("a", 1, 1, 0.6), ("b", 1, 1, 0.9), ("c", 1, 0, 0.5), ("d", 1, 2, 0.8),
         ("f", 0, 0, 0.7), ("e", 0, 0, 0.7), ("g", 2, 1, 0.4),
     ]  # fmt: skip
-    shown = striking(pd.DataFrame(rows, columns=["sample", "label", "predicted", "confidence"]))
+    shown = most_confident(pd.DataFrame(rows, columns=["sample", "label", "predicted", "confidence"]))
     assert shown["sample"].tolist() == ["e", "b", "d", "g"]
     assert shown["right"].tolist() == [True, True, False, False]
 

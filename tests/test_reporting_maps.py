@@ -1,4 +1,4 @@
-"""The pictures of what networks look at, and their words."""
+"""What the networks of a run look at, as arrays and as pictures with their words."""
 
 import json
 from dataclasses import replace
@@ -8,20 +8,23 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import training_networks  # noqa: F401  (registers the tiny networks)
 from training_tools import CLASSES, COMPUTE, SMALL, variant, write_store
 
-from duchenne.evaluation.explain import striking
+from duchenne.evaluation.explain import most_confident
+from duchenne.evaluation.explain_run import RunToExplain, explain
+from duchenne.evaluation.explained import Explained
 from duchenne.faces.store import FaceStore
 from duchenne.models.contract import create
 from duchenne.reporting.gallery import pictures_with_faces
-from duchenne.reporting.maps import Exhibit, write_maps
-from duchenne.reporting.maps.clips import _draw, clip_maps
+from duchenne.reporting.maps.clips import clip_pictures
 from duchenne.reporting.maps.displacement import coloured
-from duchenne.reporting.maps.images import image_maps
-from duchenne.reporting.maps.pairs import pair_maps
+from duchenne.reporting.maps.images import image_pictures
+from duchenne.reporting.maps.pairs import pair_pictures
+from duchenne.reporting.maps.pictures import KINDS, draw_pictures
 
 
-def finished(folder, architecture: str, lengths: list[int] | None = None, size: int = 224, **options) -> Exhibit:
+def finished(folder, architecture: str, lengths: list[int] | None = None, size: int = 224, **options) -> RunToExplain:
     """Six drawn samples in two folds, two of them named wrong, and a network of random weights."""
     samples = write_store(folder / "store", 6, size, lengths=lengths)
     samples = samples.assign(emotion="anger", onset=pd.NA, apex=pd.NA, offset=pd.NA)
@@ -30,32 +33,26 @@ def finished(folder, architecture: str, lengths: list[int] | None = None, size: 
     torch.manual_seed(0)
     network = create(architecture, options, 3).eval()
     card = {"architecture": architecture, "variant": variant(eval_batch_size=2).model_dump(mode="json")}
-    return Exhibit(samples, CLASSES, FaceStore(folder / "store"), lambda fold: (network, card), COMPUTE)
+    return RunToExplain(samples, CLASSES, FaceStore(folder / "store"), lambda fold: (network, card), COMPUTE)
 
 
-def about(run: Exhibit) -> tuple:
-    """Facts and card of a run's network."""
-    network, card = run.network(1)
-    return network.facts, card
-
-
-def with_span(run: Exhibit, **frames: int) -> Exhibit:
+def with_span(run: RunToExplain, **frames: int) -> RunToExplain:
     return replace(run, samples=run.samples.assign(**frames))
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory) -> Exhibit:
+def images(tmp_path_factory) -> RunToExplain:
     return finished(tmp_path_factory.mktemp("images"), "test_resnet", size=64, **SMALL)
 
 
 @pytest.fixture(scope="module")
-def clips(tmp_path_factory) -> Exhibit:
+def clips(tmp_path_factory) -> RunToExplain:
     run = finished(tmp_path_factory.mktemp("clips"), "ifdd_2dcnn", lengths=[32, 20, 16, 9, 16, 16])
     return with_span(run, onset=4, offset=9)
 
 
 @pytest.fixture(scope="module")
-def pairs(tmp_path_factory) -> Exhibit:
+def pairs(tmp_path_factory) -> RunToExplain:
     folder = tmp_path_factory.mktemp("pairs")
     run = with_span(finished(folder, "frl_dgt", lengths=[3] * 6), onset=1, apex=2, offset=3)
     (folder / "truth").mkdir()
@@ -66,48 +63,96 @@ def pairs(tmp_path_factory) -> Exhibit:
     return replace(run, truth=folder / "truth")
 
 
-def test_every_picture_is_written_with_its_words(images, clips, pairs, tmp_path):
-    expected = {
-        "images": (images, ["looks_right.png", "looks_wrong.png"]),
-        "clips": (clips, ["looks_right.png", "looks_wrong.png"]),
-        "pairs": (
-            pairs,
-            ["motion_errors.png", "motion_right.png", "looks_right.png", "motion_wrong.png", "looks_wrong.png"],
-        ),
-    }
-    for name, (run, files) in expected.items():
-        out = tmp_path / name
-        write_maps(run, out)
-        words = json.loads((out / "maps.json").read_text())
-        assert [entry["file"] for entry in words] == files
-        assert {path.name for path in out.glob("*.png")} == set(files)
-        for entry in words:
-            assert entry.keys() == {"file", "title", "caption", "alt", "faces"}
-            assert all(entry.values())
-            assert cv2.imread(str(out / entry["file"])).std() > 10
-        assert bool(json.loads((out / "numbers.json").read_text())) == (name != "images")
-        assert (out / "numbers.csv").exists() == (name != "images")
+@pytest.fixture(scope="module")
+def explained(images, clips, pairs) -> dict[str, Explained]:
+    """What is looked at in each run."""
+    return {"images": explain(images), "clips": explain(clips), "pairs": explain(pairs)}
+
+
+FILES = {
+    "images": ["looks_right.png", "looks_wrong.png"],
+    "clips": ["looks_right.png", "looks_wrong.png"],
+    "pairs": ["motion_errors.png", "motion_right.png", "looks_right.png", "motion_wrong.png", "looks_wrong.png"],
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_every_picture_is_written_with_its_words(kind, explained, tmp_path):
+    explained[kind].save(tmp_path)
+    draw_pictures(tmp_path)
+    words = json.loads((tmp_path / "maps.json").read_text())
+    assert [entry["file"] for entry in words] == FILES[kind]
+    assert {path.name for path in tmp_path.glob("*.png")} == set(FILES[kind])
+    for entry in words:
+        assert entry.keys() == {"file", "title", "caption", "alt", "faces"}
+        assert all(entry.values())
+        assert cv2.imread(str(tmp_path / entry["file"])).std() > 10
+    assert bool(json.loads((tmp_path / "numbers.json").read_text())) == (kind != "images")
+    assert (tmp_path / "numbers.csv").exists() == (kind != "images")
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_what_is_written_is_what_is_read(kind, explained, tmp_path):
+    wanted = explained[kind]
+    wanted.save(tmp_path)
+    found = Explained.load(tmp_path)
+    for name in ("takes", "maps", "own", "caption", "classes", "faces", "numbers"):
+        assert getattr(found, name) == getattr(wanted, name), name
+    assert list(found.maps) == list(wanted.maps)
+    numbers = ["label", "predicted", "fold", "confidence", "right", "first", "last", "onset", "offset"]
+    mine, theirs = (each.samples[numbers].astype("Float64") for each in (found, wanted))
+    pd.testing.assert_frame_equal(mine, theirs)
+    assert found.samples["sample"].tolist() == wanted.samples["sample"].tolist()
+    if wanted.table is None:
+        assert found.table is None
+    else:
+        pd.testing.assert_frame_equal(found.table, wanted.table.astype({"sample": str}), check_dtype=False, rtol=1e-12)
+    for mine, theirs in zip(found.arrays, wanted.arrays, strict=True):
+        assert mine.keys() == theirs.keys()
+        for name, values in mine.items():
+            np.testing.assert_array_equal(values, theirs[name])
+
+
+def test_the_shown_samples_are_the_most_confident_of_each_class(images, explained):
+    samples = explained["images"].samples
+    chosen = most_confident(images.samples)
+    assert samples["sample"].tolist() == chosen["sample"].tolist()
+    assert samples["right"].tolist() == chosen["right"].tolist()
+    for row, arrays in zip(samples.itertuples(), explained["images"].arrays, strict=True):
+        np.testing.assert_array_equal(arrays["face"], images.face(row.sample))
+        assert arrays["grad_cam"].ndim == 2
 
 
 def test_pictures_drawn_without_faces_say_so_and_replace_all_older_ones(images, tmp_path):
     (tmp_path / "looks_before.png").write_bytes(b"a face")
-    write_maps(replace(images, show_faces=False), tmp_path)
+    explain(replace(images, show_faces=False)).save(tmp_path)
+    draw_pictures(tmp_path)
     words = json.loads((tmp_path / "maps.json").read_text())
     assert [entry["faces"] for entry in words] == [False, False]
     assert {path.name for path in tmp_path.glob("*.png")} == {"looks_right.png", "looks_wrong.png"}
     assert pictures_with_faces(tmp_path) == set()
 
 
-def test_clips_are_all_looked_at_where_the_expression_is_known(clips):
-    _, numbers, table = clip_maps(clips, *about(clips))
-    assert set(table["sample"]) == set(clips.samples["sample"])
-    assert table.groupby("sample")["window"].nunique().to_dict()["s000"] == 2  # 32 frames are two windows
-    assert numbers["clips"] == 6
-    assert 0 <= numbers["inside_dynamic"] <= 1
-    unknown = with_span(clips, onset=pd.NA, offset=pd.NA)
-    _, numbers, table = clip_maps(unknown, *about(clips))
-    assert numbers == {}
-    assert set(table["sample"]) == set(striking(clips.samples)["sample"])
+def test_clips_are_all_looked_at_where_the_expression_is_known(clips, explained):
+    found = explained["clips"]
+    assert set(found.table["sample"]) == set(clips.samples["sample"])
+    assert found.table.groupby("sample")["window"].nunique().to_dict()["s000"] == 2  # 32 frames are two windows
+    assert found.numbers["clips"] == 6
+    assert 0 <= found.numbers["inside_dynamic"] <= 1
+    unknown = explain(with_span(clips, onset=pd.NA, offset=pd.NA))
+    assert unknown.numbers == {}
+    assert set(unknown.table["sample"]) == set(most_confident(clips.samples)["sample"])
+
+
+def test_the_window_with_the_most_attention_is_shown(clips, explained):
+    found = explained["clips"]
+    for row, arrays in zip(found.samples.itertuples(), found.arrays, strict=True):
+        table = found.table[(found.table["sample"] == row.sample) & (found.table["fold"] == row.fold)]
+        best = table.loc[table["attention"].idxmax(), "window"]
+        assert arrays["rows"].tolist() == table.index[table["window"] == best].tolist()
+        np.testing.assert_allclose(arrays["maps"].mean((1, 2)), found.table.loc[arrays["rows"], "attention"], rtol=1e-5)
+        for position, face in zip(found.table.loc[arrays["rows"], "position"], arrays["faces"], strict=True):
+            np.testing.assert_array_equal(face, clips.face(row.sample, position))
 
 
 def drawn_maps(figure) -> list[tuple[str, float, float]]:
@@ -117,47 +162,63 @@ def drawn_maps(figure) -> list[tuple[str, float, float]]:
 
 
 @pytest.mark.parametrize("halves", [("static", "dynamic"), ("clip", "clip")])
-def test_every_frame_that_a_network_reads_is_shown_with_its_map(clips, halves):
-    shown = clips.samples[:1].assign(right=True)
+def test_every_frame_that_a_network_reads_is_shown_with_its_map(explained, halves):
     rows = []
-    for window in (0, 1):  # the second holds the most attention
+    for window in (0, 1):  # the second is shown
         for i in range(8):
-            attention = 1 + i + 8 * window
             known = {"sample": "s000", "fold": 1, "window": window, "half": halves[i % 2], "frame": 1.5 + i}
-            rows.append(
-                known | {"position": i, "attention": attention, "inside": 0.0, "map": np.full((7, 7), attention)}
-            )
-    figure = _draw(
-        clips, shown, pd.DataFrame(rows[::-1]), {"dynamic": "dynamic half", "static": "static half", "clip": "clip"}
+            rows.append(known | {"position": i, "attention": 1 + i + 8 * window, "inside": 0.0})
+    table = pd.DataFrame(rows[::-1])
+    at = np.flatnonzero(table["window"] == 1)
+    attention = table["attention"].to_numpy()[at]
+    found = replace(
+        explained["clips"],
+        maps={"dynamic": "dynamic half", "static": "static half", "clip": "clip"},
+        samples=explained["clips"].samples[:1].assign(sample="s000", fold=1, right=True),
+        arrays=[
+            {
+                "rows": at,
+                "maps": attention[:, None, None] * np.ones((8, 7, 7)),
+                "faces": np.stack([np.full((224, 224), 10 * i, np.uint8) for i in table["position"].to_numpy()[at]]),
+            }
+        ],
+        table=table,
+        numbers={},
     )
+    (picture,) = clip_pictures(found)
     most = {"dynamic": 16, "static": 15, "clip": 16}
     order = [1, 3, 5, 7, 0, 2, 4, 6] if halves[0] == "static" else range(8)  # the dynamic half comes first
     expected = [(f"frame {1.5 + i}", round((9 + i) / most[halves[i % 2]], 4)) for i in order]
-    assert drawn_maps(figure) == [(title, value, value) for title, value in expected]
-    backs = [axes.images[0].get_array() for axes in figure.axes if axes.images]
-    positions = [
-        np.flatnonzero([np.array_equal(back, clips.face("s000", k)) for k in range(8)])[0] for back in backs[:8]
-    ]
-    assert positions == list(order)
+    assert drawn_maps(picture.figure) == [(title, value, value) for title, value in expected]
+    backs = [axes.images[0].get_array() for axes in picture.figure.axes if axes.images]
+    assert [int(back[0, 0]) // 10 for back in backs[:8]] == list(order)
 
 
-def test_errors_are_means_over_all_pairs(pairs):
-    _, numbers, table = pair_maps(pairs, *about(pairs))
+def test_errors_are_means_over_all_pairs(explained):
+    numbers, table = explained["pairs"].numbers, explained["pairs"].table
     assert len(table) == 6
     assert numbers.keys() == {"error_zero", "error_farneback", "error_dis", "error_dgm"}
     assert numbers["error_zero"] == pytest.approx(5, abs=1e-3)
     assert numbers["error_dgm"] == pytest.approx(table["dgm"].mean())
+    shown = {
+        float(label.get_text().split()[0])
+        for picture in pair_pictures(explained["pairs"])
+        for axes in picture.figure.axes
+        if (label := axes.xaxis.label).get_text().endswith("px off")
+    }
+    wanted = table[table["sample"].isin(explained["pairs"].samples["sample"])]
+    assert shown == {round(value, 2) for value in wanted[["dgm", "farneback", "dis"]].to_numpy().ravel()}
 
 
 def test_without_the_truth_there_are_displacements_and_no_errors(pairs):
-    pictures, numbers, table = pair_maps(replace(pairs, truth=None), *about(pairs))
-    assert "motion_right.png" in [picture.file for picture in pictures]
-    assert numbers == {}
-    assert table is None
+    found = explain(replace(pairs, truth=None))
+    assert "motion_right.png" in [picture.file for picture in pair_pictures(found)]
+    assert found.numbers == {}
+    assert found.table is None
 
 
 def test_landmarks_are_drawn_in_a_row_of_their_own(images, tmp_path):
-    names = striking(images.samples)["sample"][:2]
+    names = most_confident(images.samples)["sample"][:2]
     points = {name: np.stack([np.arange(68), 60 - np.arange(68) / 2], axis=1) + i for i, name in enumerate(names)}
     rows = [
         {"sample": name, "frame": frame, "points": list((own + 9 * frame).ravel())}
@@ -167,7 +228,7 @@ def test_landmarks_are_drawn_in_a_row_of_their_own(images, tmp_path):
     pd.DataFrame(rows).to_parquet(tmp_path / "points.parquet")
     run = replace(images, landmarks=tmp_path / "points.parquet")
     for shown in (True, False):
-        figures = [picture.figure for picture in image_maps(replace(run, show_faces=shown), *about(run))[0]]
+        figures = [picture.figure for picture in image_pictures(explain(replace(run, show_faces=shown)))]
         labelled = [axes.get_ylabel() for figure in figures for axes in figure.axes]
         assert ("68 landmarks" in labelled) == shown
         drawn = [line.get_xydata() for figure in figures for axes in figure.axes for line in axes.lines]
@@ -177,21 +238,29 @@ def test_landmarks_are_drawn_in_a_row_of_their_own(images, tmp_path):
                 assert any(np.allclose(own, first * 224 / 64) for first in points.values())
 
 
-@pytest.mark.parametrize("kind", ["images", "clips", "pairs"])
-def test_no_face_is_shown_where_none_may_be(kind, request):
-    draw = {"images": image_maps, "clips": clip_maps, "pairs": pair_maps}[kind]
-    run = replace(request.getfixturevalue(kind), truth=None)
-    for shown in (True, False):
-        pictures, _, _ = draw(replace(run, show_faces=shown), *about(run))
+@pytest.mark.parametrize("kind", FILES)
+def test_no_face_is_kept_or_shown_where_none_may_be(kind, explained, request):
+    hidden = explain(replace(request.getfixturevalue(kind), truth=None, show_faces=False))
+    assert not any(name in arrays for arrays in hidden.arrays for name in ("face", "faces", "points"))
+    for found, shown in ((explained[kind], True), (hidden, False)):
         backs = [
             image.get_array()
-            for picture in pictures
+            for picture in KINDS[found.takes](found)
             for axes in picture.figure.axes
             for image in axes.images
             if image.get_array().ndim == 2 and image.cmap.name == "gray"
         ]
         assert backs
         assert all((back == 255).all() for back in backs) != shown
+
+
+def test_a_network_that_shows_nothing_has_no_picture(images, tmp_path):
+    _, card = images.network(1)
+    shy = create("tiny", {}, 3).eval()
+    found = explain(replace(images, trained=lambda fold: (shy, card)))
+    found.save(tmp_path)
+    draw_pictures(tmp_path)
+    assert json.loads((tmp_path / "maps.json").read_text()) == []
 
 
 def test_longer_is_darker_and_the_unknown_is_grey():

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from accelerate import init_empty_weights
 
 from duchenne.config import Catalog, whole_library
+from duchenne.evaluation.complexity import count_published
 from duchenne.evaluation.statistics import evaluate
 from duchenne.files import write_json
 from duchenne.papers.printed import papers
@@ -250,14 +251,12 @@ def test_reconstructions_and_readings_are_marked_in_every_form(tables: dict[str,
         assert (f"{command} Ours is a re" in text) == (mark in used)
 
 
-def test_the_transformer_blocks_of_poster_have_their_own_sizes(
-    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_the_transformer_blocks_of_poster_have_their_own_sizes(catalog: Catalog, tmp_path: Path):
     """19.71 M and 2.14 G are ours, and the whole network as the paper counts it."""
-    monkeypatch.setattr("duchenne.reporting.complexity.seconds", lambda *_: 1.0)
     workspace = Workspace(tmp_path)
-    with init_empty_weights():
-        row = complexity_row(catalog, "poster_t_rafdb")
+    size = asdict(count_published("poster_t", 7)) | {"input_size": [3, 224, 224], "seconds": 1.0}
+    row = complexity_row(catalog, "poster_t_rafdb", size)
+    assert (row["input"], row["seconds"]) == ("3x224x224", 1.0)
     write_json(workspace.results("poster_t_rafdb") / "complexity.json", row)
     table = next(t for t in write_tables(catalog, workspace, tmp_path) if t.slug == "poster_supplement_table_4")
     found = lines(table, "POSTER-T, 4 (Cross-Fusion)")

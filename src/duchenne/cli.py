@@ -254,13 +254,18 @@ def complexity(
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Count parameters and operations of networks and time them, beside what their papers print."""
-    from duchenne.reporting.complexity import complexity_table, markdown, representatives
+    import pandas as pd
+    from tqdm import tqdm
+
+    from duchenne.reporting.complexity import markdown, representatives
+    from duchenne.stages.complexity import row
 
     catalog = config.load(params)
     for name in names or library()["variants"]:
         catalog = catalog.with_library("variants", name)
         _lookup(catalog.variants, name, "variant")
-    table = complexity_table(catalog, names or (catalog.variants if every else representatives(catalog)))
+    names = names or list(catalog.variants if every else representatives(catalog))
+    table = pd.DataFrame([row(catalog, name) for name in tqdm(names, desc="complexity", unit="network")])
     typer.echo(table.to_json(orient="records", indent=2) if as_json else markdown(table))
 
 

@@ -16,7 +16,7 @@ import statistics
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import timm
@@ -76,6 +76,20 @@ def count_published(architecture: str, num_classes: int, options: Mapping[str, A
     with init_empty_weights():
         model = timm.create_model(architecture, num_classes=num_classes, **{**form.options, **(options or {})})
     return count(model, model.pretrained_cfg["input_size"], form.discarded, form.blocks)
+
+
+def measured(architecture: str, num_classes: int, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Size and time of a registered network: fields of :class:`Complexity`, ``input_size`` and ``seconds`` a sample.
+
+    It is counted as published (:func:`count_published`), and timed as this package runs it, on the CPU.
+
+    Raises:
+        UserError: there is no network of this name.
+    """
+    size = count_published(architecture, num_classes, options)
+    model = timm.create_model(architecture, num_classes=num_classes, **(options or {}))
+    shape = model.pretrained_cfg["input_size"]
+    return asdict(size) | {"input_size": list(shape), "seconds": seconds(model, shape)}
 
 
 def count(model: nn.Module, size: tuple[int, ...], discarded: tuple[str, ...] = (), blocks: str = "") -> Complexity:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from duchenne.evaluation.explained import CLIP
 from duchenne.faces.store import FaceStore
 from duchenne.models.contract import weighted
 from duchenne.training.clips import SAMPLING
@@ -23,9 +24,6 @@ from duchenne.training.data import loader
 from duchenne.training.device import autocast, device_of, trained_precision
 from duchenne.training.inputs import inputs
 from duchenne.training.settings import Clip, Compute, Recipe
-
-CLIP = ["sample", "fold"]
-"""Columns that name a clip and the network that it tested."""
 
 
 class View(NamedTuple):
@@ -61,7 +59,7 @@ class Reading(NamedTuple):
     """(H, W)"""
 
 
-def striking(predictions: pd.DataFrame) -> pd.DataFrame:
+def most_confident(predictions: pd.DataFrame) -> pd.DataFrame:
     """Of each class the most confident right prediction and the most confident wrong one, where there is one.
 
     Args:

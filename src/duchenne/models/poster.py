@@ -325,7 +325,7 @@ def _poster(name: str, pretrained: bool, **kwargs) -> Poster:
 _LAYER = "ir_back.body.20"
 _FACTS = {
     "layer": _LAYER,
-    "maps": {"landmarks": "attention to\nlandmarks\n7 × 7", "images": "attention to\nimage\n14 × 14"},
+    "maps": {"images": "attention to\nimage\n14 × 14", "landmarks": "attention to\nlandmarks\n7 × 7"},
     "caption": "To the image (the branch from landmarks to image): the tokens are groups of channels and not places, "
     "so it is the size of the image features, each weighted by the attention that its token gets.",
     "packaged": ("mobilefacenet",),

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
-import timm
-from tqdm import tqdm
 
 from duchenne.config import Catalog
-from duchenne.evaluation.complexity import Complexity, count_published, seconds
 from duchenne.papers.printed import SIZES, Counting, printed_for, sources
 from duchenne.reporting.basis import MARKS, basis_of, footnotes
 
 COUNTS = {
-    ("params", "total"): lambda size: size.total / 1e6,
-    ("params", "thop"): lambda size: size.thop_params / 1e6,
-    ("flops", "thop"): lambda size: size.thop_macs / 1e9,
-    ("flops", "twice ptflops"): lambda size: 2 * size.ptflops_macs / 1e9,
-    ("params_blocks", "total"): lambda size: size.block_params / 1e6,
-    ("flops_blocks", "twice ptflops"): lambda size: 2 * size.block_ptflops_macs / 1e9,
+    ("params", "total"): lambda size: size["total"] / 1e6,
+    ("params", "thop"): lambda size: size["thop_params"] / 1e6,
+    ("flops", "thop"): lambda size: size["thop_macs"] / 1e9,
+    ("flops", "twice ptflops"): lambda size: 2 * size["ptflops_macs"] / 1e9,
+    ("params_blocks", "total"): lambda size: size["block_params"] / 1e6,
+    ("flops_blocks", "twice ptflops"): lambda size: 2 * size["block_ptflops_macs"] / 1e9,
 }
 """Metric and how it is counted -> millions of parameters, billions (1e9) of operations."""
 
 
-def as_counted(size: Complexity, metric: str, counting: Counting) -> float:
-    """A size as a paper counts it, before rounding."""
+def as_counted(size: Mapping[str, Any], metric: str, counting: Counting) -> float:
+    """A size (:class:`duchenne.evaluation.complexity.Complexity` by field) as a paper counts it, before rounding."""
     return COUNTS[metric, counting.count](size)
 
 
@@ -39,44 +37,36 @@ def representatives(catalog: Catalog) -> list[str]:
     return list(chosen.values())
 
 
-def complexity_row(catalog: Catalog, name: str) -> dict[str, object]:
+def complexity_row(catalog: Catalog, name: str, size: Mapping[str, Any]) -> dict[str, object]:
     """Parameters in millions, operations in billions (1e9), seconds a sample on this machine's CPU.
 
-    Networks are counted as published, timed as this package runs them. A printed size has the same size of ours under
-    the paper's convention beside it.
+    A printed size has the same size of ours under the paper's convention beside it.
+
+    Args:
+        size: what :func:`duchenne.evaluation.complexity.measured` gives of the variant's network.
     """
     variant = catalog.variants[name]
-    architecture, classes = variant.model.architecture, len(catalog.datasets[variant.dataset].classes)
-    size = count_published(architecture, classes, variant.model.options)
-    model = timm.create_model(architecture, num_classes=classes, **variant.model.options)
-    shape = model.pretrained_cfg["input_size"]
     row: dict[str, object] = {
         "variant": name,
-        "network": architecture,
+        "network": variant.model.architecture,
         "basis": basis_of(variant.model),
-        "classes": classes,
-        "input": "x".join(map(str, shape)),
-        "params": size.total / 1e6,
-        "params_trainable": size.trainable / 1e6,
-        "params_used": size.used / 1e6,
-        "params_thop": size.thop_params / 1e6,
-        "macs": size.macs / 1e9,
-        "macs_attention": size.attention_macs / 1e9,
-        "macs_thop": size.thop_macs / 1e9,
-        "macs_ptflops": size.ptflops_macs / 1e9,
-        "seconds": seconds(model, shape),
+        "classes": len(catalog.datasets[variant.dataset].classes),
+        "input": "x".join(map(str, size["input_size"])),
+        "params": size["total"] / 1e6,
+        "params_trainable": size["trainable"] / 1e6,
+        "params_used": size["used"] / 1e6,
+        "params_thop": size["thop_params"] / 1e6,
+        "macs": size["macs"] / 1e9,
+        "macs_attention": size["attention_macs"] / 1e9,
+        "macs_thop": size["thop_macs"] / 1e9,
+        "macs_ptflops": size["ptflops_macs"] / 1e9,
+        "seconds": size["seconds"],
     }
     theirs = {metric: cell for metric, cell in printed_for(name, variant).items() if metric in SIZES}
     for metric, cell in theirs.items():
         row[f"paper_{metric}"] = cell.value
         row[f"{metric}_so_counted"] = as_counted(size, metric, cell.table.counting[metric])
     return row | {"paper": sources(theirs)}
-
-
-def complexity_table(catalog: Catalog, variants: Iterable[str]) -> pd.DataFrame:
-    """A row a variant: :func:`complexity_row`."""
-    bar = tqdm(list(variants), desc="complexity", unit="network")
-    return pd.DataFrame([complexity_row(catalog, name) for name in bar])
 
 
 def markdown(table: pd.DataFrame) -> str:

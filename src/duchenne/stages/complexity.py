@@ -9,6 +9,14 @@ from duchenne.workspace import Workspace
 
 def run(catalog: Catalog, workspace: Workspace, variant: str) -> None:
     """Count the parameters and operations of a variant's network, beside what its paper prints."""
+    write_json(workspace.results(variant) / "complexity.json", row(catalog, variant))
+
+
+def row(catalog: Catalog, variant: str) -> dict[str, object]:
+    """Size and time of a variant's network: see :func:`duchenne.reporting.complexity.complexity_row`."""
+    from duchenne.evaluation.complexity import measured
     from duchenne.reporting.complexity import complexity_row
 
-    write_json(workspace.results(variant) / "complexity.json", complexity_row(catalog, variant))
+    config = catalog.variants[variant]
+    classes = len(catalog.datasets[config.dataset].classes)
+    return complexity_row(catalog, variant, measured(config.model.architecture, classes, config.model.options))

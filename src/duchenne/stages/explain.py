@@ -1,4 +1,4 @@
-"""The explain stage: what the networks look at -> ``results/<variant>/maps``."""
+"""The explain stage: what the networks look at -> arrays, numbers and pictures in ``results/<variant>/maps``."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ def run(catalog: Catalog, workspace: Workspace, variant: str) -> None:
     """Show what the networks of a variant look at in some test samples, and measure it where the truth is known."""
     require_extra("drawing maps", "report", "matplotlib")
     from duchenne.datasets.index import read_index
+    from duchenne.evaluation.explain_run import RunToExplain, explain
     from duchenne.faces.store import FaceStore
-    from duchenne.reporting.maps import Exhibit, write_maps
+    from duchenne.reporting.maps.pictures import draw_pictures
     from duchenne.training.trained import load_trained
 
     config = catalog.variants[variant]
@@ -22,14 +23,16 @@ def run(catalog: Catalog, workspace: Workspace, variant: str) -> None:
     table = read_index(workspace.index(config.dataset))
     predictions = pd.read_parquet(workspace.results(variant) / "predictions.parquet")
     known = table.rows[["sample", "emotion", "onset", "apex", "offset"]]
-    exhibit = Exhibit(
+    run = RunToExplain(
         predictions.merge(known, on="sample", validate="many_to_one"),
         table.classes,
         FaceStore(workspace.faces(config.dataset)),
-        lambda fold: load_trained(workspace.fold(variant, fold)),
+        lambda fold: load_trained(workspace.model(variant) / f"fold_{fold}"),
         catalog.compute,
         landmarks=workspace.landmarks(config.dataset),
-        truth=dataset.root / "displacement" if dataset.facts.rendered else None,
+        truth=dataset.root / "displacement" if dataset.layout == "synth" else None,
         show_faces=catalog.report.show_faces,
     )
-    write_maps(exhibit, workspace.results(variant) / "maps")
+    maps = workspace.results(variant) / "maps"
+    explain(run).save(maps)
+    draw_pictures(maps)

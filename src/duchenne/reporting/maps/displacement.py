@@ -2,40 +2,20 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import cv2
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from duchenne.evaluation.explain import View
-from duchenne.reporting.maps.drawing import grid, show
-from duchenne.reporting.maps.exhibit import Exhibit
+from duchenne.evaluation.explained import Explained
+from duchenne.reporting.maps.drawing import Sample, grid, name_of, show
 from duchenne.reporting.style import INK
 
 STEP = 16
 """Between two arrows, and of an arrow at full colour, px."""
 
-NAMES = {
-    "truth": "truth",
-    "dgm": "learnt (DGM)",
-    "farneback": "Farnebäck",
-    "dis": "DIS",
-    "zero": "no motion",
-}
+NAMES = {"truth": "truth", "dgm": "learnt (DGM)", "farneback": "Farnebäck", "dis": "DIS", "zero": "no motion"}
 """Displacement of :func:`duchenne.evaluation.motion.estimates` -> its name; Farnebäck 2003, Kroeger et al. 2016."""
-
-
-class Pair(NamedTuple):
-    """What a network showed of a pair of frames, and the motion between these.
-
-    ``fields`` holds displacements (224, 224, 2) in px by :data:`NAMES`, ``errors`` their end-point errors in px.
-    """
-
-    view: View
-    fields: dict[str, np.ndarray]
-    errors: dict[str, float]
 
 
 def coloured(field: np.ndarray, reach: float) -> np.ndarray:
@@ -53,22 +33,33 @@ def coloured(field: np.ndarray, reach: float) -> np.ndarray:
     return np.where(known[..., None], rgb, 0.87)
 
 
-def draw_displacements(exhibit: Exhibit, shown: list[Pair]) -> Figure:
+def draw_displacements(explained: Explained, own: list[Sample]) -> Figure:
     """A column a pair: onset, apex and its displacements, all on the scale of the first one; and the wheel."""
-    names = [name for name in NAMES if name in shown[0].fields]
-    reaches = [float(np.nanquantile(np.linalg.norm(pair.fields[names[0]], axis=2), 0.99)) for pair in shown]
-    titles = [f"{exhibit.named(pair.view.sample)}\n{reach:.1f} px" for pair, reach in zip(shown, reaches, strict=True)]
+    names = [name for name in NAMES if f"field_{name}" in own[0].arrays]
+    fields = [{name: sample.arrays[f"field_{name}"] for name in names} for sample in own]
+    reaches = [float(np.nanquantile(np.linalg.norm(each[names[0]], axis=2), 0.99)) for each in fields]
+    titles = [f"{name_of(explained, pair.row)}\n{reach:.1f} px" for pair, reach in zip(own, reaches, strict=True)]
     figure, axes, legend = grid(titles, ["onset", "apex", *(NAMES[name] for name in names)], margin=0.8)
-    for column, pair, reach in zip(axes.T, shown, reaches, strict=True):
-        for axis, frame in zip(column[:2], pair.view.x[:2], strict=True):
-            show(axis, (frame * 255).round().astype(np.uint8) if exhibit.show_faces else None)
+    for column, pair, each, reach in zip(axes.T, own, fields, reaches, strict=True):
+        for axis, frame in zip(column[:2], pair.arrays.get("faces", (None, None)), strict=True):
+            show(axis, frame)
+        errors = _errors(explained, pair)
         for axis, name in zip(column[2:], names, strict=True):
-            axis.imshow(coloured(pair.fields[name], reach))
-            _arrows(axis, pair.fields[name], reach)
-            if name in pair.errors:
-                axis.set_xlabel(f"{pair.errors[name]:.2f} px off", fontsize=7, labelpad=2)
+            axis.imshow(coloured(each[name], reach))
+            _arrows(axis, each[name], reach)
+            if name in errors:
+                axis.set_xlabel(f"{errors[name]:.2f} px off", fontsize=7, labelpad=2)
     _wheel(legend[2])
     return figure
+
+
+def _errors(explained: Explained, pair: Sample) -> dict[str, float]:
+    """End-point errors of a pair by method, px; empty where the truth is not known."""
+    if explained.table is None:
+        return {}
+    table = explained.table
+    (row,) = table[(table["sample"] == pair.row.sample) & (table["fold"] == pair.row.fold)].to_dict("records")
+    return row
 
 
 def _arrows(axes: Axes, field: np.ndarray, reach: float) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
 import cv2
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
+from duchenne.evaluation.explained import SIDE, Explained
 from duchenne.reporting import style
-from duchenne.reporting.maps.exhibit import SIDE
 
 CELL = 1.3
 """Of a drawn face, inches."""
@@ -21,6 +24,51 @@ STYLE = style.STYLE | {
     "savefig.facecolor": style.PAPER,
     "savefig.transparent": False,
 }
+
+RESULTS = {True: ("right", "rightly named"), False: ("wrong", "wrongly named")}
+GRAD_CAM = (
+    "Grad-CAM (Selvaraju et al. 2017): of the predicted class, in the last map of the image branch, as a share of its "
+    "largest value."
+)
+
+
+class Picture(NamedTuple):
+    """A drawn figure and its words."""
+
+    file: str
+    title: str
+    caption: str
+    alt: str
+    figure: Figure
+
+
+class Sample(NamedTuple):
+    """A shown sample."""
+
+    row: Any
+    """its row of ``Explained.samples``, by attribute"""
+    arrays: Mapping[str, np.ndarray]
+
+
+def shown(explained: Explained, right: bool) -> list[Sample]:
+    """The samples that were named right, or those that were not."""
+    pairs = zip(explained.samples.itertuples(), explained.arrays, strict=True)
+    return [Sample(row, arrays) for row, arrays in pairs if row.right == right]
+
+
+def name_of(explained: Explained, row: Any) -> str:
+    """A title: class, the class it was taken for where that is another, and the confidence."""
+    lines = [explained.classes[row.label]]
+    if row.label != row.predicted:
+        lines.append(f"named {explained.classes[row.predicted]}")
+    return "\n".join([*lines, f"{row.confidence:.0%}".replace("%", " %")])
+
+
+def map_sentences(explained: Explained, maps: Sequence[str], own: str) -> str:
+    """What a caption says of maps; ``own`` of those that the network has beside Grad-CAM."""
+    sentences = [own, explained.caption] if set(maps) & set(explained.own) else []
+    sentences += [GRAD_CAM] if "grad_cam" in maps else []
+    return " ".join(filter(None, [*sentences, "White line: three quarters of the scale."]))
 
 
 def grid(columns: list[str], rows: list[str], margin: float = 0.06) -> tuple[Figure, np.ndarray, np.ndarray]:

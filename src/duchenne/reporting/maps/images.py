@@ -2,62 +2,61 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from matplotlib.figure import Figure
 
-from duchenne.evaluation.explain import View, striking
-from duchenne.networks import Facts
-from duchenne.reporting.maps.drawing import grid, of_largest, overlay, scale, show
-from duchenne.reporting.maps.exhibit import RESULTS, Exhibit, Maps, Picture
+from duchenne.evaluation.explained import Explained
+from duchenne.reporting.maps.drawing import (
+    RESULTS,
+    Picture,
+    Sample,
+    grid,
+    map_sentences,
+    name_of,
+    of_largest,
+    overlay,
+    scale,
+    show,
+    shown,
+)
 from duchenne.reporting.style import BLUE
 
 ATTENTION = "Attention: the share of each cell, averaged over heads and queries, as a multiple of an even share."
-GRAD_CAM = (
-    "Grad-CAM (Selvaraju et al. 2017): of the predicted class, in the last map of the image branch, as a share of its "
-    "largest value."
-)
 POINT = {"color": BLUE, "markersize": 2.2, "markeredgecolor": "white", "markeredgewidth": 0.4}
 """How a landmark is drawn."""
 
 
-def image_maps(exhibit: Exhibit, facts: Facts, card: dict[str, Any]) -> Maps:
+def image_pictures(explained: Explained) -> list[Picture]:
     """Landmarks, cross-fusion attention (POSTER++, https://arxiv.org/abs/2301.12149, Figs. 4 and 13) and Grad-CAM."""
-    shown = sorted(exhibit.views(striking(exhibit.samples)), key=lambda view: view.sample.label)
     pictures = []
     for right, (name, adverb) in RESULTS.items():
-        own = [view for view in shown if view.sample.right == right]
-        if not own or not own[0].maps:
+        own = shown(explained, right)
+        maps = [key for key in explained.maps if own and key in own[0].arrays]
+        if not maps:
             continue
-        sentences = [f"The most confident {name} answer of each class."]
-        if own[0].maps.keys() & facts.maps:
-            sentences += [ATTENTION, facts.caption]
-        if "grad_cam" in own[0].maps:
-            sentences.append(GRAD_CAM)
-        caption = " ".join(filter(None, [*sentences, "White line: three quarters of the scale."]))
-        alt = f"{len(own)} faces {adverb}, each with {len(own[0].maps)} maps of where the network looks."
+        caption = f"The most confident {name} answer of each class. {map_sentences(explained, maps, ATTENTION)}"
+        alt = f"{len(own)} faces {adverb}, each with {len(maps)} maps of where the network looks."
         title = f"Where it looks: faces {adverb}"
-        pictures.append(Picture(f"looks_{name}.png", title, caption, alt, _draw(exhibit, own, facts)))
-    return pictures, {}, None
+        pictures.append(Picture(f"looks_{name}.png", title, caption, alt, _draw(explained, own, maps)))
+    return pictures
 
 
-def _draw(exhibit: Exhibit, shown: list[View], facts: Facts) -> Figure:
-    rows = {name: label for name, label in (facts.maps | {"grad_cam": "Grad-CAM"}).items() if name in shown[0].maps}
-    points = exhibit.points([view.sample.sample for view in shown])
+def _draw(explained: Explained, own: list[Sample], maps: list[str]) -> Figure:
+    points = any("points" in sample.arrays for sample in own)
     heads = ["aligned\nface", *(["68 landmarks"] if points else [])]
-    figure, axes, bars = grid([exhibit.named(view.sample) for view in shown], [*heads, *rows.values()])
-    faces = [exhibit.face(view.sample.sample) for view in shown]
+    titles = [name_of(explained, sample.row) for sample in own]
+    figure, axes, bars = grid(titles, heads + [explained.maps[name] for name in maps])
+    faces = [sample.arrays.get("face") for sample in own]
     for k in range(len(heads)):
-        for axis, face, view in zip(axes[k], faces, shown, strict=True):
+        for axis, face, sample in zip(axes[k], faces, own, strict=True):
             show(axis, face)
-            if k == 1 and view.sample.sample in points:
-                axis.plot(*points[view.sample.sample].T, "o", **POINT)
-    for row, bar, name in zip(axes[len(heads) :], bars[len(heads) :], rows, strict=True):
-        maps = [view.maps[name] for view in shown]
-        shares = name != "grad_cam"
-        maps = [values * values.size if shares else of_largest(values) for values in maps]
-        most = max(values.max() for values in maps)
-        for axis, face, values in zip(row, faces, maps, strict=True):
-            image = overlay(axis, face, values, most)
+            if k == 1 and "points" in sample.arrays:
+                axis.plot(*sample.arrays["points"].T, "o", **POINT)
+    for row, bar, name in zip(axes[len(heads) :], bars[len(heads) :], maps, strict=True):
+        shares = name in explained.own
+        values = [sample.arrays[name] for sample in own]
+        values = [own_map * own_map.size if shares else of_largest(own_map) for own_map in values]
+        most = max(own_map.max() for own_map in values)
+        for axis, face, own_map in zip(row, faces, values, strict=True):
+            image = overlay(axis, face, own_map, most)
         scale(bar, image, "× even share" if shares else "of largest")
     return figure

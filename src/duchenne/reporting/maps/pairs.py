@@ -3,56 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from duchenne.evaluation.explain import CLIP, View, striking
-from duchenne.evaluation.motion import errors, estimates, true_displacement
-from duchenne.networks import Facts
-from duchenne.reporting.maps.displacement import NAMES, STEP, Pair, draw_displacements
-from duchenne.reporting.maps.drawing import grid, of_largest, overlay, scale
-from duchenne.reporting.maps.exhibit import RESULTS, SIDE, Exhibit, Maps, Picture
+from duchenne.evaluation.explained import SIDE, Explained
+from duchenne.reporting.maps.displacement import NAMES, STEP, draw_displacements
+from duchenne.reporting.maps.drawing import (
+    RESULTS,
+    Picture,
+    Sample,
+    grid,
+    map_sentences,
+    name_of,
+    of_largest,
+    overlay,
+    scale,
+    shown,
+)
 from duchenne.reporting.style import BLUE, INK
 
 
-def pair_maps(exhibit: Exhibit, facts: Facts, card: dict[str, Any]) -> Maps:
-    """Displacements, their errors where the truth is known, and fusion weights (FRL-DGT, supplement, Fig. 2).
-
-    With the truth all pairs are looked at, for the errors.
-    """
-    chosen = striking(exhibit.samples)
-    right = chosen.set_index(CLIP)["right"].to_dict()
-    shown: dict[bool, list[Pair]] = {True: [], False: []}
-    rows = []
-    for view in exhibit.views(chosen if exhibit.truth is None else exhibit.samples):
-        pair = _pair(exhibit, view)
-        key = view.sample.sample, view.sample.fold
-        if pair.errors:
-            rows.append(dict(zip(CLIP, key, strict=True)) | pair.errors)
-        if key in right:
-            shown[right[key]].append(pair)
-    table = pd.DataFrame(rows) if rows else None
-    numbers = {} if table is None else {f"error_{name}": float(table[name].mean()) for name in _methods(table)}
-    pictures = [] if table is None else [_errors(table, numbers)]
-    for correct, (name, adverb) in RESULTS.items():
-        if own := sorted(shown[correct], key=lambda pair: pair.view.sample.label):
-            pictures += _pictures(exhibit, own, facts, name, adverb)
-    return pictures, numbers, table
+def pair_pictures(explained: Explained) -> list[Picture]:
+    """Errors where the truth is known, displacements, and fusion weights (FRL-DGT, supplement, Fig. 2)."""
+    pictures = [] if explained.table is None else [_errors(explained)]
+    for right, (name, adverb) in RESULTS.items():
+        if own := shown(explained, right):
+            pictures += _pictures(explained, own, name, adverb)
+    return pictures
 
 
-def _pair(exhibit: Exhibit, view: View) -> Pair:
-    learnt = view.maps.get("displacement") if len(view.x) == 2 else None  # else it is the flow of the input
-    found = estimates(view.x, learnt)
-    if exhibit.truth is None:
-        return Pair(view, found, {})
-    truth = true_displacement(exhibit.truth, exhibit.store, view.sample.sample, view.sample.onset)
-    return Pair(view, {"truth": truth} | found, errors(found, truth))
-
-
-def _pictures(exhibit: Exhibit, shown: list[Pair], facts: Facts, name: str, adverb: str) -> Iterator[Picture]:
+def _pictures(explained: Explained, own: list[Sample], name: str, adverb: str) -> Iterator[Picture]:
     who = f"The most confident {name} answer of each class."
     yield Picture(
         f"motion_{name}.png",
@@ -61,23 +43,16 @@ def _pictures(exhibit: Exhibit, shown: list[Pair], facts: Facts, name: str, adve
         f"px of a face of {SIDE} px; an arrow of {STEP} px has that length. Below each estimate, where the truth is "
         "known, is its mean distance from it inside the face. The learnt displacement is given where motion arrives, "
         "the others where it starts.",
-        f"{len(shown)} pairs of onset and apex {adverb}, with the displacement between them by several methods.",
-        draw_displacements(exhibit, shown),
+        f"{len(own)} pairs of onset and apex {adverb}, with the displacement between them by several methods.",
+        draw_displacements(explained, own),
     )
-    rows = {name: label for name, label in (facts.maps | {"grad_cam": "Grad-CAM"}).items() if name != "displacement"}
-    rows = {name: label for name, label in rows.items() if name in shown[0].view.maps}
-    if rows:
-        sentences = [who, *([facts.caption] if rows.keys() & facts.maps else [])]
-        if "grad_cam" in rows:
-            sentences.append(
-                "Grad-CAM (Selvaraju et al. 2017): of the predicted class, as a share of its largest value."
-            )
+    if maps := [key for key in explained.maps if key in own[0].arrays]:
         yield Picture(
             f"looks_{name}.png",
             f"Where it looks: pairs {adverb}",
-            " ".join(filter(None, [*sentences, "White line: three quarters of the scale."])),
-            f"{len(shown)} faces {adverb}, each with {len(rows)} maps of where the network looks.",
-            _draw_maps(exhibit, [pair.view for pair in shown], rows),
+            f"{who} {map_sentences(explained, maps, '')}",
+            f"{len(own)} faces {adverb}, each with {len(maps)} maps of where the network looks.",
+            _draw_maps(explained, own, maps),
         )
 
 
@@ -85,7 +60,8 @@ def _methods(table: pd.DataFrame) -> list[str]:
     return [method for method in NAMES if method in table]
 
 
-def _errors(table: pd.DataFrame, numbers: dict[str, float]) -> Picture:
+def _errors(explained: Explained) -> Picture:
+    table, numbers = explained.table, explained.numbers
     methods = _methods(table)
     figure = Figure(figsize=(4.8, 0.9 + 0.35 * len(methods)))
     axes = figure.subplots()
@@ -106,13 +82,15 @@ def _errors(table: pd.DataFrame, numbers: dict[str, float]) -> Picture:
     return Picture("motion_errors.png", "How well it sees motion", caption, f"End-point errors in px: {said}.", figure)
 
 
-def _draw_maps(exhibit: Exhibit, shown: list[View], rows: dict[str, str]) -> Figure:
-    figure, axes, bars = grid([exhibit.named(view.sample) for view in shown], list(rows.values()))
-    for row, bar, name in zip(axes, bars, rows, strict=True):
-        shares = [of_largest(view.maps[name]) if name == "grad_cam" else view.maps[name] for view in shown]
-        most = max(share.max() for share in shares)
-        for axis, view, share in zip(row, shown, shares, strict=True):
-            face = (view.x[1] * 255).astype(np.uint8) if exhibit.show_faces else None
-            image = overlay(axis, face, np.where(share > 0, share, np.nan), most)
-        scale(bar, image, "of largest" if name == "grad_cam" else "× even share")
+def _draw_maps(explained: Explained, own: list[Sample], maps: list[str]) -> Figure:
+    titles = [name_of(explained, sample.row) for sample in own]
+    figure, axes, bars = grid(titles, [explained.maps[name] for name in maps])
+    for row, bar, name in zip(axes, bars, maps, strict=True):
+        shares = name in explained.own
+        values = [sample.arrays[name] if shares else of_largest(sample.arrays[name]) for sample in own]
+        most = max(own_map.max() for own_map in values)
+        for axis, sample, own_map in zip(row, own, values, strict=True):
+            face = sample.arrays["faces"][1] if "faces" in sample.arrays else None
+            image = overlay(axis, face, np.where(own_map > 0, own_map, np.nan), most)
+        scale(bar, image, "× even share" if shares else "of largest")
     return figure

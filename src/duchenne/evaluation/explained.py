@@ -1,0 +1,93 @@
+"""What networks look at in some test samples, as arrays and numbers: what the explain stage writes and others draw."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from duchenne.files import replacing, write_json
+from duchenne.networks import Takes
+
+SIDE = 224
+"""Height and width of a shown face, px: that of the networks' input."""
+
+GRAD_CAM = {"grad_cam": "Grad-CAM"}
+CLIP = ["sample", "fold"]
+"""Columns that name a clip and the network that it tested."""
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What the networks of a run look at: of each class the most confident right and wrong answer.
+
+    What the arrays of a sample are follows from what the networks take:
+
+    * images: ``face`` (224, 224), ``points`` (68, 2) in px of it, and each of ``maps`` (H, W);
+    * clips: ``rows`` (n,), rows of ``table`` that are the frames of the window with the most attention, ``maps``
+      (n, H, W) and ``faces`` (n, 224, 224), the nearest stored frame of each;
+    * pairs: ``faces`` (2, 224, 224), onset and apex, ``field_<method>`` (224, 224, 2), displacements in px, the
+      network's own as ``field_dgm`` and the truth as ``field_truth``, and each of ``maps`` (H, W).
+
+    Faces are grey, uint8. They and the points are there where ``faces`` says so.
+    """
+
+    takes: Takes
+    """Image, clip or pair."""
+    maps: Mapping[str, str]
+    """Map that a sample may have -> what stands beside it, in order; of clips, part -> its name."""
+    own: Sequence[str]
+    """Those of them that are the network's own and not Grad-CAM."""
+    caption: str
+    """Sentences on the network's own maps."""
+    classes: Sequence[str]
+    """Emotion names by label."""
+    faces: bool
+    """Whether faces may be shown."""
+    samples: pd.DataFrame
+    """The shown samples by class: sample, fold, label, predicted, confidence, right; of clips also onset, offset, first
+    and last, numbers of frames."""
+    arrays: Sequence[Mapping[str, np.ndarray]]
+    """Of each of ``samples``."""
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    """How well the networks look, where the truth is known."""
+    table: pd.DataFrame | None = None
+    """What the numbers are means and correlations of: of clips a row a frame that was read, of pairs the errors."""
+
+    def save(self, folder: Path) -> None:
+        """Write ``explained.json`` and ``.npz``, ``numbers.json`` and, where there is a table, ``numbers.csv``."""
+        packed = {f"{i}.{name}": values for i, arrays in enumerate(self.arrays) for name, values in arrays.items()}
+        with replacing(folder / "explained.npz") as path, path.open("wb") as file:
+            np.savez_compressed(file, **packed)
+        words = {name: getattr(self, name) for name in ("takes", "maps", "own", "caption", "classes", "faces")}
+        samples = json.loads(self.samples.to_json(orient="records"))
+        write_json(folder / "explained.json", words | {"samples": samples})
+        write_json(folder / "numbers.json", self.numbers)
+        (folder / "numbers.csv").unlink(missing_ok=True)
+        if self.table is not None:
+            with replacing(folder / "numbers.csv") as path:
+                self.table.to_csv(path, index=False)
+
+    @classmethod
+    def load(cls, folder: Path) -> Explained:
+        """Read what :meth:`save` wrote."""
+        about = json.loads((folder / "explained.json").read_text(encoding="utf-8"))
+        samples = pd.DataFrame(about.pop("samples"))
+        arrays: list[dict[str, np.ndarray]] = [{} for _ in range(len(samples))]
+        with np.load(folder / "explained.npz") as packed:
+            for key in packed.files:
+                number, name = key.split(".", 1)
+                arrays[int(number)][name] = packed[key]
+        numbers = json.loads((folder / "numbers.json").read_text(encoding="utf-8"))
+        table = folder / "numbers.csv"
+        return cls(
+            **about,
+            samples=samples,
+            arrays=arrays,
+            numbers=numbers,
+            table=pd.read_csv(table, dtype={"sample": str}) if table.exists() else None,
+        )

@@ -1,0 +1,36 @@
+"""The pictures of a run: drawn from what the explain stage wrote, beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from matplotlib import rc_context
+
+from duchenne.evaluation.explained import Explained
+from duchenne.files import replacing, write_json
+from duchenne.reporting.maps.clips import clip_pictures
+from duchenne.reporting.maps.drawing import STYLE
+from duchenne.reporting.maps.images import image_pictures
+from duchenne.reporting.maps.pairs import pair_pictures
+
+KINDS = {"image": image_pictures, "clip": clip_pictures, "pair": pair_pictures}
+"""What a network takes -> its pictures."""
+
+
+def draw_pictures(folder: Path) -> None:
+    """Draw what :class:`duchenne.evaluation.explained.Explained` holds in ``folder``.
+
+    Writes the pictures and ``maps.json``, a list of ``file``, ``title``, ``caption``, ``alt`` and ``faces`` (whether
+    faces may be seen in it). Older pictures are deleted.
+    """
+    explained = Explained.load(folder)
+    with rc_context(STYLE):
+        pictures = KINDS[explained.takes](explained)
+        for picture in pictures:
+            with replacing(folder / picture.file) as path:
+                picture.figure.savefig(path, format="png", dpi=130)
+    for stale in {path.name for path in folder.glob("*.png")} - {picture.file for picture in pictures}:
+        (folder / stale).unlink()
+    words = ("file", "title", "caption", "alt")
+    described = [{word: getattr(picture, word) for word in words} for picture in pictures]
+    write_json(folder / "maps.json", [item | {"faces": explained.faces} for item in described])
