@@ -73,7 +73,7 @@ def train_landmark_net(
         else:
             start_at_the_mean(backbone, faces.points[:200])
         network = WithAuxiliaryHead(backbone)
-        placement = replace(placement, layout=layout_of(compute, network))
+        placement = replace(placement, layout=layout_of(compute, "image"))
         task = _task(network, placement, config, faces, root, compute)
         trainer = Trainer(network, placement, checkpoints, config.seed, compile=compute.compile)
         epoch = trainer.fit(task)

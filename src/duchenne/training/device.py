@@ -15,7 +15,6 @@ import psutil
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs
-from torch import nn
 
 from duchenne.training.errors import TrainingError
 from duchenne.training.settings import Compute
@@ -121,10 +120,9 @@ def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
-def layout_of(compute: Compute, network: nn.Module) -> torch.memory_format:
-    """How a network's weights and inputs lie in memory: channels-last is for images, clips have a dimension more."""
-    images = network.facts.takes != "clip"
-    return torch.channels_last if compute.channels_last and images else torch.contiguous_format
+def layout_of(compute: Compute, takes: str) -> torch.memory_format:
+    """How weights and inputs lie in memory, by what the network takes: channels-last has no place for time."""
+    return torch.channels_last if compute.channels_last and takes != "clip" else torch.contiguous_format
 
 
 def accelerator_of(compute: Compute, device: torch.device) -> Accelerator:

@@ -108,7 +108,7 @@ def train_fold(
     initialise(network, variant, classes, init)
     if centres is not None:
         network.set_au_centers(centres)
-    placement = replace(placement, layout=layout_of(compute, network))
+    placement = replace(placement, layout=layout_of(compute, network.facts.takes))
     task = _task(variant, network, placement, parts, store, compute, len(classes), shares, f"fold {fold}")
     trainer = Trainer(
         network, placement, checkpoints, variant.seed, variant.recipe.ema_decay, compute.compile, on_epoch

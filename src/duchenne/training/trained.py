@@ -227,7 +227,7 @@ def predict(
         raise TrainingError(f"{len(missing)} samples have no face in the store, the first is {missing[0]!r}")
     device = device_of(compute)
     precision = trained_precision(card, device)
-    layout = layout_of(compute, model)
+    layout = layout_of(compute, model.facts.takes)
     model = model.to(device, memory_format=layout).eval()
     recipe = Recipe.model_validate(card["variant"]["recipe"])
     faces = inputs(model, store, samples.assign(label=0), recipe)
