@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from safetensors.torch import load_file, save_file
 
+from duchenne import stages
+from duchenne.config import Catalog
 from duchenne.errors import UserError
 from duchenne.faces.align import apply, template
 from duchenne.faces.landmarks import landmarker
@@ -34,6 +36,7 @@ from duchenne.synth.landmarks import anchors
 from duchenne.synth.paint import Look
 from duchenne.synth.settings import Synth
 from duchenne.training.settings import Compute
+from duchenne.workspace import Workspace
 
 CONFIG = LandmarkNet(dataset="renders", epochs=2, batch_size=8, lr=2e-3, bend=0.1, map_weight=1.0)
 COMPUTE = Compute(device="cpu", precision="fp32")
@@ -172,17 +175,25 @@ def test_a_map_with_one_peak_is_read_as_the_middle_of_that_cell(row: int, column
     torch.testing.assert_close(read[0] * SIZE, expected.expand(68, 2))
 
 
-def test_training_starts_from_given_weights(renders: Path, tmp_path: Path):
+def test_the_stage_starts_from_the_weights_of_another_network(renders: Path, tmp_path: Path):
     torch.manual_seed(7)
     before = {name: value.half() for name, value in MobileFaceNet().state_dict().items() if value.is_floating_point()}
-    save_file(before, tmp_path / "given.safetensors")
+    workspace = Workspace(tmp_path)
+    given = workspace.model("given") / train.WEIGHTS
+    given.parent.mkdir(parents=True)
+    save_file(before, given)
+    workspace.raw("renders").parent.mkdir(parents=True)
+    workspace.raw("renders").symlink_to(renders)
     step = CONFIG.model_copy(update={"epochs": 1, "lr": 1e-12, "init_from": "given"})
-    train_landmark_net(step, renders, tmp_path / "on", tmp_path / "work", COMPUTE, tmp_path / "given.safetensors")
-    learnt = load_file(tmp_path / "on" / "mobilefacenet68.safetensors")
+    nets = {name: net.model_dump() for name, net in {"given": CONFIG, "on": step}.items()}
+    blocks = {"rendered": {"renders": {"kind": "image", "subjects": 2}}, "datasets": {}, "variants": {}}
+    whole = Catalog.model_validate(blocks | {"landmark_nets": nets, "compute": COMPUTE.model_dump()})
+    stages.run("landmark_net", whole, workspace, "on")
+    learnt = load_file(workspace.model("on") / train.WEIGHTS)
     for name in dict(MobileFaceNet().named_parameters()):
         torch.testing.assert_close(learnt[name], before[name], rtol=0, atol=0)
-    card = json.loads((tmp_path / "on" / "card.json").read_text())
-    assert card["config"]["start_sha256"] == sha256((tmp_path / "given.safetensors").read_bytes()).hexdigest()
+    card = json.loads((workspace.model("on") / "card.json").read_text())
+    assert card["config"]["start_sha256"] == sha256(given.read_bytes()).hexdigest()
 
 
 def test_missing_start_weights_are_named(renders: Path, tmp_path: Path):

@@ -1,0 +1,186 @@
+"""What DVC would run again after an edit of params.yaml or of the code: what the edit changes, and nothing else.
+
+DVC compares contents, so that outputs need not be real ones: each is a few bytes, which DVC is told to take as those of
+its stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from dvc.repo import Repo
+from dvc_tools import Project, changed
+
+CLASSES = ["anger", "happiness"]
+NET = {"dataset": "faces", "init_from": "scratch", "epochs": 1}
+RECIPE = {"epochs": 1, "batch_size": 4, "lr": 1e-3}
+
+
+def variant(architecture: str, dataset: str = "faces", init_from: str = "scratch", **recipe: object) -> dict:
+    """A variant that leaves out whatever has a default."""
+    return {
+        "dataset": dataset,
+        "init_from": init_from,
+        "protocol": {"kind": "kfold"},
+        "model": {"architecture": architecture},
+        "recipe": RECIPE | recipe,
+    }
+
+
+PARAMS = {
+    "rendered": {"faces": {"kind": "image", "classes": CLASSES, "subjects": 4}},
+    "landmark_nets": {"first": NET, "second": NET | {"init_from": "first"}},
+    "datasets": {
+        "faces": {"layout": "synth", "root": "data/raw/faces", "classes": CLASSES},
+        "own": {"layout": "folder", "root": "data/raw/own", "classes": CLASSES, "faces": {"quality": 95}},
+    },
+    "variants": {
+        "poster": variant("poster_t"),
+        "ifdd": variant("ifdd_2dcnn", label_smoothing=0.0),
+        "own": variant("frl_dgt", "own", "poster"),
+    },
+}
+ITEMS = {
+    "rendered": ("synthesize",),
+    "landmark_nets": ("landmark_net",),
+    "datasets": ("index", "align", "landmarks"),
+    "variants": ("split", "train", "evaluate", "explain", "complexity"),
+}
+ALL = {stage: [f"{stage}@{name}" for name in PARAMS[part]] for part, stages in ITEMS.items() for stage in stages}
+
+
+def named(words: str) -> set[str]:
+    """Stages of words such as ``train@own report``; a stage without @ is that of every item."""
+    return {stage for word in words.split() for stage in ALL.get(word, [word])}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project of which DVC believes that all stages ran."""
+    project = Project(tmp_path_factory.mktemp("finished"))
+    project.params(PARAMS)
+    project.python("stages/settings.py")
+    with Repo(project.root) as repo:
+        paths = [Path(out.fs_path) for stage in repo.index.stages for out in stage.outs]
+        for path in [*paths, project.root / "data" / "raw" / "own"]:
+            file = path if path.suffix else path / "file"
+            if not path.exists():
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(str(path.relative_to(project.root)), encoding="utf-8")
+    project.dvc("commit", "--force")
+    assert project.status() == set()
+    return project
+
+
+@contextmanager
+def params(project: Project, *path_and_value: object) -> Iterator[None]:
+    """For a while, another value of params.yaml."""
+    project.params(changed(*path_and_value, of=PARAMS))
+    try:
+        yield
+    finally:
+        project.params(PARAMS)
+
+
+@contextmanager
+def edited(path: Path, before: str, after: str) -> Iterator[None]:
+    """For a while, another text in a file."""
+    text = path.read_text(encoding="utf-8")
+    assert before in text, f"{path} has no {before!r}: what does this edit stand for now?"
+    path.write_text(text.replace(before, after, 1), encoding="utf-8")
+    try:
+        yield
+    finally:
+        path.write_text(text, encoding="utf-8")
+
+
+VALUES = {
+    "a recipe": (("variants", "poster", "recipe", "lr", 2e-3), "train@poster report"),
+    "a protocol": (("variants", "own", "protocol", "folds", 3), "split@own train@own report"),
+    "a network": (
+        ("variants", "ifdd", "model", "options", {"depth": 1}),
+        "train@ifdd evaluate@ifdd explain@ifdd complexity@ifdd report",
+    ),
+    "faces as they were by default": (("datasets", "faces", "faces", {"size": 224}), "index@faces report"),
+    "the size of faces": (("datasets", "own", "faces", {"size": 128}), "index@own align@own landmarks@own report"),
+    "the seed of rendering": (("rendered", "faces", "seed", 9), "synthesize report"),
+    "a landmark network": (("landmark_nets", "first", "epochs", 2), "landmark_net@first"),
+    "resamples": (("report", {"bootstrap": 101}), "evaluate report"),
+    "faces on the page": (("report", {"show_faces": False}), "explain report"),
+    "pictures on the page": (("report", {"gallery": 5}), "report"),
+    "processes": (("compute", {"jobs": 1}), ""),
+}
+
+
+@pytest.mark.parametrize("what", VALUES)
+def test_another_value_makes_stale_what_reads_it_and_nothing_else(finished: Project, what: str):
+    path_and_value, expected = VALUES[what]
+    with params(finished, *path_and_value):
+        assert finished.stale() == named(expected)
+
+
+def test_another_value_makes_stale_even_before_the_settings_stage_ran(finished: Project):
+    finished.python("stages/settings.py")
+    with params(finished, "variants", "poster", "recipe", "lr", 2e-3):
+        assert finished.status() == {"settings", "train@poster", "report"}
+    with params(finished, "variants", "more", variant("poster_t")):
+        new = {f"{stage}@more" for stage in ITEMS["variants"]}
+        assert finished.status() == new | {"settings", "report"}
+
+
+NETWORK = ("train", "evaluate", "explain", "complexity")
+
+
+def of(*variants: str) -> str:
+    """The stages that run the networks of variants."""
+    return " ".join(f"{stage}@{variant}" for stage in NETWORK for variant in variants)
+
+
+COMMENT = ('"""', '"""X')
+EDITS = {
+    "a default of rendering": ("synth/settings.py", ("int = Field(1,", "int = Field(2,"), "synthesize"),
+    "a default of the recipe": (
+        "training/settings.py",
+        ("Share = Field(0.0", "Share = Field(0.1"),
+        "train evaluate explain",
+    ),
+    "a default of the faces": ("faces/settings.py", ("Field(95", "Field(94"), "align landmarks report"),
+    "a default of the protocol": ("protocol.py", ("Field(24", "Field(23"), "split"),
+    "a default of the page": ("reporting/settings.py", ("Field(24", "Field(23"), "report"),
+    "one network": ("models/ifdd.py", COMMENT, of("ifdd")),
+    "what two networks share": ("models/landmark_guided.py", COMMENT, of("poster")),
+    "what every network needs": ("models/official.py", COMMENT, f"align landmarks landmark_net {' '.join(NETWORK)}"),
+    "how predictions are made": ("stages/evaluate.py", ("argmax(axis=1)", "argmin(axis=1)"), "evaluate"),
+    "who validates": ("datasets/subset.py", COMMENT, "index split evaluate report"),
+    "the schedule": ("training/optim.py", COMMENT, "train evaluate explain"),
+    "the store": ("faces/store.py", COMMENT, "align landmarks landmark_net split train evaluate explain report"),
+    "the page": ("reporting/page.py", COMMENT, "report"),
+    "the command": ("cli.py", COMMENT, ""),
+}
+
+
+@pytest.mark.parametrize("what", EDITS)
+def test_an_edit_makes_stale_what_uses_it_and_nothing_else(finished: Project, what: str):
+    file, (before, after), expected = EDITS[what]
+    with edited(finished.root / "src" / "duchenne" / file, before, after):
+        assert finished.stale() == named(expected)
+
+
+def test_other_weights_make_stale_what_starts_from_them(finished: Project):
+    with edited(finished.root / "models" / "first" / "file", "first", "second"):
+        assert finished.stale() == {"landmark_net@first", "landmark_net@second", "report"}
+    with edited(finished.root / "models" / "poster" / "file", "poster", "other"):
+        own = {f"{stage}@poster" for stage in ("train", "evaluate", "explain")}
+        assert finished.stale() == own | {"train@own", "report"}
+
+
+def test_a_misspelt_key_stops_with_a_suggestion(finished: Project):
+    finished.python("stages/settings.py")
+    with params(finished, "variants", "own", "selektion", "last"):
+        said = finished.dvc("repro", check=False)
+    assert "did you mean 'selection'?" in said
+    assert "Traceback" not in said
+    assert finished.stale() == set()
