@@ -240,9 +240,14 @@ def test_frozen_landmark_statistics_stay_and_maps_can_be_reused() -> None:
 
 
 def test_bfloat16_autocast_gives_finite_logits_and_gradients() -> None:
-    check_bfloat16(build("poster_v2", drop_path_rate=0.0).train())
+    model = build("poster_v2", drop_path_rate=0.0).train()
+    check_bfloat16(model, lambda: model(images()))
 
 
-@pytest.mark.slow
-def test_exports_give_the_same_logits_for_another_batch_size(model: nn.Module, tmp_path: Path) -> None:
+def test_the_exported_graph_gives_the_same_logits_for_another_batch_size(model: nn.Module) -> None:
+    check_exports(model, images(2), images(3))
+
+
+@pytest.mark.exhaustive
+def test_onnx_gives_the_same_logits_for_another_batch_size(model: nn.Module, tmp_path: Path) -> None:
     check_exports(model, images(2), images(3), tmp_path / "poster_v2.onnx")
