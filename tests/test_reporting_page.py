@@ -274,7 +274,7 @@ def test_how_to_do_it_again(project: tuple[Workspace, Catalog], tmp_path: Path):
     assert "Would install duchenne" in said[1]
     assert "train@folds" in said[2]
     assert "report" in said[3]
-    assert "The raw files of <code>drawn</code> belong into" in section(page, "folds")
+    assert "The raw files of <code>drawn</code> belong in" in section(page, "folds")
 
 
 def test_revisions_and_versions_are_told(page: str):

@@ -97,6 +97,8 @@ def test_every_figure_of_several_runs_shows_them_and_says_it_in_words(name: str)
     assert all(isinstance(part, str) for part in key)
     check(figure, *(figure.drawn(found[key], key) for found in (one, again, other)))
     assert figure.section != "pairs" or key == ("shallow", "deep")
+    if name == "difference":
+        assert figure.drawn(one[key], key).alt.startswith("Confusion matrix of deep minus that of shallow.")
 
 
 def test_captions_say_where_folds_are_drawn_together():
