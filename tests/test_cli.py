@@ -1,0 +1,227 @@
+"""Every command of ``duchenne``, run on small real inputs, and one mistake each: a clear error and exit status 1."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from dvc_tools import ROOT
+from ruamel.yaml import YAML
+from safetensors.torch import load_file
+from training_tools import CLASSES, SMALL
+
+from duchenne import cli, config, stages
+from duchenne.workspace import Workspace
+
+OWN = {
+    "dataset": "drawn",
+    "init_from": "scratch",
+    "protocol": {"kind": "kfold", "folds": 3, "val_share": 0.2},
+    "model": {"architecture": "test_resnet", "options": SMALL},
+    "recipe": {"epochs": 1, "batch_size": 8, "lr": 2e-3},
+}
+PARAMS = {
+    "compute": {"jobs": 1, "device": "cpu", "precision": "fp32", "folds_at_once": 1},
+    "report": {"bootstrap": 100, "gallery": 4, "tsne_iterations": 250},
+    "rendered": {},
+    "landmark_nets": {},
+    "datasets": {
+        "drawn": {
+            "layout": "manifest",
+            "root": "raw",
+            "classes": CLASSES,
+            "faces": {"mode": "aligned", "detector": "none", "size": 64, "encoding": "png"},
+        }
+    },
+    "variants": {"first": OWN, "second": OWN | {"seed": 1}},
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with 36 drawn faces, on which two variants were trained and evaluated."""
+    root = tmp_path_factory.mktemp("commands")
+    (root / "raw").mkdir()
+    rng, rows = np.random.default_rng(0), []
+    for i in range(36):
+        picture = rng.integers(40, 120, (64, 64, 3), dtype=np.uint8)
+        picture[i % 3 * 21 : i % 3 * 21 + 21] += 100
+        cv2.imwrite(str(root / "raw" / f"{i}.png"), picture)
+        rows.append({"path": f"{i}.png", "label": CLASSES[i % 3], "subject": f"p{i // 3}"})
+    pd.DataFrame(rows).to_csv(root / "raw" / "manifest.csv", index=False)
+    YAML(typ="safe").dump(json.loads(json.dumps(PARAMS)), root / "params.yaml")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        catalog, workspace = config.load(), Workspace(root)
+        for stage in stages.OF_A_DATASET:
+            stages.run(stage, catalog, workspace, "drawn")
+        for variant in catalog.variants:
+            for stage in stages.OF_A_VARIANT:
+                stages.run(stage, catalog, workspace, variant)
+    return root
+
+
+@pytest.fixture
+def duchenne(finished: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
+    """Run the command in that folder; returns exit status, output and errors."""
+    monkeypatch.chdir(finished)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["duchenne", *map(str, words)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return ended.value.code or 0, *capfd.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def params(tmp_path: Path) -> Path:
+    """A copy of the shipped params.yaml."""
+    return Path(shutil.copy(ROOT / "params.yaml", tmp_path))
+
+
+def test_variants(duchenne):
+    status, out, _ = duchenne("variants")
+    assert status == 0
+    (first,) = [line for line in out.splitlines() if "first *" in line]
+    assert "there" in first
+    status, out, _ = duchenne("variants", "--paper", "poster_v2", "--table", "3")
+    assert status == 0
+    assert "poster_v2_rafdb" in out
+    assert "92.21" in out
+    assert "first" not in out
+
+
+def test_add_and_remove(duchenne, params: Path):
+    before = params.read_text(encoding="utf-8")
+    status, out, _ = duchenne("add", "ifdd_2dcnn_dfew", "--params", params)
+    assert status == 0
+    assert {"added datasets.dfew", "added variants.ifdd_2dcnn_dfew"} <= set(out.splitlines())
+    assert "ifdd_2dcnn_dfew" in config.load(params).variants
+    status, out, _ = duchenne("remove", "ifdd_2dcnn_dfew", "--params", params)
+    assert status == 0
+    assert "removed variants.ifdd_2dcnn_dfew" in out.splitlines()
+    assert params.read_text(encoding="utf-8") == before
+
+
+def test_check(duchenne):
+    status, out, _ = duchenne("check", "drawn")
+    assert status == 0
+    assert "36" in out
+    status, out, _ = duchenne("check", "drawn", "--deep", "--json")
+    assert status == 0
+    assert json.loads(out)["complete"] is True
+
+
+def test_compare(duchenne):
+    status, out, _ = duchenne("compare", "first", "second", "--json")
+    assert status == 0
+    found = json.loads(out)
+    wars = [json.loads((Path("results") / name / "metrics.json").read_text())["war"] for name in ("first", "second")]
+    assert [run["war"] for run in found["runs"]] == pytest.approx(wars)
+    status, out, _ = duchenne("compare", "first", "second")
+    assert status == 0
+    assert "right alone / the first alone" in out
+
+
+def test_complexity(duchenne):
+    status, out, _ = duchenne("complexity", "first", "--json")
+    assert status == 0
+    (row,) = json.loads(out)
+    weights = load_file("models/first/fold_1/weights.safetensors")
+    learnt = sum(value.numel() for name, value in weights.items() if "running" not in name and "num_b" not in name)
+    assert row["params"] == pytest.approx(learnt / 1e6)
+    assert "| `test_resnet` | 0.37 |" in duchenne("complexity", "first")[1]
+
+
+def test_evaluate(duchenne, tmp_path: Path):
+    torch.save(load_file("models/first/fold_2/weights.safetensors"), tmp_path / "published.pth")
+    status, out, _ = duchenne(
+        "evaluate", "--checkpoint", tmp_path / "published.pth", "--variant", "first", "--fold", 2, "--out", tmp_path
+    )
+    assert status == 0
+    ours = pd.read_parquet("results/first/predictions.parquet")
+    ours = ours[ours["fold"] == 2]
+    assert json.loads(out)["war"] == pytest.approx((ours["label"] == ours["predicted"]).mean())
+
+
+def test_report(duchenne):
+    status, out, _ = duchenne("report")
+    assert status == 0
+    page = Path(out.splitlines()[-1])
+    assert page.name == "index.html"
+    assert {"first", "second"} <= set(page.read_text(encoding="utf-8").replace("<", " ").replace(">", " ").split())
+
+
+def test_smoke_walks_every_stage_on_two_folds_in_a_scratch_folder(duchenne, tmp_path: Path):
+    status, out, _ = duchenne("smoke", "first", "--samples", 18, "--scratch", tmp_path)
+    assert status == 0
+    page = Path(out.splitlines()[-1])
+    assert page.is_relative_to(tmp_path)
+    assert "first" in page.read_text(encoding="utf-8")
+    assert len(pd.read_parquet(tmp_path / "data" / "index" / "drawn.parquet")) == 18
+    predictions = pd.read_parquet(tmp_path / "results" / "first" / "predictions.parquet")
+    assert predictions["fold"].nunique() == 2
+    metrics = json.loads((tmp_path / "results" / "first" / "metrics.json").read_text())
+    assert metrics["n"] == len(predictions)
+    assert metrics["war"] == pytest.approx((predictions["label"] == predictions["predicted"]).mean())
+
+
+def test_predict(duchenne):
+    wanted = pd.read_parquet("results/first/predictions.parquet").iloc[0]
+    picture = Path("raw") / wanted["sample"]
+    status, out, _ = duchenne("predict", picture, "--model", f"models/first/fold_{wanted['fold']}")
+    assert status == 0
+    answer = json.loads(out)
+    assert answer["source"] == str(picture)
+    found = [answer["probabilities"][name] for name in CLASSES]
+    assert found == pytest.approx(wanted[[f"p_{name}" for name in CLASSES]].tolist(), abs=1e-4)
+
+
+def test_ui(duchenne):
+    """Its options are those of ``mlflow ui``, which explains them."""
+    status, out, _ = duchenne("ui", "--", "--help")
+    assert status == 0
+    assert "--backend-store-uri" in out
+
+
+MISTAKES = {
+    "variants": (["--table", "8"], "--table needs --paper"),
+    "add": (["poster_v2_rafd"], "did you mean 'poster_v2_rafdb'"),
+    "remove": (["frist"], "there is no block 'frist' (did you mean 'first'?)"),
+    "check": (["drwn"], "there is no dataset 'drwn' (did you mean 'drawn'?)"),
+    "compare": (["first", "third"], "third"),
+    "complexity": (["frist"], "there is no variant 'frist' (did you mean 'first'?)"),
+    "evaluate": (["--checkpoint", "absent.pth", "--variant", "first"], "absent.pth"),
+    "report": (["--params", "absent.yaml"], "absent.yaml"),
+    "smoke": (["frist"], "there is no variant 'frist' (did you mean 'first'?)"),
+    "predict": (["absent.png", "--model", "models/first/fold_1"], "absent.png"),
+    "ui": (["--no-such-option"], "--no-such-option"),
+}
+"""Command -> arguments that are wrong, and what its message says."""
+
+
+@pytest.mark.parametrize("command", MISTAKES)
+def test_a_mistake_is_one_clear_error(duchenne, command: str):
+    words, message = MISTAKES[command]
+    status, out, err = duchenne(command, *words)
+    assert status == (2 if command == "ui" else 1)  # MLflow's own status
+    assert message in err
+    assert "Traceback" not in out + err
+
+
+def test_every_command_is_tested():
+    commands = {command.name or command.callback.__name__ for command in cli.app.registered_commands}
+    assert commands == MISTAKES.keys()
+    with_a_test = {word for name in globals() if name.startswith("test_") for word in name.split("_")}
+    assert commands <= with_a_test
