@@ -101,6 +101,12 @@ def test_every_figure_of_several_runs_shows_them_and_says_it_in_words(name: str)
         assert figure.drawn(one[key], key).alt.startswith("Confusion matrix of deep minus that of shallow.")
 
 
+def test_the_map_alone_has_points_to_point_at():
+    drawn, left_out = draw_run(run("r", 1))
+    assert {one.name: len(one.points) for one in drawn if one.points} == {"tsne": 40}
+    assert left_out == []
+
+
 def test_captions_say_where_folds_are_drawn_together():
     several, one = run("r", 1), run("r", 1)
     one.cards = {1: several.cards[1]}
