@@ -27,7 +27,7 @@ test: .venv/test.stamp .venv/faces.stamp
 	$(PYTEST)
 
 test-all: .venv/test.stamp .venv/faces.stamp
-	$(PYTEST) -m ''
+	$(PYTEST) -m '' --cov --cov-report term:skip-covered
 
 lint: .venv/test.stamp
 	python -m ruff check --fix .

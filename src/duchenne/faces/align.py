@@ -37,6 +37,11 @@ def similarity(points: np.ndarray, target: np.ndarray) -> np.ndarray:
 
     Returns:
         float (2, 3), for column vectors (x, y, 1).
+
+    >>> eyes = np.array([[30.0, 40.0], [50.0, 40.0]])
+    >>> matrix = similarity(eyes, np.array([[38.0, 50.0], [74.0, 50.0]]))
+    >>> apply(matrix, np.array([40.0, 50.0])).round(6)
+    array([56., 68.])
     """
     z, w = (array[:, 0] + 1j * array[:, 1] for array in (points, target))
     away = z - z.mean()

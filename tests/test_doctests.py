@@ -1,0 +1,30 @@
+"""The examples in docstrings give what they say."""
+
+from __future__ import annotations
+
+import doctest
+import re
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import duchenne
+
+PACKAGE = Path(duchenne.__file__).parent
+WITH_EXAMPLES = sorted(
+    ".".join(("duchenne", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+    for path in PACKAGE.rglob("*.py")
+    if re.search(r"^ +>>> ", path.read_text(encoding="utf-8"), re.MULTILINE)
+)
+
+
+def test_there_are_examples():
+    assert {"duchenne.metrics", "duchenne.training.sam"} <= set(WITH_EXAMPLES)
+
+
+@pytest.mark.parametrize("module", WITH_EXAMPLES)
+def test_examples(module: str):
+    found = doctest.testmod(import_module(module))
+    assert found.attempted
+    assert not found.failed
