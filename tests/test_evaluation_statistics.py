@@ -81,6 +81,17 @@ def test_each_set_of_a_composite_has_its_own_counts():
     assert not {name for name in parts if name.endswith("_samm")}
 
 
+def test_a_part_of_the_samples_has_the_values_and_intervals_that_it_has_alone():
+    random = np.random.default_rng(0)
+    table = frame(random.integers(0, 2, 80), random.integers(0, 2, 80))
+    part = pd.Series(["x", "y"] * 40)
+    alone = evaluate(table[part == "x"], ["a", "b"], 200, seed=3)
+    of_parts = evaluate_parts(table, part, ["a", "b"], 200, seed=3)
+    without = evaluate_without(table, (part == "y").to_numpy(), ["a", "b"], 200, seed=3)
+    for name, end in [(name, end) for name in ("war", "uf1") for end in ("", "_low", "_high")]:
+        assert of_parts[f"{name}_x{end}"] == without[f"{name}_without_duplicates{end}"] == alone[f"{name}{end}"]
+
+
 def test_ece_by_hand():
     # Bin 12 (0.8 to 0.867): 0.81 right, 0.85 wrong: |1 − 1.66|. Bin 9 (0.6 to 0.667): 0.62 right: |1 − 0.62|.
     m = evaluate(frame([0, 0, 0], [0, 1, 0], confidence=[0.81, 0.85, 0.62]), ["a", "b"], 100)
@@ -166,6 +177,12 @@ def test_samples_of_one_subject_count_as_one_where_all_are_right():
     m = evaluate(frame(answers, answers, subject=people), ["a", "b"], 100)
     for name in ("war", "uar", "uf1", "recall_a"):
         assert m[f"{name}_low"] == pytest.approx(0.025 ** (1 / 16))
+
+
+def test_a_sample_without_a_subject_stands_for_itself():
+    people = ["p"] * 4 + ["q"] * 4 + [None] * 4  # two people and four samples
+    m = evaluate(frame([0, 1] * 6, [0, 1] * 6, subject=people), ["a", "b"], 100)
+    assert (m["war_low"], m["resampled"]) == (pytest.approx(0.025 ** (1 / 6)), "subjects")
 
 
 def test_a_class_that_is_always_right_leaves_doubt_while_others_vary():

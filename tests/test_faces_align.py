@@ -74,8 +74,12 @@ def test_shrinking_averages_fine_texture():
 
 
 def test_outside_the_image_its_border_goes_on():
-    image = np.full((50, 50, 3), 90, np.uint8)
-    assert (warp(image, np.array([[1.0, 0, 80], [0, 1, 80]]), 224) == 90).all()
+    across = np.arange(10, 60, dtype=np.uint8)
+    image = np.broadcast_to(across[:, None], (50, 50, 3)).copy()
+    face = warp(image, np.array([[1.0, 0, 80], [0, 1, 80]]), 224)
+    assert (face == np.concatenate([np.full(80, 10), across, np.full(94, 59)])[:, None]).all()
+    turned = warp(image.transpose(1, 0, 2).copy(), np.array([[1.0, 0, 80], [0, 1, 80]]), 224)
+    assert np.array_equal(turned, face.transpose(1, 0, 2))
 
 
 def test_a_whole_frame_of_the_right_size_stays_as_it_is():
@@ -110,6 +114,15 @@ def test_smoothing_keeps_what_moves_evenly_and_fills_gaps():
     gap[15:18] = np.nan
     np.testing.assert_allclose(smooth(gap, 1.0)[10:30], even[10:30], atol=1e-6)
     np.testing.assert_allclose(smooth(gap, 0.0), even, atol=1e-9)
+
+
+def test_before_the_first_and_after_the_last_frame_the_face_stands_still():
+    even = np.arange(20.0)[:, None, None] * np.array([3.0, -1.0]) + template(224, 0.34)
+    around = np.arange(-4, 5)
+    weights = np.exp(-(around**2) / 2) / np.exp(-(around**2) / 2).sum()
+    found = smooth(even, 1.0)
+    np.testing.assert_allclose(found[0], np.tensordot(weights, even[np.maximum(around, 0)], 1))
+    np.testing.assert_allclose(found[-1], np.tensordot(weights, even[np.minimum(19 + around, 19)], 1))
 
 
 def test_gaps_at_the_ends_repeat_the_nearest_face():

@@ -98,6 +98,13 @@ def test_maps_of_the_dgm_are_those_of_table_1() -> None:
     }
 
 
+def test_features_are_dropped_before_the_head_in_training_alone() -> None:
+    model, features = build(drop_rate=1.0), torch.rand(2, 512)
+    bias = model.head.bias.expand(2, -1)
+    assert torch.equal(model.train().forward_head(features), bias)
+    assert not torch.equal(model.eval().forward_head(features), bias)
+
+
 def test_the_displacement_is_bounded_by_its_option_and_starts_near_zero() -> None:
     dgm = DisplacementGenerator(5.0).eval()
     x = torch.rand(1, 2, 32, 32)

@@ -228,6 +228,9 @@ def test_each_panel_of_the_curves_holds_one_quantity_of_all_parts():
         for label, part in {"training": "train", "validation": "val", "test": "test"}.items():
             one, two, three, four = values[f"{part}_{metric}"]
             np.testing.assert_allclose(thick[label], [(one + three) / 2, (two + four) / 2])
+            thin = [line for line in axes.lines if line.get_linestyle() == figures.PART_CURVES[part][2]][:-1]
+            assert [line.get_ydata().tolist() for line in thin] == [[one, two], [three, four]]  # a fold each
+            assert {tuple(line.get_xdata()) for line in thin} == {(1, 2)}
         assert [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == ":"] == [2]
 
 

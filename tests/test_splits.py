@@ -139,9 +139,15 @@ def test_the_order_of_rows_does_not_matter(kind, order, seed):
     pd.testing.assert_frame_equal(make_splits(rows, protocol), straight)
 
 
-def test_another_seed_is_another_split():
-    rows = table([i % 3 for i in range(60)], [f"p{i % 20}" for i in range(60)])
-    one, two = (make_splits(rows, Protocol(kind="kfold", seed=seed)) for seed in (0, 1))
+@pytest.mark.parametrize(
+    "drawn",
+    [{"kind": "kfold", "val_share": 0}, {"kind": "holdout", "val_share": 0}, {"kind": "official", "val_share": 0.2}],
+    ids=lambda drawn: drawn["kind"],
+)
+def test_another_seed_is_another_split(drawn):
+    parts = ["train", "train", "test"] * 20  # of the official protocol the validation part alone is drawn
+    rows = table([i % 3 for i in range(60)], [f"p{i % 30}" for i in range(60)], split=parts)
+    one, two = (make_splits(rows, Protocol(seed=seed, **drawn)) for seed in (0, 1))
     assert not one.equals(two)
 
 

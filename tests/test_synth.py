@@ -279,6 +279,31 @@ def test_the_head_turns_as_the_signs_say() -> None:
     assert rolled[45, 1] - rolled[36, 1] > straight[45, 1] - straight[36, 1] + 5, "clockwise: the right eye sinks"
 
 
+def test_light_comes_from_where_it_is_said_to_in_its_colour() -> None:
+    """In the head's axes: x to the picture's right, y away from the camera, z up."""
+    dark = {"light_elevation": 0.0, "light_contrast": 0.5, "warmth": 0.0}
+    right = nuisance.light(dark | {"light_azimuth": 90.0})
+    assert list(right.towards) == pytest.approx([1, 0, 0], abs=1e-6)
+    above = nuisance.light(dark | {"light_azimuth": 0.0, "light_elevation": 30.0})
+    assert list(above.towards) == pytest.approx([0, -np.sqrt(3) / 2, 0.5], abs=1e-6)
+    red, green, blue = nuisance.light(dark | {"light_azimuth": 0.0, "warmth": 0.1}).key
+    assert (red / green, blue / green) == (pytest.approx(1.1), pytest.approx(0.9)), "yellow"
+
+
+@pytest.mark.parametrize(("stops", "light"), [(0.0, 0.2), (1.0, 0.4), (-2.0, 0.05)])
+def test_a_stop_doubles_the_light_before_the_tone_curve(stops: float, light: float) -> None:
+    picture = nuisance.expose(
+        np.full((8, 8, 3), 0.2, np.float32), plain_factors(exposure=stops, noise=0.0), np.random.default_rng(0)
+    )
+    assert set(picture.ravel().tolist()) == {round(255 * light ** (1 / 2.2))}
+
+
+def test_noise_of_the_sensor_has_its_standard_deviation() -> None:
+    grey = np.full((200, 200, 3), 0.2, np.float32)
+    picture = nuisance.expose(grey, plain_factors(exposure=0.0, noise=0.04), np.random.default_rng(0))
+    assert picture.std() == pytest.approx(255 * 0.04, rel=0.02)
+
+
 @given(*[st.floats(-60, 60)] * 3)
 def test_rotation_keeps_lengths(yaw: float, pitch: float, roll: float) -> None:
     turn = nuisance.rotation(yaw, pitch, roll)

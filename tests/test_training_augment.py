@@ -86,6 +86,15 @@ def test_what_a_moved_face_uncovers_is_zero():
     assert uncovered.abs().max() < 0.02  # of a byte's rounding: 0.5 / 255 / 0.2
 
 
+def test_a_face_is_turned_moved_and_scaled_in_both_directions_as_far_as_the_recipe_says():
+    recipe = Augment(hflip=0, rotate=10, translate=0.1, scale=(0.9, 1.2), erase=Erase(ratio=(0.5, 2)))
+    assert names(recipe) == ["Resize", "RandomAffine", "ToDtype", "Normalize", "RandomErasing"]
+    _, affine, *_, erase = transform(DATA, recipe).transforms
+    assert (affine.degrees, affine.translate, affine.scale) == ([-10, 10], (0.1, 0.1), (0.9, 1.2))
+    assert affine.interpolation == InterpolationMode.BILINEAR
+    assert erase.ratio == (0.5, 2)
+
+
 @settings(max_examples=20)
 @given(st.integers(0, 2**62))
 def test_erased_pixels_are_zero_and_cover_the_share_asked_for(seed):

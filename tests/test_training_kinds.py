@@ -128,6 +128,26 @@ def test_what_is_learnt_without_labels_has_a_rate_of_its_own(train):
     assert last < 0.9 * first
 
 
+class Recording(FaceStore):
+    """Notes which samples are read."""
+
+    def __init__(self, path):
+        super().__init__(path)
+        self.read = []
+
+    def frame(self, sample: str, i: int = 0) -> np.ndarray:
+        self.read.append(sample)
+        return super().frame(sample, i)
+
+
+def test_what_is_learnt_without_labels_has_random_draws_of_its_own(train, videos):
+    store = Recording(videos[0].path)
+    train(pairs(epochs=1, pretrain_epochs=1), store=store)
+    without, with_labels = store.read[1:31], store.read[31:61]  # the first is looked at for its size; 15 pairs an epoch
+    assert sorted(without) == sorted(with_labels)
+    assert without != with_labels
+
+
 class Interrupted(FaceStore):
     """Ctrl-C at the ``left``-th frame that is read."""
 

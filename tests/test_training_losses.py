@@ -51,9 +51,9 @@ def test_the_same_samples_in_a_larger_batch_have_the_same_loss(fields: dict):
 
 
 def test_votes_are_compared_with_as_shares():
-    # 6 and 4 of 10 votes, and 10 of 10: -(0.6 log 0.5 + 0.4 log 0.25) and -log 0.2; with smoothing 0.3 the shares are
+    # 6 and 4 of 10 votes, and 5 of 5: -(0.6 log 0.5 + 0.4 log 0.25) and -log 0.2; with smoothing 0.3 the shares are
     # 0.7 q + 0.1
-    shares = vote_shares(pd.DataFrame({"sample": ["a", "b"], "votes": [[6, 4, 0], [0.0, 10.0, 0.0]]}))
+    shares = vote_shares(pd.DataFrame({"sample": ["a", "b"], "votes": [[6, 4, 0], [0.0, 5.0, 0.0]]}))
     torch.testing.assert_close(shares, torch.tensor([[0.6, 0.4, 0.0], [0.0, 1.0, 0.0]]))
 
     def loss(**fields) -> float:

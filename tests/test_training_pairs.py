@@ -160,6 +160,17 @@ def test_faces_of_another_size_are_resized(tmp_path: Path):
     assert torch.equal(x, torch.full((2, 224, 224), 51 / 255))
 
 
+def test_grey_is_the_weighted_sum_of_red_green_and_blue(tmp_path: Path):
+    colours = {"red": (255, 0, 0), "blue": (0, 0, 255)}
+    pictures = [np.full((224, 224, 3), colour[::-1], np.uint8) for colour in colours.values()]  # OpenCV writes BGR
+    frames = [cv2.imencode(".png", picture)[1].tobytes() for picture in pictures]
+    datasets.Dataset.from_list([{"sample": "c", "frame_numbers": [0, 1], "frames": frames}]).save_to_disk(str(tmp_path))
+    (tmp_path / "store.json").write_text("{}")
+    rows = pd.DataFrame({"sample": ["c"], "label": [0], "onset": [0], "apex": [1]})
+    x, _, _ = PairImages(FaceStore(tmp_path), rows, PLAIN)[0, 0]
+    assert (x[:, 0, 0] * 255).round().tolist() == [76, 29]  # 0.299 and 0.114 of 255 (ITU-R BT.601)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
