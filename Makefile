@@ -24,6 +24,7 @@ demo: .venv/faces.stamp
 test: .venv/test.stamp .venv/faces.stamp
 	python -m ruff check .
 	python -m ruff format --check .
+	python -m mypy
 	$(PYTEST)
 
 test-all: .venv/test.stamp .venv/faces.stamp
@@ -32,6 +33,7 @@ test-all: .venv/test.stamp .venv/faces.stamp
 lint: .venv/test.stamp
 	python -m ruff check --fix .
 	python -m ruff format .
+	python -m mypy
 
 .venv/run.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is %s" % sys.version) if sys.version_info < (3, 11) else 0'

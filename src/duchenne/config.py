@@ -89,7 +89,7 @@ def check(tree: Any, path: Path) -> Catalog:
     try:
         catalog = Catalog.model_validate(tree)
     except ValidationError as error:
-        problems = _explain(error)
+        problems = list(_explain(error))
     else:
         problems = [*_unread(tree), *_dangling(catalog)]
         if not problems:

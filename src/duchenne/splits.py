@@ -314,10 +314,10 @@ def lacking_classes(splits: pd.DataFrame) -> list[str]:
             if missing := wanted - set(own["emotion"]):
                 folds.setdefault((part, ", ".join(sorted(missing))), []).append(fold)
     found = []
-    for (part, missing), numbers in folds.items():
+    for (part, absent), numbers in folds.items():
         more = f" and {len(numbers) - _SHOWN} more folds" if len(numbers) > _SHOWN else ""
         where = f" of fold {', '.join(map(str, numbers[:_SHOWN]))}{more}" if several else ""
-        found.append(f"{part}{where}: {missing}")
+        found.append(f"{part}{where}: {absent}")
     if missing := wanted - set(splits.loc[splits["part"] == "test", "emotion"]):
         found.append(f"test: {', '.join(sorted(missing))}")
     return found
