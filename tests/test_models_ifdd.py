@@ -291,6 +291,12 @@ def test_explanation_is_the_gradient_of_the_target(light: nn.Module) -> None:
     assert torch.equal(other["frames_dynamic"], maps["frames_dynamic"])
 
 
+def test_frames_of_an_explanation_are_the_middles_of_what_the_stem_joined() -> None:
+    maps = build("ifdd_2dcnn", split="even_odd").eval().explain(clips(1))  # each of eight joins two of sixteen frames
+    assert maps["frames_static"].tolist() == [[0.5, 4.5, 8.5, 12.5]]
+    assert maps["frames_dynamic"].tolist() == [[2.5, 6.5, 10.5, 14.5]]
+
+
 # ---------------------------------------------------------------------------------------------------- published files
 
 
