@@ -264,6 +264,20 @@ def test_the_answer_says_where_the_face_is_and_how_many_there_are(detector, tmp_
     assert (status, answer["probabilities"], answer["note"], errors) == (0, None, "no face found", [])
 
 
+def test_a_picture_is_cut_as_the_faces_that_the_network_was_trained_on(detector, tmp_path: Path):
+    faces = Faces(size=96, eye_distance=0.25, encoding="png")
+    predict, seen = Predictor(fold_of(tmp_path / "image", "tiny", faces)), []
+    predict.model.register_forward_pre_hook(lambda _, inputs: seen.extend(inputs))
+    image = np.random.default_rng(0).integers(0, 200, (100, 100, 3), np.uint8)
+    image[0] = np.asarray(Image.open(marked(tmp_path / "one.png", {20: 0.5})))[0]
+    Image.fromarray(image).save(tmp_path / "one.png")
+    predict(tmp_path / "one.png")
+    row = {"sample": "one", "path": "one.png", "kind": "image"}
+    align_dataset(as_schema(pd.DataFrame([row])), tmp_path, faces, tmp_path / "faces", tmp_path / "work", jobs=1)
+    face = torch.from_numpy(FaceStore(tmp_path / "faces").frame("one")).permute(2, 0, 1)
+    assert torch.equal(seen[0], predict._transform(face)[None])
+
+
 @pytest.mark.parametrize("misses", ["drop", "whole"])
 def test_a_clip_without_a_face_says_what_else_is_wrong(detector, tmp_path: Path, misses: str):
     predict = Predictor(fold_of(tmp_path / "net", "tiny_clip", Faces(misses=misses)))

@@ -176,6 +176,13 @@ def test_runs_say_when_they_trained_and_from_what(workspace: Workspace, light: N
         assert run.data.tags["mlflow.source.git.commit"] == "c0ffee"
 
 
+def test_a_run_ends_when_the_last_of_its_folds_does(workspace: Workspace, light: None):
+    trained(5, [1.0, 0.5]).to_csv(workspace.model("v") / "fold_1" / "history.csv", index=False)  # after the second
+    Tracker(workspace, "v", VARIANT).publish()
+    (parent,), _ = runs(workspace)
+    assert parent.info.end_time / 1000 - BEGAN == 360
+
+
 def test_a_training_run_on_other_data_is_another_run(workspace: Workspace, light: None):
     Tracker(workspace, "v", VARIANT).publish()
     before = runs(workspace)[0][0]
