@@ -90,7 +90,8 @@ def test_settings_hold_what_was_left_out(tmp_path: Path):
     workspace = Workspace(tmp_path)
     stages.run("settings", config.load(tmp_path / "params.yaml"), workspace)
     found = {path.relative_to(workspace.settings).as_posix(): path for path in workspace.settings.rglob("*.json")}
-    of_each = {"datasets/mine", "faces/mine", "protocols/my_first", "training/my_first", "networks/my_first"}
+    of_each = {"datasets/mine", "faces/mine"}
+    of_each |= {f"{kind}/my_first" for kind in ("protocols", "training", "networks", "printed")}
     assert found.keys() == {f"{name}.json" for name in of_each | {"evaluate", "explain", "report"}}
     assert json.loads(found["training/my_first.json"].read_text())["recipe"]["label_smoothing"] == 0
     assert "faces" not in json.loads(found["datasets/mine.json"].read_text())

@@ -108,7 +108,6 @@ def test_of_clips_one_clear_frame_is_enough(marks, tmp_path: Path):
         clip(tmp_path / "unclear", unclear, unclear),
         clip(tmp_path / "one frame", upright),
         clip(tmp_path / "doubtful", ({40: -0.2}, {}), ({40: -0.2}, {}), upright),
-        clip(tmp_path / "half", ({40: -0.2}, {}), upright),  # half of the frames are not most of them
     ]
     clip(tmp_path / "damaged", upright, upright, upright)
     (tmp_path / "damaged" / "1.png").write_bytes(b"")

@@ -99,7 +99,7 @@ def edited(path: Path, before: str, after: str) -> Iterator[None]:
 
 VALUES = {
     "a recipe": (("variants", "poster", "recipe", "lr", 2e-3), "train@poster report"),
-    "a protocol": (("variants", "own", "protocol", "folds", 3), "split@own train@own report"),
+    "a protocol": (("variants", "own", "protocol", "folds", 3), "split@own report"),
     "a network": (
         ("variants", "ifdd", "model", "options", {"depth": 1}),
         "train@ifdd evaluate@ifdd explain@ifdd complexity@ifdd report",
@@ -108,6 +108,8 @@ VALUES = {
     "the size of faces": (("datasets", "own", "faces", {"size": 128}), "index@own align@own landmarks@own report"),
     "the seed of rendering": (("rendered", "faces", "seed", 9), "synthesize report"),
     "a landmark network": (("landmark_nets", "first", "epochs", 2), "landmark_net@first"),
+    "a note": (("variants", "poster", "note", "as published"), "report"),
+    "whose printed values": (("variants", "poster", "reproduces", "poster_rafdb"), "complexity@poster report"),
     "resamples": (("report", {"bootstrap": 101}), "evaluate report"),
     "faces on the page": (("report", {"show_faces": False}), "explain report"),
     "pictures on the page": (("report", {"gallery": 5}), "report"),
@@ -150,7 +152,9 @@ EDITS = {
     "a default of the faces": ("faces/settings.py", ("Field(95", "Field(94"), "align landmarks report"),
     "a default of the protocol": ("protocol.py", ("Field(24", "Field(23"), "split"),
     "a default of the page": ("reporting/settings.py", ("Field(24", "Field(23"), "report"),
+    "a spelling of labels": ("emotions.py", ('"angry": "anger"', '"angry": "disgust"'), "index report"),
     "one network": ("models/ifdd.py", COMMENT, of("ifdd")),
+    "a backbone of one network": ("models/backbones/mvit.py", COMMENT, of("ifdd")),
     "what two networks share": ("models/landmark_guided.py", COMMENT, of("poster")),
     "what every network needs": ("models/official.py", COMMENT, f"align landmarks landmark_net {' '.join(NETWORK)}"),
     "how predictions are made": ("stages/evaluate.py", ("argmax(axis=1)", "argmin(axis=1)"), "evaluate"),

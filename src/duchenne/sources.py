@@ -19,7 +19,6 @@ HARMLESS = {
     "duchenne.blocks": "types of values",
     "duchenne.config": "what params.yaml says counts by its values, not by the source",
     "duchenne.datasets.settings": "counts by its values",
-    "duchenne.emotions": "which names are known",
     "duchenne.errors": "words of errors",
     "duchenne.extras": "which packages are asked for",
     "duchenne.faces.settings": "counts by its values",

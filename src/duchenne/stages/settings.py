@@ -50,6 +50,7 @@ def _blocks(catalog: Catalog) -> Iterator[tuple[str, dict[str, Any]]]:
     for name, variant in catalog.variants.items():
         yield f"protocols/{name}", variant.protocol.model_dump(mode="json")
         yield f"training/{name}", variant.model_dump(mode="json", include=TRAINS)
+        yield f"printed/{name}", variant.model_dump(mode="json", include={"reproduces"})
         network = variant.model.model_dump(mode="json", include={"architecture", "options"})
         network["classes"] = len(catalog.datasets[variant.dataset].classes)
         yield f"networks/{name}", network | {"sources": network_digest(variant.model.architecture)}
