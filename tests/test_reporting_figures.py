@@ -21,10 +21,12 @@ from duchenne.reporting.across import MAX_STARS, Pair, Recalls, Sizes
 from duchenne.reporting.factors import Factor
 from duchenne.reporting.feature_map import FeatureMap, Panel
 from duchenne.reporting.map_layout import places
+from duchenne.reporting.registry import RUN_FIGURES
 from duchenne.reporting.runs import Run
 from duchenne.reporting.style import BLUE, ORANGE, PALETTE, VARIABLES, inline, svg_text
 
 CLASSES = ["happiness", "surprise", "anger"]
+NARROW = "\N{NARROW NO-BREAK SPACE}"
 MEASURED = pd.DataFrame({"middle": [0.0, 1.0], "war": [0.5, 0.7], "low": [0.4, 0.6], "high": [0.6, 0.8]})
 SIZED = pd.DataFrame(
     {
@@ -178,6 +180,13 @@ def test_bars_of_the_balance_are_shares_of_their_part():
     for bars in axes.containers:
         assert [round(bar.get_y() + bar.get_height() / 2) for bar in bars] == [0, 1, 2]
     assert [label.get_text() for label in axes.get_yticklabels()] == CLASSES
+
+
+def test_words_of_the_balance_are_shares_of_their_part():
+    frame = pd.DataFrame({"part": ["train"] * 5 + ["test"] * 5, "label": [0, 0, 0, 1, 2, 1, 1, 2, 2, 2]})
+    words = RUN_FIGURES["balance"].alt(run_of(parts=frame, classes=CLASSES)).replace(NARROW, " ")
+    assert "train: happiness 60.0 %, surprise 20.0 %, anger 20.0 %" in words
+    assert "test: anger 60.0 %, surprise 40.0 %" in words
 
 
 def test_factors_are_curves_of_war_with_their_intervals():
