@@ -344,6 +344,12 @@ def still(**recipe) -> Variant:
     return variant(architecture="tiny", options={}, **(defaults | recipe))
 
 
+def test_of_equal_epochs_the_first_is_kept(train):
+    out = train(still(epochs=3))
+    assert pd.read_csv(out / "history.csv")[["val_uar", "val_loss"]].nunique().tolist() == [1, 1]
+    assert load_trained(out)[1]["selection"]["epoch"] == 1
+
+
 @pytest.mark.parametrize("part", ["train", "val"])
 def test_the_history_has_the_metrics_of_unbalanced_parts(train, drawn, part):
     store, samples = drawn
