@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from duchenne.networks import networks
+from duchenne.networks import Facts, networks
 from duchenne.sources import HARMLESS, PACKAGE, closure, imports, network_digest, path_of, source_digest
 from duchenne.training.fingerprint import code_version
 
@@ -90,6 +90,28 @@ def test_an_edit_changes_the_digest_of_what_imports_it_alone(monkeypatch: pytest
     monkeypatch.setattr(Path, "read_bytes", lambda path: read(path) + (b"#" if path.name == "lifting.py" else b""))
     assert source_digest("duchenne.models.ifdd") != before["duchenne.models.ifdd"]
     assert source_digest("duchenne.models.poster") == before["duchenne.models.poster"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "same"),
+    [
+        (b'"FRL-DGT",\n', b'"Another title",\n', True),
+        (b"    reconstruction=True,\n", b"", True),
+        (b"has_au_regions = True", b"has_au_regions = False", False),
+    ],
+)
+def test_a_title_trains_nothing_again(monkeypatch: pytest.MonkeyPatch, before: bytes, after: bytes, same: bool):
+    digest, read = source_digest("duchenne.models.frl_dgt"), Path.read_bytes
+    assert read(PACKAGE / "models" / "frl_dgt.py").count(before) == 1
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read(path).replace(before, after))
+    assert (source_digest("duchenne.models.frl_dgt") == digest) == same
+
+
+def test_what_a_network_takes_counts(monkeypatch: pytest.MonkeyPatch):
+    digest = network_digest.__wrapped__  # without its cache
+    before = digest("places")
+    monkeypatch.setattr("duchenne.sources.facts_of", lambda name: Facts(name, takes="clip"))
+    assert digest("places") != before
 
 
 def test_words_of_errors_void_nothing(monkeypatch: pytest.MonkeyPatch):

@@ -215,6 +215,24 @@ def test_timms_own_networks_get_the_defaults():
     assert network(x).shape == (2, 5)
 
 
+@pytest.mark.parametrize(
+    ("name", "layer", "shown"),
+    [
+        ("test_resnet", "layer4", {"grad_cam"}),
+        ("test_vit", "blocks.5", set()),  # tokens
+        ("swin_tiny_patch4_window7_224", None, set()),  # channels last
+        ("mvitv2_tiny", None, set()),  # timm lists a module that is not there
+    ],
+)
+def test_grad_cam_of_timms_networks(name: str, layer: str | None, shown: set[str]):
+    with torch.device("meta"):
+        network = create(name, {}, 3).eval()
+    assert network.facts.layer == layer
+    if layer:
+        network = network.to_empty(device="cpu")
+    assert look(network, sample(network, device="cpu" if layer else "meta")).keys() == shown
+
+
 def test_grad_cam_by_hand():
     maps = torch.tensor([[[1.0, 2], [3, 4]], [[1, 0], [0, 1]]])  # two channels of 2 x 2
     gradients = torch.tensor([[[1.0, 1], [1, 1]], [[-8, 0], [0, 0]]])  # weights 1 and -2

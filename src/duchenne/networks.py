@@ -129,10 +129,25 @@ def facts_of(architecture: str) -> Facts:
     return known.facts if known else Facts(architecture)
 
 
+def without_facts(source: bytes) -> bytes:
+    """A module's source without the arguments of its ``register_network`` decorators: what they say trains nothing."""
+    lines = source.splitlines(keepends=True)
+    for node in ast.parse(source).body:
+        for decorator in node.decorator_list if isinstance(node, ast.FunctionDef) else ():
+            if _registers(decorator):
+                first, last = decorator.lineno - 1, decorator.end_lineno
+                lines[first:last] = [b""] * (last - first)
+    return b"".join(lines)
+
+
+def _registers(decorator: ast.expr) -> bool:
+    return isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "register_network"
+
+
 def _facts(path: Path, name: str, decorator: ast.expr, names: Mapping[str, Any]) -> Facts | None:
     if isinstance(decorator, ast.Name) and decorator.id == "register_model":  # timm's own: the defaults
         return Facts(name)
-    if not (isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "register_network"):
+    if not _registers(decorator):
         return None
     call = ast.Call(ast.Name("Facts", ast.Load()), decorator.args, decorator.keywords)
     try:

@@ -11,7 +11,7 @@ from collections.abc import Container, Iterator
 from functools import cache
 from pathlib import Path
 
-from duchenne.networks import networks
+from duchenne.networks import facts_of, networks, without_facts
 
 PACKAGE = Path(__file__).parent
 
@@ -69,15 +69,20 @@ def source_digest(*modules: str, without: Container[str] = HARMLESS) -> str:
     """SHA-256 of the sources of modules and of all that they import."""
     digest = hashlib.sha256()
     for module in sorted(set().union(*(closure(module, without) for module in modules))):
-        digest.update(module.encode() + b"\0" + path_of(module).read_bytes())
+        source = path_of(module).read_bytes()
+        digest.update(module.encode() + b"\0" + (without_facts(source) if b"register_network(" in source else source))
     return digest.hexdigest()
 
 
 @cache
 def network_digest(architecture: str) -> str:
-    """SHA-256 of the sources behind a network: its module with all it imports, the contract, and what loads weights."""
+    """SHA-256 of the sources behind a network: its module with all it imports, the contract, and what loads weights.
+
+    Of its facts only what it takes counts: a title, or what is shown of it, trains nothing again.
+    """
     own = networks().get(architecture)
-    return source_digest("duchenne.models.contract", "duchenne.models.official", *([own.module] if own else []))
+    sources = source_digest("duchenne.models.contract", "duchenne.models.official", *([own.module] if own else []))
+    return hashlib.sha256(f"{sources} {facts_of(architecture).takes}".encode()).hexdigest()
 
 
 @cache

@@ -74,7 +74,7 @@ def most_confident(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 @torch.enable_grad()
-def grad_cam(network: nn.Module, x: Tensor) -> Tensor:
+def grad_cam(network: nn.Module, x: Tensor) -> Tensor | None:
     """Grad-CAM of the predicted class (Selvaraju et al., ICCV 2017), a clip's frames each by itself.
 
     Args:
@@ -82,7 +82,8 @@ def grad_cam(network: nn.Module, x: Tensor) -> Tensor:
         x: inputs (B, ...).
 
     Returns:
-        (B, H, W) or (B, T, H, W), not negative, in no unit.
+        (B, H, W) or (B, T, H, W), not negative, in no unit. None where the layer has no places: its ``cam_maps`` are
+        neither (B, C, H, W) nor (B, T, C, H, W), such as the tokens of timm's vision transformers.
     """
     seen: list[Tensor] = []
 
@@ -95,8 +96,11 @@ def grad_cam(network: nn.Module, x: Tensor) -> Tensor:
         logits = network(x)
     finally:
         handle.remove()
+    maps = network.cam_maps(seen[0].float())
+    if maps.ndim < 4:
+        return None
     (gradient,) = torch.autograd.grad(logits.amax(1).sum(), seen[0])
-    return weighted(network.cam_maps(seen[0].float()), network.cam_maps(gradient.float()))
+    return weighted(maps, network.cam_maps(gradient.float()))
 
 
 def look(network: nn.Module, x: Tensor) -> dict[str, Tensor]:
@@ -107,9 +111,9 @@ def look(network: nn.Module, x: Tensor) -> dict[str, Tensor]:
         with ``frames_clip`` (B, T). Nothing of a network that has neither.
     """
     maps = network.explain(x)
-    if network.facts.layer is None:
+    cam = None if network.facts.layer is None else grad_cam(network, x)
+    if cam is None:
         return maps
-    cam = grad_cam(network, x)
     if cam.ndim == 3:
         return maps | {"grad_cam": cam}
     middles = (torch.arange(cam.shape[1]) + 0.5) * x.shape[2] / cam.shape[1] - 0.5

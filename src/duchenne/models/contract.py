@@ -177,13 +177,21 @@ def create(architecture: str, options: Mapping[str, Any], num_classes: int) -> n
 def with_contract(network: nn.Module, name: str) -> nn.Module:
     """Give a network that is not ours the defaults of the contract; changes and returns the network.
 
-    It takes images. Grad-CAM shows the last module of its ``feature_info``, if timm lists any.
+    It takes images. Grad-CAM shows the last module of its ``feature_info``, where timm names one that gives maps.
     """
     if not isinstance(network, Contract):
         network.__class__ = _adopted(type(network))
-        features = vars(network).get("feature_info")
-        network.facts = Facts(name, layer=features[-1]["module"] if features else None)
+        network.facts = Facts(name, layer=_last_maps(network))
     return network
+
+
+def _last_maps(network: nn.Module) -> str | None:
+    """The last module that timm lists as one of features; None where there is none, or its channels come last."""
+    features = vars(network).get("feature_info")
+    if not features or vars(network).get("output_fmt", "NCHW") != "NCHW":
+        return None
+    layer = features[-1]["module"]
+    return layer if layer in dict(network.named_modules()) else None
 
 
 @cache

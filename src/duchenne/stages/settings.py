@@ -8,7 +8,7 @@ from typing import Any
 
 from duchenne.config import Catalog
 from duchenne.files import write_json
-from duchenne.networks import networks
+from duchenne.networks import facts_of, networks
 from duchenne.sources import network_digest
 from duchenne.workspace import Workspace
 
@@ -20,9 +20,9 @@ def run(catalog: Catalog, workspace: Workspace) -> None:
     """Write each block's values into a file, with the defaults of what it leaves out, for stages to depend on.
 
     DVC compares contents: after an edit of params.yaml or of a default, only the stages whose values changed are stale.
-    ``networks/<variant>.json`` holds a digest of the sources of the variant's network, so that an edit of one network
-    leaves the others' results alone. Names of networks are checked here: hours of face work should not precede a
-    misspelling.
+    ``networks/<variant>.json`` holds the facts of the variant's network and a digest of its sources, so that an edit of
+    one network leaves the others' results alone. Names of networks are checked here: hours of face work should not
+    precede a misspelling.
 
     Raises:
         UserError: no network is called like that.
@@ -53,7 +53,8 @@ def _blocks(catalog: Catalog) -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"printed/{name}", variant.model_dump(mode="json", include={"reproduces"})
         network = variant.model.model_dump(mode="json", include={"architecture", "options"})
         network["classes"] = len(catalog.datasets[variant.dataset].classes)
-        yield f"networks/{name}", network | {"sources": network_digest(variant.model.architecture)}
+        network["sources"] = network_digest(variant.model.architecture)
+        yield f"networks/{name}", network | {"facts": str(facts_of(variant.model.architecture))}
     report = catalog.report.model_dump(mode="json")
     yield "report", report | {"networks": {name: str(network.facts) for name, network in networks().items()}}
     yield "evaluate", {"bootstrap": report["bootstrap"]}
