@@ -73,6 +73,22 @@ def test_grad_cam_shows_no_negative_evidence_and_treats_frames_apart():
     assert cam[0, 1].abs().sum() == 0
 
 
+class Halves(Contract, nn.Sequential):
+    """A network of clips, of whose frames every two become one."""
+
+    facts = Facts("Halves", takes="clip", layer="0")
+
+    def cam_maps(self, output: torch.Tensor) -> torch.Tensor:
+        return output.movedim(1, 2)
+
+
+def test_frames_of_grad_cam_are_the_middles_of_those_they_stand_for():
+    network = Halves(nn.AvgPool3d((2, 1, 1)), nn.Flatten(), nn.Linear(3 * 3 * 2 * 2, 2))
+    maps = look(network, torch.rand(2, 3, 6, 2, 2))
+    assert maps["attention_clip"].shape == (2, 3, 2, 2)
+    assert maps["frames_clip"].tolist() == [[0.5, 2.5, 4.5]] * 2
+
+
 def test_looking_leaves_no_trace():
     torch.manual_seed(0)
     network = timm.create_model("ifdd_2dcnn", num_classes=3).eval()

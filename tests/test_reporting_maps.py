@@ -263,6 +263,37 @@ def test_a_network_that_shows_nothing_has_no_picture(images, tmp_path):
     assert json.loads((tmp_path / "maps.json").read_text()) == []
 
 
+def drawn_by_hand(takes: str, face: str) -> Explained:
+    """One sample of class 1 that was taken for class 2, with a map of its own, 2 to 3 shares, and a Grad-CAM."""
+    row = {"sample": "a", "fold": 1, "label": 1, "predicted": 2, "confidence": 0.904, "right": False}
+    faces = np.full((224, 224), 60, np.uint8)
+    own = np.repeat([[2.0], [3.0]], 2, axis=1)
+    arrays = {
+        face: faces if face == "face" else np.stack([faces, faces]),
+        "own": own / own.size if takes == "image" else own,
+        "grad_cam": np.repeat([[4.0], [2.0]], 2, axis=1),
+        **{f"field_{method}": np.full((224, 224, 2), 1.0) for method in ("dgm", "dis")},
+    }
+    maps = {"own": "my map", "grad_cam": "Grad-CAM"}
+    samples = pd.DataFrame([row | {"onset": 1, "offset": 2, "first": 0, "last": 3}])
+    return Explained(takes, maps, ["own"], "Mine.", CLASSES, True, samples, [arrays])
+
+
+@pytest.mark.parametrize(("takes", "face"), [("image", "face"), ("pair", "faces")])
+def test_own_maps_are_drawn_in_even_shares_and_grad_cam_by_its_largest(takes, face):
+    picture = KINDS[takes](drawn_by_hand(takes, face))[-1]
+    assert picture.file == "looks_wrong.png"
+    axes = picture.figure.axes
+    assert axes[0].get_title() == f"{CLASSES[1]}\nnamed {CLASSES[2]}\n90 %"
+    shown = {panel.get_ylabel(): panel.images for panel in axes if len(panel.images) == 2}
+    ranges = {label: (float(top.get_array().min()), float(top.get_array().max())) for label, (_, top) in shown.items()}
+    assert ranges == {"my map": (2, 3), "Grad-CAM": (0.5, 1)}
+    assert {label: top.get_clim() for label, (_, top) in shown.items()} == {"my map": (0, 3), "Grad-CAM": (0, 1)}
+    assert all((back.get_array() == 60).all() for back, _ in shown.values())
+    assert {panel.get_ylabel() for panel in axes} >= {"× even share", "of largest"}
+    assert "Mine. Grad-CAM (Selvaraju et al. 2017)" in picture.caption
+
+
 def test_longer_is_darker_and_the_unknown_is_grey():
     lengths = np.linspace(0, 3, 7)
     angle = np.deg2rad(np.arange(0, 360, 15))

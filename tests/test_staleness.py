@@ -156,6 +156,7 @@ EDITS = {
     "one network": ("models/ifdd.py", COMMENT, of("ifdd")),
     "a backbone of one network": ("models/backbones/mvit.py", COMMENT, of("ifdd")),
     "what two networks share": ("models/landmark_guided.py", COMMENT, of("poster")),
+    "what a network is called": ("models/ifdd.py", ('"IFDD (2DCNN)"', '"IFDD"'), f"{of('ifdd')} report"),
     "what every network needs": ("models/official.py", COMMENT, f"align landmarks landmark_net {' '.join(NETWORK)}"),
     "how predictions are made": ("stages/evaluate.py", ("argmax(axis=1)", "argmin(axis=1)"), "evaluate"),
     "who validates": ("datasets/subset.py", COMMENT, "index split evaluate report"),
