@@ -47,7 +47,7 @@ def images(tmp_path_factory) -> RunToExplain:
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory) -> RunToExplain:
-    run = finished(tmp_path_factory.mktemp("clips"), "ifdd_2dcnn", lengths=[32, 20, 16, 9, 16, 16])
+    run = finished(tmp_path_factory.mktemp("clips"), "ifdd_2dcnn", lengths=[32, 20, 16, 32, 16, 16])
     return with_span(run, onset=4, offset=9)
 
 
