@@ -17,7 +17,7 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, TypeGuard, get_args
 
 from duchenne.errors import UserError
 
@@ -135,12 +135,12 @@ def without_facts(source: bytes) -> bytes:
     for node in ast.parse(source).body:
         for decorator in node.decorator_list if isinstance(node, ast.FunctionDef) else ():
             if _registers(decorator):
-                first, last = decorator.lineno - 1, decorator.end_lineno
+                first, last = decorator.lineno - 1, decorator.end_lineno or decorator.lineno
                 lines[first:last] = [b""] * (last - first)
     return b"".join(lines)
 
 
-def _registers(decorator: ast.expr) -> bool:
+def _registers(decorator: ast.expr) -> TypeGuard[ast.Call]:
     return isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "register_network"
 
 
