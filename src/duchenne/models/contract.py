@@ -18,7 +18,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, wraps
-from typing import Any, ClassVar
+from typing import Any
 
 import timm
 import torch.nn.functional as F
@@ -98,7 +98,7 @@ class Network(Contract, nn.Module, ABC):
     num_features: int
     default_cfg: dict[str, Any]
     """Set by timm, from the module's ``default_cfgs``."""
-    ballast: ClassVar[tuple[str, ...]] | tuple[str, ...] = ()
+    ballast: tuple[str, ...] = ()
     """Names of modules and parameters that official weights hold and that never touch the logits."""
 
     @abstractmethod
