@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,7 @@ from sklearn.metrics import (
 
 from duchenne.evaluation.comparing import compare
 from duchenne.evaluation.statistics import by_fold, evaluate
-from duchenne.metrics import METRICS, Metric, Predictions, measured, metric_of, register
+from duchenne.metrics import METRICS, Metric, Predictions, Resamples, measured, metric_of, register
 from duchenne.papers.printed import Table
 from duchenne.protocol import Protocol
 from duchenne.training.settings import Recipe, Variant
@@ -143,11 +143,10 @@ def test_a_resample_is_what_its_samples_give_when_they_are_repeated(seed: int):
     times = random.multinomial(6, [1 / 6] * 6, size=5)
     drawn = arrays(frame, units).drawn(times.astype(float))
     for metric in METRICS.values():
-        values = metric.function(drawn)
-        assert values.shape == (5,)
+        values = metric(drawn)
         for row, value in zip(times, values, strict=True):
             copies = frame.loc[np.repeat(frame.index, row[units])]
-            alone = metric.function(arrays(copies, np.zeros(len(copies), int)).whole())
+            alone = metric(arrays(copies, np.zeros(len(copies), int)).whole())
             assert value == pytest.approx(alone[0], nan_ok=True, abs=1e-9), metric.name
 
 
@@ -321,3 +320,11 @@ def test_the_registry_needs_neither_torch_nor_configuration():
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert not {"torch", "duchenne.config"} & set(re.findall(r"[\w.]+", said))
     assert "duchenne.metrics" in said
+
+
+@pytest.mark.parametrize("wrong", [lambda r: r.recall, lambda r: np.array([0.5]), lambda r: 0.5])
+def test_a_function_that_returns_another_shape_is_named(wrong: Callable[[Resamples], np.ndarray]):
+    metric = Metric("odd", "Odd", "returns what it should not.", wrong)
+    drawn = arrays(draw(0, 9, 3), np.arange(9)).drawn(np.ones((4, 9)))
+    with pytest.raises(ValueError, match=r"metric 'odd': .* one value each, \(4,\)"):
+        metric(drawn)

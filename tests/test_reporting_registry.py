@@ -16,7 +16,16 @@ from duchenne.protocol import Protocol
 from duchenne.reporting.across import Together
 from duchenne.reporting.factors import Factor
 from duchenne.reporting.feature_map import FeatureMap, Panel
-from duchenne.reporting.registry import ACROSS_FIGURES, RUN_FIGURES, Drawn, Entry, across_figure, draw_run, run_figure
+from duchenne.reporting.registry import (
+    ACROSS_FIGURES,
+    RUN_FIGURES,
+    Drawn,
+    Entry,
+    RunFigure,
+    across_figure,
+    draw_run,
+    run_figure,
+)
 from duchenne.reporting.runs import Run
 from duchenne.training.settings import Model, Recipe, Variant
 
@@ -155,3 +164,11 @@ def test_names_of_figures_of_one_and_of_several_runs_are_apart():
         assert "confusion" in ACROSS_FIGURES
     finally:
         ACROSS_FIGURES.pop("confusion", None)
+
+
+def test_an_error_names_the_figure_and_the_run(monkeypatch: pytest.MonkeyPatch):
+    broken = RunFigure("broken", "Broken", "Is it?", "It is.", alt=lambda run: "", draw=lambda figure, run: 1 / 0)
+    monkeypatch.setitem(RUN_FIGURES, "broken", broken)
+    with pytest.raises(ZeroDivisionError) as error:
+        draw_run(run("a", 1))
+    assert error.value.__notes__ == ["while drawing the figure 'broken' of a"]

@@ -517,4 +517,4 @@ def test_a_network_that_says_the_same_of_every_sample_is_warned_of(caplog):
         assert not caplog.text
         network.weight.zero_()
         assert measure(*arguments)["uar"] == pytest.approx(1 / 3)
-    assert "all 3 samples are given one class" in caplog.text
+    assert "all 3 evaluated samples are assigned to one class" in caplog.text

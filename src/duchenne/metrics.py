@@ -184,6 +184,20 @@ class Metric:
         if self.mean_over and not self.bounded:
             raise ValueError(f"metric {self.name!r}: a mean of shares has a range with two ends")
 
+    def __call__(self, resamples: Resamples) -> np.ndarray:
+        """Its values, (R,).
+
+        Raises:
+            ValueError: the function returns another shape.
+        """
+        values = np.asarray(self.function(resamples))
+        if values.shape != (len(resamples),):
+            raise ValueError(
+                f"metric {self.name!r}: its function returned the shape {values.shape} for {len(resamples)} resamples: "
+                f"it must return one value each, ({len(resamples)},)"
+            )
+        return values
+
     @property
     def scale(self) -> int:
         """What a value is multiplied by to be shown: 100 in per cent."""
@@ -419,4 +433,4 @@ def measured(labels: np.ndarray, probabilities: np.ndarray, predicted: np.ndarra
     one = np.zeros(len(labels), np.int64)
     predictions = Predictions(labels, predicted, confidence, one, probabilities.shape[1], probabilities)
     whole = predictions.whole()
-    return {metric.name: float(metric.function(whole)[0]) for metric in chosen(predictions)}
+    return {metric.name: float(metric(whole)[0]) for metric in chosen(predictions)}

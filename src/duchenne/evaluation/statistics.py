@@ -110,14 +110,14 @@ def by_fold(predictions: pd.DataFrame, classes: list[str], metrics: tuple[str, .
     place, folds = pd.factorize(predictions["fold"])
     table = predictions_of(predictions, classes, place)
     each = table.drawn(np.eye(len(folds)))
-    columns = {metric.name: metric.function(each) for metric in chosen(table, metrics)}
+    columns = {metric.name: metric(each) for metric in chosen(table, metrics)}
     return pd.DataFrame(columns, index=pd.Index(folds, name="fold"))
 
 
 def values(resamples: Resamples, metrics: list[Metric], classes: list[str]) -> dict[str, np.ndarray]:
     """The metrics, and ``recall_<class>`` of each class, by name, (R,) each."""
     recalls = {f"recall_{name}": column for name, column in zip(classes, resamples.recall.T, strict=True)}
-    return {metric.name: metric.function(resamples) for metric in metrics} | recalls
+    return {metric.name: metric(resamples) for metric in metrics} | recalls
 
 
 def predictions_of(frame: pd.DataFrame, classes: list[str], units: np.ndarray) -> Predictions:

@@ -8,7 +8,8 @@ who cannot see it. Figures of one run are in :mod:`duchenne.reporting.figures`, 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar
 
@@ -183,17 +184,28 @@ def draw_run(run: Run) -> tuple[list[Drawn], list[str]]:
     """Every figure that applies to a run, and what the page says of the others."""
     drawn, left_out = [], []
     for figure in RUN_FIGURES.values():
-        if figure.applies(run):
-            drawn.append(figure.drawn(run, points=figure.points(run)))
-        elif words := figure.otherwise(run):
-            left_out.append(words)
+        with _named(figure, run.name):
+            if figure.applies(run):
+                drawn.append(figure.drawn(run, points=figure.points(run)))
+            elif words := figure.otherwise(run):
+                left_out.append(words)
     return drawn, left_out
 
 
 def draw_across(together: Together) -> list[Drawn]:
     """Every figure of several runs that they have the data for."""
-    return [
-        figure.drawn(source, key)
-        for figure in ACROSS_FIGURES.values()
-        for key, source in figure.sources(together).items()
-    ]
+    drawn = []
+    for figure in ACROSS_FIGURES.values():
+        with _named(figure, "several runs"):
+            drawn += [figure.drawn(source, key) for key, source in figure.sources(together).items()]
+    return drawn
+
+
+@contextmanager
+def _named(figure: Entry[Any], what: str) -> Iterator[None]:
+    """Add to an error which figure it arose in, for the traceback."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"while drawing the figure {figure.name!r} of {what}")
+        raise

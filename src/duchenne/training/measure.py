@@ -55,7 +55,8 @@ def measure(placement: Placement, network: nn.Module, batches: DataLoader) -> di
     predicted = logits.argmax(1)
     if len(labels.unique()) > 1 and len(predicted.unique()) == 1:
         log.warning(
-            "all %d samples are given one class: if it stays so, the network has collapsed; lower recipe.lr",
+            "all %d evaluated samples are assigned to one class; if this persists over epochs, training has collapsed: "
+            "lower recipe.lr",
             len(labels),
         )
     return {"loss": F.cross_entropy(logits, labels).item(), **scores(labels, logits)}
