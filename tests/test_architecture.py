@@ -84,6 +84,11 @@ def test_a_network_is_known_by_its_own_sources():
     assert len(set(digests.values())) == 4
 
 
+def test_reading_official_weights_needs_no_network():
+    assert "duchenne.models.backbones.ir50" not in closure("duchenne.models.official")
+    assert "duchenne.models.backbones.ir50" in closure("duchenne.models.poster_v2")
+
+
 def test_an_edit_changes_the_digest_of_what_imports_it_alone(monkeypatch: pytest.MonkeyPatch):
     before = {name: source_digest(name) for name in ("duchenne.models.ifdd", "duchenne.models.poster")}
     read = Path.read_bytes

@@ -14,7 +14,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from duchenne.models.backbones.ir50 import IR50, split_body
+from duchenne.models.backbones.ir50 import IR50
+from duchenne.models.backbones.ir50_names import split_body
 from duchenne.models.backbones.mobilefacenet import MobileFaceNet
 from duchenne.models.official import load_official
 

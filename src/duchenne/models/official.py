@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from duchenne.errors import UserError
 from duchenne.files import unusable
-from duchenne.models.backbones.ir50 import split_body
+from duchenne.models.backbones.ir50_names import split_body
 
 if TYPE_CHECKING:
     from duchenne.models.contract import Contract

@@ -5,13 +5,11 @@ its fourth stage, as Zheng et al. (POSTER, https://arxiv.org/abs/2204.04083) and
 https://arxiv.org/abs/2301.12149) use it.
 """
 
-import re
 from itertools import accumulate, chain
 
 from torch import Tensor, nn
 
-# (units, channels) of each stage; the first unit of a stage halves the map (spatial stride 2)
-STAGES = ((3, 64), (4, 128), (14, 256))
+from duchenne.models.backbones.ir50_names import STAGES
 
 
 class Subsample(nn.Module):
@@ -86,20 +84,3 @@ class IR50(nn.Module):
         first = stage1(self.input_layer(x))
         second = stage2(first)
         return first, second, stage3(second)
-
-
-def split_body(name: str) -> str:
-    """The name of a state-dict entry by stage: ``body.N`` of POSTER and of ``ir50.pth`` becomes POSTER++'s ``bodyS.n``.
-
-    >>> split_body("ir_back.body.7.res_layer.0.weight")
-    'ir_back.body3.0.res_layer.0.weight'
-    """
-    match = re.match(r"((?:ir_back\.)?body)\.(\d+)(\..+)", name)
-    if match is None:
-        return name
-    prefix, unit, rest = match[1], int(match[2]), match[3]
-    for stage, (units, _) in enumerate(STAGES, 1):
-        if unit < units:
-            return f"{prefix}{stage}.{unit}{rest}"
-        unit -= units
-    return name  # a unit that this network does not have: left as it is, so that the loader lists it
