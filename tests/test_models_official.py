@@ -15,7 +15,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from duchenne.models.backbones.ir50 import IR50, STAGES, split_body
+from duchenne.models.backbones.ir50 import IR50, STAGES
+from duchenne.models.backbones.ir50_names import split_body
 from duchenne.models.backbones.mobilefacenet import MobileFaceNet
 from duchenne.models.official import OfficialWeightsError, load_official, load_pretrained, read_official
 
