@@ -114,6 +114,7 @@ def test_it_is_explained_with_the_words_of_its_module(project: tuple[Path, str])
         assert "each with 2 maps" in picture["alt"]
         assert "Attention: the share of each cell" in picture["caption"]
         assert "Grad-CAM" in picture["caption"]
+        assert "the layer stem.2," in picture["caption"]
 
 
 def test_the_page_calls_it_by_its_title(project: tuple[Path, str]):

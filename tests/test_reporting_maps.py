@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 import training_networks  # noqa: F401  (registers the tiny networks)
+from matplotlib import rc_context
 from training_tools import CLASSES, COMPUTE, SMALL, variant, write_store
 
 from duchenne.evaluation.explain import most_confident
@@ -19,6 +20,7 @@ from duchenne.models.contract import create
 from duchenne.reporting.gallery import pictures_with_faces
 from duchenne.reporting.maps.clips import clip_pictures
 from duchenne.reporting.maps.displacement import coloured
+from duchenne.reporting.maps.drawing import STYLE
 from duchenne.reporting.maps.images import image_pictures
 from duchenne.reporting.maps.pairs import pair_pictures
 from duchenne.reporting.maps.pictures import KINDS, draw_pictures
@@ -96,7 +98,7 @@ def test_what_is_written_is_what_is_read(kind, explained, tmp_path):
     wanted = explained[kind]
     wanted.save(tmp_path)
     found = Explained.load(tmp_path)
-    for name in ("takes", "maps", "own", "caption", "classes", "faces", "numbers"):
+    for name in ("takes", "maps", "own", "caption", "layer", "classes", "faces", "numbers"):
         assert getattr(found, name) == getattr(wanted, name), name
     assert list(found.maps) == list(wanted.maps)
     numbers = ["label", "predicted", "fold", "confidence", "right", "first", "last", "onset", "offset"]
@@ -276,7 +278,7 @@ def drawn_by_hand(takes: str, face: str) -> Explained:
     }
     maps = {"own": "my map", "grad_cam": "Grad-CAM"}
     samples = pd.DataFrame([row | {"onset": 1, "offset": 2, "first": 0, "last": 3}])
-    return Explained(takes, maps, ["own"], "Mine.", CLASSES, True, samples, [arrays])
+    return Explained(takes, maps, ["own"], "Mine.", "stem.2", CLASSES, True, samples, [arrays])
 
 
 @pytest.mark.parametrize(("takes", "face"), [("image", "face"), ("pair", "faces")])
@@ -292,6 +294,23 @@ def test_own_maps_are_drawn_in_even_shares_and_grad_cam_by_its_largest(takes, fa
     assert all((back.get_array() == 60).all() for back, _ in shown.values())
     assert {panel.get_ylabel() for panel in axes} >= {"× even share", "of largest"}
     assert "Mine. Grad-CAM (Selvaraju et al. 2017)" in picture.caption
+    assert "in the output of the layer stem.2," in picture.caption
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_words_beside_the_rows_are_whole(count):
+    explained = drawn_by_hand("image", "face")
+    arrays = [*explained.arrays] * count
+    arrays[0] = arrays[0] | {"points": np.full((68, 2), 100.0)}
+    samples = pd.concat([explained.samples] * count, ignore_index=True)
+    with rc_context(STYLE):
+        (picture,) = image_pictures(replace(explained, samples=samples, arrays=arrays))
+        picture.figure.draw_without_rendering()
+    labels = [axes.yaxis.label for axes in picture.figure.axes if axes.get_ylabel()]
+    words = {label.get_text(): label.get_window_extent() for label in labels}
+    assert "68 landmarks" in words
+    padding, whole = 0.04 * picture.figure.dpi, picture.figure.bbox.x1  # inches that the layout keeps free
+    assert all(place.x0 >= padding and place.x1 <= whole - padding for place in words.values())
 
 
 def test_longer_is_darker_and_the_unknown_is_grey():

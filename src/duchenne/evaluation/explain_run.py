@@ -159,6 +159,7 @@ def _explained(
         maps,
         [name.removeprefix("attention_") for name in facts.maps],
         facts.caption,
+        facts.layer,
         run.classes,
         run.show_faces,
         samples,

@@ -44,6 +44,8 @@ class Explained:
     """Those of them that are the network's own and not Grad-CAM."""
     caption: str
     """Sentences on the network's own maps."""
+    layer: str | None
+    """The module whose output Grad-CAM shows; None: there is no Grad-CAM."""
     classes: Sequence[str]
     """Emotion names by label."""
     faces: bool
@@ -63,7 +65,7 @@ class Explained:
         packed = {f"{i}.{name}": values for i, arrays in enumerate(self.arrays) for name, values in arrays.items()}
         with replacing(folder / "explained.npz") as path, path.open("wb") as file:
             np.savez_compressed(file, **packed)
-        words = {name: getattr(self, name) for name in ("takes", "maps", "own", "caption", "classes", "faces")}
+        words = {name: getattr(self, name) for name in ("takes", "maps", "own", "caption", "layer", "classes", "faces")}
         samples = json.loads(self.samples.to_json(orient="records"))
         write_json(folder / "explained.json", words | {"samples": samples})
         write_json(folder / "numbers.json", self.numbers)

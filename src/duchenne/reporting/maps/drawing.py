@@ -26,10 +26,6 @@ STYLE = style.STYLE | {
 }
 
 RESULTS = {True: ("right", "rightly named"), False: ("wrong", "wrongly named")}
-GRAD_CAM = (
-    "Grad-CAM (Selvaraju et al. 2017): of the predicted class, in the last map of the image branch, as a share of its "
-    "largest value."
-)
 
 
 class Picture(NamedTuple):
@@ -67,7 +63,11 @@ def name_of(explained: Explained, row: Any) -> str:
 def map_sentences(explained: Explained, maps: Sequence[str], own: str) -> str:
     """What a caption says of maps; ``own`` of those that the network has beside Grad-CAM."""
     sentences = [own, explained.caption] if set(maps) & set(explained.own) else []
-    sentences += [GRAD_CAM] if "grad_cam" in maps else []
+    if "grad_cam" in maps:
+        sentences.append(
+            f"Grad-CAM (Selvaraju et al. 2017): of the predicted class, in the output of the layer {explained.layer}, "
+            "as a share of its largest value."
+        )
     return " ".join(filter(None, [*sentences, "White line: three quarters of the scale."]))
 
 
@@ -80,7 +80,9 @@ def grid(columns: list[str], rows: list[str], margin: float = 0.06) -> tuple[Fig
     Returns:
         The figure, its panels (rows, columns), and those at the right end (rows,), which are hidden.
     """
-    figure = Figure(figsize=(1.6 + CELL * (len(columns) + margin), 0.6 + CELL * len(rows)))
+    size = (1.6 + CELL * (len(columns) + margin), 0.6 + CELL * len(rows))
+    # "constrained" measures the words beside the panels before these are made square, and cuts them off
+    figure = Figure(figsize=size, layout="compressed")
     widths = [*[1.0] * len(columns), margin]
     axes = figure.subplots(len(rows), len(widths), squeeze=False, width_ratios=widths)
     for axis in axes.flat:
