@@ -423,6 +423,7 @@ def test_a_server_takes_runs_and_artifacts(
         "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
     }.items():
         monkeypatch.setenv(name, value)  # as `mlflow server` does
+    monkeypatch.setenv("DUCHENNE_MLFLOW_TIMEOUT", "120")  # the server shares a busy machine with other tests
     from mlflow.server import app
 
     server = make_server("127.0.0.1", 0, app, threaded=True)
