@@ -2,15 +2,15 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 PYTHON ?= python3
-# In the versions of constraints.txt. --no-compile: Python compiles what it imports, once; all of it ahead takes minutes.
+# Versions are those of constraints.txt. --no-compile: compiling all packages ahead takes minutes.
 PIP := python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 unexport PYTHONDONTWRITEBYTECODE
-# A relative path: the folder's own may hold spaces, which make cannot.
+# A relative path, because make cannot handle spaces in the path of the folder.
 BIN := .venv/bin
 # Stages call `python`; anny's cache and MLflow's file belong to this folder.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-# Two processes of one thread each are faster than one of two. The long files must not come last.
+# Two processes of one thread each are faster than one process of two threads. The long files must not come last.
 PYTEST := OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-all lint clean
@@ -41,7 +41,7 @@ lint: .venv/test.stamp
 	$(PIP) -e '.[all]'
 	touch $@
 
-# The head model behind the rendered faces takes some minutes to build, once a machine.
+# Building the head model of the rendered faces takes some minutes, once per machine.
 .venv/faces.stamp: .venv/run.stamp
 	python -c 'from duchenne.synth.render import renderer; renderer()'
 	touch $@

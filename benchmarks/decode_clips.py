@@ -1,4 +1,4 @@
-"""How fast each way of decoding a clip is, and whether all of them see the same frames.
+"""Benchmark of decoding clips: speed of each way, and whether all of them give the same frames.
 
     python benchmarks/decode_clips.py [--seconds 10] [--repeats 3]
 
@@ -95,7 +95,7 @@ def clips(folder: Path, seconds: float) -> dict[str, Path]:
 
 
 def measured(way: Callable[[Path], Iterator[np.ndarray]], path: Path, repeats: int) -> tuple[float, list[np.ndarray]]:
-    """Frames a second, and the frames."""
+    """Measure frames per second; returns it and the frames."""
     best, frames = float("inf"), []
     for _ in range(repeats):
         began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""How well each landmark model fits 65 hand-annotated faces, how many faces are found, and what it costs.
+"""Benchmark of the landmark models on 65 hand-annotated faces: error, faces found, and speed.
 
     DUCHENNE_SHARED=<folder of real faces> python benchmarks/landmarks_london.py [--picture FILE.png]
 
@@ -28,7 +28,7 @@ from duchenne.faces.find import find_face
 from duchenne.faces.landmarks import LANDMARKERS, landmarker
 from duchenne.faces.points import key_points
 from duchenne.faces.settings import Faces
-from duchenne.landmark_net.samples import bending, bent
+from duchenne.landmark_net.samples import bending, warped
 from duchenne.media.images import read_image
 
 GROUPS = {
@@ -63,7 +63,7 @@ SPOILT = {
 
 
 def errors(root: Path, boxes: dict[str, np.ndarray]) -> pd.DataFrame:
-    """The error of every compared point: path, model, picture (of SPOILT), group, point, x, y, error (per cent)."""
+    """Measure every compared point: path, model, picture (of SPOILT), group, point, x, y, error (per cent)."""
     points = pd.read_csv(root / "landmarks189.csv").set_index(["path", "point"])[["x", "y"]]
     rows = []
     for path, box in tqdm(boxes.items(), desc="landmarks"):
@@ -89,7 +89,7 @@ def scatter(table: pd.DataFrame) -> pd.Series:
 
 
 def paired(table: pd.DataFrame) -> dict[str, float]:
-    """The first model's error less the second's by person: mean, 95 % interval, per cent on whom it is nearer."""
+    """Compare two models by person: mean difference, 95 % interval, per cent of people with a smaller error."""
     by_person = table.groupby(["path", "model"])["error"].mean().unstack()[list(MODELS)]
     less = by_person.diff(periods=-1, axis=1).iloc[:, 0]
     interval = bootstrap((less,), np.mean, method="percentile", rng=0).confidence_interval
@@ -97,7 +97,7 @@ def paired(table: pd.DataFrame) -> dict[str, float]:
 
 
 def apart(root: Path, count: int = 200) -> pd.Series:
-    """How far two models' points are apart on photographs drawn at random, per cent of the first's eye distance."""
+    """Measure the distance of two models' points on random photographs, per cent of the first's eye distance."""
     paths = pd.read_csv(root / "manifest.csv")["path"].sample(count, random_state=0)
     distances = []
     for path in tqdm(paths, desc=root.name):
@@ -115,7 +115,7 @@ def apart(root: Path, count: int = 200) -> pd.Series:
 
 
 def follow(root: Path, boxes: dict[str, np.ndarray], amount: float = 0.05) -> pd.DataFrame:
-    """How far a model's points go with the parts of a face that is bent: 1 all the way, 0 not at all.
+    """Measure how far a model's points follow the parts of a warped face: 1 completely, 0 not at all.
 
     The slope of their shift on that of what was under them, both without the face's shift, turn and scale as a whole.
     A model that knows a face as a whole alone stays behind. By part and model.
@@ -128,7 +128,7 @@ def follow(root: Path, boxes: dict[str, np.ndarray], amount: float = 0.05) -> pd
         field = bending(image.shape[:2], eyes, amount, np.random.default_rng(k))
         for name, config in MODELS.items():
             before = landmarker(config)(image, box)
-            changed, true = bent(image, before, field)
+            changed, true = warped(image, before, field)
             after = landmarker(config)(changed, box)
             local = [points - apply(similarity(before, points), before) for points in (true, after)]
             for part, points in PARTS.items():
@@ -138,7 +138,7 @@ def follow(root: Path, boxes: dict[str, np.ndarray], amount: float = 0.05) -> pd
 
 
 def shake(root: Path, boxes: dict[str, np.ndarray], frames: int = 12) -> dict[str, float]:
-    """Standard deviation of the eyes' centres in a still face under sensor noise and a box that trembles by 2 %.
+    """Measure the standard deviation of the eyes' centres in a still face under noise and a box that moves by 2 %.
 
     Per cent of the distance of the eyes.
     """
@@ -157,7 +157,7 @@ def shake(root: Path, boxes: dict[str, np.ndarray], frames: int = 12) -> dict[st
 
 
 def speed(root: Path, boxes: dict[str, np.ndarray]) -> dict[str, tuple[float, float]]:
-    """Faces a second of processor time: landmarks alone, and with detection and alignment, 224 px faces."""
+    """Measure faces per second of processor time: landmarks alone, and with detection and alignment, 224 px faces."""
     faces = [warp(read_image(root / path), _crop(boxes[path]), 224) for path in list(boxes)[:20]]
     target, result = template(224, 0.34), {}
     for name, config in MODELS.items():
@@ -175,13 +175,13 @@ def speed(root: Path, boxes: dict[str, np.ndarray]) -> dict[str, tuple[float, fl
 
 
 def _crop(box: np.ndarray) -> np.ndarray:
-    """The transform that puts a box into the middle of 224 px, at 144 px."""
+    """Return the transform that puts a box into the middle of 224 px, at 144 px."""
     scale = 144 / (box[2] - box[0])
     return np.array([[scale, 0, 40 - scale * box[0]], [0, scale, 40 - scale * box[1]]])
 
 
 def detection(root: Path, config: Faces) -> dict[str, float]:
-    """Faces found, and the processor time from file to aligned face."""
+    """Count the faces found, and measure the processor time from file to aligned face."""
     paths = pd.read_csv(root / "manifest.csv")["path"]
     target = template(config.size, config.eye_distance)
     found, start = 0, time.process_time()
@@ -195,7 +195,7 @@ def detection(root: Path, config: Faces) -> dict[str, float]:
 
 
 def draw(root: Path, boxes: dict[str, np.ndarray], out: Path, side: int = 260) -> None:
-    """Twenty faces with the points of every model: the first in yellow, the second in blue."""
+    """Draw twenty faces with the points of every model: the first in yellow, the second in blue."""
     tiles = []
     for path in list(boxes)[::3][:20]:
         image, box = read_image(root / path), boxes[path]

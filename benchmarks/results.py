@@ -1,6 +1,6 @@
 """Tables of docs/results.md from the results files in docs/results.
 
-    python benchmarks/results.py                    # write every table of the page anew
+    python benchmarks/results.py                    # write every table of the page again
     python benchmarks/results.py --record demo      # first take the measured columns of docs/results/demo.csv from
                                                     # results/<run>/metrics.json and models/<run>
 
@@ -29,7 +29,7 @@ TABLE = re.compile(r"(<!-- (?P<file>[\w-]+\.csv) -->\n).*?(<!-- end -->)", re.DO
 
 
 def cell(row: pd.Series, column: str) -> str:
-    """One value as the table shows it; metrics in per cent, with their interval where there is one."""
+    """Format a value of the table; metrics in per cent, with their interval if there is one."""
     if column not in LABELS:
         return row[column]
     low, high = (row.get(f"{column}_{end}", "") for end in ("low", "high"))
@@ -44,7 +44,7 @@ def _percent(column: str, given: str) -> str:
 
 
 def markdown(path: Path) -> str:
-    """A CSV file as a Markdown table; columns of numbers stand to the right."""
+    """Convert a CSV file to a Markdown table; columns of numbers are right-aligned."""
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     columns = [name for name in table if not re.fullmatch(r".*_(low|high)", name)]
     cells = [[cell(row, name) for name in columns] for _, row in table.iterrows()]
@@ -55,7 +55,7 @@ def markdown(path: Path) -> str:
 
 
 def page(text: str) -> str:
-    """The page with every table made anew.
+    """Return the page with every table written again.
 
     Raises:
         FileNotFoundError: the page names a file that docs/results lacks.

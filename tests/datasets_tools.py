@@ -1,4 +1,4 @@
-"""Small trees in the owners' layouts: tiny pictures, and annotation files to the letter of their formats."""
+"""Small trees in the owners' layouts: tiny pictures, and annotation files in exactly their formats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A fresh clone with other parameters, for DVC to work in."""
+"""A fresh clone with test parameters, in which DVC runs."""
 
 from __future__ import annotations
 

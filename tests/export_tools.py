@@ -1,4 +1,4 @@
-"""A network's exported graph and the ONNX file made of it, checked by running them."""
+"""Checks of a network's exported graph and ONNX file, by running them."""
 
 from __future__ import annotations
 

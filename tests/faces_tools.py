@@ -1,4 +1,4 @@
-"""Rendered faces to find, and rows of an index."""
+"""Rendered faces to detect, and rows of an index."""
 
 from __future__ import annotations
 

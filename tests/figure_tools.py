@@ -1,4 +1,4 @@
-"""Figures that are registered for a test alone: those of docs/extending.md, run as they stand there."""
+"""Figures registered for a single test: those of docs/extending.md, executed as written there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics that are registered for a test alone: those of docs/extending.md, run as they stand there."""
+"""Metrics registered for a single test: those of docs/extending.md, executed as written there."""
 
 from __future__ import annotations
 

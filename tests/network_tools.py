@@ -1,4 +1,4 @@
-"""Networks for tests: small options of the registered ones, and the one that docs/extending.md shows."""
+"""Networks for tests: small options of the registered ones, and the one of docs/extending.md."""
 
 from __future__ import annotations
 

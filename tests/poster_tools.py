@@ -1,4 +1,4 @@
-"""What the tests of POSTER and POSTER++ share."""
+"""Helpers of the tests of POSTER and POSTER++."""
 
 from __future__ import annotations
 

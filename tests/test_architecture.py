@@ -1,4 +1,4 @@
-"""How the package hangs together: DVC knows what each stage uses, and imports point one way."""
+"""Structure of the package: DVC knows what each stage uses, and imports follow the layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chunked work: what is finished stays, what is not leaves nothing, and results do not tell the difference."""
+"""Chunked work: finished chunks are kept, unfinished ones leave nothing, and interruptions do not change results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""params.yaml: what is accepted, and what a person is told about the rest."""
+"""params.yaml: accepted files, and messages about all others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The apex that nobody annotated: by hand, on drawn clips with a drift, and on rendered ones whose apex is known."""
+"""Apex rules: by hand, on drawn clips with a drift, and on rendered clips with known apex."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``duchenne check``: what was found beside what should be there, and whether that is all."""
+"""``duchenne check``: found and published counts, and whether a dataset is complete."""
 
 from __future__ import annotations
 

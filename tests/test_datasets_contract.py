@@ -1,4 +1,4 @@
-"""What every layout of datasets must have; the list is read from the folder of the layouts."""
+"""Contract of every dataset layout in the folder of the layouts."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ def test_a_misspelling_of_an_own_class_gets_the_nearest_name(tmp_path):
     first, second, place = str(caught.value).splitlines()
     assert first.startswith("dataset mine: 1 problem in")
     assert second == (
-        "  label: 'pian' is none of the classes ['joy', 'pain', 'neutral'] (did you mean 'pain'?): say what it means "
+        "  label: 'pian' is none of the classes ['joy', 'pain', 'neutral'] (did you mean 'pain'?): map it to a class "
         "under datasets.mine.labels, or add it to datasets.mine.classes"
     )
     assert place.strip() == "pian/1.jpg"

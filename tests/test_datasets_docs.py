@@ -1,4 +1,4 @@
-"""docs/datasets.md: every tree is one that the adapters read, every block one that the catalog takes."""
+"""docs/datasets.md: the layouts read every tree, and the configuration accepts every block."""
 
 from __future__ import annotations
 

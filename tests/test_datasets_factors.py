@@ -1,4 +1,4 @@
-"""A table of factors beside the lists of any layout."""
+"""A table of factors in addition to the lists of any layout."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_unknown_samples_and_second_lines_are_problems_with_their_line(root):
         (["sample", ONE], "needs a column sample and one for each factor"),
         ([""], "there are: none"),
         (["sample,glasses,glasses", f"{ONE},no,no"], "'glasses' more than once"),
-        (["sample,apex_rule", f"{ONE},no"], "'apex_rule': the layout has such a factor: rename it"),
+        (["sample,apex_rule", f"{ONE},no"], "'apex_rule': the layout has a factor of this name: rename the column"),
     ],
 )
 def test_a_table_that_cannot_be_used_is_refused(root, lines, message):

@@ -146,9 +146,14 @@ def test_pixels_by_line(tmp_path):
     for line in (0, 1, 9):
         with pytest.raises(ValueError, match=f"no line {line}"):
             read_pixels(table, line)
-    text(table, ["emotion,pixels,Usage", "0,1 2 3 4,Training"])  # a changed table is read anew
+    text(table, ["emotion,pixels,Usage", "0,1 2 3 4,Training"])  # a changed table is read again
     assert read_pixels(table, 2)[..., 0].tolist() == [[1, 2], [3, 4]]
-    for words, message in (("1 2 3", "3 pixels"), ("1 2 3 256", "outside"), ("1 x 3 4", "else"), ("", "0 pixels")):
+    for words, message in (
+        ("1 2 3", "3 pixels"),
+        ("1 2 3 256", "outside"),
+        ("1 x 3 4", "not whole numbers"),
+        ("", "0 pixels"),
+    ):
         with pytest.raises(ValueError, match=message):
             decode(words)
     ((_, image),) = read_frames(tmp_path / "gone.csv#2", "image", 100)

@@ -1,4 +1,4 @@
-"""The integer that counts a clip's frames, among all that their names hold."""
+"""Frame numbers of a clip from the names of its files."""
 
 from __future__ import annotations
 

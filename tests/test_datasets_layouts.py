@@ -1,4 +1,4 @@
-"""From folders, manifests and rendered sets to the same index."""
+"""Folders, manifests and rendered sets give the same index."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Links below a root lead wherever they like: to files, to folders, into DVC's cache. What cannot be read is named."""
+"""Links below a root may lead anywhere: to files, folders, DVC's cache. Unreadable ones are named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Manifests as researchers have them: any delimiter, encoding or spreadsheet; columns and labels by any name; votes."""
+"""Manifests in the forms that researchers use: delimiters, encodings, spreadsheets, any column names, votes."""
 
 from __future__ import annotations
 
@@ -170,9 +170,9 @@ def test_many_problems_that_differ_in_a_word_are_one_paragraph(root):
         index(root, "path,label", *(f"images/a.jpg,mood{i}" for i in range(30)))
     lines = str(caught.value).splitlines()
     (head,) = [line for line in lines if "(30 times)" in line]
-    assert head.startswith("  label: ... is none of the classes [..., ..., ...]: say what it means")
+    assert head.startswith("  label: ... is none of the classes [..., ..., ...]: map it to a class")
     assert (
-        f"      line 3: images/a.jpg: 'mood1' is none of the classes {CLASSES}: say what it means under "
+        f"      line 3: images/a.jpg: 'mood1' is none of the classes {CLASSES}: map it to a class under "
         "datasets.mine.labels, or add it to datasets.mine.classes" in lines
     )
     assert "      ... and 20 more" in lines

@@ -1,4 +1,4 @@
-"""CASME II, SAMM, SMIC and their composite: tables, subjects, apexes, and who takes part."""
+"""CASME II, SAMM, SMIC and their composite: tables, subjects, apexes, and samples of the composite."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Annotation files as editors, operating systems and careless hands change them: read alike, or one clear error."""
+"""Annotation files changed by editors, operating systems and mistakes: the same index, or one clear error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every kind of wrong row is told, all of them at once, with dataset, row and column."""
+"""Every kind of wrong row is reported, all together, with dataset, row and column."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RAF-DB, AffectNet and CAER-S, in every form in which they are handed on."""
+"""RAF-DB, AffectNet and CAER-S, in every distributed form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Annotation files as they are handed on: read, or refused with file, line and what to do."""
+"""Annotation files in distributed forms: read, or refused with file, line and what to do."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_cells_of_excel_stay_text(tmp_path):
 
 def test_excel_files_that_cannot_be_read(tmp_path):
     path = text(tmp_path / "codes.xlsx", "<html>404</html>")
-    with pytest.raises(UnreadableError, match=r"cannot be read as an Excel file .*: is it whole"):
+    with pytest.raises(UnreadableError, match=r"cannot be read as an Excel file .*: is it complete"):
         read_table(path, ["Subject"])
     with pytest.raises(UnreadableError, match="holds no cell"):
         read_table(sheet(tmp_path / "codes.xlsx", []), ["Subject"])

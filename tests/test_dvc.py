@@ -1,4 +1,4 @@
-"""A user's own blocks, as the README shows them, under DVC itself: defaults work, bad names are refused."""
+"""Blocks of the README in DVC itself: defaults work, invalid names are refused."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_dataset_of_defaults_runs_and_a_dotted_name_is_refused(project: Path):
     YAML(typ="safe").dump(params, project / "params.yaml")
     done = dvc(project, "repro")
     assert done.returncode != 0
-    assert "'my.set' is not a name that DVC takes" in done.stderr + done.stdout
+    assert "'my.set' is not a valid name" in done.stderr + done.stdout
     assert "call it 'my_set'" in done.stderr + done.stdout
     assert "are missing from" not in done.stderr + done.stdout
 
@@ -114,7 +114,10 @@ def test_a_misspelt_network_is_told_before_any_work(tmp_path: Path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda p: p["datasets"].update({"my.set": p["datasets"]["mine"]}), "'my.set' is not a name.*call it 'my_set'"),
+        (
+            lambda p: p["datasets"].update({"my.set": p["datasets"]["mine"]}),
+            "'my.set' is not a valid name.*call it 'my_set'",
+        ),
         (lambda p: p["variants"].update({"a@b c": p["variants"]["my_first"]}), "'a@b c' is not.*call it 'a_b_c'"),
         (lambda p: p["datasets"].update({2024: p["datasets"]["mine"]}), "datasets.2024: YAML reads this name as int"),
         (lambda p: p["variants"]["my_first"].pop("init_from"), "my_first.init_from: is missing.*scratch"),

@@ -1,4 +1,4 @@
-"""Two runs on the same samples: by hand, and by the laws that a comparison keeps."""
+"""Two runs on the same samples: by hand, and by properties of every comparison."""
 
 from __future__ import annotations
 

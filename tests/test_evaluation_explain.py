@@ -1,4 +1,4 @@
-"""What is shown of a network: which samples, which places, which frames."""
+"""Explanations of a network: choice of samples, maps, and frames."""
 
 from types import SimpleNamespace
 
@@ -14,7 +14,7 @@ from torch import nn
 from training_tools import COMPUTE, SMALL, variant, write_store
 
 from duchenne import models  # noqa: F401  (registers the networks)
-from duchenne.evaluation.explain import View, agreement, grad_cam, look, most_confident, readings, views
+from duchenne.evaluation.explain import View, agreement, all_maps, grad_cam, most_confident, readings, views
 from duchenne.faces.store import FaceStore
 from duchenne.models.contract import Contract, create
 from duchenne.networks import Facts
@@ -84,7 +84,7 @@ class Halves(Contract, nn.Sequential):
 
 def test_frames_of_grad_cam_are_the_middles_of_those_they_stand_for():
     network = Halves(nn.AvgPool3d((2, 1, 1)), nn.Flatten(), nn.Linear(3 * 3 * 2 * 2, 2))
-    maps = look(network, torch.rand(2, 3, 6, 2, 2))
+    maps = all_maps(network, torch.rand(2, 3, 6, 2, 2))
     assert maps["attention_clip"].shape == (2, 3, 2, 2)
     assert maps["frames_clip"].tolist() == [[0.5, 2.5, 4.5]] * 2
 
@@ -95,7 +95,7 @@ def test_looking_leaves_no_trace():
     x = torch.rand(1, 3, 16, 224, 224)
     with torch.no_grad():
         before = network(x)
-    look(network, x)
+    all_maps(network, x)
     assert all(parameter.grad is None for parameter in network.parameters())
     with torch.no_grad():
         torch.testing.assert_close(network(x), before, rtol=0, atol=0)
@@ -103,7 +103,7 @@ def test_looking_leaves_no_trace():
 
 def test_a_network_that_names_no_layer_shows_nothing():
     network = create("tiny", {}, 3)
-    assert look(network, torch.rand(1, 3, 64, 64)) == {}
+    assert all_maps(network, torch.rand(1, 3, 64, 64)) == {}
 
 
 def test_maps_are_those_of_the_precision_on_the_card(tmp_path):
@@ -131,7 +131,7 @@ def test_views_come_in_the_order_of_the_samples(tmp_path):
     assert [view.sample.sample for view in shown] == samples["sample"].tolist()
     for view in shown:
         assert view.maps["grad_cam"].ndim == 2
-        alone = look(network, torch.from_numpy(view.x)[None])["grad_cam"][0]
+        alone = all_maps(network, torch.from_numpy(view.x)[None])["grad_cam"][0]
         np.testing.assert_allclose(view.maps["grad_cam"], alone.numpy(), atol=1e-5)
 
 

@@ -1,4 +1,4 @@
-"""End-point errors of displacements, and the true one in the aligned face."""
+"""End-point errors of displacements, and the true displacement in the aligned face."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""Metrics: by hand, against scikit-learn, and by the laws that they keep."""
+"""Metrics: by hand, against scikit-learn, and by their properties."""
 
 from __future__ import annotations
 

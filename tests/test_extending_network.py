@@ -1,4 +1,4 @@
-"""A network of docs/extending.md, added as the guide says: one module and one block, and every stage knows it."""
+"""A network of docs/extending.md, added as in the guide: one module and one block make it available in every stage."""
 
 from __future__ import annotations
 

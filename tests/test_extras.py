@@ -1,4 +1,4 @@
-"""The extras: every import is declared in the right one, the core runs without them, and what is missing is named."""
+"""Extras: every import is declared in the right one, the core runs without them, and missing packages are named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The geometry of alignment: exact where there is a law, still where the face is still."""
+"""The geometry of alignment: exact formulas, and no motion where the face does not move."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The align and landmarks stages: nothing lost, nothing half done, the same bytes every time."""
+"""The align and landmarks stages: no lost samples, no partial results, the same bytes every time."""
 
 from __future__ import annotations
 

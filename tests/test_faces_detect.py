@@ -1,4 +1,4 @@
-"""Detectors and landmarks: what every one of them promises, and what they find on rendered and real faces."""
+"""Detectors and landmarks: their contract, and their results on rendered and real faces."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_missing_and_wrong_model_files_are_named(tmp_path):
         landmarker(Faces(landmarks="dlib68", landmark_model=wrong))
     with pytest.raises(ValidationError, match="yunet needs detector_model"):
         Faces(detector="yunet")
-    with pytest.raises(ValidationError, match="mode detect needs a detector: dlib or yunet"):
+    with pytest.raises(ValidationError, match="mode detect needs a detector: set it to dlib or yunet"):
         Faces(detector="none")
 
 

@@ -1,4 +1,4 @@
-"""Doubtful faces are marked and counted; turned pictures are not taken for upright ones."""
+"""Doubtful faces are marked and counted; turned pictures are not classified as upright."""
 
 from __future__ import annotations
 

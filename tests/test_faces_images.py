@@ -1,4 +1,4 @@
-"""Every kind of image and video that people have: right pixels, or one clear reason."""
+"""Every common kind of image and video: correct pixels, or one clear reason."""
 
 import io
 import re
@@ -170,8 +170,8 @@ def test_the_reason_names_no_path_of_this_machine(tmp_path):
     assert not any(str(tmp_path) in str(error) for error in errors)
 
 
-def test_fractions_are_refused_for_their_white_is_unknown(tmp_path):
-    with pytest.raises(ImageError, match="fractions"):
+def test_floating_point_pixels_are_refused_because_their_white_is_unknown(tmp_path):
+    with pytest.raises(ImageError, match="floating-point"):
         read_image(saved(Image.fromarray(np.ones((4, 4), np.float32)), tmp_path / "a.tif"))
 
 

@@ -1,4 +1,4 @@
-"""The contact sheets: there, readable, small enough for a page, and showing what they say."""
+"""Contact sheets: they exist, are readable, fit a page, and show what their titles say."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Samples that are parts of a longer video: those frames only, and the video read once for all of them."""
+"""Samples that are parts of a longer video: only their frames are used, and the video is read once for all of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The landmark network: its loss, its samples, and a training that survives an interruption."""
+"""The landmark network: its loss, its samples, and a training run that survives an interruption."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from duchenne.faces.mobilefacenet import EYE_DISTANCE, INNER, MIRROR, SIZE, inne
 from duchenne.faces.points import key_points
 from duchenne.faces.settings import Faces
 from duchenne.landmark_net import train
-from duchenne.landmark_net.network import WithAuxiliaryHead, seen, start_at_the_mean, wing_loss
-from duchenne.landmark_net.samples import Renders, bending, bent
+from duchenne.landmark_net.network import WithAuxiliaryHead, near_crop, start_at_the_mean, wing_loss
+from duchenne.landmark_net.samples import Renders, bending, warped
 from duchenne.landmark_net.settings import LandmarkNet
 from duchenne.landmark_net.train import train_landmark_net
 from duchenne.models.backbones.mobilefacenet import MobileFaceNet
@@ -84,7 +84,7 @@ def test_points_stay_on_what_they_mark_when_a_face_is_bent(seed: int):
     image = np.full((200, 190, 3), 40, np.uint8)
     for x, y in points.astype(int):
         image[y - 1 : y + 2, x - 1 : x + 2] = 255
-    changed, moved = bent(image, points, bending((200, 190), 60.0, 4 / 60, np.random.default_rng(seed)))
+    changed, moved = warped(image, points, bending((200, 190), 60.0, 4 / 60, np.random.default_rng(seed)))
     shifts = moved - points
     assert 2 < shifts.std() < 8
     assert np.linalg.norm(shifts[0] - shifts[1]) > 0.1  # not as one
@@ -98,7 +98,7 @@ def test_points_stay_on_what_they_mark_when_a_face_is_bent(seed: int):
 def test_nothing_is_bent_by_nothing(renders: Path):
     image = np.random.default_rng(0).integers(0, 255, (50, 60, 3), np.uint8)
     points = np.random.default_rng(1).uniform(5, 45, (68, 2))
-    changed, moved = bent(image, points, bending((50, 60), 20.0, 0.0, np.random.default_rng(2)))
+    changed, moved = warped(image, points, bending((50, 60), 20.0, 0.0, np.random.default_rng(2)))
     np.testing.assert_array_equal(changed, image)
     np.testing.assert_allclose(moved, points)
     straight, curved = Renders(renders, "test")[0, 0], Renders(renders, "test", bend=0.1)[0, 0]
@@ -116,7 +116,7 @@ def test_the_nearer_crop_is_filled_by_all_but_the_jaw(points: np.ndarray):
 
 def test_points_far_outside_of_a_crop_are_not_asked_for():
     points = torch.tensor([[0.0, 0.0], [-11.0, 50.0], [-12.0, 50.0], [50.0, SIZE + 11.0], [50.0, SIZE + 12.0]])
-    assert seen(points).tolist() == [True, True, False, True, False]
+    assert near_crop(points).tolist() == [True, True, False, True, False]
 
 
 def test_crops_to_learn_from_are_aligned_far_off_and_near(renders: Path):

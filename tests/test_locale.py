@@ -1,4 +1,4 @@
-"""Files are UTF-8 in any locale, and what cannot be printed in it is escaped: real processes, as with a GBK locale."""
+"""Files are UTF-8 in any locale, and characters that it cannot print are escaped: real processes, as with GBK."""
 
 from __future__ import annotations
 

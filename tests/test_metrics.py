@@ -1,4 +1,4 @@
-"""The registry of metrics: definitions against scikit-learn, and what every registered metric must keep."""
+"""The registry of metrics: definitions against scikit-learn, and the contract of every registered metric."""
 
 from __future__ import annotations
 
@@ -220,7 +220,7 @@ def test_without_probabilities_the_metrics_of_them_are_left_out():
         ({"p_c1": 0.9}, r"probabilities of sample 's0' are not shares that sum to 1: p_c0 0\.\d+, p_c1 0\.9"),
         ({"p_c1": np.nan}, "of sample 's0' are not shares"),
         ({"p_c0": -0.5, "p_c1": 1.0, "p_c2": 0.5}, "of sample 's0' are not shares"),
-        ("p_c1", "of some classes alone: p_c1 missing"),
+        ("p_c1", "for some classes only: p_c1 missing"),
     ],
 )
 def test_probabilities_that_cannot_be_are_refused(change: dict[str, float] | str, message: str):
@@ -288,10 +288,10 @@ def test_a_papers_column_may_be_any_metric_and_is_in_its_unit():
 @pytest.mark.parametrize(
     ("facts", "message"),
     [
-        ({"name": "war"}, "there is a metric 'war' already"),
+        ({"name": "war"}, "there is already a metric 'war'"),
         ({"name": "top_3"}, "'top_3': a name has lower-case letters and digits alone"),
         ({"name": "loss"}, "'loss': .* is none of .*loss"),
-        ({"name": "x", "high": np.inf, "mean_over": "samples"}, "a range with two ends"),
+        ({"name": "x", "high": np.inf, "mean_over": "samples"}, "needs a finite range"),
     ],
 )
 def test_a_metric_that_does_not_fit_is_refused(facts: dict[str, object], message: str):

@@ -1,4 +1,4 @@
-"""What timm's ``create_model`` asks of a network is done or refused, never dropped."""
+"""Every argument of timm's ``create_model`` is used or refused, never ignored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every registered network keeps, and what timm's own get instead."""
+"""Contract of every registered network, and the defaults for timm's own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import duchenne.models  # noqa: F401  (registers the networks)
 from duchenne import networks as module
 from duchenne.errors import UserError
-from duchenne.evaluation.explain import look
+from duchenne.evaluation.explain import all_maps
 from duchenne.models.contract import Contract, Network, create, register_network, weighted
 from duchenne.models.official import load_pretrained
 from duchenne.networks import Counting, Facts, facts_of, networks
@@ -104,7 +104,7 @@ def test_it_shows_exactly_the_maps_that_it_names(name: str):
     own = network.explain(x)
     frames = {key.replace("attention_", "frames_") for key in named if network.facts.takes == "clip"}
     assert own.keys() == named.keys() | frames
-    maps = look(network, x)
+    maps = all_maps(network, x)
     added = {"attention_clip", "frames_clip"} if network.facts.takes == "clip" else {"grad_cam"}
     assert maps.keys() == own.keys() | (added if network.facts.layer else set())
     assert maps
@@ -174,7 +174,7 @@ def test_what_training_asks_of_it(name: str):
         assert loss.ndim == 0
         assert loss.requires_grad
     else:
-        with pytest.raises(UserError, match="learns nothing without labels"):
+        with pytest.raises(UserError, match="cannot train without labels"):
             network.pretraining_loss(x)
     output = network(x, *network.reusable(x))
     logits, losses = output if isinstance(output, tuple) else (output, {})
@@ -206,7 +206,7 @@ def test_timms_own_networks_get_the_defaults():
     x = sample(network)
     assert network.explain(x) == {}
     assert network.reusable(x) == ()
-    assert look(network.eval(), x)["grad_cam"].ndim == 3
+    assert all_maps(network.eval(), x)["grad_cam"].ndim == 3
     with pytest.raises(UserError, match="test_resnet has no AU regions"):
         network.set_au_centers(torch.zeros(9, 2))
     plain.load_state_dict(network.state_dict())
@@ -230,7 +230,7 @@ def test_grad_cam_of_timms_networks(name: str, layer: str | None, shown: set[str
     assert network.facts.layer == layer
     if layer:
         network = network.to_empty(device="cpu")
-    assert look(network, sample(network, device="cpu" if layer else "meta")).keys() == shown
+    assert all_maps(network, sample(network, device="cpu" if layer else "meta")).keys() == shown
 
 
 def test_grad_cam_by_hand():

@@ -1,4 +1,4 @@
-"""FRL-DGT: sizes by hand, the displacement's equations, who learns what, every ablation, and that tools take it."""
+"""FRL-DGT: sizes by hand, the displacement's equations, trained parts, every ablation, and support by tools."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""IFDD and its baselines: parity with the official code, what trains, what is loaded, and that tools can take them."""
+"""IFDD and its baselines: parity with the official code, trained parts, loaded weights, and support by tools."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""IFDD's lifting on clips of features: every way to split, update and predict does what it claims."""
+"""IFDD's lifting on clips of features: every option to split, update and predict follows its description."""
 
 from __future__ import annotations
 

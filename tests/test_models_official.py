@@ -1,4 +1,4 @@
-"""Published files: read safely, loaded whole or not at all."""
+"""Published files: read safely, loaded completely or not at all."""
 
 from __future__ import annotations
 
@@ -253,8 +253,8 @@ def test_files_that_hold_no_weights(tmp_path: Path) -> None:
             b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n",
             "is a Git LFS pointer: run `git lfs pull` to get the file itself",
         ),
-        (b"plain text", r"damaged \(.*\): get the file again"),
-        ("half", r"damaged \(.*\): get the file again"),
+        (b"plain text", r"damaged \(.*\): download the file again"),
+        ("half", r"damaged \(.*\): download the file again"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_one_line_that_names_it(tmp_path: Path, name: str, content, reason: str) -> None:
@@ -280,7 +280,7 @@ def test_weights_that_are_not_numbers_are_refused(tmp_path: Path, name: str, val
     state["second"][1, 0] = value
     save(state, path)
     with pytest.raises(
-        OfficialWeightsError, match=f"^{path}: second holds NaN or infinite numbers: get the file again$"
+        OfficialWeightsError, match=f"^{path}: second holds NaN or infinite numbers: download the file again$"
     ):
         read_official(path)
 

@@ -1,4 +1,4 @@
-"""POSTER as a module: its forms, what is trained, what each ablation changes, and that tools can take it."""
+"""POSTER as a module: its forms, trained parts, the effect of each ablation, and support by tools."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""POSTER++ as a module: what is trained, what is frozen, what may be reused, and that tools can take it."""
+"""POSTER++ as a module: trained, frozen and reusable parts, and support by tools."""
 
 from __future__ import annotations
 

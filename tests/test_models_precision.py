@@ -1,4 +1,4 @@
-"""What networks keep in float32 when the rest of them runs in bfloat16. bfloat16 is emulated where a CPU lacks it."""
+"""Parts of networks that stay in float32 when the rest runs in bfloat16 (emulated if a CPU lacks it)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page in a real browser: it stands alone, answers to mouse and keyboard, fits a phone and reads to everybody."""
+"""The page in a real browser: it is self-contained, works with mouse and keyboard, fits a phone and is accessible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The library of named variants: how its files are read, and what `duchenne add` takes from it."""
+"""The library of named variants: reading of its files, and blocks copied by `duchenne add`."""
 
 from __future__ import annotations
 

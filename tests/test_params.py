@@ -1,4 +1,4 @@
-"""Every variant of the library can be built, takes what its recipe feeds it, and is like no other."""
+"""Every variant of the library can be built, takes the inputs of its recipe, and differs from all others."""
 
 from __future__ import annotations
 

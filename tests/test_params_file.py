@@ -1,4 +1,4 @@
-"""params.yaml as `duchenne add`, `duchenne remove` and `dvc exp run -S` edit it."""
+"""Edits of params.yaml by `duchenne add`, `duchenne remove` and `dvc exp run -S`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole pipeline, run by DVC in a project of its own: a rendered set, a variant of three folds, the report."""
+"""The whole pipeline, run by DVC in a separate project: a rendered set, a variant of three folds, the report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`duchenne predict` gives what the pipeline gives, and says what is wrong with an input."""
+"""`duchenne predict` gives the same results as the pipeline, and says what is wrong with an input."""
 
 from __future__ import annotations
 
@@ -305,7 +305,7 @@ def test_an_answer_that_is_not_a_number_is_an_error(folds, clips):
         predict = Predictor(folds[name])
         with torch.no_grad():
             predict.model.head.bias[1] = float("inf")
-        with pytest.raises(UserError, match=r"(s00|img1\.png): the network answers NaN or infinite numbers"):
+        with pytest.raises(UserError, match=r"(s00|img1\.png): the network returns NaN or infinite numbers"):
             predict(source)
 
 

@@ -1,4 +1,4 @@
-"""A published checkpoint is measured as our own networks are, and a foreign class order is noticed."""
+"""A published checkpoint is measured like a trained run, and a different class order is noticed."""
 
 import json
 import logging

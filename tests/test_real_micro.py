@@ -1,4 +1,4 @@
-"""Micro-expressions made of real faces: neutral portraits that move a little towards the same person's smile."""
+"""Micro-expressions from real faces: neutral portraits warped slightly towards the same person's smile."""
 
 from __future__ import annotations
 

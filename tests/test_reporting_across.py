@@ -1,4 +1,4 @@
-"""What is said of several runs together."""
+"""Texts and data on several runs together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which networks rest on public code, which on the text alone."""
+"""Networks based on public code, and networks based only on a paper's text."""
 
 from __future__ import annotations
 

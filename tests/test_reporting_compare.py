@@ -1,4 +1,4 @@
-"""``duchenne compare``: finished runs beside the first of them."""
+"""``duchenne compare``: finished runs compared with the first of them."""
 
 from __future__ import annotations
 

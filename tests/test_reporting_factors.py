@@ -1,4 +1,4 @@
-"""Accuracy by factor: bins, values, and what is no factor."""
+"""Accuracy by factor: bins, values, and columns that are not factors."""
 
 from __future__ import annotations
 

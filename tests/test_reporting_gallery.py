@@ -1,4 +1,4 @@
-"""The gallery of mistakes: which, which frames of them, and what is known of them."""
+"""The gallery of mistakes: choice of samples and frames, and their known factors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the networks of a run look at, as arrays and as pictures with their words."""
+"""Maps of a run's networks, as arrays and as pictures with their texts."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The page: what it says is what was measured, it stands alone, and it is well-formed."""
+"""The page: it shows the measured values, is self-contained, and is well-formed."""
 
 from __future__ import annotations
 

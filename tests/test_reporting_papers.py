@@ -1,4 +1,4 @@
-"""The printed numbers: they are in the papers' texts, agree with each other, and lead to variants."""
+"""The printed numbers: they are in the papers' texts, agree with each other, and belong to variants."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The registry of figures: what every figure must have and do."""
+"""The registry of figures: the contract of every figure."""
 
 from __future__ import annotations
 
@@ -146,9 +146,9 @@ def test_a_figure_that_does_not_apply_is_left_out_and_may_say_why():
 @pytest.mark.parametrize(
     ("name", "question", "message"),
     [
-        ("confusion", "Why?", "there is a figure 'confusion' already"),
-        ("Loud name", "Why?", "'Loud name': a name has lower-case letters, digits and underscores alone"),
-        ("plain", "No question.", "'plain': its question ends with a question mark"),
+        ("confusion", "Why?", "there is already a figure 'confusion'"),
+        ("Loud name", "Why?", "'Loud name': a name may only have lower-case letters, digits and underscores"),
+        ("plain", "No question.", "'plain': its question must end with a question mark"),
     ],
 )
 def test_a_wrong_entry_is_refused(name: str, question: str, message: str):

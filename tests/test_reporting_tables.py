@@ -1,4 +1,4 @@
-"""The papers' tables with our values in them: what is printed stays, what we measured stands below it."""
+"""The papers' tables with our values in them: printed values are unchanged, with measured values below them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/results.md: its tables are what benchmarks/results.py makes of docs/results, and it stays short."""
+"""docs/results.md: its tables are those that benchmarks/results.py makes from docs/results, and it stays short."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Protocols never leak where we draw the line, and the leak check finds what others leaked."""
+"""Splits made here never leak, and the leak check finds leaks of given splits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What DVC would run again after an edit of params.yaml or of the code: what the edit changes, and nothing else.
+"""Stages that DVC runs again after an edit of params.yaml or the code: those affected, and no others.
 
 DVC compares contents, so that outputs need not be real ones: each is a few bytes, which DVC is told to take as those of
 its stage.

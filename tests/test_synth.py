@@ -1,4 +1,4 @@
-"""The rendered faces: true truth, the same bytes again, and work that survives a kill."""
+"""The rendered faces: correct ground truth, reproducible bytes, and work that survives an interruption."""
 
 from __future__ import annotations
 

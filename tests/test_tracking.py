@@ -1,4 +1,4 @@
-"""MLflow: what is sent, that nothing is sent twice, and that no address or server stops or delays training."""
+"""MLflow: everything is sent once, and no address or server stops or delays training."""
 
 from __future__ import annotations
 
@@ -336,7 +336,7 @@ def test_a_timeout_that_is_no_time_is_refused_before_training(monkeypatch: pytes
 
 
 @pytest.mark.parametrize("what", ["parent", "child", "experiment", "database"])
-def test_what_was_deleted_is_made_anew(
+def test_what_was_deleted_is_made_again(
     workspace: Workspace, database: Path, tmp_path: Path, light: None, caplog: pytest.LogCaptureFixture, what: str
 ):
     caplog.set_level(logging.INFO, "duchenne")

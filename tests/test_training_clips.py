@@ -1,4 +1,4 @@
-"""Which frames of a video a network sees, against the published rules worked out by hand."""
+"""Frames of a video that a network sees, compared with the published rules computed by hand."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Order, augmentation and loading: the same for one seed, whoever does the work."""
+"""Order, augmentation and loading: the same for one seed, with any number of workers."""
 
 import numpy as np
 import pytest

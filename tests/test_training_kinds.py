@@ -1,4 +1,4 @@
-"""The same loop for clips and for pairs of frames, with losses of the network's own and epochs without labels."""
+"""The same loop for clips and for pairs of frames, with further losses of the network and epochs without labels."""
 
 import json
 
@@ -180,7 +180,7 @@ def test_an_interrupted_training_ends_like_one_that_was_not(train, videos, tmp_p
 
 
 def test_a_network_that_learns_nothing_without_labels_says_so(train):
-    with pytest.raises(TrainingError, match="tiny_clip learns nothing without labels"):
+    with pytest.raises(TrainingError, match="tiny_clip cannot train without labels"):
         train(clips(pretrain_epochs=1))
 
 
@@ -207,7 +207,7 @@ def test_regions_may_lie_at_the_mean_of_all_samples(train, tmp_path):
         train(clips(au_centers="dataset"), "clips", au_centers=path)
 
 
-def test_other_regions_or_apexes_start_anew(train, videos, tmp_path):
+def test_other_regions_or_apexes_start_from_scratch(train, videos, tmp_path):
     _, samples, landmarks = videos
     epochs = []
     for changes in ({}, {}, {"samples": samples.assign(apex=2)}, {"landmarks": tmp_path / "moved.parquet"}):

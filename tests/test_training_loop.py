@@ -1,4 +1,4 @@
-"""The training of a fold: it learns, it can be killed, it says what it did."""
+"""Training of a fold: it learns, survives interruptions, and records what it did."""
 
 import json
 import os
@@ -173,7 +173,7 @@ def test_a_finished_fold_is_not_trained_again(train):
     assert {path.name for path in out.iterdir()} == {"weights.safetensors", "card.json", "history.csv"}
 
 
-def test_what_decides_the_weights_starts_anew(train, drawn, tmp_path):
+def test_what_decides_the_weights_starts_from_scratch(train, drawn, tmp_path):
     _, samples = drawn
     config, epochs = variant(epochs=1), []
     train(config, on_epoch=epochs.append)

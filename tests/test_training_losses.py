@@ -1,4 +1,4 @@
-"""Losses against sums worked out by hand."""
+"""Losses compared with values computed by hand."""
 
 import math
 
@@ -78,5 +78,5 @@ def test_soft_targets_without_votes_are_refused():
 
 
 def test_a_smoothing_that_would_not_be_used_is_refused():
-    with pytest.raises(ValueError, match="loss ce_plus_2ls has a smoothing of its own"):
+    with pytest.raises(ValueError, match="loss ce_plus_2ls includes smoothing"):
         Recipe(epochs=1, batch_size=2, lr=1, loss="ce_plus_2ls", label_smoothing=0.1)

@@ -1,4 +1,4 @@
-"""Schedules against torch's own, and the optimiser table."""
+"""Schedules compared with torch's own, and the optimiser table."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""Pairs of onset and apex: the right frames, the stand-in for the apex, mirroring, flow, and what is refused."""
+"""Pairs of onset and apex: choice of frames, random apex, mirroring, flow, and refused inputs."""
 
 from __future__ import annotations
 
@@ -189,5 +189,5 @@ def test_a_pair_that_cannot_be_is_one_error_that_names_the_sample(store, change,
 
 
 def test_augmentation_that_pairs_do_not_have_is_refused(store):
-    with pytest.raises(TrainingError, match="rotate, translate cannot be done to pairs"):
+    with pytest.raises(TrainingError, match="rotate, translate cannot be used on pairs"):
         PairImages(store, ROWS, Augment(rotate=5, translate=0.1), train=True)

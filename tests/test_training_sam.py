@@ -1,4 +1,4 @@
-"""SAM against the arithmetic of its definition."""
+"""SAM compared with its definition, computed by hand."""
 
 import numpy as np
 import pytest

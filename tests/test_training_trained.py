@@ -104,7 +104,7 @@ def test_what_is_no_trained_network_is_named(trained, tmp_path):
         ("[1]", "not the card of a trained network: classes: Field required; architecture: Field required; "),
         ('{"classes": 7}', "not the card of a trained network: classes: Input should be a valid list; architecture: "),
         ({"variant": None}, "not the card of a trained network: variant: Input should be a valid dict"),
-        ({"mean": ["x", 1, 2]}, r"mean\.0: Input should be a valid number; get the fold again"),
+        ({"mean": ["x", 1, 2]}, r"mean\.0: Input should be a valid number; download the fold again"),
         ({"mean": [0.5]}, "mean and std need a number for each of the 3 channels of input_size"),
         ({"std": [0.5, 0, 0.5]}, r"std\.1: Input should be greater than 0"),
         ({"input_size": [3]}, "input_size: List should have at least 3 items"),
@@ -144,7 +144,7 @@ def test_weights_that_cannot_be_read_are_named(trained, tmp_path, content, reaso
     path.unlink()
     if content is not None:
         path.write_bytes(data[: len(data) // 2] if content == "half" else content)
-    with pytest.raises(TrainingError, match=rf"weights\.safetensors:? {reason}.*: get the fold again"):
+    with pytest.raises(TrainingError, match=rf"weights\.safetensors:? {reason}.*: download the fold again"):
         load_trained(tmp_path)
     network = timm.create_model("test_resnet", num_classes=3)
     with pytest.raises(TrainingError, match=reason):  # as a start of another run
@@ -158,13 +158,13 @@ def test_weights_and_answers_that_are_not_numbers_are_refused(trained, tmp_path)
     with torch.no_grad():
         weight.view(-1)[0] = float("nan")
     first = trained[2]["sample"].iloc[0]
-    with pytest.raises(TrainingError, match=f"^{first}: the network answers NaN or infinite numbers: .*get the fold"):
+    with pytest.raises(TrainingError, match=f"^{first}: the network returns NaN or infinite numbers: .*download"):
         predict(network, *trained[1:], card, COMPUTE)
     save_file(
         {key: value.contiguous() for key, value in network.state_dict().items()}, tmp_path / "weights.safetensors"
     )
     with pytest.raises(
-        TrainingError, match=rf"/weights\.safetensors: {name} holds NaN or infinite numbers: get the fold"
+        TrainingError, match=rf"/weights\.safetensors: {name} holds NaN or infinite numbers: download the fold"
     ):
         load_trained(tmp_path)
 

@@ -1,4 +1,4 @@
-"""Networks of a few weights that take what the real ones take; registered with timm on import."""
+"""Networks of a few weights with the inputs of the real ones; registered with timm on import."""
 
 import torch
 from torch import Tensor, nn

@@ -1,6 +1,6 @@
-"""What the blocks of ``params.yaml`` have in common: a strict base class, and the types of fields.
+"""Strict base class and field types for the blocks of ``params.yaml``.
 
-Each block is defined beside the code that uses it; :mod:`duchenne.config` puts them together.
+Each block is defined beside the code that uses it; :mod:`duchenne.config` combines them.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
 
 
 def _name(value: Any) -> Any:
-    """Refuse what DVC cannot address: it reads a dot as the step to a block within."""
+    """Refuse a name that DVC cannot address, because it reads a dot as a step into a block."""
     if not isinstance(value, str):
         raise ValueError(f"YAML reads this name as {type(value).__name__} {value!r}: put it in quotes")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", value):
         fitting = re.sub(r"[^A-Za-z0-9_-]+", "_", value).strip("_-")
         hint = f": call it {fitting!r}" if fitting else ""
-        raise ValueError(f"{value!r} is not a name that DVC takes (letters, digits, _ and -, the first no sign){hint}")
+        raise ValueError(f"{value!r} is not a valid name (letters, digits, _ and -, the first not a sign){hint}")
     return value
 
 
@@ -50,15 +50,15 @@ Name = Annotated[str, BeforeValidator(_name)]
 
 
 Place = Annotated[Path, AfterValidator(expanded)]
-"""A file or folder; ``~`` stands for the user's home."""
+"""A file or folder; ``~`` is the user's home."""
 
 
 def _word(value: Any) -> Any:
-    """A label as text: ``0`` in YAML is a number, and means the label that a file writes as 0."""
+    """Convert a label to text: ``0`` is a number in YAML, but the label 0 of a file here."""
     if isinstance(value, bool):
         raise ValueError(f"YAML reads this label as {str(value).lower()}: put it in quotes")
     return str(value) if isinstance(value, int) else value
 
 
 Word = Annotated[str, BeforeValidator(_word)]
-"""A cell of an annotation file as ``params.yaml`` names it; numbers need no quotes."""
+"""Value of a cell in an annotation file, in ``params.yaml``; numbers need no quotes."""

@@ -1,4 +1,4 @@
-"""Long work in parallel, in chunks whose results survive an interruption."""
+"""Parallel work in chunks whose results survive an interruption."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from tqdm import tqdm
 
 
 class Chunk(NamedTuple):
-    """Work on some samples, which leaves one file or folder."""
+    """Work on some samples, with one file or folder as result."""
 
     path: Path
-    """of the result; its name changes with all that the result depends on (:func:`digest`)"""
+    """path of the result; its name changes with everything that the result depends on (:func:`digest`)"""
     size: int
     """samples"""
     function: Callable[..., None]
-    """called with ``arguments`` and then a path, where it leaves the result"""
+    """called with ``arguments`` and then a path to which it writes the result"""
     arguments: tuple[Any, ...]
 
 
 def digest(*parts: object) -> str:
-    """A name for what depends on ``parts``: 16 hexadecimal digits of the SHA-256 of their texts (``repr``).
+    """Return a name that depends on ``parts``: 16 hexadecimal digits of the SHA-256 of their texts (``repr``).
 
     >>> digest("settings", 1) == digest("settings", 1) != digest("settings", 2)
     True
@@ -38,13 +38,13 @@ def digest(*parts: object) -> str:
 def resumable(
     chunks: Iterable[Chunk], title: str, jobs: int = -1, backend: str = "loky", together: int = 1
 ) -> list[Path]:
-    """Do the work of every chunk whose result is not there yet; each result appears whole or not at all.
+    """Run every chunk whose result does not exist yet; each result appears completely or not at all.
 
     Args:
-        title: of the progress bar.
-        jobs: processes; -1: one a core.
-        backend: of joblib.
-        together: how many chunks in a row one process does, where they share what is costly to make.
+        title: title of the progress bar.
+        jobs: number of processes; -1: one per core.
+        backend: joblib backend.
+        together: number of consecutive chunks per process, for chunks that share expensive preparation.
 
     Returns:
         The results, in the order of the chunks.
@@ -57,7 +57,7 @@ def resumable(
         for size in Parallel(n_jobs=jobs, backend=backend, return_as="generator_unordered")(calls):
             bar.update(size)
     for folder in {chunk.path.parent for chunk in chunks}:
-        for part in folder.glob(".*.part"):  # of killed runs
+        for part in folder.glob(".*.part"):  # left by killed runs
             _remove(part)
     return [chunk.path for chunk in chunks]
 
@@ -69,7 +69,7 @@ def _run(chunks: Sequence[Chunk]) -> int:
         part.parent.mkdir(parents=True, exist_ok=True)
         try:
             chunk.function(*chunk.arguments, part)
-            if not chunk.path.exists():  # else a process that outlived a killed run was first
+            if not chunk.path.exists():  # it may: a process of a killed run can still be running
                 part.replace(chunk.path)
         finally:
             _remove(part)

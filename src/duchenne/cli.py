@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def stage(function: Callable[..., object]) -> None:
-    """Run a stage of ``duchenne.stages`` as DVC calls it: its dataset or variant, if any, is the argument."""
+    """Run a stage of ``duchenne.stages`` for DVC; its dataset or variant, if any, is the argument."""
     _print_whatever_the_locale()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     with _readable_errors():
@@ -51,9 +51,9 @@ def stage(function: Callable[..., object]) -> None:
 
 
 def _print_whatever_the_locale() -> None:
-    """Let a character that stdout or stderr cannot encode be printed as its escape, such as ``\\u8868``.
+    """Print characters that stdout or stderr cannot encode as escapes, such as ``\\u8868``.
 
-    Of JSON see :func:`_print_json`.
+    For JSON see :func:`_print_json`.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -61,14 +61,14 @@ def _print_whatever_the_locale() -> None:
 
 
 def _print_json(value: object, indent: int | None = None) -> None:
-    """Print JSON, with the escapes of JSON for what stdout may not be able to encode."""
+    """Print JSON, with JSON's escapes for characters that stdout may not be able to encode."""
     unicode = (sys.stdout.encoding or "").lower().replace("-", "").startswith("utf")
     typer.echo(json.dumps(value, indent=indent, ensure_ascii=not unicode))
 
 
 @contextmanager
 def _readable_errors() -> Iterator[None]:
-    """An error that the user can fix is one message and exit status 1, without a traceback."""
+    """Print an error that the user can fix as one message without traceback, and exit with status 1."""
     try:
         yield
     except UserError as error:
@@ -85,7 +85,7 @@ def variants(
     table: Annotated[str, typer.Option(help="only this table of the paper, by number or name")] = "",
     dataset: Annotated[str, typer.Option(help="only variants on this dataset")] = "",
     available: Annotated[
-        bool, typer.Option("--available", help="only those whose data is there or can be rendered")
+        bool, typer.Option("--available", help="only variants whose data exists or can be rendered")
     ] = False,
     params: Params = DEFAULT,
 ) -> None:
@@ -130,7 +130,7 @@ def _named(paper: str, table: str) -> list[str]:
 
 
 def _mark(catalog: Catalog, name: str) -> str:
-    """A star for what runs now, and whether it is still what the library says."""
+    """Return a star for a variant that runs now, with a remark if it differs from the library."""
     if name not in catalog.variants:
         return ""
     theirs = library()["variants"].get(name)
@@ -140,7 +140,7 @@ def _mark(catalog: Catalog, name: str) -> str:
 
 
 def _printed(name: str, variant: Variant) -> str:
-    """What a paper prints for a variant, one value a metric of :func:`printed_metrics`, and where."""
+    """Return the printed values of a variant, one per metric of :func:`printed_metrics`, and their source."""
     from duchenne.papers.printed import printed_for, printed_metrics, sources
 
     found = {key: cell for key, cell in printed_for(name, variant).items() if key in METRICS}
@@ -192,7 +192,7 @@ def _tell(change: Change, done: str, kept: str) -> None:
     for place in change.kept:
         typer.echo(f"{kept} {place}")
     if not change.done:
-        typer.echo("nothing to do: params.yaml stays as it is")
+        typer.echo("nothing to do: params.yaml does not change")
 
 
 @app.command()
@@ -200,10 +200,10 @@ def check(
     dataset: str,
     root: Annotated[Path | None, typer.Option(help="folder of the dataset, instead of the one in params.yaml")] = None,
     params: Params = DEFAULT,
-    deep: Annotated[bool, typer.Option("--deep", help="decode every image and frame too")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="also decode every image and frame")] = False,
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
-    """Compare a dataset on disk with what its owners publish; exit status 1 when it is not complete."""
+    """Compare a dataset on disk with its published counts; exit status 1 when it is not complete."""
     from duchenne.datasets.audit import audit
     from duchenne.datasets.build import build_index
     from duchenne.datasets.printing import print_audit
@@ -236,7 +236,7 @@ def compare(
     params: Params = DEFAULT,
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
-    """Compare finished runs with the first: differences with intervals, McNemar's test, where they disagree."""
+    """Compare finished runs with the first: differences with intervals, McNemar's test, and disagreements."""
     from duchenne.reporting.compare import compare_runs, finished_runs, show
 
     found = compare_runs(finished_runs(Workspace(), runs), config.load(params).report.bootstrap)
@@ -253,7 +253,7 @@ def complexity(
     params: Params = DEFAULT,
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
-    """Count parameters and operations of networks and time them, beside what their papers print."""
+    """Count parameters and operations of networks and time them, with the values printed in their papers."""
     import pandas as pd
     from tqdm import tqdm
 
@@ -271,7 +271,7 @@ def complexity(
 
 @app.command()
 def evaluate(
-    checkpoint: Annotated[Path, typer.Option(help="weights as their owners publish them")],
+    checkpoint: Annotated[Path, typer.Option(help="published file of weights")],
     variant: Annotated[str, typer.Option(help="variant that gives network, dataset and protocol")],
     fold: Annotated[int, typer.Option(help="fold whose test part is evaluated")] = 1,
     order: Annotated[str, typer.Option(help="classes in the order of the outputs, separated by commas")] = "",
@@ -333,11 +333,11 @@ def predict(
     onset: Annotated[int | None, typer.Option(help="frame number of the onset, for micro-expression networks")] = None,
     apex: Annotated[int | None, typer.Option(help="frame number of the apex")] = None,
     landmark_model: Annotated[
-        Path | None, typer.Option(help="landmark file that the training faces were found with")
+        Path | None, typer.Option(help="file of the landmark model that found the training faces")
     ] = None,
-    detector_model: Annotated[Path | None, typer.Option(help="detector file that they were found with")] = None,
+    detector_model: Annotated[Path | None, typer.Option(help="file of the detector that found them")] = None,
 ) -> None:
-    """Classify the expression of the largest face in each image or clip: one JSON object a line.
+    """Classify the expression of the largest face in each image or clip: one JSON object per line.
 
     Without a face the emotion is null. Unreadable inputs are listed on stderr, and the exit status is 1.
     """

@@ -1,9 +1,9 @@
-"""The whole of ``params.yaml`` as typed, validated objects; nothing else reads that file.
+"""Typed, validated objects for ``params.yaml``; no other module reads that file.
 
-It holds what runs now and nothing else. Every block is complete where it stands, so a DVC stage that depends on
-``variants.<name>`` is stale exactly when that variant changed. YAML anchors are refused: ``dvc exp run -S`` edits the
-file as text and loses or spreads values through them. An unknown key, a wrong type or a name that does not exist stops
-with one :class:`CatalogError` that lists every problem with its place in the file and the nearest valid name.
+The file contains only what runs now. Every block is complete, so a DVC stage that depends on ``variants.<name>`` is
+stale exactly when that variant changed. YAML anchors are refused, because ``dvc exp run -S`` edits the file as text and
+loses values of anchors or changes other blocks through them. Unknown keys, wrong types and names that do not exist
+raise one :class:`CatalogError` that lists every problem with its place in the file and the nearest valid name.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from duchenne.training.settings import Compute, Variant
 
 
 class CatalogError(UserError):
-    """``params.yaml`` cannot be used; the message lists every problem, one a line."""
+    """Raised when ``params.yaml`` cannot be used; the message lists every problem, one per line."""
 
 
 class Catalog(Strict):
@@ -44,7 +44,7 @@ class Catalog(Strict):
     variants: dict[Name, Variant]
 
     def with_library(self, section: str, name: str) -> Catalog:
-        """This catalog and, where it lacks a dataset or variant that the library has, that one with all it needs."""
+        """Return this catalog with a dataset or variant of the library added, and all that it needs, if missing."""
         if name in getattr(self, section) or name not in library()[section]:
             return self
         added = Catalog.model_validate(required_by(section, name))
@@ -55,12 +55,12 @@ def load(path: str | Path = "params.yaml") -> Catalog:
     """Read and check ``params.yaml``.
 
     Raises:
-        CatalogError: with every problem of the file, one a line, and the nearest valid name for each unknown one.
+        CatalogError: The file has problems; the message lists them, one per line, with the nearest valid names.
     """
     path = Path(path)
     try:
         text = path.read_text("utf-8")
-        # DVC's own reader: the same file must mean the same to both, to the last 1e-5.
+        # DVC's own reader, so that both read the same values (such as 1e-5).
         yaml = YAML(typ="safe", pure=True)
         aliases = [token for token in yaml.scan(text) if isinstance(token, AnchorToken | AliasToken)]
         tree = None if aliases else YAML(typ="safe", pure=True).load(text)
@@ -79,7 +79,7 @@ def load(path: str | Path = "params.yaml") -> Catalog:
 
 
 def check(tree: Any, path: Path) -> Catalog:
-    """The contents of ``params.yaml`` as a catalog; ``path`` is what errors call it.
+    """Check the contents of ``params.yaml`` and return them as a catalog; ``path`` is its name in errors.
 
     Raises:
         CatalogError: as for :func:`load`.
@@ -99,12 +99,12 @@ def check(tree: Any, path: Path) -> Catalog:
 
 @cache
 def whole_library() -> Catalog:
-    """Every block of the library."""
+    """Return a catalog of every block of the library."""
     return Catalog.model_validate(library())
 
 
 def complete(block: dict[str, Any]) -> dict[str, Any]:
-    """A variant's block with the default of every field that it leaves out, so that ``dvc exp run -S`` can set each.
+    """Complete a variant's block with the defaults of missing fields, so that ``dvc exp run -S`` can set each.
 
     Optional parts that are not there (``mix``, ``erase``, ...) and words (``note``) are not added.
     """
@@ -112,7 +112,7 @@ def complete(block: dict[str, Any]) -> dict[str, Any]:
 
 
 def _stated(block: dict[str, Any], model: BaseModel) -> dict[str, Any]:
-    """Values of a block, and the defaults of the fields beside them."""
+    """Return the values of a block, and the defaults of its other fields."""
     whole: dict[str, Any] = {}
     values = model.model_dump(mode="json")
     for name, field in type(model).model_fields.items():
@@ -134,15 +134,15 @@ def _parts_of(annotation: Any) -> tuple[Any, ...]:
 
 
 def _explain(error: ValidationError) -> Iterator[str]:
-    """One line a mistake, each with its place in the file."""
+    """Yield one line per problem, with its place in the file."""
     for item in error.errors():
-        place = tuple(part for part in item["loc"] if part != "[key]")  # of a name, not of its block
+        place = tuple(part for part in item["loc"] if part != "[key]")  # marks a name, not its block
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             fields = _fields(place[:-1])
             message = "unknown key" + (nearest(str(place[-1]), fields) or f" (known here: {', '.join(fields)})")
         elif item["input"] is None and item["type"] in ("dict_type", "model_type", "model_attributes_type"):
-            message = f"is empty: write `{place[-1]}: {{}}`, or what belongs there"
+            message = f"is empty: write `{place[-1]}: {{}}`, or add its contents"
         elif item["type"] == "literal_error":
             given, expected = str(item["input"]), item["ctx"]["expected"]
             message = f"{given!r} is not one of {expected}{nearest(given, expected.split(chr(39)))}"
@@ -150,7 +150,7 @@ def _explain(error: ValidationError) -> Iterator[str]:
 
 
 def _fields(place: tuple[int | str, ...]) -> list[str]:
-    """The keys that the block at ``place`` may hold."""
+    """Return the valid keys of the block at ``place``."""
     kind: Any = Catalog
     for part in place:
         # dict[Name, Block] -> Block; otherwise the field's own annotation, Block or Block | None
@@ -160,11 +160,11 @@ def _fields(place: tuple[int | str, ...]) -> list[str]:
 
 
 TAKEN = {"scratch": "models/scratch is where training without other weights starts", "published": "results/published/"}
-"""Names that variants and landmark nets cannot have: their folder is something else."""
+"""Names that variants and landmark nets cannot have, because their folders have another use."""
 
 
 def _unread(tree: dict[str, Any]) -> Iterator[str]:
-    """Fields that dvc.yaml reads from the file itself: DVC knows neither our defaults nor ``~``."""
+    """Check fields that dvc.yaml reads from the file: DVC knows neither defaults of this package nor ``~``."""
     for name, block in tree["datasets"].items():
         if str(block["root"]).startswith("~"):
             yield f"datasets.{name}.root: DVC does not know ~: write {expanded(Path(block['root']))}"
@@ -178,7 +178,7 @@ def _unread(tree: dict[str, Any]) -> Iterator[str]:
 
 
 def _dangling(catalog: Catalog) -> Iterator[str]:
-    """Names that lead nowhere."""
+    """Find names of blocks that do not exist, and conflicts between blocks."""
 
     def known(place: str, name: str, section: str, *more: str) -> Iterator[str]:
         names = [*more, *getattr(catalog, section)]

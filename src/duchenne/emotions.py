@@ -1,4 +1,4 @@
-"""Names of emotions that the field's datasets use; classes of own data may have others."""
+"""Names of emotions in the field's datasets; classes of your own data may have other names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ EMOTIONS = (
     "anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise", "contempt",
     "anxiety", "helplessness", "disappointment", "repression", "others", "negative", "positive",
 )  # fmt: skip
-"""Emotions that need no explanation in ``params.yaml``."""
+"""Emotions that are known without ``labels`` in ``params.yaml``."""
 
 SPELLINGS = {
     "angry": "anger",
@@ -20,9 +20,9 @@ SPELLINGS = {
     "contemptuous": "contempt",
     "other": "others",
 }
-"""Adjectives for nouns, as DFEW, FERV39k, CAER-S and FER-2013 name their classes, and SAMM's ``Other``.
+"""Adjective -> noun, for the class names of DFEW, FERV39k, CAER-S and FER-2013, and SAMM's ``Other``.
 
-Words that a dataset means in its own way (``smiling``, ``natural``, numbers) are for ``labels`` in params.yaml.
+Words with a special meaning in one dataset (``smiling``, ``natural``, numbers) belong in ``labels`` of params.yaml.
 """
 
 _ALIKE = 0.8  # of difflib's ratio: "hapiness" 0.94, "suprise" 0.93; "joy", "pain", "boredom" and "engagement" below 0.6
@@ -34,7 +34,7 @@ def is_emotion(name: str) -> bool:
 
 
 def misspelt(name: str) -> str | None:
-    """The known name that a class, or a part of a compound one, seems to mean; None for known names and other words."""
+    """Return the known name that a class, or part of a compound one, seems to mean; None for known and other names."""
     parts = [SPELLINGS.get(part) or _like(part) or part for part in name.split("_")]
     meant = "_".join(parts)
     return None if meant == name else meant

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """Shown as its message alone, without a traceback; the message says what is wrong, where, and what to do."""
+    """Error shown as its message, without traceback; the message says what is wrong, where, and what to do."""
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """`` (did you mean ...?)`` for the closest of ``names``, or an empty string when none is close."""
+    """Return `` (did you mean ...?)`` for the closest of ``names``, or an empty string when none is close."""
     close = difflib.get_close_matches(name, names, n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""

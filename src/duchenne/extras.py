@@ -1,7 +1,7 @@
-"""Packages that are installed on demand, by the extras of ``pyproject.toml``.
+"""Optional packages, installed by the extras of ``pyproject.toml``.
 
-The core (networks, training, evaluation, prediction) does without them. What uses one asks here for it before any
-work, so that a package that is not installed is one message with the command that installs it.
+The core (networks, training, evaluation, prediction) does not need them. Code that uses one checks for it here before
+any work, so that a missing package gives one message with the command that installs it.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ EXTRAS: dict[str, dict[str, str]] = {
 
 
 class MissingExtraError(UserError, ImportError):
-    """What was asked for needs a package that is not installed."""
+    """Raised when a function needs a package that is not installed."""
 
 
 def installed(module: str) -> bool:
-    """Whether a module can be imported; it is looked up only, for ``import mlflow`` takes seconds."""
+    """Whether a module can be imported; it is not imported, because ``import mlflow`` takes seconds."""
     try:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:
@@ -36,15 +36,15 @@ def installed(module: str) -> bool:
 
 
 def require_extra(what: str, extra: str, *modules: str, otherwise: str = "") -> None:
-    """Do nothing when the modules of an extra that something needs are installed.
+    """Check that the modules of an extra are installed.
 
     Args:
-        what: needs them: the subject of the message.
-        modules: those of the extra that are needed; default: all.
-        otherwise: what to do instead of installing them, the end of the message.
+        what: subject of the message: what needs the modules.
+        modules: required modules of the extra; default: all.
+        otherwise: end of the message: what to do instead of installing them.
 
     Raises:
-        MissingExtraError: one of them is not installed.
+        MissingExtraError: A module is not installed.
     """
     packages = [EXTRAS[extra][module] for module in modules or EXTRAS[extra] if not installed(module)]
     if packages:
@@ -55,18 +55,18 @@ def require_extra(what: str, extra: str, *modules: str, otherwise: str = "") -> 
 
 
 def how_to_install(extra: str) -> str:
-    """The command that installs an extra."""
+    """Return the command that installs an extra."""
     return f"pip install 'duchenne[{extra}]'"
 
 
 def requirements(*modules: str) -> list[str]:
-    """What pip must install for the core and for these modules of extras, as ``name>=version,<version``."""
+    """List the requirements of the core and of modules of extras, as ``name>=version,<version``."""
     wanted = {canonicalize_name(package) for extra in EXTRAS.values() for module, package in extra.items()
               if module in modules}  # fmt: skip
     found = []
     for requirement in map(Requirement, importlib.metadata.requires("duchenne") or []):
         names = ["", *EXTRAS] if canonicalize_name(requirement.name) in wanted else [""]
         if requirement.marker is None or any(requirement.marker.evaluate({"extra": name}) for name in names):
-            requirement.marker = None  # it names the extra; what it says of this platform is true
+            requirement.marker = None  # it names the extra; its conditions on the platform are met
             found.append(str(requirement))
     return found

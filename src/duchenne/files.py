@@ -1,4 +1,4 @@
-"""Small work on files: writing them whole or not at all, digests, and what a file of the wrong kind is."""
+"""Helpers for files: atomic writing, digests, and recognition of files of a wrong kind."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _STARTS = (
     (rb"%PDF-", "a PDF document"),
     (rb"\x1f\x8b|7z\xbc\xaf|Rar!", "an archive: unpack it"),
 )
-"""First bytes (regular expression) -> what a file is that is given for another kind of file, and what to do."""
+"""First bytes (regular expression) -> kind of a wrong file, and what to do."""
 
 
 def expanded(path: str | Path) -> Path:
-    """A path with ``~`` or ``~user`` in front as that home, where there is such a user."""
+    """Expand a leading ``~`` or ``~user``, if there is such a user."""
     try:
         return Path(path).expanduser()
     except RuntimeError:
@@ -32,9 +32,9 @@ def expanded(path: str | Path) -> Path:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path beside ``path`` to write to; it takes ``path``'s place only when the block ends without an error.
+    """Yield a temporary path beside ``path``, which replaces ``path`` when the block ends without an error.
 
-    Missing folders are made. A process killed inside the block leaves the old file as it was.
+    Missing folders are created. If the process is killed inside the block, the old file does not change.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -46,34 +46,34 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds; as written by :func:`write_json`, in UTF-8 whatever the locale.
+    """Read a JSON file in UTF-8, independent of the locale.
 
     Raises:
-        OSError: the file cannot be read.
-        ValueError: it is not UTF-8, or not JSON (json.JSONDecodeError).
+        OSError: The file cannot be read.
+        ValueError: The file is not UTF-8, or not JSON (json.JSONDecodeError).
     """
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as indented JSON; NaN is refused, for it is not JSON."""
+    """Write ``value`` as indented JSON; NaN is refused, because it is not valid JSON."""
     with replacing(path) as part:
         part.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file."""
+    """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def mistaken(start: bytes) -> str | None:
-    """What a file that could not be read as what it should be really is, by its first 64 bytes; None: not known."""
+    """Recognise a file of a wrong kind by its first 64 bytes; None: not known."""
     return next((what for pattern, what in _STARTS if re.match(pattern, start, re.IGNORECASE | re.DOTALL)), None)
 
 
 def unusable(path: Path) -> str | None:
-    """Why a file cannot hold what is looked for in it, whatever that is, and what to do; None: it may.
+    """Return why a file cannot be used for any purpose here, and what to do; None: no reason found.
 
     >>> unusable(Path("nowhere.pth"))
     'does not exist'

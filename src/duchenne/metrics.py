@@ -3,9 +3,9 @@
 To add a metric, write a function of :class:`Resamples` here and decorate it with :func:`register`; see
 ``docs/extending.md``. Nothing else lists metrics.
 
-A bootstrap draws units (subjects, or samples that stand for themselves) with replacement. Confusion counts add up over
-units, so a resample is a row of unit counts times a table of sums, and no sample is touched twice. A mean over samples
-is one more sum. Only a metric of ranks, such as AUC, needs the weight of every sample in every resample.
+A bootstrap draws units (subjects, or samples without a subject) with replacement. Confusion counts add up over units,
+so a resample is a row of unit counts times a table of sums, and no sample is processed twice. A mean over samples is
+one more sum. Only a metric of ranks, such as AUC, needs the weight of every sample in every resample.
 
 This module needs neither torch nor the configuration: ``params.yaml`` is checked against it.
 """
@@ -28,10 +28,10 @@ BINS = 15
 """Confidence bins of equal width, as in Guo et al. 2017, "On Calibration of Modern Neural Networks"."""
 
 BLOCK = 4_000_000
-"""Numbers that a block of resamples may hold at once: 32 MB."""
+"""Maximum number of values in a block of resamples: 32 MB."""
 
 CACHED = 2**18
-"""Numbers that one step of a metric of ranks works on: 2 MB."""
+"""Maximum number of values in one step of a metric of ranks: 2 MB."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class Predictions:
 
     Attributes:
         labels: actual classes, integers (N,) from 0.
-        predicted: predicted classes, the same.
+        predicted: predicted classes, in the same form.
         confidence: probability of the predicted class, (N,), 0 to 1.
         units: (N,) integers from 0; samples of one unit are drawn together.
-        classes: C.
-        probabilities: of every class, (N, C), rows that sum to 1; None where they are not known.
+        classes: number of classes C.
+        probabilities: probabilities of all classes, (N, C), rows sum to 1; None if not known.
     """
 
     labels: np.ndarray
@@ -61,7 +61,7 @@ class Predictions:
 
     @cached_property
     def surplus(self) -> np.ndarray:
-        """Of each unit and confidence bin, right answers minus the sum of their confidences, (units, BINS)."""
+        """Number of correct predictions minus the sum of confidences, by unit and confidence bin, (units, BINS)."""
         right = self.labels == self.predicted
         return self.sums(right - self.confidence, confidence_bin(self.confidence), BINS)
 
@@ -72,25 +72,25 @@ class Predictions:
         return flat.reshape(height, width)
 
     def whole(self) -> Resamples:
-        """Every sample once."""
+        """Return one copy with every sample once."""
         table = np.hstack([self.counts, self.surplus])
         return Resamples(self, np.ones((1, len(table))), table.sum(axis=0, keepdims=True))
 
     def drawn(self, times: np.ndarray) -> Resamples:
-        """R resamples, with how often each has each unit, (R, units)."""
+        """Return R resamples, given how often each contains each unit, (R, units)."""
         return Resamples(self, times, times @ np.hstack([self.counts, self.surplus]))
 
 
 class Resamples:
     """R weighted copies of the predictions of N samples in C classes; a metric is a function of them with R values.
 
-    Evaluation has one copy with every sample once, and as many resamples as the bootstrap draws. All attributes but
-    those of the samples have the copies as their first axis.
+    Evaluation uses one copy with every sample once, and the resamples of the bootstrap. All attributes except those of
+    the samples have the copies as their first axis.
 
     Attributes:
         labels, predicted, confidence, probabilities, classes: as in :class:`Predictions`.
         confusion: counts of actual by predicted class, (R, C, C).
-        surplus: of each confidence bin, right answers minus the sum of their confidences, (R, BINS).
+        surplus: number of correct predictions minus the sum of confidences, by confidence bin, (R, BINS).
     """
 
     def __init__(self, predictions: Predictions, times: np.ndarray, sums: np.ndarray) -> None:
@@ -130,11 +130,11 @@ class Resamples:
         return ratio(self.hits, self.actual)
 
     def mean(self, values: np.ndarray) -> np.ndarray:
-        """Mean of a value that each sample has, (N,): (R,)."""
+        """Average a value per sample, (N,), in each copy: (R,)."""
         return (self._times @ self._predictions.sums(values))[:, 0] / self.total
 
     def weights(self) -> Iterator[np.ndarray]:
-        """How often each sample is in each copy, (N, r), as many copies at a time as a processor's cache holds."""
+        """Yield how often each sample is in each copy, (N, r), with as many copies at a time as fit in the cache."""
         step = max(1, CACHED // len(self.labels))
         for start in range(0, len(self), step):
             yield np.ascontiguousarray(self._times[start : start + step].T)[self._predictions.units]
@@ -145,22 +145,22 @@ Function = Callable[[Resamples], np.ndarray]
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric: what it is, how it is computed, and how it is shown.
+    """A metric: its meaning, computation and presentation.
 
     Attributes:
         name: key in ``metrics.json``, in the history (``val_<name>``) and of ``monitor``; lower case, no underscore.
-        label: how page and tables call it, such as ``UF1``.
+        label: name on the page and in tables, such as ``UF1``.
         help: one sentence for the glossary, in lower case and with a full stop.
-        function: :class:`Resamples` -> (R,). NaN where the value is not defined: it is left out there.
-        needs: ``predicted``: what all predictions have, which is label, predicted class and its confidence;
-            ``probabilities``: those of every class too, without which the metric is left out.
-        low, high: range; infinite where it has no end.
+        function: :class:`Resamples` -> (R,); NaN where the value is not defined, which is then left out.
+        needs: ``predicted``: label, predicted class and its confidence, which all predictions have;
+            ``probabilities``: also the probabilities of all classes, without which the metric is left out.
+        low, high: range; infinite if it has no end.
         better: which values are better.
         percent: whether papers print it in per cent.
-        mean_over: what it is a mean of shares over, if of anything. Where no resample differs from the value, the
-            interval is then the exact binomial one (:func:`duchenne.evaluation.statistics.exact_ends`); else it is the
-            value itself.
-        guessing: number of samples of each class, (C,) -> the value of always predicting the commonest class.
+        mean_over: units over which the metric is a mean of shares, if it is one. If no resample differs from the
+            value, the interval is then the exact binomial one (:func:`duchenne.evaluation.statistics.exact_ends`);
+            for other metrics it is the value itself.
+        guessing: number of samples of each class, (C,) -> the value of always predicting the most common class.
     """
 
     name: str
@@ -182,7 +182,7 @@ class Metric:
                 f"{', '.join(sorted(RESERVED))}"
             )
         if self.mean_over and not self.bounded:
-            raise ValueError(f"metric {self.name!r}: a mean of shares has a range with two ends")
+            raise ValueError(f"metric {self.name!r}: a mean of shares needs a finite range")
 
     def __call__(self, resamples: Resamples) -> np.ndarray:
         """Its values, (R,).
@@ -200,16 +200,16 @@ class Metric:
 
     @property
     def scale(self) -> int:
-        """What a value is multiplied by to be shown: 100 in per cent."""
+        """Factor by which a value is multiplied when shown: 100 for per cent."""
         return 100 if self.percent else 1
 
     @property
     def bounded(self) -> bool:
-        """Whether its range has two ends."""
+        """Whether the range is finite."""
         return bool(np.isfinite(self.high - self.low))
 
     def number(self, value: float, sign: str = "") -> str:
-        """A value without its unit: in per cent two digits, else three.
+        """Format a value without its unit: two decimals in per cent, otherwise three.
 
         >>> METRICS["war"].number(0.71249), METRICS["kappa"].number(0.71249), METRICS["war"].number(0.0125, "+")
         ('71.25', '0.712', '+1.25')
@@ -218,9 +218,9 @@ class Metric:
 
     @property
     def definition(self) -> str:
-        """Its function and what that is given, without comments and other metrics.
+        """Source of its function and of this module, without comments and other metrics.
 
-        When it changes, epochs that were picked by the metric are picked anew.
+        When it changes, epochs that were picked by the metric are picked again.
         """
         try:
             tree = ast.parse(textwrap.dedent(inspect.getsource(self.function))).body[0]
@@ -233,7 +233,7 @@ class Metric:
 
 @cache
 def _machinery() -> str:
-    """This module without its registered metrics."""
+    """Return the source of this module without its registered metrics."""
     tree = ast.parse(inspect.getsource(sys.modules[__name__]))
     tree.body = [node for node in tree.body if not (isinstance(node, ast.FunctionDef) and node.decorator_list)]
     return ast.unparse(tree)
@@ -253,12 +253,12 @@ def register(name: str, label: str, help: str, **facts: Any) -> Callable[[Functi
         name, label, help, facts: fields of :class:`Metric`.
 
     Raises:
-        ValueError: there is a metric of this name, or the fields do not fit together.
+        ValueError: There is already a metric of this name, or the fields are inconsistent.
     """
 
     def add(function: Function) -> Function:
         if name in METRICS:
-            raise ValueError(f"there is a metric {name!r} already")
+            raise ValueError(f"there is already a metric {name!r}")
         METRICS[name] = Metric(name, label, help, function, **facts)
         return function
 
@@ -266,18 +266,18 @@ def register(name: str, label: str, help: str, **facts: Any) -> Callable[[Functi
 
 
 def confidence_bin(confidence: np.ndarray) -> np.ndarray:
-    """Bin of each confidence, integers from 0 to BINS - 1; 1.0 belongs to the last."""
+    """Return the bin of each confidence, an integer from 0 to BINS - 1; 1.0 belongs to the last."""
     return np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
 
 
 def ratio(over: np.ndarray, under: np.ndarray) -> np.ndarray:
-    """``over / under``, NaN where both are 0."""
+    """Return ``over / under``, NaN where both are 0."""
     with np.errstate(invalid="ignore"):
         return over / under
 
 
 def over_classes(values: np.ndarray) -> np.ndarray:
-    """Mean over the classes (R, C) that have a value; NaN where none has."""
+    """Average over the classes (R, C) that have a value; NaN if none has."""
     return ratio(np.nansum(values, axis=1), (~np.isnan(values)).sum(axis=1))
 
 
@@ -368,7 +368,7 @@ def auc(r: Resamples) -> np.ndarray:
     mean_over="samples",
 )
 def top2(r: Resamples) -> np.ndarray:
-    """Of equal probabilities the earlier class comes first, as in ``predicted``; NaN with fewer than three classes."""
+    """Among equal probabilities the earlier class comes first, as in ``predicted``; NaN with fewer than 3 classes."""
     if r.classes < 3:
         return np.full(len(r), np.nan)
     best = np.argsort(-r.probabilities, axis=1, kind="stable")[:, :2]
@@ -408,7 +408,7 @@ def kappa(r: Resamples) -> np.ndarray:
 
 
 def metric_of(key: str) -> Metric | None:
-    """The metric that a key of ``metrics.json`` is of, such as ``war_fold_mean``; None for the recall of a class.
+    """Return the metric of a key of ``metrics.json``, such as ``war_fold_mean``; None for the recall of a class.
 
     >>> metric_of("war_fold_mean").label, metric_of("recall_anger")
     ('WAR', None)
@@ -417,17 +417,17 @@ def metric_of(key: str) -> Metric | None:
 
 
 def chosen(predictions: Predictions, names: tuple[str, ...] | None = None) -> list[Metric]:
-    """The metrics ``names`` (None: all), as far as ``predictions`` have what they need."""
+    """Return the metrics ``names`` (None: all) for which ``predictions`` have the data."""
     known = METRICS.values() if names is None else [METRICS[name] for name in names]
     return [metric for metric in known if metric.needs == "predicted" or predictions.probabilities is not None]
 
 
 def measured(labels: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-    """Every metric of N samples; NaN where one is not defined.
+    """Compute every metric of N samples; NaN where one is not defined.
 
     Args:
         labels, predicted: integers (N,) from 0.
-        probabilities: of the C classes, (N, C).
+        probabilities: probabilities of the C classes, (N, C).
     """
     confidence = probabilities[np.arange(len(labels)), predicted]
     one = np.zeros(len(labels), np.int64)

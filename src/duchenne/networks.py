@@ -1,13 +1,13 @@
-"""What each network says of itself, known without importing it: the import of PyTorch takes seconds.
+"""Facts of each network, read without importing it, because importing PyTorch takes seconds.
 
 A network states its facts where it is registered, in its own module of :mod:`duchenne.models`::
 
     @register_network(title="POSTER++", layer="ir_back.body3", packaged=("mobilefacenet",))
     def poster_v2(pretrained=False, **kwargs): ...
 
-The decorator (:func:`duchenne.models.contract.register_network`) gives them to the network. The same words are read
-here from the source. They are therefore literals: text, numbers, tuples, dicts, calls of the classes below and of
-``range``, and names of such literals that the module defines. No other part of the package has a table of networks.
+The decorator (:func:`duchenne.models.contract.register_network`) attaches them to the network, and this module reads
+them from the source. So they must be literals: text, numbers, tuples, dicts, calls of the classes below and of
+``range``, and names of such literals defined in the module. No other part of the package has a table of networks.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any, Literal, NamedTuple, TypeGuard, get_args
 from duchenne.errors import UserError
 
 MODELS = Path(__file__).parent / "models"
-"""Every module here that registers a network is found."""
+"""Folder whose modules are searched for registered networks."""
 
 Takes = Literal["image", "clip", "pair"]
 Basis = Literal["code", "reading", "reconstruction"]
@@ -30,40 +30,40 @@ Basis = Literal["code", "reading", "reconstruction"]
 
 @dataclass(frozen=True)
 class Depth:
-    """How the depth of a network is set, for the figure of accuracy against depth."""
+    """Option that sets the depth of a network, for the figure of accuracy against depth."""
 
     family: str
-    """Networks of one family share a curve."""
+    """Family of networks that share a curve."""
     option: str
-    """The option that sets the number of blocks."""
+    """Option that sets the number of blocks."""
     usual: int
-    """The number without the option."""
+    """Number of blocks without the option."""
 
 
 @dataclass(frozen=True)
 class Counting:
-    """What the official code runs and ours does not, and which part the paper counts alone."""
+    """Differences from the official code for counting, and the part that the paper counts separately."""
 
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Options with which our network runs it too."""
+    """Options with which this network also runs the parts of the official code."""
     discarded: tuple[str, ...] = ()
-    """Modules that the official code runs and whose result it discards; their parameters belong to ``thop_params``."""
+    """Modules whose result the official code discards; their parameters belong to ``thop_params``."""
     blocks: str = ""
-    """The module that the paper calls the transformer blocks and prints the size of; empty: none."""
+    """Module of the transformer blocks whose size the paper prints; empty: none."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What other parts of the package ask of a network; each has a default but the title."""
+    """Facts of a network for other parts of the package; all except the title have a default."""
 
     title: str
-    """Name as its paper prints it."""
+    """Name printed in its paper."""
     takes: Takes = "image"
     """Normalised images (B, C, H, W); clips (B, C, T, H, W); or onset and apex in grey (B, 2, H, W), in [0, 1]."""
     layer: str | None = None
-    """The module whose output Grad-CAM shows; None: what ``explain`` gives is all."""
+    """Module whose output Grad-CAM uses; None: only the maps of ``explain``."""
     maps: Mapping[str, str] = field(default_factory=dict)
-    """Map that ``explain`` gives -> what stands beside it in the picture. An option may leave a map out."""
+    """Map of ``explain`` -> its label in the picture. Options may remove a map."""
     caption: str = ""
     """Sentences on these maps in the picture's caption."""
     packaged: tuple[str, ...] = ()
@@ -71,22 +71,22 @@ class Facts:
     counting: Counting = Counting()
     depth: Depth | None = None
     reconstruction: bool = False
-    """The paper does not describe the network in full, and no code of it is public."""
+    """Whether the paper does not describe the network completely and no code is public."""
     in_code: Mapping[str, Container[Any]] = field(default_factory=dict)
-    """Option -> its values that public code has; any other is a reading of the paper's text. An option that is not
-    listed has no value that only a paper describes."""
+    """Option -> its values in public code; other values interpret the paper's text. Options not listed have no value
+    that only a paper describes."""
     read_parts: tuple[str, ...] = ()
-    """Parts for which published weights exist that no public code loads: how we load them is a reading."""
+    """Parts with published weights that no public code loads, so that our loading is an interpretation."""
 
     def __post_init__(self) -> None:
         if self.takes not in get_args(Takes):
             raise UserError(f"{self.title}: takes={self.takes!r} is not one of {', '.join(get_args(Takes))}")
 
     def basis(self, options: Mapping[str, Any], published: Container[str] = ()) -> Basis:
-        """What the network rests on: public code, a reading of the paper's text, or a reconstruction.
+        """Return the basis of the network: public code, an interpretation of the paper's text, or a reconstruction.
 
         Args:
-            options: of the network.
+            options: options of the network.
             published: parts that start from a file.
         """
         if self.reconstruction:
@@ -104,10 +104,10 @@ class Known(NamedTuple):
 
 @cache
 def networks() -> dict[str, Known]:
-    """Every network of :mod:`duchenne.models` by its registered name.
+    """Find every network of :mod:`duchenne.models` by its registered name.
 
     Raises:
-        UserError: a fact is not a literal, or there is no such fact; the message names the file and the network.
+        UserError: A fact is not a literal, or there is no such fact; the message names the file and the network.
     """
     found = {}
     for path in sorted(MODELS.glob("*.py")):
@@ -124,7 +124,7 @@ def networks() -> dict[str, Known]:
 
 
 def facts_of(architecture: str) -> Facts:
-    """What a network says of itself; of timm's own networks and of unknown ones the defaults, titled by their name."""
+    """Return the facts of a network; for timm's own and unknown networks the defaults, with the name as title."""
     known = networks().get(architecture)
     return known.facts if known else Facts(architecture)
 
@@ -159,7 +159,7 @@ def _facts(path: Path, name: str, decorator: ast.expr, names: Mapping[str, Any])
 def _define(name: str, value: ast.expr, names: dict[str, Any]) -> None:
     try:
         names[name] = _evaluate(value, names)
-    except Exception:  # not a literal, so no part of any fact
+    except Exception:  # not a literal, so not used in any fact
         names.pop(name, None)
 
 

@@ -1,7 +1,7 @@
-"""Edit ``params.yaml``: add resolved blocks of the library, remove blocks. All else, comments too, stays as it is.
+"""Edits of ``params.yaml``: adding resolved blocks of the library and removing blocks, without other changes.
 
-Lines are inserted and deleted as text, since a YAML writer would move comments and rewrap lines; what came out is read
-again and compared with what was meant before the file is replaced.
+Lines are inserted and deleted as text, because a YAML writer would move comments and rewrap lines. The result is parsed
+and compared with the intended contents before the file is replaced.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ BY_HAND = "{} is written in a form that cannot be edited line by line: make this
 
 
 class Change(NamedTuple):
-    """What an edit did: places such as ``variants.poster_v2_rafdb``."""
+    """Result of an edit, as places such as ``variants.poster_v2_rafdb``."""
 
     done: list[str]
     kept: list[str]
@@ -35,17 +35,17 @@ class Change(NamedTuple):
 def add(path: Path, names: list[tuple[str, str]]) -> Change:
     """Copy blocks of the library with all that they need into the file.
 
-    A block that is there already is kept as it is, so that a ``root`` of the user's own survives.
+    An existing block is kept unchanged, so that a ``root`` set by the user survives.
 
     Args:
         path: ``params.yaml``.
         names: section and name of each block.
 
     Returns:
-        The blocks that were added, and those that were there and differ from the library's.
+        The added blocks, and the existing ones that differ from the library's.
 
     Raises:
-        UserError: the library has no such block, or the file cannot be used.
+        UserError: The library has no such block, or the file cannot be used.
     """
     load(path)
     text = _read(path)
@@ -69,13 +69,13 @@ def add(path: Path, names: list[tuple[str, str]]) -> Change:
 
 
 def remove(path: Path, names: list[tuple[str, str]]) -> Change:
-    """Remove blocks, and the datasets and rendered sets of the library that nothing in the file uses any more.
+    """Remove blocks, and the library's datasets and rendered sets that are no longer used in the file.
 
     Returns:
-        The blocks that were removed, and those of the user's own that nothing uses and that were kept.
+        The removed blocks, and unused blocks of the user that were kept.
 
     Raises:
-        UserError: the file has no such block, or another one needs it.
+        UserError: The file has no such block, or another block needs it.
     """
     load(path)
     text = _read(path)
@@ -104,7 +104,7 @@ def remove(path: Path, names: list[tuple[str, str]]) -> Change:
 
 
 def differs(section: str, name: str, block: dict[str, Any]) -> bool:
-    """Whether a block of the file says something else than the library's of the same name; True where it has none."""
+    """Whether a block of the file differs from the library's of the same name; True if the library has none."""
     ours = library()[section].get(name)
     if section == "variants" and ours is not None:
         ours, block = complete(ours), complete(block)
@@ -135,7 +135,7 @@ def _users(tree: Tree, section: str, name: str) -> list[str]:
 
 @contextmanager
 def _edited_by_line(path: Path) -> Iterator[None]:
-    """Raise an error that says what to do when an edit would make the text invalid YAML."""
+    """Raise an error with advice when an edit would make the text invalid YAML."""
     try:
         yield
     except YAMLError:
@@ -151,7 +151,7 @@ def _parse(text: str) -> Tree:
 
 
 def _replace(path: Path, text: str, tree: Tree, new: Tree | None = None) -> None:
-    """Write an edited text, which must say what ``tree`` and the blocks of ``new`` say together."""
+    """Write an edited text, which must have the contents of ``tree`` and the blocks of ``new``."""
     meant = {part: blocks or {} for part, blocks in tree.items()}
     for part, blocks in (new or {}).items():
         if blocks:
@@ -168,7 +168,7 @@ def _replace(path: Path, text: str, tree: Tree, new: Tree | None = None) -> None
 
 
 def _insert(text: str, section: str, blocks: dict[str, Block]) -> str:
-    """The text with blocks behind the last one of their section, as far in as its first."""
+    """Insert blocks after the last one of their section, with the indentation of its first."""
     lines = text.splitlines(keepends=True)
     start = _line_of(text, section)
     there = YAML().load(text).get(section) if start is not None else None
@@ -188,7 +188,7 @@ def _insert(text: str, section: str, blocks: dict[str, Block]) -> str:
 
 
 def _delete(text: str, section: str, name: str) -> str:
-    """The text without a block, and without the comment lines directly above it."""
+    """Delete a block, with the comment lines directly above it."""
     lines = text.splitlines(keepends=True)
     blocks = YAML().load(text)[section]
     start = blocks.lc.key(name)[0]
@@ -210,7 +210,7 @@ def _line_of(text: str, section: str) -> int | None:
 
 
 def _end_of(lines: list[str], start: int) -> int:
-    """The line behind the block that starts in ``start``, without comments and blank lines that follow it."""
+    """Return the end of the block that starts in line ``start``, without comments and blank lines after it."""
     depth = len(lines[start]) - len(lines[start].lstrip())
     last = start
     for number in range(start + 1, len(lines)):
@@ -224,7 +224,7 @@ def _end_of(lines: list[str], start: int) -> int:
 
 
 def _write(name: str, block: Block, inset: str) -> str:
-    """A named block as YAML, so far in: each field on lines of its own, maps in flow style."""
+    """Format a named block as YAML with an indentation: each field on its own lines, maps in flow style."""
     lines = [f"{inset}{name}:"]
     for key, value in block.items():
         lines += (
@@ -240,7 +240,7 @@ def _items(block: dict[str, Any]) -> list[str]:
 
 
 def _folded(head: str, items: list[str], indent: str) -> list[str]:
-    """``{a: 1, b: 2}`` behind ``head``, on one line if it fits; else folded between items, inner maps on their own."""
+    """Format ``{a: 1, b: 2}`` after ``head``, on one line if it fits, otherwise folded between items."""
     whole = f"{head}{{{', '.join(items)}}}"
     if len(whole) <= WIDTH:
         return [whole]
@@ -256,7 +256,7 @@ def _folded(head: str, items: list[str], indent: str) -> list[str]:
 
 
 def _scalar(value: Any) -> str:
-    """A value in flow style."""
+    """Format a value in flow style."""
     if isinstance(value, dict):
         return f"{{{', '.join(_items(value))}}}"
     if isinstance(value, list):

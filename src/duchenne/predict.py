@@ -1,4 +1,4 @@
-"""One picture, video or pair of frames in, its expression out: the pipeline's own face work and a trained network."""
+"""Prediction of the expression in a picture, video or pair of frames, with face processing and a trained network."""
 
 from __future__ import annotations
 
@@ -35,33 +35,33 @@ from duchenne.training.trained import CARD, load_trained, not_finite
 from duchenne.training.trained import predict as predict_stored
 
 Answer = dict[str, Any]
-"""What is said of a picture or clip:
+"""Prediction for a picture or clip:
 
 - ``emotion``, and ``probabilities`` by class;
-- ``box``: the face in px (x0, y0, x1, y1), of a clip in the first frame that shows it;
-- ``score``: the detector's, of a clip the median over its frames;
-- ``doubtful``: whether that score is below the detector's own threshold, of a clip in most of its frames;
-- ``faces``: how many the detector found, of which the largest central one is named; of a clip the most in a frame
-  that was searched as a whole;
-- ``note``: what to know before the answer is used; None where there is nothing.
+- ``box``: the face in px (x0, y0, x1, y1); for a clip, in the first frame that shows it;
+- ``score``: score of the detector; for a clip, the median over its frames;
+- ``doubtful``: whether that score is below the detector's own threshold; for a clip, in most of its frames;
+- ``faces``: number of faces detected, of which the largest central one is classified; for a clip, the maximum over the
+  frames that were searched as a whole;
+- ``note``: warning to read before using the prediction; None if there is none.
 
-Without a face, and of a picture that seems to be turned, ``emotion``, ``box`` and ``score`` are None, ``faces`` is 0
-and every probability NaN. Faces that were aligned before have neither box nor score nor number of faces.
+Without a face, and for a picture that seems to be turned, ``emotion``, ``box`` and ``score`` are None, ``faces`` is 0
+and every probability is NaN. Faces that came aligned have neither box nor score nor number of faces.
 """
 
 
 class Predictor:
-    """A trained fold, ready for what its network takes: pictures, clips, or onset and apex of a clip.
+    """Predicts with a trained fold, from pictures, clips, or onset and apex of a clip, as its network requires.
 
-    Faces are found and aligned as the network knows them (``alignment`` on its card).
+    Faces are detected and aligned as in training (``alignment`` on the card).
 
     Args:
         fold: a fold's folder, such as ``models/poster_v2_demo/fold_1``.
-        files: ``detector_model`` and ``landmark_model``, where the faces were found with files of your own.
+        files: ``detector_model`` and ``landmark_model``, if the training faces were found with your own files.
 
     Raises:
-        UserError: the folder holds no trained network, its card is damaged, it was trained on faces found by other
-            model files than those given, or what finds them (dlib) is not installed.
+        UserError: The folder has no trained network, its card is damaged, the training faces were found by different
+            model files, or the package that finds faces (dlib) is not installed.
     """
 
     def __init__(self, fold: str | Path, files: dict[str, Path] | None = None) -> None:
@@ -72,7 +72,7 @@ class Predictor:
         self.classes: list[str] = self._card["classes"]
         self.faces = _faces(fold, self._card["alignment"], files or {})
         if self.faces.mode == "detect":
-            detector(self.faces)  # a file that is missing stops here, not at the first picture
+            detector(self.faces)  # a missing file stops here, not at the first picture
         self._device = device_of(self._compute)
         self._precision = trained_precision(self._card, self._device)
         if self.takes == "image":
@@ -80,15 +80,15 @@ class Predictor:
         self.model.to(self._device)
 
     def __call__(self, source: str | Path | io.BytesIO, onset: int | None = None, apex: int | None = None) -> Answer:
-        """The expression in a picture, or in a clip: a video, or a folder of frames.
+        """Predict the expression in a picture or a clip (a video or a folder of frames).
 
         Args:
-            onset, apex: frame numbers, for a network that takes these two: as in the names of the files of a folder,
+            onset, apex: frame numbers, for a network that takes these two: as in the file names of a folder, or
                 counted from 0 in a video.
 
         Raises:
-            UserError: the picture or clip cannot be read; the network does not take this; it needs onset and apex, or
-                one of them is not among the frames. The message names the source.
+            UserError: The source cannot be read, is not of the kind that the network takes, or onset or apex are
+                missing. The message names the source.
         """
         self.require_frames(onset, apex)
         if isinstance(source, io.BytesIO):
@@ -105,10 +105,10 @@ class Predictor:
         return self._picture(source, str(source))
 
     def require_frames(self, onset: int | None, apex: int | None) -> None:
-        """Do nothing when the network can use the onset and apex that are given, or does without them.
+        """Check that the given onset and apex fit the network.
 
         Raises:
-            UserError: it cannot.
+            UserError: They do not.
         """
         if self.takes == "image" and (onset is not None or apex is not None):
             raise UserError("this network takes single pictures: leave out onset and apex")
@@ -147,7 +147,7 @@ class Predictor:
         return self._answer(logits, face.box, face.score, face.doubtful, face.count, notes)
 
     def _clip(self, source: Path, onset: int | None, apex: int | None) -> Answer:
-        """Through a face store of one sample, as every clip of a dataset."""
+        """Process a clip through a face store of one sample, like every clip of a dataset."""
         path = source.absolute()
         kind = "frames" if path.is_dir() else "image" if is_image(path.name) else "video"
         row = {"sample": path.name, "path": path.name, "kind": kind, "onset": onset, "apex": apex}
@@ -180,7 +180,7 @@ class Predictor:
         return self._answer(logits[0], boxes[shown][0], found["score"], found["doubtful"], found["faces"], notes)
 
     def _notes(self, numbers: list[int], onset: int | None, apex: int | None) -> list[str]:
-        """What to know of a clip whose usable frames are ``numbers``."""
+        """Return warnings about a clip whose usable frames are ``numbers``."""
         notes = []
         wanted = self._card["input_size"][1]
         if len(numbers) == 1:
@@ -204,7 +204,7 @@ class Predictor:
             *(["the face is doubtful: the detector's score is below its own threshold"] if doubtful else []),
             *notes,
         ]
-        # the class follows from the logits: two of them that differ can have probabilities that round to the same
+        # the class follows from the logits, because different logits can have equal rounded probabilities
         shares = np.full(len(self.classes), np.nan) if logits is None else softmax(logits.astype(float))
         return {
             "emotion": None if logits is None else self.classes[int(logits.argmax())],
@@ -218,7 +218,7 @@ class Predictor:
 
 
 def _summary(damages: Sequence[str]) -> list[str]:
-    """The damage of a clip as one note, or none."""
+    """Summarise the damage of a clip in at most one note."""
     match len(damages):
         case 0 | 1:
             return list(damages)
@@ -229,9 +229,9 @@ def _summary(damages: Sequence[str]) -> list[str]:
 
 
 def _faces(fold: Path, known: dict[str, Any], files: dict[str, Path]) -> Faces:
-    """How faces are found for a network that was trained on those of a store whose settings are ``known``."""
+    """Return face settings for a network that was trained on a store with the settings ``known``."""
     settings = known.get("settings", {})
-    mode = "aligned" if settings.get("mode") == "aligned" else "detect"  # a new picture brings no box
+    mode = "aligned" if settings.get("mode") == "aligned" else "detect"  # a new picture has no box
     try:
         faces = Faces.model_validate({**settings, **files, "mode": mode})
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Which samples train, validate and test: a variant's block ``protocol``, carried out by :mod:`duchenne.splits`."""
+"""Settings of the split into train, val and test: block ``protocol`` of a variant, used by :mod:`duchenne.splits`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from duchenne.blocks import Share, Strict
 
 
 class Protocol(Strict):
-    """Which samples train, validate and test."""
+    """Assignment of samples to train, val and test."""
 
     kind: Literal["official", "kfold", "loso", "holdout"]
     folds: int = Field(5, ge=2, description="for kfold")
-    test_share: Share = Field(0.2, description="share of the subjects that test (holdout)")
-    val_share: Share = Field(0.1, description="share of each training part's subjects that validate")
+    test_share: Share = Field(0.2, description="share of the subjects in the test part (holdout)")
+    val_share: Share = Field(0.1, description="share of each training part's subjects moved to val")
     seed: int = 0
     near_duplicates: Literal["stop", "drop", "ignore"] = Field(
         "stop",

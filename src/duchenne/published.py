@@ -1,4 +1,4 @@
-"""Published weights on our data: measured as our own are, without training."""
+"""Evaluation of published weights on a dataset, in the same way as trained runs."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ def evaluate_checkpoint(
 ) -> dict[str, Any]:
     """Measure published weights on the test part of a variant, without training; returns the metrics.
 
-    Warns when the outputs look like the right classes in another order: whoever trained on a folder tree has them in
-    the alphabetical order of its folder names, which no checkpoint says.
+    Warns when the outputs look like the right classes in a different order: training on a folder tree gives the
+    alphabetical order of its folder names, which is not stored in a checkpoint.
 
-    Published weights run in float32, as their owners ran them, unless ``compute.precision`` says bf16: with ``auto``
+    Published weights run in float32, like those of their owners, unless ``compute.precision`` says bf16: with ``auto``
     the result does not depend on the machine.
 
     Args:
-        checkpoint: a file as its owners publish it, of the variant's network.
-        fold: whose test part; 1 where there are no folds.
+        checkpoint: published file of weights for the variant's network.
+        fold: fold whose test part is used; 1 if there are no folds.
         out: folder of predictions, features and metrics.
         order: classes in the order of the checkpoint's outputs; None: the dataset's.
 
     Raises:
-        UserError: the faces or the split are not there yet, there is no such fold, ``order`` has other classes than
-            the dataset, or an entry does not fit.
+        UserError: The faces or the split do not exist yet, there is no such fold, the classes of ``order`` are not
+            those of the dataset, or an entry does not fit.
     """
     config = catalog.variants[variant]
     for path in (workspace.faces(config.dataset), workspace.split(variant), workspace.duplicates(variant)):

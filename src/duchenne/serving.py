@@ -1,9 +1,9 @@
-"""A trained network as MLflow serves it ("models from code"): pictures or clips in, expressions out.
+"""MLflow model of a trained network ("models from code"), which predicts expressions of pictures or clips.
 
-Input: a column ``image`` of base64-encoded image files; for networks of clips ``video``, base64-encoded video files,
-and for those of pairs with it ``onset`` and ``apex``, frames counted from 0. Output: one row an input with ``emotion``
-(empty when no face was found), ``note`` (what to know before the answer is used; often empty) and one probability a
-class. An input that cannot be read is an error.
+Input: a column ``image`` of base64-encoded image files; for networks that take clips ``video``, base64-encoded video
+files, and for those that take pairs also ``onset`` and ``apex``, frames counted from 0. Output: one row per input with
+``emotion`` (empty without a face), ``note`` (warning to read before using the prediction; often empty) and one
+probability per class. An input that cannot be read raises an error.
 """
 
 import base64

@@ -1,4 +1,4 @@
-"""The whole pipeline on a handful of samples, in a folder of its own."""
+"""Smoke test: runs the whole pipeline on a few samples in a separate folder."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from duchenne.files import replacing
 from duchenne.workspace import Workspace
 
 FOLDS = 2
-"""Folds that are tried: a leave-one-subject-out run shows nothing more with twenty."""
+"""Number of folds that are tried; more folds would not find more errors."""
 
 
 def shrink(catalog: Catalog, variant: str, samples: int, scratch: Workspace) -> Catalog:
-    """The catalog with ``variant`` alone, about ``samples`` samples of its dataset and one epoch."""
+    """Reduce the catalog to ``variant``, about ``samples`` samples of its dataset and one epoch."""
     config = catalog.variants[variant]
     dataset = catalog.datasets[config.dataset]
     rendered = {}
@@ -39,12 +39,12 @@ def shrink(catalog: Catalog, variant: str, samples: int, scratch: Workspace) -> 
 
 
 def run(catalog: Catalog, variant: str, samples: int, scratch: Path | None) -> Path:
-    """Walk every stage with ``samples`` samples and one epoch; returns the page's path.
+    """Run every stage with ``samples`` samples and one epoch; returns the page's path.
 
     Raises:
-        UserError: a package that a stage needs is not installed (before any work), or what a stage raises.
+        UserError: A package that a stage needs is not installed (checked before any work), or a stage fails.
     """
-    require_extra("duchenne smoke, which walks every stage to the report,", "report")
+    require_extra("duchenne smoke, which runs every stage up to the report,", "report")
     folder = scratch or Path(tempfile.mkdtemp(prefix="duchenne-smoke-"))
     workspace = Workspace(folder)
     small = shrink(catalog, variant, samples, workspace)

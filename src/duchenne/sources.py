@@ -1,6 +1,6 @@
-"""Which modules of the package a module needs, read from its source, and a digest of them.
+"""Import closure of a module of the package, read from the sources, and a digest of it.
 
-What older code left behind is thus not taken for the newer's, and an edit elsewhere voids nothing.
+So results of older code are recognised as outdated, while edits of other modules have no effect.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).parent
 
 HARMLESS = {
     "duchenne.blocks": "types of values",
-    "duchenne.config": "what params.yaml says counts by its values, not by the source",
+    "duchenne.config": "params.yaml counts by its values, not by the source",
     "duchenne.datasets.settings": "counts by its values",
     "duchenne.errors": "words of errors",
     "duchenne.extras": "which packages are asked for",
@@ -25,37 +25,37 @@ HARMLESS = {
     "duchenne.files": "how files are written, and which are refused",
     "duchenne.landmark_net.settings": "counts by its values",
     "duchenne.protocol": "counts by its values",
-    "duchenne.networks": "reads what networks say of themselves, which is in their own sources",
+    "duchenne.networks": "reads the facts of networks, which are in their own sources",
     "duchenne.reporting.provenance": "tags of runs",
     "duchenne.reporting.settings": "counts by its values",
     "duchenne.sources": "digests of sources",
     "duchenne.synth.settings": "counts by its values",
     "duchenne.tracking": "sends results elsewhere",
     "duchenne.training.settings": "counts by its values",
-    "duchenne.workspace": "where files are: another place is another dependency",
+    "duchenne.workspace": "paths of files: a different path is a different dependency",
 }
-"""Modules whose edits change no result, and why."""
+"""Modules whose edits do not change any result, with the reason."""
 
 
 def path_of(module: str) -> Path | None:
-    """Source file of a module of the package; None where there is none of this name."""
+    """Return the source file of a module of the package; None if there is no such module."""
     base = PACKAGE.joinpath(*module.split(".")[1:])
     return next((path for path in (base / "__init__.py", base.with_suffix(".py")) if path.is_file()), None)
 
 
 @cache
 def imports(module: str) -> frozenset[str]:
-    """Modules of the package whose names a module imports, anywhere but for type checkers.
+    """Return the modules of the package that a module imports anywhere, except for type checkers.
 
-    A name that a package passes on counts as the module's that defines it; packages are not counted for what they
-    contain otherwise.
+    A name re-exported by a package counts as an import of the module that defines it; the other contents of the package
+    do not count.
     """
     found = {name for statement in _statements(module) for name in _modules_of(statement)}
     return frozenset(found - {module})
 
 
 def closure(module: str, without: Container[str] = HARMLESS) -> set[str]:
-    """A module and all that it imports, directly or not; ``without`` these and what they alone need."""
+    """Return a module and all that it imports directly or indirectly, ``without`` these and what only they need."""
     seen: set[str] = set()
     todo = [module]
     while todo:
@@ -66,7 +66,7 @@ def closure(module: str, without: Container[str] = HARMLESS) -> set[str]:
 
 
 def source_digest(*modules: str, without: Container[str] = HARMLESS) -> str:
-    """SHA-256 of the sources of modules and of all that they import."""
+    """Return the SHA-256 of the sources of modules and of all that they import."""
     digest = hashlib.sha256()
     for module in sorted(set().union(*(closure(module, without) for module in modules))):
         source = path_of(module).read_bytes()
@@ -76,9 +76,9 @@ def source_digest(*modules: str, without: Container[str] = HARMLESS) -> str:
 
 @cache
 def network_digest(architecture: str) -> str:
-    """SHA-256 of the sources behind a network: its module with all it imports, the contract, and what loads weights.
+    """Return the SHA-256 of a network's sources: its module and imports, the contract, and the loading of weights.
 
-    Of its facts only what it takes counts: a title, or what is shown of it, trains nothing again.
+    Only the fact ``takes`` counts: changes of a title, or of what is shown, do not require training again.
     """
     own = networks().get(architecture)
     sources = source_digest("duchenne.models.contract", "duchenne.models.official", *([own.module] if own else []))
@@ -110,7 +110,7 @@ def _ours(module: str) -> bool:
 
 
 def _home(module: str, name: str) -> str:
-    """The module that defines a name which ``from module import name`` gives."""
+    """Return the module that defines a name imported by ``from module import name``."""
     if path_of(f"{module}.{name}"):
         return f"{module}.{name}"
     if path_of(module).name == "__init__.py":

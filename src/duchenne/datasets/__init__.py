@@ -1,4 +1,4 @@
-"""Datasets: whatever layout the files have, one index with one validated row a sample.
+"""Datasets: an index with one validated row per sample, for every layout of the files.
 
-:mod:`duchenne.datasets.contract` says what a layout is.
+:mod:`duchenne.datasets.contract` defines what a layout is.
 """

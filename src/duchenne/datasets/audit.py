@@ -1,4 +1,4 @@
-"""Is a dataset complete? What was found beside what its owners' lists hold (``expected`` of the layout's facts)."""
+"""Completeness of a dataset: counts found, compared with the owners' lists (``expected`` of the layout's facts)."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from duchenne.datasets.index import Index, summarise
 from duchenne.datasets.settings import Dataset
 
 NO_LIST = "none"
-"""Digest of a list that is not there: the dataset was read in another form, such as a tree of folders."""
+"""Digest of a missing list: the dataset was read in another form, such as a tree of folders."""
 
 _SHOWN = 3  # differing counts named
 
 
 class Comparison(NamedTuple):
-    """One number or digest: what there is, and what there should be."""
+    """A number or digest that was found, with the expected one."""
 
     what: str
     found: int | str
     expected: int | str
     verdict: str
-    """``ok``; ``differs``; ``about`` (nobody knows exactly); ``other list`` (a digest, the counts decide)."""
+    """``ok``; ``differs``; ``about`` (known only roughly); ``other list`` (a digest differs; the counts decide)."""
 
 
 def expectation(config: Dataset, edition: str = "") -> Expected:
-    """What is published of a dataset's label set and edition; nothing where nothing is."""
+    """Return the published counts of a dataset's label set and edition; empty if there are none."""
     known = config.facts.expected
     return known.get(f"{config.label_set}/{edition}") or known.get(config.label_set or "") or Expected()
 
 
 def compare(index: Index, config: Dataset) -> list[Comparison]:
-    """Every published number beside the one found."""
+    """Compare every published number with the one found."""
     expected = expectation(config, index.findings.edition)
     differs = "about" if expected.about else "differs"
     counts = index.findings.counts
@@ -59,10 +59,10 @@ def compare(index: Index, config: Dataset) -> list[Comparison]:
 
 
 def incomplete_clips(index: Index, config: Dataset) -> tuple[list[Comparison], list[str]]:
-    """Whether clips have the frames that they should; of samples whose number is not known nothing.
+    """Find clips that lack frames; samples with an unknown number of frames are not checked.
 
     Returns:
-        how many clips are whole, beside how many there are, and the others' paths with their numbers of frames.
+        The number of complete clips compared with the total, and paths and frame counts of the incomplete ones.
     """
     rows = index.rows[index.rows["n_frames"].notna()]
     parts = rows.groupby(rows["sample"].str.split("/").str[0]) if config.facts.parts else [(config.layout, rows)]
@@ -93,7 +93,7 @@ def _words(rule: FrameRule) -> str:
 
 
 def audit(index: Index, config: Dataset) -> dict[str, object]:
-    """The summary of an index and whether the dataset is complete; JSON can hold all of it.
+    """Summarise an index and whether the dataset is complete, as values for JSON.
 
     A dataset is complete when no row is wrong, no file is missing, every clip has its frames (where their number is
     known) and no published count differs.
@@ -119,14 +119,14 @@ def audit(index: Index, config: Dataset) -> dict[str, object]:
 
 
 def flaws(result: dict[str, Any], used: int) -> list[str]:
-    """Why results on a dataset cannot be compared with published ones, a phrase each; empty when they can.
+    """List the reasons why results on a dataset cannot be compared with published ones; empty when they can.
 
-    Counts that are known roughly (``about``) speak against it when the total is over 10 % off (chosen). A set without
-    published counts (rendered, or by manifest) can only be short of what its own files promise.
+    A roughly known total (``about``) is a reason when it is more than 10 % off (chosen by us). A set without published
+    counts (rendered, or by manifest) is only checked against its own files.
 
     Args:
         result: from :func:`audit`, of all samples.
-        used: samples that are used: fewer than there are under ``limit``.
+        used: number of samples used; lower than the total under ``limit``.
     """
     found = []
     if used < result["samples"]:
@@ -151,23 +151,23 @@ def flaws(result: dict[str, Any], used: int) -> list[str]:
 
 
 def known_flaws(path: Path) -> list[str]:
-    """What :func:`flaws` found when the dataset was indexed.
+    """Return what :func:`flaws` found when the dataset was indexed.
 
     Args:
-        path: the audit that the index stage wrote.
+        path: audit file of the index stage.
     """
     return json.loads(path.read_text(encoding="utf-8"))["flaws"]
 
 
 def _far(item: dict[str, Any]) -> bool:
-    """Whether a total that is known roughly is over 10 % off."""
+    """Whether a roughly known total is more than 10 % off."""
     if item["verdict"] != "about" or item["what"] != "samples":
         return False
     return abs(item["found"] - item["expected"]) > 0.1 * item["expected"]
 
 
 def _counts(rows: pd.DataFrame, expected: Expected) -> Iterator[tuple[str, int, int]]:
-    """(what, found, expected) of every count that is published."""
+    """Yield (what, found, expected) for every published count."""
     emotions = rows["emotion"]
     if expected.classes:
         yield "samples", len(rows), sum(expected.classes.values())

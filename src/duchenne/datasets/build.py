@@ -1,4 +1,4 @@
-"""From a dataset's files to its index."""
+"""Builds a dataset's index from its files."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from duchenne.datasets.subset import limit_rows
 
 
 def build_index(name: str, config: Dataset) -> Index:
-    """List a dataset's samples and check every row.
+    """List the samples of a dataset and check every row.
 
     Args:
-        name: of the dataset, for messages and the index' metadata.
-        config: its block of params.yaml.
+        name: name of the dataset, for messages and the metadata of the index.
+        config: the dataset's block of params.yaml.
 
     Raises:
-        IndexProblems: the root is missing, empty or not the layout's; or rows are wrong and ``bad_rows`` is ``stop``;
-            or no usable row is left. One message names every problem.
+        IndexProblems: The root is missing, empty or does not fit the layout; or rows are wrong and ``bad_rows`` is
+            ``stop``; or no usable row is left. One message names every problem.
     """
     try:
         if config.root.is_file():
@@ -41,7 +41,7 @@ def build_index(name: str, config: Dataset) -> Index:
         if config.factors is not None:
             factors.join(listing, config)
     except UnreadableError as error:
-        absent = not Path(error.source).is_file()  # a file that cannot be read was unpacked
+        absent = not Path(error.source).is_file()  # an unreadable file has been unpacked
         hint = packed(config.root, config.annotations or config.root) if absent else ""
         if dead := dead_links(config.root) if config.root.is_dir() else []:
             hint = f" ({'; '.join(dead[:5])})"
@@ -65,7 +65,7 @@ def build_index(name: str, config: Dataset) -> Index:
 
 
 def limited(index: Index, limit: int | None) -> Index:
-    """The index with about ``limit`` samples: whole subjects, stratified by class; None: all."""
+    """Reduce the index to about ``limit`` samples: whole subjects, stratified by class; None: all."""
     if limit is None or len(index.rows) <= limit:
         return index
     return replace(index, rows=limit_rows(index.rows, limit))

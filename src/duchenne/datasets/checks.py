@@ -1,4 +1,4 @@
-"""From the text of a listing to typed rows; every cell that is wrong is collected, none stops the others."""
+"""Conversion of a listing's text to typed rows; wrong cells are collected and reported together."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from duchenne.datasets.class_folders import SPLITS
 from duchenne.datasets.index import as_schema
 from duchenne.datasets.labels import Labels
 from duchenne.datasets.listing import COLUMNS, Listing
-from duchenne.datasets.look import linked_folders, look, respell, video_frames
+from duchenne.datasets.sample_files import find_samples, linked_folders, respell, video_frames
 from duchenne.datasets.settings import Dataset
 from duchenne.errors import nearest
 from duchenne.media.paths import below
@@ -23,60 +23,60 @@ FRAMES = ("onset", "apex", "offset")
 BOX = ("x0", "y0", "x1", "y1")
 SAMPLE_COLUMN = "; where one video holds several expressions, add a column ``sample`` that names each of them"
 _LARGEST = 2**53
-"""Whole number that a float holds exactly."""
+"""Largest whole number that a float holds exactly."""
 
 
 def check(listing: Listing, dataset: str, config: Dataset) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The rows that can be used, typed and sorted by sample, and the problems of the others.
+    """Return the usable rows, typed and sorted by sample, and the problems of the others.
 
-    Rows whose label is ignored on purpose are counted in ``listing.left_out`` and not looked at further.
+    Rows whose label is ignored on purpose are counted in ``listing.left_out`` and not checked further.
     """
     text = _tidy(listing, config.root)
-    book = _Book(text)
-    text["emotion"] = _emotions(text["label"], Labels(dataset, config), book)
-    ignored = text["emotion"].isna() & ~text.index.isin(book.rows)
+    noted = _Problems(text)
+    text["emotion"] = _emotions(text["label"], Labels(dataset, config), noted)
+    ignored = text["emotion"].isna() & ~text.index.isin(noted.rows)
     for word, n in text.loc[ignored, "label"].value_counts().items():
         listing.left_out[f"label {word!r} (ignore)"] = int(n)
     text = text[~ignored].copy()
 
-    book.note(text["path"].isna(), "path", "is empty")
-    book.note(text["sample"].isna() & text["path"].notna(), "sample", "is empty")
-    text["split"] = _parts(text["split"], book)
+    noted.note(text["path"].isna(), "path", "is empty")
+    noted.note(text["sample"].isna() & text["path"].notna(), "sample", "is empty")
+    text["split"] = _parts(text["split"], noted)
     for name in (*FRAMES, "fold"):
-        text[name] = _whole(text[name], name, book)
+        text[name] = _whole(text[name], name, noted)
     for name in ("fps", *BOX):
-        text[name] = _number(text[name], name, book)
-    book.note(text["fold"] == 0, "fold", "is 0: folds count from 1")
-    book.note(text["fps"] <= 0, "fps", "must be above 0")
+        text[name] = _number(text[name], name, noted)
+    noted.note(text["fold"] == 0, "fold", "is 0: folds count from 1")
+    noted.note(text["fps"] <= 0, "fps", "must be above 0")
     for first, second in (("onset", "apex"), ("apex", "offset"), ("onset", "offset")):
         late = text[first] > text[second]
         pairs = text.loc[late.fillna(False), [first, second]].astype("str")
-        book.each(late, first, f"{first} " + pairs[first] + f" lies after {second} " + pairs[second])
-    _boxes(text, book)
-    text["votes"] = _votes(text["votes"], Labels(dataset, config), book)
+        noted.each(late, first, f"{first} " + pairs[first] + f" lies after {second} " + pairs[second])
+    _boxes(text, noted)
+    text["votes"] = _votes(text["votes"], Labels(dataset, config), noted)
     found = _files(text, listing, config)
-    book.each(found["problem"].notna(), "path", found["problem"])
+    noted.each(found["problem"].notna(), "path", found["problem"])
     named = "" if "sample" in listing.rows else SAMPLE_COLUMN
-    _twice(text, ["sample"], listing.unit, book, named)
-    _twice(text, ["path", "onset", "offset"], listing.unit, book)  # one long video may hold many expressions
+    _twice(text, ["sample"], listing.unit, noted, named)
+    _twice(text, ["path", "onset", "offset"], listing.unit, noted)  # one long video may hold many expressions
 
     text = text.join(found[["kind", "numbers"]])
     _note_links(text[text["kind"].notna()], config, listing)
     text["first"], text["last"] = _span(text, listing)
-    text["n_frames"] = _frames(text[text["kind"].isin(("frames", "video"))], config, listing, book)
+    text["n_frames"] = _frames(text[text["kind"].isin(("frames", "video"))], config, listing, noted)
 
-    good = text[~text.index.isin(book.rows)].sort_values("sample")
+    good = text[~text.index.isin(noted.rows)].sort_values("sample")
     place = {name: i for i, name in enumerate(config.classes)}
     good = good.assign(
         label=good["emotion"].map(place),
         folds=[None if pd.isna(fold) else [fold] for fold in good["fold"]],
         box=[None if np.isnan(box).any() else box for box in good[list(BOX)].to_numpy(float)],
     )
-    return as_schema(good), problems.frame(listing.problems + book.records())
+    return as_schema(good), problems.frame(listing.problems + noted.records())
 
 
-class _Book:
-    """Notes what is wrong with which row."""
+class _Problems:
+    """Collects the problems of rows."""
 
     def __init__(self, text: pd.DataFrame) -> None:
         self.text = text[["row", "path", "file"]]
@@ -84,22 +84,22 @@ class _Book:
         self.notes: list[tuple[int, str, str]] = []
 
     def note(self, wrong: pd.Series, column: str, problem: str) -> None:
-        """The same problem in every row where ``wrong`` is true."""
+        """Add the same problem to every row where ``wrong`` is true."""
         self.each(wrong, column, pd.Series(problem, wrong.index))
 
     def each(self, wrong: pd.Series, column: str, problem: pd.Series) -> None:
-        """A problem of its own in every row where ``wrong`` is true."""
+        """Add the row's own problem to every row where ``wrong`` is true."""
         index = wrong.index[wrong.fillna(False).astype(bool)]
         self.rows.update(index)
         self.notes += [(i, column, problem[i]) for i in index]
 
     def one(self, i: int, column: str, problem: str) -> None:
-        """A problem in one row."""
+        """Add a problem to one row."""
         self.rows.add(i)
         self.notes.append((i, column, problem))
 
     def records(self) -> list[problems.Problem]:
-        """Every problem in the order of the rows."""
+        """Return all problems in the order of the rows."""
         text = self.text.loc[sorted(self.rows)]
         text = text.astype(object).where(text.notna(), None).fillna({"path": ""})
         rows, paths, files = (text[name].to_dict() for name in text)
@@ -108,7 +108,7 @@ class _Book:
 
 
 def _tidy(listing: Listing, root: Path) -> pd.DataFrame:
-    """All columns, cells without spaces around them, empty cells missing, paths from the root with forward slashes."""
+    """Return all columns with stripped cells, empty cells as missing, and paths from the root with forward slashes."""
     text = listing.rows.reindex(columns=list(COLUMNS)).astype("str")
     text = text.apply(lambda column: column.str.strip()).replace("", np.nan)
     text["path"] = text["path"].map(lambda path: below(root, path) or path, na_action="ignore")
@@ -119,63 +119,65 @@ def _tidy(listing: Listing, root: Path) -> pd.DataFrame:
     )
 
 
-def _emotions(words: pd.Series, labels: Labels, book: _Book) -> pd.Series:
+def _emotions(words: pd.Series, labels: Labels, noted: _Problems) -> pd.Series:
     names: dict[str, str | None] = {}
-    book.note(words.isna(), "label", "is empty")
+    noted.note(words.isna(), "label", "is empty")
     for word in words.dropna().unique():
         try:
             names[word] = labels.emotion(word)
         except ValueError as error:
-            book.note(words == word, "label", str(error))
+            noted.note(words == word, "label", str(error))
     return words.map(names)
 
 
-def _parts(words: pd.Series, book: _Book) -> pd.Series:
+def _parts(words: pd.Series, noted: _Problems) -> pd.Series:
     lower = words.str.lower()
     parts = lower.map(SPLITS)
     for word in words[words.notna() & parts.isna()].unique():
-        book.note(words == word, "split", f"{word!r} is none of train, val, test{nearest(word.lower(), SPLITS)}")
+        noted.note(words == word, "split", f"{word!r} is none of train, val, test{nearest(word.lower(), SPLITS)}")
     return parts
 
 
-def _number(words: pd.Series, column: str, book: _Book) -> pd.Series:
+def _number(words: pd.Series, column: str, noted: _Problems) -> pd.Series:
     numbers = pd.to_numeric(words, errors="coerce").astype(float)
     wrong = words.notna() & ~np.isfinite(numbers)
-    book.each(wrong, column, words[wrong].map(repr) + " is not a number")
+    noted.each(wrong, column, words[wrong].map(repr) + " is not a number")
     return numbers
 
 
-def _whole(words: pd.Series, column: str, book: _Book) -> pd.Series:
-    numbers = _number(words, column, book)
+def _whole(words: pd.Series, column: str, noted: _Problems) -> pd.Series:
+    numbers = _number(words, column, noted)
     broken = np.isfinite(numbers) & (numbers % 1 != 0)
-    book.each(broken, column, words[broken].map(repr) + " is not a whole number")
-    book.each(numbers < 0, column, words[numbers < 0].map(repr) + " is negative")
+    noted.each(broken, column, words[broken].map(repr) + " is not a whole number")
+    noted.each(numbers < 0, column, words[numbers < 0].map(repr) + " is negative")
     huge = np.isfinite(numbers) & (numbers > _LARGEST)
-    book.each(huge, column, words[huge].map(repr) + " is too large")
+    noted.each(huge, column, words[huge].map(repr) + " is too large")
     return numbers.where(np.isfinite(numbers) & ~broken & (numbers >= 0) & ~huge).astype("Int64")
 
 
-def _boxes(text: pd.DataFrame, book: _Book) -> None:
+def _boxes(text: pd.DataFrame, noted: _Problems) -> None:
     box = text[list(BOX)]
     given = box.notna().sum(axis=1)
-    book.note(given.between(1, 3), "x0", "a face box needs all of x0, y0, x1, y1")
+    noted.note(given.between(1, 3), "x0", "a face box needs all of x0, y0, x1, y1")
     flat = (box["x1"] <= box["x0"]) | (box["y1"] <= box["y0"])
-    book.note(flat, "x0", "the face box has no area: x1 must lie right of x0, y1 below y0")
+    noted.note(flat, "x0", "the face box has no area: x1 must lie right of x0, y1 below y0")
 
 
 def _files(text: pd.DataFrame, listing: Listing, config: Dataset) -> pd.DataFrame:
-    """kind, numbers and problem of every row with a path; ``text`` gets the path of a file whose ending is there in
-    upper or lower case only."""
+    """Return kind, numbers and problem of every row with a path.
+
+    Paths in ``text`` are corrected where a file's ending differs only in upper and lower case.
+    """
     columns = ["kind", "numbers", "problem"]
     paths = text["path"].dropna()
     if listing.kind:
         return pd.DataFrame({"kind": listing.kind, "numbers": None, "problem": None}, paths.index, dtype=object)
-    found = pd.DataFrame(look(config.root, paths.tolist()), paths.index, columns, dtype=object)
+    found = pd.DataFrame(find_samples(config.root, paths.tolist()), paths.index, columns, dtype=object)
     lost = paths[found["kind"].isna()]
     respelt = lost.map(respell(config.root, lost.unique())).dropna()
     if len(respelt):
         text.loc[respelt.index, "path"] = respelt
-        again = look(config.root, respelt.tolist())
+        again = find_samples(config.root, respelt.tolist())
         found.loc[respelt.index, columns] = pd.DataFrame(again, respelt.index, columns, dtype=object)
         listed, there = lost[respelt.index[0]], respelt.iloc[0]
         oddity = f"is {there!r} on the disk: the ending of {len(respelt)} names differs in upper and lower case"
@@ -183,8 +185,8 @@ def _files(text: pd.DataFrame, listing: Listing, config: Dataset) -> pd.DataFram
     return found
 
 
-def _votes(cells: pd.Series, labels: Labels, book: _Book) -> pd.Series:
-    """Votes for each of the classes, in their order; those for labels that are ignored count for none."""
+def _votes(cells: pd.Series, labels: Labels, noted: _Problems) -> pd.Series:
+    """Votes for each class, in their order; votes for ignored labels are dropped."""
     given = cells.dropna()
     if given.empty:
         return cells
@@ -195,7 +197,7 @@ def _votes(cells: pd.Series, labels: Labels, book: _Book) -> pd.Series:
             texts[text] = _distribution(json.loads(text), labels)
         except ValueError as error:
             wrong[text] = str(error)
-    book.each(cells.isin(wrong), "votes", cells.map(wrong))
+    noted.each(cells.isin(wrong), "votes", cells.map(wrong))
     return cells.map(texts).astype(object)
 
 
@@ -213,7 +215,7 @@ def _distribution(votes: dict[str, str], labels: Labels) -> list[float]:
 
 
 def _note_links(text: pd.DataFrame, config: Dataset, listing: Listing) -> None:
-    """One note on links to folders: DVC follows links to files, but not those."""
+    """Add one note on links to folders, because DVC follows only links to files."""
     folders = text["path"].where(text["kind"] == "frames", text["path"].map(posixpath.dirname))
     if linked := linked_folders(config.root, folders):
         more = f" (and {len(linked) - 1} more are)" if len(linked) > 1 else ""
@@ -223,20 +225,20 @@ def _note_links(text: pd.DataFrame, config: Dataset, listing: Listing) -> None:
 
 
 def _span(text: pd.DataFrame, listing: Listing) -> tuple[pd.Series, pd.Series]:
-    """First and last frame of each sample: onset and offset where both are known, unless they only lie inside it."""
+    """First and last frame of each sample: onset and offset if both are known, unless the sample is the whole file."""
     cut = text["onset"].notna() & text["offset"].notna() & (text["kind"] != "image") & (not listing.whole)
     return text["onset"].where(cut), text["offset"].where(cut)
 
 
-def _frames(text: pd.DataFrame, config: Dataset, listing: Listing, book: _Book) -> pd.Series:
-    """How many frames each clip has; annotated frames that are not there are problems (the offset: an oddity).
+def _frames(text: pd.DataFrame, config: Dataset, listing: Listing, noted: _Problems) -> pd.Series:
+    """Number of frames of each clip; a missing annotated frame is a problem (a missing offset: a note).
 
     Videos are counted only where frames are annotated.
     """
     counts: dict[object, int | None] = {}
     marked = text[text["kind"] == "video"].set_index("path")[list(FRAMES)].max(axis=1).groupby("path").max().dropna()
     videos = {path: video_frames(config.root / path, int(number)) for path, number in marked.items()}
-    told = {i for i, column, _ in book.notes if column in FRAMES}
+    told = {i for i, column, _ in noted.notes if column in FRAMES}
     odd: dict[str, list[tuple[int | None, str, str]]] = {}
     for row in text[~text.index.isin(told)].itertuples():
         there, where = row.numbers, None if pd.isna(row.row) else int(row.row)
@@ -256,7 +258,7 @@ def _frames(text: pd.DataFrame, config: Dataset, listing: Listing, book: _Book) 
             if name == "offset":
                 listing.findings.notes.append((where, name, row.path, what, "kept"))
             else:
-                book.one(row.Index, name, what)
+                noted.one(row.Index, name, what)
                 listing.findings.missing.append(f"{row.path} (frame {number})")
     for clips in odd.values():
         where, path, oddity = clips[0]
@@ -266,7 +268,7 @@ def _frames(text: pd.DataFrame, config: Dataset, listing: Listing, book: _Book) 
 
 
 def _irregular(numbers: np.ndarray) -> tuple[str, str] | None:
-    """The kind of oddity in a clip's frame numbers, and its words. Every second frame, or every tenth, is none."""
+    """Kind and description of an oddity in a clip's frame numbers; a regular step, such as every second, is none."""
     if len(numbers) == 1:
         return "one", f"has frame {numbers[0]} alone"
     steps = np.diff(numbers)
@@ -277,7 +279,7 @@ def _irregular(numbers: np.ndarray) -> tuple[str, str] | None:
 
 
 def _around(number: int, there: np.ndarray) -> str:
-    """What there is where a frame is not."""
+    """Describe which frames exist around a missing one."""
     if not len(there):
         return "the video has none"
     if number < there[0]:
@@ -289,8 +291,8 @@ def _around(number: int, there: np.ndarray) -> str:
     return f"{there[place - 1]} is followed by {there[place]}"
 
 
-def _twice(text: pd.DataFrame, columns: list[str], unit: str, book: _Book, advice: str = "") -> None:
-    """The first of several equal rows stays; each further one names it."""
+def _twice(text: pd.DataFrame, columns: list[str], unit: str, noted: _Problems, advice: str = "") -> None:
+    """Keep the first of several equal rows; each further one becomes a problem that names it."""
     known = text[text[columns[0]].notna()]
     again = known.duplicated(columns)
     if not again.any():
@@ -300,4 +302,4 @@ def _twice(text: pd.DataFrame, columns: list[str], unit: str, book: _Book, advic
     files = known.groupby(columns, dropna=False)["file"].transform("first")
     lines = f"{unit} " + first.astype("str") + files.where(files == "", " of " + files)
     where = names.where(first.isna(), lines)
-    book.each(again, columns[0], "the same " + columns[0] + " as in " + where.astype("str") + advice)
+    noted.each(again, columns[0], "the same " + columns[0] + " as in " + where.astype("str") + advice)

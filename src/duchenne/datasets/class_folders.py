@@ -1,4 +1,4 @@
-"""Trees of class folders, in official parts or not: shared by the layouts whose folders are the labels."""
+"""Trees of class folders, with or without official parts, for the layouts whose folders are the labels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SPLITS = {
 
 
 def list_tree(root: Path, top: Path) -> Listing:
-    """The images and videos below ``top``, a folder somewhere below ``root`` that holds the parts or classes."""
+    """List the images and videos below ``top``, the folder below ``root`` that holds the parts or classes."""
     parts = {folder.name for folder in subfolders(top) if folder.name.lower() in SPLITS}
     listing = Listing(pd.DataFrame(), str(root))
     rows: list[tuple[str, str, str | None]] = []
@@ -53,7 +53,7 @@ def list_tree(root: Path, top: Path) -> Listing:
 
 
 def find_parts(root: Path) -> str | None:
-    """The folder nearest to the root that holds ``train`` and a part to evaluate on."""
+    """Find the folder nearest to the root that holds ``train`` and a part to evaluate on."""
     for folder in walk(root):
         if {"train"} < {SPLITS.get(name.lower()) for name in folder.folders} - {None}:
             return folder.path
@@ -61,13 +61,13 @@ def find_parts(root: Path) -> str | None:
 
 
 def read_parts(root: Path, top: str) -> Listing:
-    """The images below ``top``, each in its part.
+    """List the images below ``top``, each with its part.
 
     The sets have two parts. POSTER++'s code calls the second ``valid`` and reports on it, so without a ``test`` folder
-    it is the part that tests.
+    it is the test part.
 
     Raises:
-        UnreadableError: there is no image.
+        UnreadableError: There is no image.
     """
     listing = list_tree(root, root / top)
     if listing.rows.empty:
@@ -82,11 +82,11 @@ def read_parts(root: Path, top: str) -> Listing:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The folders in a folder that are the dataset's, by name."""
+    """List the subfolders that belong to the dataset, by name."""
     return sorted(item for item in folder.iterdir() if item.is_dir() and wanted(item.name))
 
 
 def _files(root: Path, top: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """All files below ``top`` in order, with their paths from ``root``; links to folders are followed."""
+    """Yield all files below ``top`` in order, with their paths from ``root``; links to folders are followed."""
     for here, _, others in descend(root, top.relative_to(root).as_posix()):
         yield from ((join(here, entry.name), entry) for entry in others)

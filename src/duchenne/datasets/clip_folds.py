@@ -1,7 +1,7 @@
-"""Five-fold video sets (DFEW, MAFW): lists of numbered clips, two a fold, and the clips' folders or videos.
+"""Five-fold video sets (DFEW, MAFW): two lists of numbered clips per fold, and the clips' folders or videos.
 
-Each clip tests in one fold and trains in all others, so the test lists say everything; the training lists are compared
-with them.
+Each clip is tested in one fold and trained on in all others, so the test lists are sufficient; the training lists are
+compared with them.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ def read_folds(
     videos: str,
     names: Mapping[str, str] = NO_NAMES,
 ) -> Listing:
-    """The clips of the test lists.
+    """List the clips of the test lists.
 
     Args:
-        config: of the dataset; the samples' names begin with its layout.
-        tables: (fold, ``train`` or ``test``) -> the list and its ``row``, ``clip`` (number as text) and ``label`` (as
+        config: settings of the dataset; the samples' names begin with its layout.
+        tables: (fold, ``train`` or ``test``) -> the list, with ``row``, ``clip`` (number as text) and ``label`` (as
             in the published digests).
-        videos: form of the clips (``media``) whose clips are files.
-        names: form -> another plain name that its folder may have.
+        videos: the form of the clips (``media``) in which clips are files.
+        names: form -> alternative plain name of its folder.
     """
     media, folder = _clips(config, names)
     top = tables[1, "test"][0].parents[1]
@@ -54,7 +54,7 @@ def read_folds(
 def without_lists(
     config: Dataset, table: pd.DataFrame, path: Path, videos: str, names: Mapping[str, str] = NO_NAMES
 ) -> Listing:
-    """The clips of one table of all (``row``, ``clip``, ``label``), which belong to no fold."""
+    """List the clips of a single table (``row``, ``clip``, ``label``) without folds."""
     media, folder = _clips(config, names)
     listing = Listing(pd.DataFrame(), str(path), unit="row", findings=Findings(form=media))
     listing.rows = _placed(_numbered(table, "", listing), config, videos, media, folder, listing)
@@ -72,7 +72,7 @@ def _clips(config: Dataset, names: Mapping[str, str]) -> tuple[str, str]:
 
 
 def _numbered(table: pd.DataFrame, file: str, listing: Listing) -> pd.DataFrame:
-    """The rows whose clip is a number, with or without the ending of a video."""
+    """Return the rows whose clip is a number, with or without a video's file ending."""
     stem = table["clip"].str.replace(r"\.\w+$", "", regex=True)
     right = stem.str.fullmatch(r"[0-9]{1,9}")
     for row, text in table.loc[~right, ["row", "clip"]].itertuples(index=False):
@@ -83,7 +83,7 @@ def _numbered(table: pd.DataFrame, file: str, listing: Listing) -> pd.DataFrame:
 def _placed(
     rows: pd.DataFrame, config: Dataset, videos: str, media: str, folder: str, listing: Listing
 ) -> pd.DataFrame:
-    """The rows with sample and path instead of the clip's number; clips on the disk that none names are noted."""
+    """Replace the clips' numbers by sample and path; clips on the disk that no row names are noted."""
     there = clips_by_number(config.root, folder)
     missing = ".mp4" if media == videos else ""
     path = [there.get(clip) or join(folder, f"{clip:05d}{missing}") for clip in rows["clip"]]
@@ -97,7 +97,7 @@ def _pairs(table: pd.DataFrame) -> zip:
 
 
 def _compare(tests: pd.DataFrame, train: pd.DataFrame, fold: int, listing: Listing) -> None:
-    """Note where a fold's training list is not what the test lists of the other folds say."""
+    """Note where a fold's training list differs from the test lists of the other folds."""
     labels = tests.drop_duplicates("clip").set_index("clip")
     should = set(labels.index[labels["fold"] != fold])
     for row, clip, label, file in train[["row", "clip", "label", "file"]].itertuples(index=False):

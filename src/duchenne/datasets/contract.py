@@ -1,13 +1,13 @@
-"""What a dataset layout is: two files of one name in ``duchenne/datasets/layouts``, where they are found by themselves.
+"""Contract of a dataset layout: two files of one name in ``duchenne/datasets/layouts``, which are found automatically.
 
 ``<name>.py``
     The code, a :class:`Reader`: ``read_listing(config) -> Listing`` lists the samples as the dataset's files name them,
     every cell as text. It raises :class:`~duchenne.datasets.problems.UnreadableError` when a file or folder is missing
-    or is not what it should be, and adds what is wrong with single rows to ``Listing.problems``. What all datasets have
-    in common (labels, types, whether files are there, frames) is checked afterwards (:mod:`duchenne.datasets.checks`).
+    or does not fit the layout, and adds problems of single rows to ``Listing.problems``. Labels, types, files and
+    frames are checked afterwards, in the same way for all datasets (:mod:`duchenne.datasets.checks`).
 ``<name>.yaml``
-    The facts, a :class:`Layout`: what the configuration, the audit and other stages ask. They are read without the
-    code, which needs pandas.
+    The facts, a :class:`Layout`, for the configuration, the audit and other stages. They are read without importing
+    the code, which needs pandas.
 
 ``tests/test_datasets_contract.py`` checks both for every layout.
 """
@@ -33,56 +33,56 @@ if TYPE_CHECKING:
 
 
 LayoutField = Literal["annotations", "apex", "manifest", "columns", "splits"]
-"""Fields of a dataset's block that not every layout reads."""
+"""Fields of a dataset's block that only some layouts read."""
 
 
 class Reader(Protocol):
     """The module of a layout."""
 
     def read_listing(self, config: Dataset) -> Listing:
-        """The samples of a dataset, before any check.
+        """List the samples of a dataset, before any check.
 
         Args:
-            config: its block of ``params.yaml``; ``config.root`` is a folder that holds something.
+            config: the dataset's block of ``params.yaml``; ``config.root`` is a folder that is not empty.
 
         Raises:
-            UnreadableError: files are missing or are not the layout's; the message says what to put where.
+            UnreadableError: Files are missing or do not fit the layout; the message says what to put where.
         """
 
 
 class LabelSet(Strict):
-    """Official classes of a dataset, which a block of ``params.yaml`` chooses by ``label_set``."""
+    """Official classes of a dataset, selected by ``label_set`` in a block of ``params.yaml``."""
 
-    source: str = Field(description="who says so")
+    source: str = Field(description="publication or list that defines them")
     classes: list[str] = Field(description="in the official order")
     labels: dict[str, str] = Field({}, description="label as the files spell it -> class; adjectives are understood")
-    ignore: list[str] = Field([], description="classes, after renaming, that the protocol leaves out; they are counted")
+    ignore: list[str] = Field([], description="classes (after renaming) that the protocol leaves out; they are counted")
     relabel: dict[str, str] = Field({}, description="sample -> label that replaces the annotated one")
     needs_apex: bool = Field(False, description="leave out clips whose apex is missing or the onset itself")
-    without: list[str] = Field([], description="samples that are left out whatever the files say of them")
+    without: list[str] = Field([], description="samples that are always left out")
 
 
 class Expected(Strict):
-    """What a dataset holds when it is complete; unless ``source`` says otherwise, counted in the owners' own lists."""
+    """Contents of a complete dataset, counted in the owners' own lists unless ``source`` says otherwise."""
 
     source: str = ""
-    about: bool = Field(False, description="numbers of papers that no official list confirms: shown, never failed")
+    about: bool = Field(False, description="numbers that no official list confirms: shown, but never an error")
     parts: dict[str, dict[str, int]] = Field({}, description="official part -> samples of each class")
     folds: dict[int, dict[str, int]] = Field(
-        {}, description="fold -> samples that train, and samples of each class that test (or `test`, their sum)"
+        {}, description="fold -> training samples, and test samples of each class (or `test`, their sum)"
     )
-    classes: dict[str, int] = Field({}, description="samples of each class, where there are no parts")
+    classes: dict[str, int] = Field({}, description="samples of each class, if there are no parts")
     subjects: int | None = None
     per_subject: dict[str, int] = Field({}, description="subject -> samples")
     factors: dict[str, dict[str, int]] = Field({}, description="factor -> value -> samples")
-    counts: dict[str, int] = Field({}, description="what the owners' lists hold besides samples -> how many")
+    counts: dict[str, int] = Field({}, description="other contents of the owners' lists -> number")
     digests: dict[str, str] = Field(
         {}, description="list -> first 16 hex digits of SHA-256 of its sorted lines (tab between fields, newline after)"
     )
 
 
 class FrameRule(Strict):
-    """How many frames a clip has when it is whole."""
+    """Number of frames of a complete clip."""
 
     least: int | None = Field(None, description="frames of any clip")
     most: int | None = None
@@ -91,17 +91,17 @@ class FrameRule(Strict):
 
 
 class Layout(Strict):
-    """The facts of a layout: its data file."""
+    """Facts of a layout, the contents of its data file."""
 
     title: str = Field(description="the dataset's name, for messages")
-    files: str = Field(description="what to put below the root, for the message where that is empty")
-    fields: tuple[LayoutField, ...] = Field((), description="which of these fields of a dataset's block it reads")
+    files: str = Field(description="what to put below the root, for the message when it is empty")
+    fields: tuple[LayoutField, ...] = Field((), description="optional fields of a dataset's block that it reads")
     media: dict[str, str] = Field({}, description="form of the images or clips (field `media`) -> what it is")
     rendered: bool = Field(False, description="whether the synthesize stage renders it")
     parts: dict[str, str] = Field(
-        {}, description="layouts that it joins, with which samples' names begin -> label set; also measured apart"
+        {}, description="layout that it joins (samples' names begin with it) -> label set; also evaluated separately"
     )
-    frames: dict[str, FrameRule] = Field({}, description="form of the clips, or `any` -> frames of a whole clip")
+    frames: dict[str, FrameRule] = Field({}, description="form of the clips, or `any` -> frames of a complete clip")
     label_sets: dict[str, LabelSet] = Field(
         {}, description="official classes by name; the default has the layout's name; none: the user gives `classes`"
     )
@@ -111,19 +111,19 @@ class Layout(Strict):
 
 
 def layout_names() -> list[str]:
-    """The name of every layout, sorted."""
+    """List the names of all layouts, sorted."""
     return sorted(module.name for module in pkgutil.iter_modules(layouts.__path__))
 
 
 @cache
 def layout_facts(name: str) -> Layout:
-    """The data file of a layout.
+    """Load the facts of a layout from its data file.
 
     Args:
         name: one of :func:`layout_names`.
 
     Raises:
-        UserError: the file is missing or is not a :class:`Layout`.
+        UserError: The file is missing or is not a :class:`Layout`.
     """
     folder = next(Path(path) for path in layouts.__path__ if Path(path, f"{name}.py").is_file())
     path = folder / f"{name}.yaml"
@@ -139,5 +139,5 @@ def layout_facts(name: str) -> Layout:
 
 
 def layout_reader(name: str) -> Reader:
-    """The module of a layout, imported."""
+    """Import the module of a layout."""
     return cast("Reader", importlib.import_module(f"{layouts.__name__}.{name}"))

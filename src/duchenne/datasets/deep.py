@@ -1,4 +1,4 @@
-"""Opening every file of a dataset, as the align stage will."""
+"""Deep check: opens every file of a dataset, as the align stage will."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from duchenne.media.frames import Span, read_frames
 from duchenne.media.images import ImageError
 
 MARKS = ("onset", "apex")
-"""Frames that have to be there."""
+"""Frame numbers that must exist."""
 _BATCH = 64
-"""Files a task: one image is decoded in less time than a task takes to send."""
+"""Number of files per task: decoding one image takes less time than sending a task."""
 
 
 def decode_all(index: Index, root: Path, max_megapixels: float, jobs: int, backend: str) -> Index:
-    """The index with a problem more for every image and frame that cannot be decoded.
+    """Return the index with a problem added for every image and frame that cannot be decoded.
 
     Args:
-        index: its rows are decoded.
+        index: the samples to decode.
         root: the dataset's root.
         max_megapixels: larger images count as problems, as they do when faces are aligned.
-        jobs: processes; -1: one a core.
-        backend: of joblib.
+        jobs: number of processes; -1: one per core.
+        backend: joblib backend.
     """
     columns = ["path", "kind", "first", "last", *MARKS]
     records = index.rows[columns].astype(object).where(index.rows[columns].notna(), None).groupby("path", sort=False)
@@ -43,7 +43,7 @@ def decode_all(index: Index, root: Path, max_megapixels: float, jobs: int, backe
 
 
 def _damaged(files: list[list[dict]], root: Path, max_megapixels: float) -> list[tuple[None, str, str, str]]:
-    """The problems of some files, each a list of its samples."""
+    """Find the problems of some files; each file is given as a list of its samples."""
     found = []
     for samples in files:
         path, kind = samples[0]["path"], samples[0]["kind"]

@@ -1,4 +1,4 @@
-"""A table of what else is known of the samples (``factors`` in params.yaml), joined to any layout by sample."""
+"""Table of additional sample attributes (``factors`` in params.yaml), joined to any layout by sample."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from duchenne.datasets.tables import gather, read_csv
 from duchenne.errors import nearest
 
 HINTS = 10
-"""Unknown samples for which the nearest known one is looked for, which takes long."""
+"""Maximum number of unknown samples for which the nearest known name is suggested, which is slow."""
 
 
 def join(listing: Listing, config: Dataset) -> None:
-    """Add the columns of the table to the factors of the samples that it names; a sample may be missing there.
+    """Add the columns of the table to the factors of the samples that it names; samples may be missing from it.
 
-    A sample that the dataset does not have and one that is named twice become problems of the listing.
+    Unknown samples and samples named twice become problems of the listing.
 
     Raises:
-        UnreadableError: the table is missing or empty, has no column ``sample`` or no other, or a column has the name
-            of a factor that the layout itself has.
+        UnreadableError: The table is missing or empty, has no column ``sample`` or no other column, or a column has the
+            name of a factor of the layout.
     """
     path = config.root / config.factors
     if not path.is_file():
@@ -54,7 +54,7 @@ def join(listing: Listing, config: Dataset) -> None:
     known = [json.loads(text) if isinstance(text, str) else {} for text in known]
     if taken := sorted({name for factors in known for name in factors} & set(names)):
         raise UnreadableError(
-            path, f"{', '.join(map(repr, taken))}: the layout has such a factor: rename it", "factors"
+            path, f"{', '.join(map(repr, taken))}: the layout has a factor of this name: rename the column", "factors"
         )
     added = [json.loads(text) if isinstance(text, str) else {} for text in samples.map(more)]
     texts = [

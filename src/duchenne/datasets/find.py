@@ -1,4 +1,4 @@
-"""Finding the owners' files and folders: archives are unpacked one level too deep, renamed and doubled.
+"""Finds the owners' files and folders, also when archives were unpacked one level too deep, renamed or duplicated.
 
 Names are compared without case, blanks and punctuation, so that ``train(single-labeled)``, ``train(single_labeled)``
 and ``train_single-labeled`` are one name.
@@ -18,10 +18,10 @@ from duchenne.datasets.settings import Dataset
 from duchenne.media.frame_names import FrameNameError, numbered
 from duchenne.media.paths import broken, is_folder, is_image, is_regular, is_video
 
-_DEPTH = 6  # folders below the root in which lists are looked for
-_BREADTH = 60  # subfolders from which on a folder holds samples and no lists
-_NAMED = 5  # archives named in a message
-_LENGTH = 20_000  # files after which a folder is not read on: AffectNet has one of a million annotations
+_DEPTH = 6  # levels below the root that are searched for lists
+_BREADTH = 60  # a folder with this many subfolders is taken to hold samples and no lists
+_NAMED = 5  # number of archives named in a message
+_LENGTH = 20_000  # entries read of a folder: AffectNet has a folder of a million annotations
 _ARCHIVES = (".zip", ".rar", ".7z", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".z01", ".001")
 _LITTER = (
     "__macosx", "$recycle.bin", "system volume information", "lost+found",
@@ -31,27 +31,27 @@ _LITTER = (
 
 
 class Folder(NamedTuple):
-    """A folder with the names in it; ``path`` is relative to where the search began, ``.`` for that folder itself."""
+    """A folder with its entries; ``path`` is relative to the start of the search, ``.`` for the start itself."""
 
     path: str
     folders: list[str]
     files: list[str]
     dead: list[str]
-    """links that lead nowhere"""
+    """broken links"""
 
 
 def plain(name: str) -> str:
-    """A name as it is compared: letters and digits in lower case."""
+    """Reduce a name to letters and digits in lower case, for comparison."""
     return re.sub(r"[\W_]", "", name.casefold())
 
 
 def wanted(name: str) -> bool:
-    """Whether a file or folder is one of the dataset's, not of the system, the storage or an Excel that has it open."""
+    """Whether a file or folder belongs to the dataset, not to the system, the storage or an open Excel."""
     return not name.startswith((".", "~$")) and name.lower() not in _LITTER
 
 
 def walk(root: Path) -> Iterator[Folder]:
-    """The folders that may hold lists or samples, the nearest to the root first; links to folders are followed."""
+    """Yield the folders that may hold lists or samples, nearest to the root first; links to folders are followed."""
     todo, seen = deque([(".", 0)]), set()
     while todo:
         path, depth = todo.popleft()
@@ -74,16 +74,16 @@ def walk(root: Path) -> Iterator[Folder]:
 
 
 def descend(root: Path, top: str) -> Iterator[tuple[str, list[str], list[os.DirEntry[str]]]]:
-    """Every folder from ``top`` down, as ``os.walk`` goes: (folder, names of its subfolders, its other entries).
+    """Yield every folder from ``top`` down, like ``os.walk``: (folder, names of its subfolders, its other entries).
 
-    Names that the caller takes out of the second are not entered. Links to folders are followed.
+    Subfolders whose names the caller removes from the list are skipped. Links to folders are followed.
 
     Args:
         root: the dataset's root.
-        top: relative to ``root``, as the folders that are returned.
+        top: folder relative to ``root``, like the folders that are yielded.
 
     Raises:
-        UnreadableError: a link leads back to a folder above it.
+        UnreadableError: A link leads back to a folder above it.
     """
     todo: list[tuple[str, frozenset[str]]] = [(top, frozenset())]
     while todo:
@@ -99,12 +99,12 @@ def descend(root: Path, top: str) -> Iterator[tuple[str, list[str], list[os.DirE
 
 
 def steps(root: Path, path: str) -> list[str]:
-    """The plain names of the folders from the root, itself included, down to ``path``."""
+    """Return the plain names of the folders from the root, included, down to ``path``."""
     return [plain(name) for name in (root.name, *(() if path == "." else path.split("/")))]
 
 
 def find_folder(root: Path, *names: str) -> str | None:
-    """The folder nearest to the root whose path ends in ``names`` (plain); the inner of two of one name (X/X)."""
+    """Find the folder nearest to the root whose path ends in ``names`` (plain); the inner one of two nested (X/X)."""
     for folder in walk(root):
         if steps(root, folder.path)[-len(names) :] == list(names):
             twice = [name for name in folder.folders if plain(name) == names[-1]]
@@ -113,16 +113,16 @@ def find_folder(root: Path, *names: str) -> str | None:
 
 
 def find_file(root: Path, stem: str, endings: tuple[str, ...], without: str = "\0") -> Path | None:
-    """The first of :func:`find_files`."""
+    """Return the first result of :func:`find_files`."""
     return next(find_files(root, stem, endings, without), None)
 
 
 def find_files(root: Path, stem: str, endings: tuple[str, ...], without: str = "\0") -> Iterator[Path]:
-    """The files whose plain name, without its ending, begins with ``stem``: nearest to the root first, then shortest.
+    """Yield files whose plain name without ending begins with ``stem``: nearest to the root first, then shortest.
 
     Args:
         root: a folder to search, or the file itself.
-        without: plain text that no folder on the way may contain.
+        without: plain text that no folder of the path may contain.
     """
     if root.is_file():
         yield root
@@ -139,7 +139,7 @@ def find_files(root: Path, stem: str, endings: tuple[str, ...], without: str = "
 
 
 def packed(*places: Path) -> str:
-    """`` (still packed: ...)``, the first archives in or below the places; nothing where there are none."""
+    """Return `` (still packed: ...)`` with the first archives in or below the places; empty if there are none."""
     folders = ((place, folder) for place in dict.fromkeys(places) if place.is_dir() for folder in walk(place))
     names = [within(place, place / folder.path / name) for place, folder in folders for name in folder.files]
     archives = [name for name in names if name.lower().endswith(_ARCHIVES) and wanted(name.rpartition("/")[2])]
@@ -148,20 +148,20 @@ def packed(*places: Path) -> str:
 
 
 def within(root: Path, path: Path) -> str:
-    """A file as messages name it: from the dataset's root, where it lies below."""
+    """Return a path for messages: relative to the dataset's root if it lies below it."""
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
 def join(folder: str, name: str) -> str:
-    """``folder/name`` relative to the root."""
+    """Join to ``folder/name``, relative to the root."""
     return name if folder == "." else f"{folder}/{name}"
 
 
 def lists_of(config: Dataset) -> Path:
-    """Where the annotation lists are looked for.
+    """Return the file or folder in which annotation lists are searched.
 
     Raises:
-        UnreadableError: ``annotations`` leads nowhere.
+        UnreadableError: ``annotations`` does not exist.
     """
     if config.annotations is None:
         return config.root
@@ -171,14 +171,14 @@ def lists_of(config: Dataset) -> Path:
 
 
 def choose(config: Dataset, there: Mapping[str, str | None], expected: str) -> tuple[str, str]:
-    """Which of several forms of the samples is used: (name, folder).
+    """Choose one of several forms of the samples: (name, folder).
 
     Args:
-        there: form -> its folder, or None where it is not there; the first that is there is the default.
-        expected: what to unpack where, for the message.
+        there: form -> its folder, or None if it does not exist; the first existing one is the default.
+        expected: for the message: what to unpack where.
 
     Raises:
-        UnreadableError: none is there, or not the one that ``media`` names.
+        UnreadableError: No form exists, or not the one that ``media`` names.
     """
     found = {name: folder for name, folder in there.items() if folder is not None}
     if config.media is not None and config.media not in found:
@@ -191,14 +191,16 @@ def choose(config: Dataset, there: Mapping[str, str | None], expected: str) -> t
 
 
 def media_names(place: Path) -> list[str]:
-    """The images and videos of a folder, in no order."""
+    """List the images and videos of a folder, in no particular order."""
     with os.scandir(place) as entries:
         return [entry.name for entry in entries if is_image(entry.name) or is_video(entry.name)]
 
 
 def frame_numbers(place: Path) -> list[int]:
-    """The numbers of a clip's frames in order; none where the folder is missing or its names do not say them, which
-    the checks of all datasets tell."""
+    """Return the numbers of a clip's frames in order.
+
+    Empty if the folder is missing or its names have no frame numbers; the checks of all datasets report that.
+    """
     try:
         return [number for number, _ in numbered(place)]
     except (OSError, FrameNameError):
@@ -206,15 +208,15 @@ def frame_numbers(place: Path) -> list[int]:
 
 
 def dead_links(root: Path) -> list[str]:
-    """The links that lead nowhere among the folders and lists below a root, each with its target."""
+    """List the broken links among the folders and lists below a root, each with its target."""
     found = [join(folder.path, name) for folder in walk(root) for name in folder.dead]
     return [f"{name} {broken(root / name)}" for name in found]
 
 
 def clips_by_number(root: Path, folder: str) -> dict[int, str]:
-    """Clip number -> path of its video or folder of frames; numbers may be padded, and lie in part folders.
+    """Map clip numbers to their videos or folders of frames; numbers may be padded, and lie in part folders.
 
-    A link that leads nowhere counts as what its name says: the checks of all datasets tell.
+    A broken link counts as the file named; the checks of all datasets report it.
     """
     found: dict[int, str] = {}
     for here, folders, others in descend(root, folder):

@@ -1,4 +1,4 @@
-"""The index: one validated row a sample, the same for every dataset."""
+"""The index: one validated row per sample, with the same columns for every dataset."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ SCHEMA = pa.schema(
         ("subject", pa.string()),
         ("source", pa.string()),  # clip or video that the sample was cut from
         ("split", pa.string()),  # train, val or test, as the dataset's owners say
-        ("folds", pa.list_(pa.int64())),  # 1-based folds in which the sample tests, as the owners say
-        ("onset", pa.int64()),  # frame numbers as in the file names; of a video, counted from 0
+        ("folds", pa.list_(pa.int64())),  # 1-based folds whose test part has the sample, as the owners say
+        ("onset", pa.int64()),  # frame numbers as in the file names; in a video, counted from 0
         ("apex", pa.int64()),
         ("offset", pa.int64()),
         ("first", pa.int64()),  # first and last frame of the sample, in the same numbers; missing: all of its file
         ("last", pa.int64()),
-        ("n_frames", pa.int64()),  # frames from first to last that are there; of a whole video missing
+        ("n_frames", pa.int64()),  # existing frames from first to last; missing for a whole video
         ("fps", pa.float64()),
         ("aus", pa.string()),  # FACS text as annotated
         ("factors", pa.string()),  # JSON object of everything else
         ("box", pa.list_(pa.float64())),  # face box x0, y0, x1, y1, px
-        ("votes", pa.list_(pa.float64())),  # annotators for each of the classes
+        ("votes", pa.list_(pa.float64())),  # number of annotators for each class
     ]
 )
-"""Columns of the index; all but the first five may be missing in any row."""
+"""Columns of the index; values of all but the first five may be missing in any row."""
 
 
 @dataclass
@@ -47,12 +47,12 @@ class Index:
 
     Attributes:
         rows: the columns of :data:`SCHEMA`, sorted by sample.
-        problems: row, column, path, problem, file of what was left out as wrong (``bad_rows: skip``).
+        problems: row, column, path, problem and file of rows left out as wrong (``bad_rows: skip``).
         classes: emotion names; ``label`` is the position.
-        dataset: name.
-        left_out: what was left out on purpose, and how often.
-        findings: which distribution was read, and its oddities; ``extra`` is not written.
-        unit: what the row of a problem counts (``row`` or ``line``), for messages; not written.
+        dataset: name of the dataset.
+        left_out: reason for leaving samples out on purpose -> number of samples.
+        findings: the distribution that was read, and its oddities; ``extra`` is not written.
+        unit: unit of a problem's row (``row`` or ``line``), for messages; not written.
     """
 
     rows: pd.DataFrame
@@ -65,13 +65,13 @@ class Index:
 
 
 def as_schema(rows: pd.DataFrame) -> pd.DataFrame:
-    """The columns of :data:`SCHEMA` in order, with nullable integers; columns that are absent are empty."""
+    """Return the columns of :data:`SCHEMA` in order, with nullable integers; absent columns are empty."""
     table = rows.reindex(columns=SCHEMA.names).astype(object)
     return _to_pandas(pa.Table.from_pandas(table.where(table.notna(), None), SCHEMA, preserve_index=False))
 
 
 def write_index(index: Index, path: Path) -> None:
-    """Write the rows as Parquet, classes and dataset in its metadata, and the problems as CSV beside it."""
+    """Write the rows as Parquet with classes and dataset in its metadata, and the problems as CSV beside it."""
     table = pa.Table.from_pandas(index.rows, SCHEMA, preserve_index=False)
     notes = {
         "classes": json.dumps(index.classes),
@@ -101,7 +101,7 @@ def read_index(path: Path) -> Index:
 
 
 def summarise(index: Index) -> dict[str, object]:
-    """Counts that a person checks before training; JSON can hold all of them."""
+    """Return counts to check before training, as values for JSON."""
     rows = index.rows
     per_class = rows["emotion"].value_counts()
     per_subject = rows["subject"].value_counts()
@@ -124,7 +124,7 @@ def summarise(index: Index) -> dict[str, object]:
 
 
 def empty_classes(index: Index) -> list[str]:
-    """The declared classes that no sample shows."""
+    """Return the declared classes without a sample."""
     return [name for name in index.classes if name not in set(index.rows["emotion"])]
 
 
@@ -135,7 +135,7 @@ def _counts(values: pd.Series, order: list[str] | None = None) -> dict[str, int]
 
 def _findings(text: str) -> Findings:
     findings = Findings(**json.loads(text))
-    return replace(findings, notes=[tuple(note) for note in findings.notes])  # JSON has lists alone
+    return replace(findings, notes=[tuple(note) for note in findings.notes])  # JSON has only lists
 
 
 def _problems_file(path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""From the labels that files carry to the names of a dataset's classes."""
+"""Translation of the labels in files to a dataset's class names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from duchenne.errors import nearest
 
 
 class Labels:
-    """Looks labels up as one dataset spells them; upper case and spaces around a word do not matter."""
+    """Looks up labels in the spelling of one dataset, ignoring case and surrounding spaces."""
 
     def __init__(self, dataset: str, config: Dataset) -> None:
         self.dataset, self.classes = dataset, list(config.classes)
@@ -18,10 +18,10 @@ class Labels:
         self.ignored = {_plain(word) for word in config.ignore}
 
     def emotion(self, word: str) -> str | None:
-        """The class of a label, or None for a label that is ignored on purpose.
+        """Return the class of a label, or None for a label that is ignored on purpose.
 
         Raises:
-            ValueError: the label means none of the dataset's classes.
+            ValueError: The label is not one of the dataset's classes.
         """
         plain = _plain(word)
         name = self.renamed.get(plain) or (plain if plain in self.classes else SPELLINGS.get(plain, plain))
@@ -36,10 +36,10 @@ class Labels:
                 f"rename it under {block}.labels or name it in {block}.ignore"
             )
         hint = nearest(plain, [*self.classes, *self.renamed, *EMOTIONS, *SPELLINGS])
-        advice = f"say what it means under {block}.labels, or add it to {block}.classes"
+        advice = f"map it to a class under {block}.labels, or add it to {block}.classes"
         raise ValueError(f"{word!r} is none of the classes {self.classes}{hint}: {advice}")
 
 
 def _plain(word: str) -> str:
-    """A number that a spreadsheet or pandas wrote as 3.0 is the label 3."""
+    """Normalise a label; a number written as 3.0 by a spreadsheet or pandas is the label 3."""
     return re.sub(r"^(-?\d+)\.0+$", r"\1", word.strip().casefold())

@@ -1,4 +1,4 @@
-"""What a reader of a layout hands over: the samples as the files name them, every cell still text."""
+"""Result of a layout's reader: the samples as the files name them, every cell still text."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from duchenne.datasets.problems import Problem
 from duchenne.datasets.settings import MANIFEST_COLUMNS
 
 COLUMNS = (*MANIFEST_COLUMNS, "factors", "votes")
-"""The columns a listing may have; ``path`` and ``label`` are required. The last two hold JSON objects: anything else
-that a file says of a sample, and label -> number of annotators who gave it."""
+"""The columns of a listing; ``path`` and ``label`` are required. The last two hold JSON objects: other attributes of a
+sample, and label -> number of annotators who gave it."""
 
 
 Note = tuple[int | None, str, str, str, str]
-"""(row, column, path, oddity, what was done about it)."""
+"""A note: (row, column, path, oddity, what was done about it)."""
 
 
 @dataclass
 class Findings:
-    """What a reader saw besides the samples.
+    """Facts that a reader found besides the samples.
 
     Attributes:
-        recognised: which of a dataset's distributions lies on the disk, one sentence each.
-        notes: oddities of rows that are used.
+        recognised: the distributions of the dataset that were found on the disk, one sentence each.
+        notes: oddities of rows that are used nevertheless.
         extra: samples on the disk that no list names.
         missing: frames that annotations name and the disk lacks.
-        edition: of the dataset, where editions hold different numbers.
-        form: of the clips, where there are several (``media``).
-        digests: list -> digest of its lines, to compare with the published list.
-        counts: what the lists hold besides samples, to compare with the published lists.
+        edition: edition of the dataset, if the counts differ between editions.
+        form: form of the clips, if there are several (``media``).
+        digests: list -> digest of its lines, for comparison with the published list.
+        counts: other contents of the lists -> number, for comparison with the published lists.
     """
 
     recognised: list[str] = field(default_factory=list)
@@ -48,7 +48,7 @@ class Findings:
 
 
 def digest(lines: Iterable[str]) -> str:
-    """First 16 hex digits of SHA-256 over the sorted lines, each ended by a newline."""
+    """Return the first 16 hex digits of the SHA-256 of the sorted lines, each ended by a newline."""
     text = "".join(f"{line}\n" for line in sorted(lines))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -58,16 +58,15 @@ class Listing:
     """The samples of a dataset before any check.
 
     Attributes:
-        rows: columns of :data:`COLUMNS` as text (missing: NA), ``row``, the number by which a person finds it, and,
-            where there are several lists, ``file``, the one that has the row.
+        rows: columns of :data:`COLUMNS` as text (missing: NA); ``row``, the row's number for messages; and, if there
+            are several lists, ``file``, the list that has the row.
         source: the file or folder that lists the samples.
         unit: what ``row`` counts: ``line`` of a CSV file, ``row`` of a Parquet file.
-        problems: what could not even be listed.
-        left_out: what was passed over on purpose, and how often.
-        kind: of all samples, where they are not files of their own and the reader has looked at them.
-        findings: what else there is to tell.
-        whole: onset and offset lie inside a sample that is all of its file; otherwise a sample with both is those
-            frames only.
+        problems: problems of rows that could not be listed.
+        left_out: reason for leaving samples out on purpose -> number of samples.
+        kind: kind of all samples, if they are not separate files and the reader has already checked them.
+        findings: other facts for the audit.
+        whole: whether every sample is its whole file; otherwise a sample with onset and offset has those frames only.
     """
 
     rows: pd.DataFrame
@@ -80,14 +79,14 @@ class Listing:
     whole: bool = False
 
     def leave_out(self, why: str, n: int = 1) -> None:
-        """Count ``n`` more samples as passed over."""
+        """Count ``n`` more samples as left out."""
         if n == 0:
             return
         self.left_out[why] = self.left_out.get(why, 0) + n
 
 
 def as_text(table: pd.DataFrame) -> pd.DataFrame:
-    """A table with every cell as text, as a CSV file would hold it; lists become JSON."""
+    """Convert every cell of a table to text, as in a CSV file; lists become JSON."""
     return table.apply(lambda column: pd.Series([_cell(value) for value in column], table.index, dtype="str"))
 
 

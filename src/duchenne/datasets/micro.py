@@ -1,4 +1,4 @@
-"""What the micro-expression sets share: forms of the clips on the disk, and the apex where the tables have none."""
+"""Shared parts of the micro-expression sets: forms of the clips on the disk, coding tables and missing apexes."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ COLUMNS = {
     "Offset Frame": "offset",
     "Estimated Emotion": "label",
 }
-"""Columns of the coding tables of CASME II (which writes them without blanks) and SAMM -> ours."""
+"""Column of the coding tables of CASME II (written without blanks) and SAMM -> our name of it."""
 OTHERS = {
     **{f"{name}{end}": f"{name} Frame" for name in ("Onset", "Apex", "Offset") for end in ("", "F")},
     "Emotion": "Estimated Emotion",
     "AU": "Action Units",
     "AUs": "Action Units",
 }
-"""Names that other tables and copies give these columns."""
+"""Other names of these columns in tables and copies."""
 MISSING = ("", "/", "-", "nan", "none", "n/a", "?")
-"""What stands in a cell without a frame number, in lower case."""
+"""Contents of cells without a frame number, in lower case."""
 
 
 def form_of(way: list[str]) -> str | None:
-    """``raw`` or ``cropped``, by the plain names of the folders on the way to the subjects; None: compressed videos."""
+    """Return ``raw`` or ``cropped`` by the plain names of the folders above the subjects; None: compressed videos."""
     if any("compressed" in step for step in way):
         return None
     return "cropped" if any("crop" in step for step in way) else "raw"
@@ -46,13 +46,13 @@ def form_of(way: list[str]) -> str | None:
 def clip_folder(
     config: Dataset, subject: str, expected: str, form_of: Callable[[list[str]], str | None] = form_of
 ) -> tuple[str, str]:
-    """(form, folder) of the clips, the form one of the layout's ``media``.
+    """Find the clips: (form, folder), where the form is one of the layout's ``media``.
 
     Args:
-        config: of the dataset.
+        config: settings of the dataset.
         subject: pattern of a subject's folder.
-        expected: for the message where there is none.
-        form_of: plain names of the folders from below the root to the subjects -> form; None: of no use.
+        expected: for the message: what to unpack if there is none.
+        form_of: plain names of the folders from the root to the subjects -> form; None: not usable.
     """
     there: dict[str, str | None] = dict.fromkeys(config.facts.media)
     for folder in walk(config.root):
@@ -65,24 +65,24 @@ def clip_folder(
 
 
 def read_codes(path: Path, *more: str) -> pd.DataFrame:
-    """The columns of a coding table under our names, ``aus`` and ``more`` empty where it lacks them.
+    """Read the columns of a coding table under our names; ``aus`` and ``more`` are empty if it lacks them.
 
     Raises:
-        UnreadableError: it is not such a table, or a column of :data:`COLUMNS` is missing.
+        UnreadableError: The file is not such a table, or a column of :data:`COLUMNS` is missing.
     """
     table = read_table(path, tuple(COLUMNS), ("Action Units", *more), OTHERS)
     return table.rename(columns=COLUMNS | {"Action Units": "aus"})
 
 
 def coded_clips(dataset: str, prefix: str, table: pd.DataFrame, path: Path, folder: str) -> Listing:
-    """The clips of a coding table, at 200 frames a second in ``<folder>/<prefix><subject>/<clip>``.
+    """List the clips of a coding table, at 200 frames per second in ``<folder>/<prefix><subject>/<clip>``.
 
     Args:
-        dataset: begins the samples' names.
-        prefix: of the subjects' folders.
+        dataset: first part of the samples' names.
+        prefix: prefix of the subjects' folders.
         table: row, subject (digits as in the folders), clip, onset, apex, offset, label, aus.
         path: the table, for messages.
-        folder: that holds the subjects' folders.
+        folder: folder that holds the subjects' folders.
     """
     listing = Listing(pd.DataFrame(), str(path))
     apex = table["apex"].where(~table["apex"].str.lower().isin(MISSING), "")
@@ -103,17 +103,17 @@ def coded_clips(dataset: str, prefix: str, table: pd.DataFrame, path: Path, fold
     return listing
 
 
-def settle(listing: Listing, config: Dataset, apex_given: bool = True) -> Listing:
-    """Fill or correct what cannot be used as annotated, and note every oddity with what was done about it.
+def complete_annotations(listing: Listing, config: Dataset, apex_given: bool = True) -> Listing:
+    """Complete or correct annotations that cannot be used as they are, and note every oddity and its treatment.
 
     - ``relabel``, ``needs_apex`` and ``without`` of the label set are applied.
-    - A missing apex, or one outside onset..offset, is replaced as ``config.apex`` says; ``factors`` then has
+    - A missing apex, or one outside onset..offset, is replaced by the rule ``config.apex``; ``factors`` then has
       ``apex_rule`` and ``apex_annotated``.
 
     Args:
         listing: rows with onset, apex and offset as text.
-        config: of the dataset.
-        apex_given: whether the owners give any; otherwise one sentence says so, and not a note a clip.
+        config: settings of the dataset.
+        apex_given: whether the owners give any apex; otherwise one sentence reports that instead of a note per clip.
     """
     preset = config.facts.label_sets[config.label_set]
     if not apex_given:
@@ -138,14 +138,14 @@ def settle(listing: Listing, config: Dataset, apex_given: bool = True) -> Listin
             continue
         place = config.root / path
         if frames[0] is not None and frames[2] is not None:
-            _mend(record, frames, place, config.apex, apex_given, note)
+            _fix_apex(record, frames, place, config.apex, apex_given, note)
         kept.append(record)
     listing.rows = pd.DataFrame(kept, columns=[*listing.rows.columns, "factors"]).astype({"factors": "str"})
     return listing
 
 
 def _why_left_out(record: dict, frames: list[int | None], preset: LabelSet) -> tuple[str, str] | None:
-    """The column, and what of it makes a protocol leave out a clip whose label it takes."""
+    """Return the column and the reason for which the protocol leaves out a clip with an accepted label."""
     if record["label"].lower() in preset.ignore:
         return None
     if preset.needs_apex and record["apex"] is None:
@@ -160,7 +160,7 @@ def _number(text: object) -> int | None:
     return int(match[0]) if match else None
 
 
-def _mend(
+def _fix_apex(
     record: dict,
     frames: list[int | None],
     place: Path,
@@ -168,10 +168,10 @@ def _mend(
     apex_given: bool,
     note: Callable[[str, str, str], None],
 ) -> None:
-    """Replace an apex that is missing or outside the clip; note one on its edge."""
+    """Replace an apex that is missing or outside the clip; note one at its first or last frame."""
     onset, apex, offset = frames
     if record["apex"] is not None and apex is None:
-        return  # some other text: the checks of all datasets tell
+        return  # other text: reported by the checks of all datasets
     if apex is not None and onset <= apex <= offset:
         if apex in (onset, offset):
             note("apex", f"is the {'onset' if apex == onset else 'offset'} ({apex})", "kept")
@@ -180,7 +180,7 @@ def _mend(
         return
     oddity = "is missing" if apex is None else f"{apex} lies outside onset..offset {onset}..{offset}"
     if onset > offset:
-        return  # likewise
+        return  # also reported by the checks
     new = None if rule == "none" else find_apex(rule, onset, offset, place)
     record["apex"] = None if new is None else str(new)
     record["factors"] = json.dumps({"apex_rule": rule, "apex_annotated": apex})

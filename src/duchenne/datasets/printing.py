@@ -1,4 +1,4 @@
-"""The result of ``duchenne check`` on a terminal."""
+"""Prints the result of ``duchenne check`` on a terminal."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-_NAMES = 10  # file names shown of each kind; --json has all
+_NAMES = 10  # number of file names shown of each kind; --json has all
 _SIGNS = {"ok": "", "differs": "[red]differs[/red]", "about": "about", "other list": "[yellow]other list[/yellow]"}
 
 
 def print_audit(result: dict[str, Any], problems: list[str], console: Console, unit: str = "row") -> None:
-    """Print what :func:`duchenne.datasets.audit.audit` found.
+    """Print the result of :func:`duchenne.datasets.audit.audit`.
 
     Args:
-        problems: the wrong rows, as :func:`duchenne.datasets.problems.lines` words them.
-        unit: what the number of a row counts.
+        problems: the wrong rows, as text from :func:`duchenne.datasets.problems.lines`.
+        unit: unit of a row's number, for messages.
     """
     _line(console, f"{result['dataset']} in {result['root']}")
     for sentence in result["recognised"]:
@@ -53,7 +53,7 @@ def print_audit(result: dict[str, Any], problems: list[str], console: Console, u
 
 
 def _comparisons(result: dict[str, Any]) -> Table:
-    """Totals, and of the counts below them (class, subject, factor) those that differ."""
+    """Table of the totals and of those counts below them (class, subject, factor) that differ."""
     table = Table("what", "found", "expected", "")
     for item in result["comparisons"]:
         if _total(item["what"], result["classes"]) or item["verdict"] != "ok":
@@ -86,5 +86,5 @@ def _names(console: Console, title: str, names: list[str]) -> None:
 
 
 def _line(console: Console, text: str) -> None:
-    """Names of files may hold what the console takes for markup, and are not to be broken."""
+    """Print a line without markup and line breaks, because names of files may contain what looks like markup."""
     console.print(text, markup=False, highlight=False, soft_wrap=True)

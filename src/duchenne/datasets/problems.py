@@ -1,4 +1,4 @@
-"""What is wrong with a dataset, collected first and told at once."""
+"""Problems of a dataset, collected and reported together."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from duchenne.errors import UserError
 
 COLUMNS = ["row", "column", "path", "problem", "file"]
 Problem = tuple[int | None, str, str, str] | tuple[int | None, str, str, str, str]
-"""(row, column, path, problem), and the row's file where the dataset has several lists."""
-_DETAIL = r"'[^']*'|\d+"  # of a problem: what a cell holds, or the number of a row
-_PLACES = 10  # places named for each kind of problem; the rest is counted
+"""(row, column, path, problem), and the row's file if the dataset has several lists."""
+_DETAIL = r"'[^']*'|\d+"  # details of a problem: the contents of a cell, or the number of a row
+_PLACES = 10  # number of places named for each kind of problem; the rest is counted
 
 
 class IndexProblems(UserError):  # noqa: N818 (it carries many errors)
-    """A dataset has rows, or a whole file, that cannot be used.
+    """Raised when a dataset has rows, or a whole file, that cannot be used.
 
     Attributes:
-        problems: every one of them: row (as a person counts: line of a CSV file, row of a Parquet file, missing for
-            a folder), column, path, problem, and the file of the row where the dataset has several lists.
+        problems: one row per problem: row (line of a CSV file, row of a Parquet file from 1, missing for a folder),
+            column, path, problem, and the file of the row if the dataset has several lists.
     """
 
     def __init__(self, dataset: str, source: str, problems: pd.DataFrame, unit: str = "row", advice: str = "") -> None:
@@ -30,7 +30,7 @@ class IndexProblems(UserError):  # noqa: N818 (it carries many errors)
 
 
 class UnreadableError(Exception):
-    """A reader cannot make sense of the whole file or folder; becomes :class:`IndexProblems`."""
+    """Raised when a reader cannot use a whole file or folder; becomes :class:`IndexProblems`."""
 
     def __init__(self, source: object, problem: str, column: str = "") -> None:
         super().__init__(problem)
@@ -38,17 +38,17 @@ class UnreadableError(Exception):
 
 
 def frame(records: list[Problem]) -> pd.DataFrame:
-    """A table of problems."""
+    """Return a table of problems."""
     return typed(pd.DataFrame([(*record, "")[: len(COLUMNS)] for record in records], columns=COLUMNS))
 
 
 def typed(table: pd.DataFrame) -> pd.DataFrame:
-    """A table of problems with the types of its columns."""
+    """Set the column types of a table of problems."""
     return table.astype({"row": "Int64"} | dict.fromkeys(COLUMNS[1:], "str"))
 
 
 def lines(problems: pd.DataFrame, unit: str = "row") -> list[str]:
-    """The problems as a person reads them: each kind once, with the first places where it is."""
+    """Format problems for people: each kind once, with the first places where it occurs."""
     told = []
     kinds = problems["problem"].str.replace(_DETAIL, "...", regex=True)
     for (column, kind), alike in problems.groupby(["column", kinds], sort=False):
@@ -68,7 +68,7 @@ def lines(problems: pd.DataFrame, unit: str = "row") -> list[str]:
 
 
 def count(problems: pd.DataFrame) -> dict[str, int]:
-    """How many problems each column has."""
+    """Count the problems of each column."""
     return dict(Counter(problems["column"]))
 
 

@@ -18,7 +18,7 @@ MANIFEST_COLUMNS = (
     "sample", "path", "label", "subject", "source", "split", "fold", "onset", "apex", "offset", "fps", "aus",
     "x0", "y0", "x1", "y1",
 )  # fmt: skip
-"""Columns of a manifest that have a meaning, beside ``votes_<emotion>``; all others are kept as factors."""
+"""Columns of a manifest with a meaning, besides ``votes_<emotion>``; all others are kept as factors."""
 
 
 def _known_layout(name: str) -> str:
@@ -28,15 +28,15 @@ def _known_layout(name: str) -> str:
 
 
 class Dataset(Strict):
-    """Where the samples are, which emotions they show and how their faces are aligned."""
+    """A dataset: the location of its samples, their classes, and the alignment of their faces."""
 
     layout: Annotated[str, AfterValidator(_known_layout)] = Field(
-        description="how its files lie: one of datasets/layouts"
+        description="layout of its files: one of datasets/layouts"
     )
     root: Place
     label_set: str | None = Field(None, description="official classes and labels; default: the layout's, if it has one")
     classes: list[str] = Field(
-        [],  # checked below: of a misspelt layout nobody knows whether it has a label set
+        [],  # checked below: it is unknown whether a misspelt layout has a label set
         min_length=2,
         description="names in class order: emotions, compound ones joined by _, or words of your own; default: of the "
         "label set",
@@ -52,7 +52,7 @@ class Dataset(Strict):
     )
     annotations: Place | None = Field(None, description="file or folder of the annotation lists, if not below root")
     factors: Place | None = Field(
-        None, description="CSV with a column sample and one for each thing known of it, below root or anywhere"
+        None, description="CSV with a column sample and one for each factor, below root or anywhere"
     )
     media: str | None = Field(None, description="which of the layout's forms to use; default: the first that is there")
     apex: Literal["middle", "difference", "none"] = Field(
@@ -144,5 +144,5 @@ class Dataset(Strict):
 
     @property
     def facts(self) -> Layout:
-        """What is known of its layout."""
+        """Facts of its layout."""
         return layout_facts(self.layout)

@@ -1,4 +1,4 @@
-"""Choosing whole groups (subjects) so that every class keeps its share of the chosen samples (ours)."""
+"""Selection of whole groups (subjects) in which every class keeps its share (method chosen by us)."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 
 LEAST_SUBJECTS = 5
-"""Subjects that ``limit`` keeps in each official part, where there are as many: fewer cannot be split again."""
+"""Number of subjects that ``limit`` keeps in each official part, if it has as many; fewer cannot be split again."""
 
-_TRIES, _WORK = 64, 300_000  # orders tried, and groups looked at in all of them together
+_TRIES, _WORK = 64, 300_000  # number of orders tried, and of groups visited in all of them together
 
 
 def pick(strata: np.ndarray, groups: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """About ``share`` of the samples of every stratum, in whole groups.
+    """Choose about ``share`` of the samples of every stratum, in whole groups.
 
     Groups are taken in random order while that brings the chosen counts nearer to ``share`` of each stratum (squared
     difference over expected count, as in a chi-squared test, so that rare classes weigh as much as common ones). The
@@ -23,9 +23,9 @@ def pick(strata: np.ndarray, groups: np.ndarray, share: float, seed: int) -> np.
     first fold (means over 30 seeds).
 
     Args:
-        strata: (N,) what should stay balanced, such as the label.
-        groups: (N,) names; samples of one name stay together.
-        share: of the samples, in (0, 1).
+        strata: (N,) values to keep balanced, such as the label.
+        groups: (N,) names; samples of the same name stay together.
+        share: share of the samples, in (0, 1).
         seed: the same seed and samples give the same choice, whatever the order of the samples.
 
     Returns:
@@ -53,10 +53,10 @@ def pick(strata: np.ndarray, groups: np.ndarray, share: float, seed: int) -> np.
 
 
 def limit_rows(rows: pd.DataFrame, limit: int) -> pd.DataFrame:
-    """About ``limit`` rows of an index: whole subjects, every class, official part and fold in its proportion.
+    """Choose about ``limit`` rows of an index: whole subjects, with classes, official parts and folds in proportion.
 
-    Rows without a subject stand for themselves. Where the proportion leaves a class out of a part, or fewer than
-    :data:`LEAST_SUBJECTS` subjects in it, the smallest subjects that fix this are added.
+    Each row without a subject counts as a subject. If a class would be missing from a part, or the part would have
+    fewer than :data:`LEAST_SUBJECTS` subjects, the smallest subjects that fix this are added.
     """
     part = rows["split"].fillna("") + rows["folds"].map(str)
     strata = (part + " " + rows["emotion"]).to_numpy(str)

@@ -1,4 +1,4 @@
-"""Annotation files as owners and users save them: any delimiter, Windows line ends, byte-order marks, title rows.
+"""Readers of annotation files in all usual forms: any delimiter, Windows line ends, byte-order marks, title rows.
 
 Every cell is text: a spreadsheet reader that guesses types turns subject ``006`` into 6.
 """
@@ -28,14 +28,14 @@ TABLES = (*SHEETS, *TEXTS)
 """Endings of files that :func:`read_table` reads."""
 DELIMITERS = (",", ";", "\t")
 
-_TITLES = 100  # rows among which the header is
+_TITLES = 100  # number of first rows searched for the header
 
 
 def read_text(path: Path) -> str:
-    """A text file, whatever editor saved it: UTF-8 or UTF-16 with or without mark, else GB 18030, as Chinese Windows.
+    """Read a text file: UTF-8 or UTF-16 with or without byte-order mark, otherwise GB 18030 (Chinese Windows).
 
     Raises:
-        UnreadableError: none of these fits.
+        UnreadableError: The file has none of these encodings.
     """
     data = path.read_bytes()
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -55,13 +55,13 @@ def read_text(path: Path) -> str:
 
 
 def read_list(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """A list without header: ``columns`` as text and ``row``, the line.
+    """Read a list without header: ``columns`` as text, and ``row``, the line.
 
-    Cells are divided by blanks, commas, semicolons or tabs, whichever gives the first line as many cells as there are
-    columns; by blanks only the last ones are, so that a file name may hold some.
+    Cells are separated by blanks, commas, semicolons or tabs, whichever gives the first line as many cells as there are
+    columns. Blanks are split from the right, so that a file name may contain some.
 
     Raises:
-        UnreadableError: a line has another number of cells, or there is none.
+        UnreadableError: A line has a different number of cells, or there is no line.
     """
     lines = [(number, line.strip()) for number, line in enumerate(read_text(path).splitlines(), 1) if line.strip()]
     if not lines:
@@ -81,18 +81,18 @@ def read_list(path: Path, columns: Sequence[str]) -> pd.DataFrame:
 
 
 def refuse_zero(source: Path, table: pd.DataFrame, config: Dataset) -> None:
-    """Codes that begin with 0 in a set whose owners begin with 1 would all mean the class before.
+    """Refuse codes that begin with 0 in a set whose owners begin with 1: each would mean the preceding class.
 
-    A list that has the owners' last code too has wrong rows instead, which the checks of all datasets tell; and whoever
-    gives 0 a class in ``labels`` has said what it means.
+    A list that also has the owners' last code has wrong rows instead, which the checks of all datasets report. Codes
+    are accepted if ``labels`` gives 0 a class.
 
     Args:
-        source: the list or folder that has them, for the message.
-        table: its ``label``, and ``row`` where it is a list.
-        config: of the dataset; its ``labels`` hold the owners' codes.
+        source: the list or folder that has the codes, for the message.
+        table: column ``label``, and ``row`` if it is a list.
+        config: settings of the dataset; ``labels`` hold the owners' codes.
 
     Raises:
-        UnreadableError: a label is 0, and none is the last code.
+        UnreadableError: A label is 0, and no label is the last code.
     """
     codes = config.labels
     numbers = sorted(code for code in codes if code.isdecimal() and code != "0")
@@ -102,33 +102,33 @@ def refuse_zero(source: Path, table: pd.DataFrame, config: Dataset) -> None:
         return
     place = f"line {zero['row'].iloc[0]}" if "row" in table else "a folder"
     own = f"{numbers[0]} ({codes[numbers[0]]}) to {numbers[-1]} ({codes[numbers[-1]]})"
-    advice = "add 1 to each, or say under labels what each means"
+    advice = "add 1 to each, or map each to a class under labels"
     raise UnreadableError(source, f"counts from 0 ({place} has class 0), the owners' codes are {own}: {advice}")
 
 
 class _Header(NamedTuple):
-    names: list[str]  # of the columns, plain
-    there: list[str]  # the same as written
+    names: list[str]  # plain names of the columns
+    there: list[str]  # the names as written
     data: int  # first row below
-    known: int  # required columns among them
+    known: int  # number of required columns among them
 
 
 def read_table(
     path: Path, required: Sequence[str], optional: Sequence[str] = (), others: Mapping[str, str] | None = None
 ) -> pd.DataFrame:
-    """A spreadsheet or delimited file with a header: the named columns as text and ``row``, the row or line.
+    """Read a spreadsheet or delimited file with a header: the named columns as text, and ``row``, the row or line.
 
-    The header is the row, of whatever sheet, that holds most of ``required``; title rows above it, a second header row
-    below merged cells, columns without a name and blank rows are passed over. Names are compared as
-    :func:`~.find.plain` does.
+    The header is the row of any sheet that holds most of ``required``; title rows above it, a second header row below
+    merged cells, columns without a name and blank rows are skipped. Names are compared in the form of
+    :func:`~.find.plain`.
 
     Args:
         required: columns that must be there.
-        optional: columns that are all-missing where they are not there.
-        others: name that copies give a column -> the name above, used where that one is not there.
+        optional: columns whose values are all missing if the file does not have them.
+        others: alternative name of a column -> its name above, used if that is not in the file.
 
     Raises:
-        UnreadableError: the file is not such a table, a required column is missing, or there are no rows.
+        UnreadableError: The file is not such a table, a required column is missing, or there are no rows.
     """
     grids = sheets(path) if path.suffix.lower() in SHEETS else _delimited(path)
     wanted = {plain(name): name for name in (*required, *optional)}
@@ -161,7 +161,7 @@ def read_table(
 
 
 def _header(grid: list[list[str]], required: set[str], wanted: set[str], spelt: Mapping[str, str]) -> _Header:
-    """The first of the rows that hold most required columns, read together with the row below merged cells."""
+    """Find the first row that holds most required columns, combined with a second header row below merged cells."""
 
     def named(cells: list[str]) -> list[str]:
         names = [plain(cell) for cell in cells]
@@ -182,15 +182,15 @@ def _header(grid: list[list[str]], required: set[str], wanted: set[str], spelt: 
 
 
 def sheets(path: Path) -> list[list[list[str]]]:
-    """The cells of every sheet of an Excel file that holds any, as text.
+    """Return the cells of every non-empty sheet of an Excel file, as text.
 
     Raises:
-        UnreadableError: it is not a whole Excel file, or holds no cell.
+        UnreadableError: The file is not a complete Excel file, or holds no cell.
     """
     try:
         found = pd.read_excel(path, sheet_name=None, header=None, dtype="str", na_filter=False, engine="calamine")
-    except Exception as error:  # of a damaged file the reader raises whatever it stumbles over
-        problem = f"cannot be read as an Excel file ({error}): is it whole, and without a password?"
+    except Exception as error:  # on a damaged file the reader raises any error
+        problem = f"cannot be read as an Excel file ({error}): is it complete, and without a password?"
         raise UnreadableError(path, problem) from None
     filled = [[[_cell(cell) for cell in cells] for cells in sheet.to_numpy()] for sheet in found.values() if sheet.size]
     if not filled:
@@ -199,14 +199,14 @@ def sheets(path: Path) -> list[list[list[str]]]:
 
 
 def _delimited(path: Path) -> list[list[list[str]]]:
-    """The cells of a delimited file, once under each delimiter."""
+    """Return the cells of a delimited file, once for each delimiter."""
     text = read_text(path)
     grids = []
     for mark in DELIMITERS:
         try:
             rows = list(csv.reader(io.StringIO(text, None), delimiter=mark))
         except csv.Error:
-            continue  # a quote that this delimiter would leave open
+            continue  # this delimiter would leave a quote open
         width = max(map(len, rows), default=0)
         if width:
             grids.append([[_cell(cell) for cell in cells] + [""] * (width - len(cells)) for cells in rows])
@@ -220,10 +220,10 @@ def _cell(cell: object) -> str:
 
 
 def read_csv(path: Path) -> Listing:
-    """The cells of a delimited file with a header, as text by line; lines of another length become problems.
+    """Read a delimited file with a header, as text by line; lines of a different length become problems.
 
     Raises:
-        UnreadableError: it is not text, or not CSV.
+        UnreadableError: The file is not text, or not CSV.
     """
     text = read_text(path)
     first = text.partition("\n")[0]
@@ -234,7 +234,7 @@ def read_csv(path: Path) -> Listing:
         header = [cell.strip() for cell in next(reader, [])]
         last = reader.line_num
         for row in reader:
-            line, last = last + 1, reader.line_num  # a quoted cell may run over several lines
+            line, last = last + 1, reader.line_num  # a quoted cell may span several lines
             if not any(cell.strip() for cell in row):
                 continue
             if len(row) != len(header):
@@ -249,7 +249,7 @@ def read_csv(path: Path) -> Listing:
 
 
 def gather(extra: pd.DataFrame) -> pd.Series:
-    """The columns of each row as one JSON object, without empty cells."""
+    """Gather the columns of each row in one JSON object, without empty cells."""
     records = extra.astype(object).where(extra.notna() & (extra != ""), None).to_dict("records")
     texts = [{name: value for name, value in record.items() if value is not None} for record in records]
     return pd.Series([json.dumps(text, ensure_ascii=False) if text else None for text in texts], extra.index, "str")

@@ -1,1 +1,1 @@
-"""Metrics with intervals, tests between runs, and maps of features."""
+"""Metrics with intervals, tests between runs, explanations of networks, and maps of features."""

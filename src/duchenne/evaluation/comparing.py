@@ -1,7 +1,7 @@
-"""Two runs on the same samples: how far apart they are, how sure that is, and where they disagree.
+"""Comparison of two runs on the same samples: differences with intervals, and samples on which they disagree.
 
-Both runs answer for the same people, so that a bootstrap resample draws a person's answers of both: what makes a person
-easy or hard falls out of the difference, whose interval is narrower than those of the two values suggest.
+Both runs predict the same people, so a bootstrap resample draws a person's predictions of both. How easy or hard a
+person is cancels in the difference, whose interval is narrower than those of the two values suggest.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from duchenne.metrics import METRICS, chosen
 
 @dataclass(frozen=True)
 class Comparison:
-    """What :func:`compare` found; every difference is the second run minus the first.
+    """Result of :func:`compare`; every difference is the second run minus the first.
 
     ``metrics``: by the name of the metric: ``first``, ``second``, ``difference`` and the ends ``low`` and ``high`` of
     its 95 % interval, of the metrics that are defined for both. ``per_class``: the same of the recalls, by class, with
@@ -37,7 +37,7 @@ class Comparison:
     ``confusion``: actual by predicted class, difference of the shares of the actual class; every row sums to 0.
     ``disagreements``: samples on which the two disagree, by ``sample``: ``subject``, ``actual``, ``first`` and
     ``second`` (class names), ``first_confidence``, ``second_confidence`` and ``right`` (first, second or neither), the
-    most confident pair of answers first.
+    most confident pair of predictions first.
     """
 
     metrics: pd.DataFrame
@@ -53,8 +53,8 @@ def compare(
     """Compare two runs sample by sample.
 
     The intervals are those of a paired percentile bootstrap over subjects (Efron and Tibshirani 1993, chapter 13).
-    Where all resamples agree, as when both runs are right about everything, it is the exact one of the share of
-    subjects about whom the runs differ (:func:`duchenne.evaluation.statistics.exact_interval`). The test of WAR is
+    If all resamples agree, as when both runs are always right, the interval is the exact one of the share of subjects
+    on whom the runs differ (:func:`duchenne.evaluation.statistics.exact_interval`). The test of WAR is
     McNemar's (:func:`duchenne.evaluation.mcnemar`). A class counts as in :func:`duchenne.evaluation.evaluate`; one
     without test samples is left out.
 
@@ -62,11 +62,11 @@ def compare(
         first, second: predictions as for :func:`duchenne.evaluation.evaluate`, in any order.
         classes: class names in order.
         bootstrap: number of resamples.
-        seed: of the resampling.
+        seed: seed of the resampling.
 
     Raises:
-        UserError: the two were not tested on the same samples, or these have other labels.
-        ValueError: as for :func:`duchenne.evaluation.evaluate`.
+        UserError: The runs were tested on different samples, or with different labels.
+        ValueError: As for :func:`duchenne.evaluation.statistics.evaluate`.
     """
     for frame in (first, second):
         check(frame, classes)
@@ -110,7 +110,7 @@ def _check_alike(first: pd.DataFrame, second: pd.DataFrame, classes: list[str]) 
 def _differences(
     first: pd.DataFrame, second: pd.DataFrame, classes: list[str], bootstrap: int, seed: int
 ) -> pd.DataFrame:
-    """Every metric and recall in both runs, with the interval of the difference."""
+    """Compute every metric and recall in both runs, with the interval of the difference."""
     units, _ = units_of(first.reset_index())
     tables = [predictions_of(frame, classes, units) for frame in (first, second)]
     wanted = [metric for metric in chosen(tables[0]) if metric in chosen(tables[1])]
@@ -132,7 +132,7 @@ def _differences(
 
 
 def _exact_difference(name: str, difference: float, sizes: list[int]) -> tuple[float, float]:
-    """The interval where all resamples agree: that of the share of units about which the runs differ."""
+    """Interval if all resamples agree: that of the share of units on which the runs differ."""
     span = METRICS[name].high - METRICS[name].low if name in METRICS else 1.0
     low, high = (span * end for end in exact_interval(min(abs(difference) / span, 1.0), sizes))
     return {0: (-high, high), 1: (low, high), -1: (-high, -low)}[int(np.sign(difference))]

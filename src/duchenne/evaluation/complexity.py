@@ -1,11 +1,11 @@
-"""Size and arithmetic of a network: one convention for all, and the ones behind the printed numbers.
+"""Parameters and operations of a network, in one convention for all and in those of the papers.
 
 Papers print "Params" and "FLOPs" that cannot be compared. POSTER prints all parameters and twice the
-multiply-accumulates (MACs) of the profiler ``ptflops``; POSTER++ and IFDD print what the profiler ``thop`` gives, one
-operation a MAC and only the parameters of layers that it knows. Neither profiler sees the products of attention. Here
-all of it is counted, so that a printed number can be met under its own convention and networks compared under one.
+multiply-accumulates (MACs) of the profiler ``ptflops``; POSTER++ and IFDD print the result of the profiler ``thop``,
+one operation per MAC and only the parameters of layers that it knows. Neither profiler counts the products of
+attention. Here all conventions are counted, so that printed numbers can be reproduced and networks compared.
 
-Nothing is computed for it: the network runs on PyTorch's ``meta`` device, on shapes alone.
+Counting computes no values: the network runs on PyTorch's ``meta`` device, which only tracks shapes.
 """
 
 from __future__ import annotations
@@ -38,35 +38,35 @@ ATTENTION = (aten.bmm, aten.baddbmm)
 
 @dataclass(frozen=True)
 class Complexity:
-    """Counts for one sample."""
+    """Parameters and operations for one sample."""
 
     total: int
     """Parameters."""
     trainable: int
-    """Parameters that training may change."""
+    """Trainable parameters."""
     used: int
     """Parameters that the logits depend on."""
     thop_params: int
-    """Parameters of the layers that ran and that ``thop`` has a rule for."""
+    """Parameters of the layers that ran and for which ``thop`` has a rule."""
     macs: int
     """Multiply-accumulates of every product: convolutions, linear layers, attention."""
     attention_macs: int
-    """Those of ``macs`` that multiply two activations."""
+    """The part of ``macs`` that multiplies two activations."""
     thop_macs: int
-    """What ``thop`` gives as MACs."""
+    """MACs as counted by ``thop``."""
     ptflops_macs: int
-    """What ``ptflops`` gives as MACs."""
+    """MACs as counted by ``ptflops``."""
     block_params: int = 0
-    """Parameters of the transformer blocks alone, where a paper prints them (``facts.counting.blocks``); else 0."""
+    """Parameters of the transformer blocks alone, if a paper prints them (``facts.counting.blocks``); else 0."""
     block_ptflops_macs: int = 0
-    """Those of ``ptflops_macs`` that the transformer blocks make."""
+    """The part of ``ptflops_macs`` of the transformer blocks."""
 
 
 def count_published(architecture: str, num_classes: int, options: Mapping[str, Any] | None = None) -> Complexity:
-    """Count a registered network as its paper measured it, without giving it weights.
+    """Count a registered network as its paper measured it; weights are not needed.
 
     Args:
-        options: of the network; they go before those of its facts.
+        options: options of the network, which override those of its facts.
 
     Raises:
         UserError: there is no network of this name.
@@ -79,7 +79,7 @@ def count_published(architecture: str, num_classes: int, options: Mapping[str, A
 
 
 def measured(architecture: str, num_classes: int, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Size and time of a registered network: fields of :class:`Complexity`, ``input_size`` and ``seconds`` a sample.
+    """Measure a registered network: fields of :class:`Complexity`, ``input_size`` and ``seconds`` per sample.
 
     It is counted as published (:func:`count_published`), and timed as this package runs it, on the CPU.
 
@@ -93,12 +93,12 @@ def measured(architecture: str, num_classes: int, options: Mapping[str, Any] | N
 
 
 def count(model: nn.Module, size: tuple[int, ...], discarded: tuple[str, ...] = (), blocks: str = "") -> Complexity:
-    """Count one evaluation forward of one sample; ``model`` is left as it was.
+    """Count one forward pass of one sample in evaluation mode; ``model`` does not change.
 
     Args:
         size: shape of a sample, such as (3, 224, 224).
         discarded: see :class:`duchenne.networks.Counting`.
-        blocks: name of a module that is also counted alone; empty: none.
+        blocks: name of a module that is also counted separately; empty: none.
     """
     shadow = copy.deepcopy(model).to("meta").eval()
     sample = torch.empty(1, *size, device="meta")
@@ -128,7 +128,7 @@ def count(model: nn.Module, size: tuple[int, ...], discarded: tuple[str, ...] = 
 
 
 def seconds(model: nn.Module, size: tuple[int, ...], repeats: int = 5) -> float:
-    """Median wall time of one evaluation forward of one sample, after one that warms up, where the model is."""
+    """Measure the median wall time of a forward pass of one sample on the model's device, after a warm-up."""
     device = next(model.parameters()).device
     sample = torch.rand(1, *size, device=device)
     training, times = model.training, []
@@ -143,9 +143,9 @@ def seconds(model: nn.Module, size: tuple[int, ...], repeats: int = 5) -> float:
 
 
 class _Layers(TorchDispatchMode):
-    """Counts as the profilers do, and follows parameters through a forward also where no gradient is kept.
+    """Counts like the profilers, and follows parameters through a forward pass even without gradients.
 
-    Tensors are known by their storage, so that a view carries what its base carries.
+    Tensors are identified by their storage, so that a view has the record of its base.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -155,7 +155,7 @@ class _Layers(TorchDispatchMode):
         self.run: set[str] = set()
         self._parameters = {_address(parameter): name for name, parameter in model.named_parameters()}
         self._behind = defaultdict(set, {address: {name} for address, name in self._parameters.items()})
-        self._alive: list[torch.UntypedStorage] = []  # the address of a freed storage may be given again
+        self._alive: list[torch.UntypedStorage] = []  # the address of a freed storage may be reused
 
     def behind(self, tensor: Tensor) -> set[str]:
         """Names of the parameters that ``tensor`` was made from."""
@@ -185,17 +185,17 @@ def _address(tensor: Tensor) -> int:
 
 
 def _convolution(out: Tensor, x: Tensor, weight: Tensor, *rest: Any) -> int:
-    # also for a transposed one, whose products are fewer by its strides
+    # also used for a transposed one, although its products are fewer by its strides
     return out.numel() * (x.shape[1] // rest[-1]) * math.prod(weight.shape[2:])
 
 
 def _each(operations: int) -> Callable[..., int]:
-    """So many operations an element of the output."""
+    """Return a rule with this number of operations per element of the output."""
     return lambda out, *_: operations * out.numel()
 
 
-# Operation -> what a profiler counts for it, from its output and its arguments. The profilers watch modules; here the
-# operations below them, so that a layer called as a function counts alike. What is not listed counts nothing here:
+# Operation -> count of a profiler, from its output and arguments. The profilers watch modules. Here the operations
+# below them are counted, so that a layer called as a function counts in the same way. Operations not listed count as 0:
 # products of activations, softmax (thop: a module's, 0.05 % of POSTER++), interpolation, pooling.
 _SHARED: dict[Any, Callable[..., int]] = {
     aten.mm: lambda out, x, weight: out.numel() * x.shape[1],

@@ -20,20 +20,20 @@ class Embedding(NamedTuple):
 
 
 def embed(features: np.ndarray, perplexity: float = 50.0, iterations: int = 1000, seed: int = 0) -> Embedding:
-    """t-SNE of features (van der Maaten and Hinton 2008), by openTSNE from the first two principal components.
+    """Compute t-SNE of features (van der Maaten and Hinton 2008), by openTSNE from the first two principal components.
 
-    The same input gives the same map: one thread, one seed.
+    The same input gives the same map, because it uses one thread and a fixed seed.
 
     Args:
         features: (N, F), N at least 5.
         perplexity: lowered to (N − 1) / 3 for few samples, above which t-SNE has too few neighbours to weigh.
-        iterations: in all, of which the first 250 exaggerate; of fewer than 500 the first half, for exaggeration alone
-            draws all points together.
-        seed: of the approximate neighbour search.
+        iterations: total number, of which the first 250 use early exaggeration (the first half if fewer than 500,
+            because exaggeration alone pulls all points together).
+        seed: seed of the approximate neighbour search.
 
     Raises:
         MissingExtraError: openTSNE is not installed.
-        ValueError: fewer than five samples, values that are not finite, or samples that are all the same.
+        ValueError: There are fewer than five samples, values are not finite, or all samples are equal.
     """
     require_extra("the feature map", "report", "openTSNE")
     from openTSNE import TSNE

@@ -1,8 +1,8 @@
-"""What a network looks at in its input: attention, Grad-CAM, and which frames of a clip it reads.
+"""Explanations of a network's predictions: attention, Grad-CAM, and the frames of a clip that it reads.
 
-A network's ``explain`` shows what is its own, Grad-CAM the layer that its facts name
-(:mod:`duchenne.models.contract`). All of it is of the predicted class, of networks in evaluation mode, in the precision
-of their cards, in which they predict.
+Maps come from a network's ``explain`` and from Grad-CAM of the layer named in its facts
+(:mod:`duchenne.models.contract`). They explain the predicted class, for networks in evaluation mode and in the
+precision of their cards, in which they predict.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from duchenne.training.settings import Clip, Compute, Recipe
 
 
 class View(NamedTuple):
-    """What a network showed of one view of a sample."""
+    """Maps of one view of a sample."""
 
     sample: Any
-    """its row of the samples, by attribute"""
+    """row of the samples, by attribute"""
     seed: int
-    """of the item; where all windows of a clip are looked at, the number of the window"""
+    """seed of the item; if all windows of a clip are used, the number of the window"""
     x: np.ndarray
     """the network's input"""
     maps: dict[str, np.ndarray]
-    """:func:`look`, of this view alone"""
+    """result of :func:`all_maps` for this view"""
 
 
 class Reading(NamedTuple):
@@ -48,25 +48,25 @@ class Reading(NamedTuple):
     half: str
     """part of the clip: ``dynamic`` or ``static`` (IFDD), or ``clip``"""
     frame: float
-    """its number, as in the index; between two frames where the network reads between them"""
+    """frame number, as in the index; fractional if the network reads between two frames"""
     position: int
-    """of the nearest frame in the face store"""
+    """position of the nearest frame in the face store"""
     attention: float
     """mean over the map"""
     inside: float
-    """1 from onset to offset, 0 before and after, NaN where these are unknown or nothing is expressed"""
+    """1 from onset to offset, 0 before and after, NaN if these are unknown or nothing is expressed"""
     map: np.ndarray
     """(H, W)"""
 
 
 def most_confident(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Of each class the most confident right prediction and the most confident wrong one, where there is one.
+    """Choose the most confident right prediction and the most confident wrong one of each class, if there is one.
 
     Args:
         predictions: columns sample, label, predicted and confidence.
 
     Returns:
-        Those rows by class, with a column ``right``; of equal confidences the first sample by name.
+        Rows by class, with a column ``right``; among equal confidences the first sample by name.
     """
     ranked = predictions.assign(right=predictions["label"] == predictions["predicted"])
     ranked = ranked.sort_values(["label", "right", "confidence", "sample"], ascending=[True, False, False, True])
@@ -75,21 +75,21 @@ def most_confident(predictions: pd.DataFrame) -> pd.DataFrame:
 
 @torch.enable_grad()
 def grad_cam(network: nn.Module, x: Tensor) -> Tensor | None:
-    """Grad-CAM of the predicted class (Selvaraju et al., ICCV 2017), a clip's frames each by itself.
+    """Compute Grad-CAM of the predicted class (Selvaraju et al., ICCV 2017), separately for each frame of a clip.
 
     Args:
-        network: its facts name the layer; under the contract.
+        network: network with the contract; its facts name the layer.
         x: inputs (B, ...).
 
     Returns:
-        (B, H, W) or (B, T, H, W), not negative, in no unit. None where the layer has no places: its ``cam_maps`` are
-        neither (B, C, H, W) nor (B, T, C, H, W), such as the tokens of timm's vision transformers.
+        (B, H, W) or (B, T, H, W), not negative, without unit. None if the layer has no spatial maps: its ``cam_maps``
+        are neither (B, C, H, W) nor (B, T, C, H, W), such as the tokens of timm's vision transformers.
     """
     seen: list[Tensor] = []
 
     def keep(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
         seen.append(output.detach().requires_grad_())
-        return seen[0].clone()  # what follows may work in place
+        return seen[0].clone()  # later layers may work in place
 
     handle = network.get_submodule(network.facts.layer).register_forward_hook(keep)
     try:
@@ -103,12 +103,12 @@ def grad_cam(network: nn.Module, x: Tensor) -> Tensor | None:
     return weighted(maps, network.cam_maps(gradient.float()))
 
 
-def look(network: nn.Module, x: Tensor) -> dict[str, Tensor]:
-    """All maps that a network has of inputs (B, ...): those of its ``explain``, and Grad-CAM of the layer it names.
+def all_maps(network: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    """Return all maps of a network for inputs (B, ...): those of its ``explain``, and Grad-CAM of the layer it names.
 
     Returns:
-        Beside the network's own, of images and pairs ``grad_cam`` (B, H, W), of clips ``attention_clip`` (B, T, H, W)
-        with ``frames_clip`` (B, T). Nothing of a network that has neither.
+        The network's own maps and Grad-CAM: for images and pairs ``grad_cam`` (B, H, W), for clips ``attention_clip``
+        (B, T, H, W) with ``frames_clip`` (B, T). Empty for a network with neither.
     """
     maps = network.explain(x)
     cam = None if network.facts.layer is None else grad_cam(network, x)
@@ -123,15 +123,15 @@ def look(network: nn.Module, x: Tensor) -> dict[str, Tensor]:
 def views(
     network: nn.Module, card: dict[str, Any], store: FaceStore, samples: pd.DataFrame, compute: Compute
 ) -> Iterator[View]:
-    """What a trained network shows of every view of samples, in their order.
+    """Yield the maps of a trained network for every view of samples, in their order.
 
     Args:
-        card: of the trained fold.
+        card: card of the trained fold.
         samples: columns sample and label; for pairs also onset and apex.
     """
     device = device_of(compute)
     precision = trained_precision(card, device)
-    network = network.to(device).eval().requires_grad_(False)  # only what follows the shown layer needs memory
+    network = network.to(device).eval().requires_grad_(False)  # only layers after the shown one need memory
     recipe = Recipe.model_validate(card["variant"]["recipe"])
     faces = inputs(network, store, samples, recipe)
     rows = list(samples.itertuples(index=False))
@@ -139,7 +139,7 @@ def views(
     batches = loader(faces, recipe.eval_batch_size, compute)
     for x, _, _ in tqdm(batches, desc="explain", unit="batch"):
         with autocast(device, precision):
-            maps = look(network, x.to(device))
+            maps = all_maps(network, x.to(device))
         maps = {name: values.float().cpu().numpy() for name, values in maps.items()}
         for i in range(len(x)):
             row, seed = next(items)
@@ -147,11 +147,11 @@ def views(
 
 
 def readings(view: View, store: FaceStore, clip: Clip) -> list[Reading]:
-    """The frames of a clip that a network read, and how much of its attention each had.
+    """Return the frames of a clip that a network read, and the attention of each.
 
     Args:
         view: its sample has the columns fold, emotion, onset and offset.
-        clip: of the network's recipe.
+        clip: settings of the network's recipe.
     """
     sample = view.sample
     numbers = np.array(store.frame_numbers(sample.sample))
@@ -162,7 +162,7 @@ def readings(view: View, store: FaceStore, clip: Clip) -> list[Reading]:
         if not name.startswith("attention_"):
             continue
         half = name.removeprefix("attention_")
-        places = view.maps[f"frames_{half}"]  # in the window
+        places = view.maps[f"frames_{half}"]  # positions in the window
         frames = np.interp(places, np.arange(len(positions)), numbers[positions])
         nearest = positions[np.rint(places.clip(0, len(positions) - 1)).astype(int)]
         inside = (frames >= sample.onset) & (frames <= sample.offset) if known else np.full(len(frames), np.nan)
@@ -173,19 +173,19 @@ def readings(view: View, store: FaceStore, clip: Clip) -> list[Reading]:
 
 
 def agreement(read: pd.DataFrame) -> dict[str, float]:
-    """Whether a network looks when the expression is there: over all clips whose onset and offset are known.
+    """Measure whether a network attends to the expression, over all clips whose onset and offset are known.
 
-    Correlations are Pearson's within clips: what differs from the clip's mean, with the attention of a clip scaled to
-    a mean of 1, so that every clip has the same say (ours).
+    Correlations are Pearson's within clips: of differences from the clip's mean, with the attention of a clip scaled to
+    a mean of 1, so that every clip has the same weight (chosen by us).
 
     Args:
-        read: a row a :class:`Reading`.
+        read: table with one row per :class:`Reading`.
 
     Returns:
-        ``clips`` that have frames inside and outside of the expression; of each half ``attention_<half>``, correlation
-        of attention with being inside, and ``inside_<half>``, share of its frames that are; where one of several is
-        called ``dynamic``, ``split``, correlation of belonging to it with being inside. What is not defined is left
-        out.
+        ``clips``: number of clips with frames inside and outside of the expression. For each half ``attention_<half>``,
+        the correlation of attention with being inside, and ``inside_<half>``, the share of its frames that are inside.
+        If one of several halves is ``dynamic``, ``split``, the correlation of belonging to it with being inside. Values
+        that are not defined are left out.
     """
     varied = read[read["inside"].notna() & (read.groupby(CLIP)["inside"].transform("nunique") > 1)]
     if varied.empty:
@@ -201,7 +201,7 @@ def agreement(read: pd.DataFrame) -> dict[str, float]:
 
 
 def _within(frame: pd.DataFrame) -> float:
-    """Correlation of ``value`` and ``inside``, both less their clip's mean; NaN where one of them never varies."""
+    """Correlation of ``value`` and ``inside``, both minus their clip's mean; NaN if one of them never varies."""
     frame = frame[frame["value"].notna()]
     x, y = (frame[["value", "inside"]] - frame.groupby(CLIP)[["value", "inside"]].transform("mean")).to_numpy(float).T
     size = np.sqrt((x @ x) * (y @ y))

@@ -1,4 +1,4 @@
-"""What the networks of a run look at in their test samples, as arrays, and measured where the truth is known."""
+"""Explanations of a run's test samples as arrays, with measures if the truth is known."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class RunToExplain:
     """The test samples of a run and its networks.
 
     Attributes:
-        samples: columns of the run's predictions, and of its index emotion, onset, apex and offset.
+        samples: columns of the run's predictions, with emotion, onset, apex and offset of the index.
         classes: emotion names by label.
         trained: fold -> its trained network and card.
         landmarks: the Parquet file with the 68 points of the stored faces, or None.
         truth: folder of the true displacements of a rendered set of micro-expressions, or None.
-        show_faces: False: no face and no point of it is kept.
+        show_faces: whether to keep faces and their points.
     """
 
     samples: pd.DataFrame
@@ -47,21 +47,21 @@ class RunToExplain:
 
     @cached_property
     def network(self) -> Trained:
-        """``trained``, without reading the same fold twice in a row."""
+        """Load a fold by ``trained``, without reading the same fold twice in a row."""
         return lru_cache(maxsize=1)(self.trained)
 
     def views(self, samples: pd.DataFrame) -> Iterator[View]:
-        """What the network that tested each sample shows of it."""
+        """Yield the maps of each sample by the network that tested it."""
         for fold, own in samples.groupby("fold"):
             yield from views(*self.network(int(fold)), self.store, own, self.compute)
 
     def face(self, sample: str, position: int = 0) -> np.ndarray:
-        """A stored frame in grey, uint8 (224, 224)."""
+        """Return a stored frame in grey, uint8 (224, 224)."""
         grey = cv2.cvtColor(self.store.frame(sample, position), cv2.COLOR_RGB2GRAY)
         return cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
 
     def points(self, samples: list[str]) -> dict[str, np.ndarray]:
-        """Sample -> the 68 points (68, 2) of its first frame, px of the shown face; empty where there are none."""
+        """Return sample -> points (68, 2) of its first frame, px of the shown face; empty if there are none."""
         if self.landmarks is None:
             return {}
         table = pd.read_parquet(self.landmarks, columns=["sample", "points"], filters=[("sample", "in", samples)])
@@ -71,9 +71,9 @@ class RunToExplain:
 
 
 def explain(run: RunToExplain) -> Explained:
-    """What the networks of a run look at: of each class the most confident right and wrong answer.
+    """Explain the most confident right and wrong prediction of each class of a run.
 
-    Clips whose onset and offset are known, and pairs whose true motion is, are all looked at, for the numbers.
+    For the numbers, all clips with known onset and offset, and all pairs with known motion, are used.
     """
     network, card = run.network(int(run.samples["fold"].min()))
     return KINDS[network.facts.takes](run, network.facts, card, most_confident(run.samples))
@@ -132,8 +132,8 @@ def _pairs(run: RunToExplain, facts: Facts, card: dict[str, Any], chosen: pd.Dat
 
 
 def _motion(run: RunToExplain, view: View) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """Displacements of a pair by several methods, and their end-point errors where the truth is known."""
-    learnt = view.maps.get("displacement") if len(view.x) == 2 else None  # else it is the flow of the input
+    """Displacements of a pair by several methods, and their end-point errors if the truth is known."""
+    learnt = view.maps.get("displacement") if len(view.x) == 2 else None  # otherwise it is the flow of the input
     found = estimates(view.x, learnt)
     if run.truth is None:
         return found, {}
@@ -170,4 +170,4 @@ def _explained(
 
 
 KINDS = {"image": _images, "clip": _clips, "pair": _pairs}
-"""What a network takes -> what is looked at, and how."""
+"""Kind of a network's input -> function that explains it."""

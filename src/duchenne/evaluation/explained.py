@@ -1,4 +1,4 @@
-"""What networks look at in some test samples, as arrays and numbers: what the explain stage writes and others draw."""
+"""Result of the explain stage: maps of some test samples as arrays and numbers, from which reporting draws."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from duchenne.files import replacing, write_json
 from duchenne.networks import Takes
 
 SIDE = 224
-"""Height and width of a shown face, px: that of the networks' input."""
+"""Height and width of a shown face, px: the input size of the networks."""
 
 GRAD_CAM = {"grad_cam": "Grad-CAM"}
 CLIP = ["sample", "fold"]
-"""Columns that name a clip and the network that it tested."""
+"""Columns that identify a clip and the network that tested it."""
 
 
 @dataclass(frozen=True)
 class Explained:
-    """What the networks of a run look at: of each class the most confident right and wrong answer.
+    """Maps of the most confident right and wrong prediction of each class of a run.
 
-    What the arrays of a sample are follows from what the networks take:
+    The arrays of a sample depend on the input of the networks:
 
     * images: ``face`` (224, 224), ``points`` (68, 2) in px of it, and each of ``maps`` (H, W);
     * clips: ``rows`` (n,), rows of ``table`` that are the frames of the window with the most attention, ``maps``
@@ -33,15 +33,15 @@ class Explained:
     * pairs: ``faces`` (2, 224, 224), onset and apex, ``field_<method>`` (224, 224, 2), displacements in px, the
       network's own as ``field_dgm`` and the truth as ``field_truth``, and each of ``maps`` (H, W).
 
-    Faces are grey, uint8. They and the points are there where ``faces`` says so.
+    Faces are grey, uint8. They and the points are only there if ``faces`` is true.
     """
 
     takes: Takes
-    """Image, clip or pair."""
+    """Kind of the input: image, clip or pair."""
     maps: Mapping[str, str]
-    """Map that a sample may have -> what stands beside it, in order; of clips, part -> its name."""
+    """Map of a sample -> its caption, in order; for clips, part -> its name."""
     own: Sequence[str]
-    """Those of them that are the network's own and not Grad-CAM."""
+    """Maps that are the network's own, not Grad-CAM."""
     caption: str
     """Sentences on the network's own maps."""
     layer: str | None
@@ -51,17 +51,17 @@ class Explained:
     faces: bool
     """Whether faces may be shown."""
     samples: pd.DataFrame
-    """The shown samples by class: sample, fold, label, predicted, confidence, right; of clips also onset, offset, first
-    and last, numbers of frames."""
+    """The shown samples by class: sample, fold, label, predicted, confidence, right; for clips also onset, offset,
+    first and last, numbers of frames."""
     arrays: Sequence[Mapping[str, np.ndarray]]
-    """Of each of ``samples``."""
+    """Arrays of each of ``samples``."""
     numbers: Mapping[str, float] = field(default_factory=dict)
-    """How well the networks look, where the truth is known."""
+    """Measures against the truth, if it is known."""
     table: pd.DataFrame | None = None
-    """What the numbers are means and correlations of: of clips a row a frame that was read, of pairs the errors."""
+    """Data behind the numbers: for clips a row per frame read, for pairs the errors."""
 
     def save(self, folder: Path) -> None:
-        """Write ``explained.json`` and ``.npz``, ``numbers.json`` and, where there is a table, ``numbers.csv``."""
+        """Write ``explained.json`` and ``.npz``, ``numbers.json`` and, if there is a table, ``numbers.csv``."""
         packed = {f"{i}.{name}": values for i, arrays in enumerate(self.arrays) for name, values in arrays.items()}
         with replacing(folder / "explained.npz") as path, path.open("wb") as file:
             np.savez_compressed(file, **packed)
@@ -76,7 +76,7 @@ class Explained:
 
     @classmethod
     def load(cls, folder: Path) -> Explained:
-        """Read what :meth:`save` wrote."""
+        """Read the files written by :meth:`save`."""
         about = json.loads((folder / "explained.json").read_text(encoding="utf-8"))
         samples = pd.DataFrame(about.pop("samples"))
         arrays: list[dict[str, np.ndarray]] = [{} for _ in range(len(samples))]

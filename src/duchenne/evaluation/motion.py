@@ -1,4 +1,4 @@
-"""How far estimated motion of a face is from the true one, which rendered micro-expressions come with.
+"""Errors of estimated facial motion against the true motion of rendered micro-expressions.
 
 A displacement is (H, W, 2) px, right and down, from onset to apex. The truth and optical flow are given where the
 motion *starts*: what the onset shows at p is at p + d(p) in the apex. The network's displacement module (DGM) gives it
@@ -18,17 +18,17 @@ from duchenne.training.pairs import FLOWS, SIZE
 
 
 def true_displacement(folder: Path, store: FaceStore, sample: str, onset: int) -> np.ndarray:
-    """The true displacement of a rendered sample in its aligned face.
+    """Read the true displacement of a rendered sample in its aligned face.
 
     Args:
-        folder: of the rendered set, where ``<sample>.npz`` holds it in px of the raw frames.
-        onset: number of the frame.
+        folder: folder of the rendered set, where ``<sample>.npz`` has it in px of the raw frames.
+        onset: number of the onset frame.
 
     Returns:
         float32 (224, 224, 2) in px, NaN outside the face.
 
     Raises:
-        UserError: the set has no displacement of this sample.
+        UserError: The set has no displacement of this sample.
     """
     try:
         with np.load(folder / f"{sample}.npz") as file:
@@ -41,13 +41,13 @@ def true_displacement(folder: Path, store: FaceStore, sample: str, onset: int) -
 
 
 def aligned(raw: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
-    """A displacement in a raw frame, (H, W, 2), as that in the face of 224 px: (224, 224, 2).
+    """Convert a displacement in a raw frame, (H, W, 2), to one in the face of 224 px, (224, 224, 2).
 
-    Its place moves by the whole transform, its vector by the transform without the shift.
+    Positions are changed by the whole transform, vectors by the transform without the shift.
 
     Args:
         matrix: (2, 3), raw px -> px of the stored face.
-        size: of the stored face, px; the network sees it resized to 224.
+        size: size of the stored face, px, which is resized to 224 for the network.
     """
     scale = SIZE / size
     matrix = scale * matrix
@@ -58,23 +58,23 @@ def aligned(raw: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
 
 
 def at_start(arriving: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """A displacement given where motion arrives, read where the truth says that the motion from each point arrives."""
+    """Read a displacement given at the end of the motion at the true end point of each point."""
     y, x = np.mgrid[: truth.shape[0], : truth.shape[1]].astype(np.float32)
     ends = np.nan_to_num(truth) + np.stack([x, y], axis=2)
     return cv2.remap(arriving, ends, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def end_point_error(estimate: np.ndarray, truth: np.ndarray) -> float:
-    """Mean distance in px of the ends of two displacements (H, W, 2), over the points where the truth is known."""
+    """Compute the mean end-point distance in px of two displacements (H, W, 2), over points with known truth."""
     return float(np.nanmean(np.linalg.norm(estimate - truth, axis=2)))
 
 
 def estimates(pair: np.ndarray, learnt: np.ndarray | None) -> dict[str, np.ndarray]:
-    """Displacements (H, W, 2) in px by each method: ``farneback``, ``dis``, and ``dgm`` where it is given.
+    """Estimate displacements (H, W, 2) in px by each method: ``farneback``, ``dis``, and ``dgm`` if given.
 
     Args:
-        pair: a network's input (C, H, W), of which the first channels are grey onset and apex in [0, 1].
-        learnt: of the DGM, (2, H, W).
+        pair: a network's input (C, H, W), whose first channels are grey onset and apex in [0, 1].
+        learnt: displacement of the DGM, (2, H, W).
     """
     onset, apex = (pair[:2] * 255).round().astype(np.uint8)
     found = {name: flow(onset, apex) for name, flow in FLOWS.items()}
@@ -82,7 +82,7 @@ def estimates(pair: np.ndarray, learnt: np.ndarray | None) -> dict[str, np.ndarr
 
 
 def errors(found: dict[str, np.ndarray], truth: np.ndarray) -> dict[str, float]:
-    """Mean end-point error in px of each of :func:`estimates` and of ``zero``, no motion, whose error is its length."""
+    """Compute the mean end-point error in px of each of :func:`estimates`, and of ``zero``, no motion."""
     starting = found | {"zero": np.zeros_like(truth)}
     if "dgm" in found:
         starting["dgm"] = at_start(found["dgm"], truth)

@@ -1,6 +1,6 @@
-"""What a table of predictions is worth: every metric and the recall of each class with intervals, and a paired test.
+"""Evaluation of predictions: every metric and the recall of each class with intervals, and a paired test.
 
-The metrics and what a bootstrap resample is are in :mod:`duchenne.metrics`.
+The metrics and bootstrap resamples are defined in :mod:`duchenne.metrics`.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from scipy.stats import beta, binomtest
 from duchenne.metrics import BINS, BLOCK, METRICS, Metric, Predictions, Resamples, chosen, confidence_bin
 
 LEVEL = 95
-"""Per cent of the bootstrap distribution inside an interval."""
+"""Percentage of the bootstrap distribution inside an interval."""
 
 TOLERANCE = 1e-3
-"""How far the sum of a sample's probabilities may be from 1: rounded ones of float16, or printed with four digits."""
+"""Tolerance of the sum of a sample's probabilities, for values in float16 or printed with four digits."""
 
 
 class McNemar(NamedTuple):
-    """Samples that exactly one of two runs names right, and the two-sided exact p-value."""
+    """Numbers of samples that exactly one of two runs classifies correctly, and the two-sided exact p-value."""
 
     only_first: int
     only_second: int
@@ -41,20 +41,20 @@ def evaluate(
     - ``<metric>``: every metric of :data:`duchenne.metrics.METRICS`, such as ``war``, ``uar`` and ``uf1``.
     - ``recall_<class>``: recall of one class. ``majority``: WAR of always guessing the commonest class.
     - ``<name>_low``, ``<name>_high``: 95 % percentile bootstrap interval. Subjects are drawn with replacement; a
-      sample without a subject stands for itself. Fewer than two subjects say nothing about other people: then
-      samples are drawn. ``resampled`` says which. Resamples in which a value is not defined are left out. Where no
-      resample differs from the value, as when all are right, the interval is that of :func:`exact_ends`.
+      sample without a subject counts as a subject. With fewer than two subjects, which say nothing about other
+      people, samples are drawn; ``resampled`` says which. Resamples in which a value is not defined are left out. If
+      no resample differs from the value, as when all are right, the interval is that of :func:`exact_ends`.
     - ``<metric>_fold_mean``, ``<metric>_fold_std``, with more than one fold: over the folds' own values, std with
       n − 1. Folds in which the metric is not defined are left out.
 
-    A class enters UAR, UF1 and AUC when it has at least one sample: in the whole, in the resample, or in the fold at
-    hand. Classes without any test sample have no recall and are named in ``absent``. A metric that is not defined for
+    A class enters UAR, UF1 and AUC when it has at least one sample in the table, resample or fold that is measured.
+    Classes without any test sample have no recall and are named in ``absent``. A metric that is not defined for
     these predictions is left out, so no value is ever NaN.
 
     Args:
         predictions: columns ``sample``, ``fold``, ``subject`` (or null), ``label`` and ``predicted`` (positions in
-            ``classes``) and ``confidence`` (probability of ``predicted``, 0 to 1); one row a sample. Metrics of
-            probabilities also need ``p_<class>`` of every class, and are left out without.
+            ``classes``) and ``confidence`` (probability of ``predicted``, 0 to 1); one row per sample. Metrics of
+            probabilities also need ``p_<class>`` of every class; without these columns they are left out.
         classes: class names in order.
         bootstrap: number of resamples.
         seed: seed of the resampling.
@@ -64,8 +64,8 @@ def evaluate(
         A flat dictionary; WAR, UAR, UF1, ECE and recalls are shares between 0 and 1.
 
     Raises:
-        ValueError: no rows, a label outside ``classes``, a sample twice, a confidence or probability outside 0 to 1,
-            or probabilities of some classes alone.
+        ValueError: There are no rows, a label is outside ``classes``, a sample occurs twice, a confidence or
+            probability is outside 0 to 1, or only some classes have probabilities.
     """
     check(predictions, classes)
     units, resampled = units_of(predictions)
@@ -102,7 +102,7 @@ def evaluate(
 
 
 def by_fold(predictions: pd.DataFrame, classes: list[str], metrics: tuple[str, ...] | None = None) -> pd.DataFrame:
-    """Every metric of each fold alone, a row a fold in order of appearance, a column a metric; NaN: not defined.
+    """Compute every metric of each fold: a row per fold in order of appearance, a column per metric; NaN: not defined.
 
     Args:
         predictions, classes, metrics: as for :func:`evaluate`.
@@ -115,13 +115,13 @@ def by_fold(predictions: pd.DataFrame, classes: list[str], metrics: tuple[str, .
 
 
 def values(resamples: Resamples, metrics: list[Metric], classes: list[str]) -> dict[str, np.ndarray]:
-    """The metrics, and ``recall_<class>`` of each class, by name, (R,) each."""
+    """Compute the metrics, and ``recall_<class>`` of each class, by name, (R,) each."""
     recalls = {f"recall_{name}": column for name, column in zip(classes, resamples.recall.T, strict=True)}
     return {metric.name: metric(resamples) for metric in metrics} | recalls
 
 
 def predictions_of(frame: pd.DataFrame, classes: list[str], units: np.ndarray) -> Predictions:
-    """The columns of a table as arrays; ``units`` are numbers from 0, one a row."""
+    """Return the columns of a table as arrays; ``units`` are numbers from 0, one per row."""
     columns = [f"p_{name}" for name in classes]
     whole = set(columns) <= set(frame)
     return Predictions(
@@ -135,16 +135,16 @@ def predictions_of(frame: pd.DataFrame, classes: list[str], units: np.ndarray) -
 
 
 def percentiles(spread: np.ndarray) -> tuple[float, float]:
-    """The ends of the middle 95 % of the resamples, NaN left out."""
+    """Return the ends of the middle 95 % of the resamples, without NaN."""
     tail = (100 - LEVEL) / 2
     low, high = np.nanpercentile(spread, [tail, 100 - tail])
     return float(low), float(high)
 
 
 def independent(counts: np.ndarray, classes: list[str]) -> dict[str, list[int]]:
-    """On how many units each mean of shares rests: one number, or of a mean over classes one a class that has samples.
+    """Count the units behind each mean of shares: one number, or for a mean over classes one per class with samples.
 
-    A unit is a subject, or a sample that stands for itself.
+    A unit is a subject, or a sample without a subject.
 
     Args:
         counts: confusion counts of each unit, (units, classes ** 2).
@@ -157,9 +157,9 @@ def independent(counts: np.ndarray, classes: list[str]) -> dict[str, list[int]]:
 
 
 def exact_ends(metric: Metric | None, value: float, sizes: list[int]) -> tuple[float, float]:
-    """:func:`exact_interval` of a metric (None: of a recall), its range mapped to that of a share.
+    """Compute :func:`exact_interval` of a metric (None: of a recall), with its range mapped to that of a share.
 
-    For kappa this is wider than need be: chance agreement of one half is assumed, which is that of two equal classes.
+    For kappa the interval is conservative: it assumes a chance agreement of one half, that of two equal classes.
     """
     low, span = (0.0, 1.0) if metric is None else (metric.low, metric.high - metric.low)
     below, above = exact_interval(min(max((value - low) / span, 0.0), 1.0), sizes)
@@ -167,18 +167,18 @@ def exact_ends(metric: Metric | None, value: float, sizes: list[int]) -> tuple[f
 
 
 def exact_interval(value: float, sizes: list[int]) -> tuple[float, float]:
-    """95 % interval of a share where a bootstrap has none, because all units are alike.
+    """Compute the 95 % interval of a share if all units are equal, so that a bootstrap gives none.
 
     The interval of Clopper and Pearson (1934) with the number of units as the effective sample size (Korn and Graubard
-    1998): samples of one subject count as one. Of a mean over classes the mean of the classes' ends, as if each class
-    alone had the value, which is wider than need be (chosen: there is no exact one for UAR and UF1).
+    1998): samples of one subject count as one. For a mean over classes it is the mean of the classes' ends, as if each
+    class had the value, which is conservative (chosen by us: there is no exact interval for UAR and UF1).
 
     >>> [round(end, 3) for end in exact_interval(1.0, [96])]
     [0.962, 1.0]
 
     Args:
         value: 0 to 1.
-        sizes: units behind it, of a mean over classes those of each class.
+        sizes: number of units; for a mean over classes, that of each class.
     """
     n, tail = np.asarray(sizes, dtype=np.float64), (1 - LEVEL / 100) / 2
     low = beta.ppf(tail, n * value, n * (1 - value) + 1) if value > 0 else np.zeros(1)
@@ -189,11 +189,11 @@ def exact_interval(value: float, sizes: list[int]) -> tuple[float, float]:
 def evaluate_parts(
     predictions: pd.DataFrame, parts: pd.Series, classes: list[str], bootstrap: int = 2000, seed: int = 0
 ) -> dict[str, float]:
-    """Every metric of each set of a composite, from its own pooled samples (See et al. 2019, MEGC, table III).
+    """Measure each set of a composite on its own pooled samples (See et al. 2019, MEGC, table III).
 
     Args:
         predictions, classes, bootstrap, seed: as for :func:`evaluate`.
-        parts: name of the set each row comes from.
+        parts: name of the set of each row.
 
     Returns:
         ``<metric>_<part>`` and its interval, ``<metric>_<part>_low`` and ``<metric>_<part>_high``.
@@ -207,11 +207,11 @@ def evaluate_parts(
 def evaluate_without(
     predictions: pd.DataFrame, copied: np.ndarray, classes: list[str], bootstrap: int = 2000, seed: int = 0
 ) -> dict[str, float | int]:
-    """Every metric without the test samples that have a near-duplicate in another part of their fold.
+    """Measure without the test samples that have a near-duplicate in another part of their fold.
 
     Args:
         predictions, classes, bootstrap, seed: as for :func:`evaluate`.
-        copied: bool, one a row: whether it has a near-duplicate.
+        copied: bool for each row: whether it has a near-duplicate.
 
     Returns:
         ``n_without_duplicates`` and, where it is not 0, ``<metric>_without_duplicates`` with its interval,
@@ -227,13 +227,13 @@ def evaluate_without(
 
 
 def _renamed(measured: dict[str, float | int | str], ending: str) -> dict[str, float]:
-    """The metrics that ``measured`` has, and their intervals, as ``<metric>_<ending>``."""
+    """Rename the metrics in ``measured``, and their intervals, to ``<metric>_<ending>``."""
     ends = ("", "_low", "_high")
     return {f"{name}_{ending}{end}": measured[f"{name}{end}"] for name in METRICS if name in measured for end in ends}
 
 
 def calibration(predictions: pd.DataFrame) -> pd.DataFrame:
-    """The bins behind ECE that hold samples: ``low``, ``high``, ``n``, mean ``confidence`` and ``accuracy`` of each."""
+    """Return the non-empty bins of ECE: ``low``, ``high``, ``n``, mean ``confidence`` and ``accuracy`` of each."""
     frame = pd.DataFrame(
         {
             "bin": confidence_bin(predictions["confidence"].to_numpy(np.float64)),
@@ -250,16 +250,16 @@ def calibration(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def mcnemar(first: pd.DataFrame, second: pd.DataFrame) -> McNemar:
-    """McNemar's exact test: does one of two runs name more of the same samples right than the other?
+    """Run McNemar's exact test of whether one of two runs classifies more of the same samples correctly.
 
-    The samples on which both are right or both are wrong say nothing; of the others each run wins half under the
+    Samples on which both are right or both are wrong carry no information; of the others each run wins half under the
     null hypothesis (McNemar 1947; binomial rather than chi-squared, so valid for few samples).
 
     Args:
         first, second: predictions as for :func:`evaluate`, in any order.
 
     Raises:
-        ValueError: the two do not hold the same samples with the same labels.
+        ValueError: The two do not have the same samples with the same labels.
     """
     a, b = (frame.set_index("sample").sort_index() for frame in (first, second))
     if not a.index.equals(b.index) or not (a["label"] == b["label"]).all():
@@ -274,7 +274,7 @@ def check(predictions: pd.DataFrame, classes: list[str]) -> None:
     """Refuse a table that cannot be measured.
 
     Raises:
-        ValueError: as :func:`evaluate` says.
+        ValueError: As for :func:`evaluate`.
     """
     if predictions.empty:
         raise ValueError("there are no predictions to evaluate: no test sample has a face")
@@ -294,11 +294,11 @@ def check(predictions: pd.DataFrame, classes: list[str]) -> None:
 
 
 def _check_probabilities(predictions: pd.DataFrame, columns: list[str]) -> None:
-    """Probabilities are there of every class or of none, and those of a sample sum to 1."""
+    """Check that probabilities are given for all classes or none, and that those of a sample sum to 1."""
     missing = [name for name in columns if name not in predictions]
     if missing:
         if len(missing) < len(columns):
-            raise ValueError(f"probabilities are there of some classes alone: {', '.join(missing)} missing")
+            raise ValueError(f"probabilities are given for some classes only: {', '.join(missing)} missing")
         return
     table = predictions[columns]
     wrong = ~(table.ge(0).all(axis=1) & table.sum(axis=1).sub(1).abs().le(TOLERANCE))
@@ -311,7 +311,7 @@ def _check_probabilities(predictions: pd.DataFrame, columns: list[str]) -> None:
 
 
 def units_of(predictions: pd.DataFrame) -> tuple[np.ndarray, str]:
-    """What is drawn with replacement: a number for each row, and the name of it."""
+    """Return the units that are drawn with replacement: a number for each row, and the name of the unit."""
     subject = predictions["subject"]
     if subject.nunique() < 2:
         return np.arange(len(predictions)), "samples"
@@ -320,7 +320,7 @@ def units_of(predictions: pd.DataFrame) -> tuple[np.ndarray, str]:
 
 
 def resample(height: int, times: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each of ``height`` units is in each of ``times`` bootstrap resamples, (r, height), some at a time."""
+    """Draw how often each of ``height`` units is in each of ``times`` bootstrap resamples, (r, height), in batches."""
     random = np.random.default_rng(seed)
     step = max(1, BLOCK // height)
     for start in range(0, times, step):

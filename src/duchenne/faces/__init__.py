@@ -1,1 +1,1 @@
-"""From pictures and clips to aligned faces: detection, landmarks, alignment, AU regions, the face store."""
+"""Aligned faces from pictures and clips: detection, landmarks, alignment, AU regions, the face store."""

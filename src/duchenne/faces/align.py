@@ -1,4 +1,4 @@
-"""From five key points to one canonical face."""
+"""Alignment of a face by five key points."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from duchenne.media.images import resized
 # 65 upright frontal adults (Face Research Lab London Set, dlib's points). Chin tip at (0, 1.82), jaw at x = +-1.14.
 MEAN_FACE = np.array([(-0.5, 0.0), (0.5, 0.0), (0.0, 0.48), (-0.40, 1.085), (0.40, 1.085)])
 EYES_AT = 0.32
-"""Height of the eyes in an aligned face, as a share of its size from the top: brows and a dropped chin both fit."""
+"""Distance of the eyes from the top of an aligned face, as a share of its size; brows and an open jaw both fit."""
 DETECTED_BOX = np.array([-1.21, -0.71, 1.21, 1.72])
-"""dlib's box of the mean face in the same units: what its landmark model expects around an aligned face."""
+"""dlib's box of the mean face in the same units, which its landmark model expects around an aligned face."""
 
 
 def template(size: int, eye_distance: float) -> np.ndarray:
-    """The canonical five points of an aligned face of ``size`` px: (5, 2), x and y in px."""
+    """Return the five key points (5, 2) of an aligned face of ``size`` px, x and y in px."""
     return MEAN_FACE * (eye_distance * size) + [size / 2, EYES_AT * size]
 
 
 def template_box(size: int, eye_distance: float) -> np.ndarray:
-    """The box of an aligned face: (4,) as x0, y0, x1, y1 in px."""
+    """Return the box (4,) of an aligned face as x0, y0, x1, y1 in px."""
     return DETECTED_BOX * (eye_distance * size) + np.tile([size / 2, EYES_AT * size], 2)
 
 
 def similarity(points: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The rotation, scale and shift that take ``points`` to ``target`` with the least squared distance.
+    """Return the rotation, scale and shift that map ``points`` to ``target`` with the least squared distance.
 
-    A point is a complex number, and the transform ``a * z + b``: Umeyama 1991 in two dimensions without reflection.
+    Points are taken as complex numbers and the transform is ``a * z + b``: Umeyama 1991, two dimensions, no reflection.
 
     Args:
         points, target: float (N, 2), N at least 2.
@@ -51,24 +51,24 @@ def similarity(points: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def whole(image: np.ndarray, size: int) -> np.ndarray:
-    """The transform of a whole frame (H, W, 3) into the aligned square: longest side to ``size``, centred."""
+    """Return the transform of a whole frame (H, W, 3) into the aligned square: longest side to ``size``, centred."""
     height, width = image.shape[:2]
     scale = size / max(height, width)
-    x, y = ((size - 1) - scale * (side - 1) for side in (width, height))  # the middles of the pixels meet
+    x, y = ((size - 1) - scale * (side - 1) for side in (width, height))  # pixel centres coincide
     return np.array([[scale, 0, x / 2], [0, scale, y / 2]])
 
 
 def apply(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Points (..., 2) under a transform (2, 3)."""
+    """Apply a transform (2, 3) to points (..., 2)."""
     return points @ matrix[:, :2].T + matrix[:, 2]
 
 
 def warp(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
-    """The aligned face, uint8 (size, size, 3); what lies outside the image is its border drawn outwards.
+    """Return the aligned face, uint8 (size, size, 3); outside the image its border is repeated.
 
     A mirrored border would put a second mouth under the chin of a tightly cut portrait.
 
-    A shrinking transform first averages the image down, so that fine texture does not alias.
+    A transform that shrinks averages the image down first, so that fine texture does not alias.
     """
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
     if scale < 1:
@@ -81,11 +81,11 @@ def warp(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
 
 
 def smooth(key_points: np.ndarray, sigma: float) -> np.ndarray:
-    """The trajectory of a video's key points without detection noise.
+    """Smooth the trajectory of a video's key points to remove detection noise.
 
-    Frames without a face (NaN) are interpolated between their neighbours, then time is blurred by a Gaussian. On
-    rendered talking heads at 25 frames/s one frame (0.04 s) keeps the aligned face stillest: 0.26 px of jitter a frame
-    instead of 0.56, and 0.4 px of drift. At 0.2 s the crop no longer follows the head: 1.6 px of drift.
+    Frames without a face (NaN) are interpolated between their neighbours, then the trajectory is smoothed by a Gaussian
+    over time. On rendered talking heads at 25 frames/s a sigma of one frame (0.04 s) jitters least: 0.26 px per
+    frame instead of 0.56, and 0.4 px of drift. At 0.2 s the crop no longer follows the head: 1.6 px of drift.
 
     Args:
         key_points: (T, 5, 2), at least one frame of it known.

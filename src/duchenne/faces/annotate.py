@@ -1,4 +1,4 @@
-"""The landmarks stage: 68 points and AU-region centres of every stored face."""
+"""Landmarks stage: 68 points and AU-region centres of every stored face."""
 
 from __future__ import annotations
 
@@ -48,18 +48,18 @@ def landmark_dataset(
 ) -> None:
     """Find the 68 points of every stored frame, and the mean centres of the AU regions.
 
-    ``out`` has one row a frame: sample, frame, points (136 numbers), key_points (10), confidence (the detector's) and
+    ``out`` has one row per frame: sample, frame, points (136 numbers), key_points (10), confidence (the detector's) and
     au_centers (18, in the order of ``regions.REGIONS``), all in px of the aligned face. ``au_centers`` is JSON with
     the mean of each region's one or two centres, over the frames of a sample and then over the ``n`` samples. A sample
-    whose face was missed, and whose whole frame is stored instead, has no row.
+    without a detected face, whose whole frame is stored instead, has no row.
 
     Args:
-        jobs: processes; -1: one a core.
-        backend: of joblib.
-        work: folder of finished chunks, which an interruption leaves for the next run; None: a temporary one.
+        jobs: number of processes; -1: one per core.
+        backend: joblib backend.
+        work: folder of finished chunks, from which an interrupted run resumes; None: a temporary one.
 
     Raises:
-        UserError: the store holds no face, or a package or model file is missing.
+        UserError: The store holds no face, or a package or model file is missing.
     """
     if work is None:
         with tempfile.TemporaryDirectory() as folder:
@@ -93,7 +93,7 @@ def landmark_dataset(
 def _chunks(store: FaceStore, config: Faces, work: Path) -> Iterator[Chunk]:
     made = (store.path / "state.json").read_text(encoding="utf-8")  # its fingerprint changes with any face
     setting = (config.model_dump_json(), source_digest(__name__), model_digest(config), made)
-    names, size = store.samples, CHUNK["image"]  # points take little room, whatever the kind
+    names, size = store.samples, CHUNK["image"]  # points need little memory for every kind
     for start in range(0, len(names), size):
         samples = names[start : start + size]
         path = work / f"{start:08d}_{digest(*setting, samples)}.arrow"
@@ -124,12 +124,12 @@ def _landmark(store: FaceStore, config: Faces, samples: list[str], out: Path) ->
 
 
 def _searched(config: Faces) -> bool:
-    """Whether the detector looks for the face in the stored frames: in those that others aligned."""
+    """Whether to run the detector on the stored frames: only for datasets that come aligned."""
     return config.mode == "aligned" and config.detector != "none"
 
 
 def _look(image: np.ndarray, template: np.ndarray, config: Faces) -> tuple[np.ndarray, float]:
-    """Box and score of the face in a frame that others aligned; the template's box where none is found."""
+    """Box and score of the face in a frame that came aligned; the template's box if none is found."""
     boxes, scores = detector(config)(image)
     if not len(boxes):
         return template, float("nan")

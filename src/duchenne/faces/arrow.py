@@ -1,4 +1,4 @@
-"""Results of a chunk of faces as an Arrow stream: rows, and in its metadata what failed."""
+"""Results of a chunk of faces as an Arrow stream: rows, with the failures in its metadata."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any
 import pyarrow as pa
 
 CHUNK = {"image": 32, "video": 4, "frames": 4}
-"""Samples that a process does and holds at a time, and that an interruption can cost, by kind."""
+"""Number of samples in a chunk by kind; a process holds one chunk, and an interruption can lose one."""
 
 
 def write_rows(
     path: Path, schema: pa.Schema, rows: list[dict[str, Any]], failures: Sequence[dict[str, Any]] = ()
 ) -> None:
-    """Write rows, and the failures beside them, to a new file."""
+    """Write rows and failures to a new file."""
     schema = schema.with_metadata({"failures": json.dumps(list(failures))})
     with pa.ipc.new_stream(path, schema) as writer:
         writer.write_table(pa.Table.from_pylist(rows, schema))
 
 
 def failures(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
-    """The failures of finished chunks."""
+    """Yield the failures of finished chunks."""
     for path in paths:
         with pa.ipc.open_stream(path) as reader:
             yield from json.loads(reader.schema.metadata[b"failures"])

@@ -1,4 +1,4 @@
-"""The align stage: filling the face store."""
+"""Align stage: fills the face store."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ from duchenne.media.pixel_tables import placed
 from duchenne.sources import source_digest
 
 SHARD = 500_000_000
-"""Bytes of a file of the store, about."""
+"""Approximate size of a file of the store, bytes."""
 
 
 def align_dataset(
     rows: pd.DataFrame, root: Path, config: Faces, out: Path, work: Path, jobs: int = -1, backend: str = "loky"
 ) -> None:
-    """Find, align and store the face of every frame of every sample.
+    """Detect, align and store the face of every frame of every sample.
 
     The same rows and configuration give the same bytes, whatever ``jobs`` is. Chunks finished before an interruption
-    are kept in ``work`` and not done again. A sample without a usable frame goes to ``failures.parquet`` with the
-    reason; so does each bad frame of a clip that has good ones.
+    are kept in ``work`` and not repeated. A sample without a usable frame goes to ``failures.parquet`` with the reason;
+    so does each unusable frame of a clip that has usable ones.
 
     How frames are aligned: an image by its own key points; a clip with onset and apex (a micro-expression) by one
-    transform, that of its onset frame; any other clip by a smoothed trajectory (``config.smoothing``).
+    transform, from its onset frame; any other clip by a smoothed trajectory (``config.smoothing``).
 
     Args:
-        rows: the dataset's index; without the columns first and last a sample is all frames of its file.
+        rows: the dataset's index; without the columns first and last, a sample has all frames of its file.
         root: the dataset's root.
-        out: folder of the store; replaced when all is done.
+        out: folder of the store; replaced at the end.
         work: folder of finished chunks.
-        jobs: processes; -1: one a core.
-        backend: of joblib.
+        jobs: number of processes; -1: one per core.
+        backend: joblib backend.
 
     Raises:
-        UserError: a package or model file is missing, or boxes are asked for and a row has none.
+        UserError: A package or model file is missing, or ``config.mode`` is boxes and a row has none.
     """
     if config.mode == "boxes" and (lacking := rows[rows["box"].isna()]["sample"].tolist()):
         raise UserError(f"faces.mode is boxes, but {len(lacking)} rows have none, the first is {lacking[0]!r}")
@@ -61,7 +61,7 @@ def align_dataset(
 
 
 def _chunks(rows: pd.DataFrame, root: Path, config: Faces, work: Path) -> Iterator[Chunk]:
-    """Whole files, with all of their samples: a file is read by one chunk."""
+    """Group rows into chunks of whole files: each file is read by one chunk."""
     setting = (config.model_dump_json(), source_digest(__name__), model_digest(config))
     size = min(CHUNK[kind] for kind in rows["kind"].unique())
     start = 0
@@ -89,8 +89,10 @@ def _batches(paths: pd.Series, size: int) -> Iterator[list[int]]:
 
 
 def _changes_of(path: Path) -> list[tuple[str, int, int, str]]:
-    """What changes when somebody replaces a file, a file of a folder, or the table that has the image in a row: of a
-    link, what it leads to."""
+    """Name, size and times of the files behind ``path``; they change when someone replaces one of them.
+
+    ``path`` is a file, a folder, or a row of a table; a link is followed.
+    """
     path, _ = placed(path) or (path, 0)
     try:
         files = sorted(path.iterdir()) if path.is_dir() else [path]
@@ -101,7 +103,7 @@ def _changes_of(path: Path) -> list[tuple[str, int, int, str]]:
         target = str(file.readlink()) if file.is_symlink() else ""
         try:
             state = file.stat()
-        except OSError:  # gone, or a dead link
+        except OSError:  # deleted, or a broken link
             found.append((file.name, -1, -1, target))
         else:
             found.append((file.name, state.st_size, state.st_mtime_ns, target))
@@ -115,7 +117,7 @@ def _align(rows: pd.DataFrame, root: Path, config: Faces, out: Path) -> None:
 
 
 def _assemble(files: list[Path], config: Faces, out: Path) -> None:
-    """Put the chunks together as one Hugging Face dataset, with the failures and the settings beside it."""
+    """Join the chunks into one Hugging Face dataset, with the failures and the settings beside it."""
     import datasets
 
     datasets.disable_progress_bars()
@@ -135,7 +137,7 @@ def _assemble(files: list[Path], config: Faces, out: Path) -> None:
 
 
 def _fingerprint(files: list[Path]) -> str:
-    """Of what the chunks hold: their names also tell when the pictures were copied to this machine."""
+    """Fingerprint of the contents of the chunks; their names would also depend on the files' times."""
     digest = hashlib.sha256()
     for path in files:
         digest.update(bytes.fromhex(file_digest(path)))
@@ -143,9 +145,9 @@ def _fingerprint(files: list[Path]) -> str:
 
 
 def _meta(config: Faces) -> dict[str, Any]:
-    """How the faces were made: two stores with equal values hold faces that one network may see.
+    """Describe how the faces were made; one network may use two stores whose descriptions are equal.
 
-    ``settings`` holds the fields of the configuration that make a :class:`~duchenne.config.Faces` again.
+    ``settings`` holds the fields from which :class:`~duchenne.faces.settings.Faces` can be restored.
     """
     if config.mode == "aligned":
         return {"settings": config.model_dump(include={"mode", "size"})}

@@ -1,4 +1,4 @@
-"""Finding faces, behind one small interface."""
+"""Face detectors behind one small interface."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from duchenne.files import unusable
 from duchenne.media.images import resized
 
 Found = tuple[np.ndarray, np.ndarray]
-"""Boxes float (N, 4) as x0, y0, x1, y1 in px, and scores float (N,), larger is surer."""
+"""Boxes float (N, 4) as x0, y0, x1, y1 in px, and scores float (N,); larger is more confident."""
 
 
 class Detector(Protocol):
     """Finds the faces of an image."""
 
     threshold: float
-    """Its own: a face with a lower score is doubtful."""
+    """The detector's own threshold: a face with a lower score is doubtful."""
     clear: float
-    """From this score on nobody asks whether the picture is turned."""
+    """From this score on, the picture is not tested for being turned."""
 
     def __call__(self, image: np.ndarray, faint: bool = True) -> Found:
-        """Image uint8 (H, W, 3) RGB -> boxes and scores; empty arrays when there is no face.
+        """Detect faces in an image, uint8 (H, W, 3) RGB: boxes and scores; empty arrays when there is no face.
 
         Args:
-            faint: look for doubtful faces too where there is no other.
+            faint: also look for doubtful faces if there is no other.
         """
         ...
 
@@ -41,14 +41,14 @@ class Detector(Protocol):
 class DlibDetector:
     """dlib's frontal detector: HOG features, five poses, faces of 80 px and more (King 2009, built into dlib).
 
-    Up to three looks, until one finds a face: at a longest side of 320 px, where portraits cost half of what they cost
-    at 640 px and their landmarks come out the same; at 640 px, for faces that are a small part of the picture; and for
-    faint faces and faces that fill the frame at a lower threshold, with the border repeated outwards by a quarter of
-    the frame (a mirrored one holds mirrored faces) and ``upsample`` doublings. On 936 tight 350 px portraits of
-    Labeled Faces in the Wild a look at full size misses 31, one at 320 px 33, both 17, and all three none; nor do they
+    Up to three passes run until one finds a face: at a longest side of 320 px, which takes half the time of 640 px on
+    portraits and gives the same landmarks; at 640 px, for faces that are a small part of the picture; and, for faint
+    faces and faces that fill the frame, at a lower threshold, with the border repeated outwards by a quarter of the
+    frame (a mirrored border contains mirrored faces) and ``upsample`` doublings. On 936 tight 350 px portraits of
+    Labeled Faces in the Wild a pass at full size misses 31, one at 320 px 33, both 17, and all three none; nor do they
     miss any of every fourth of these at 48 px.
 
-    Scores are the detector's margin: 0 its own threshold, 1 and more a clear frontal face.
+    Scores are the detector's margin: 0 is its own threshold, 1 and more a clear frontal face.
 
     Raises:
         MissingExtraError: dlib is not installed.
@@ -97,7 +97,7 @@ class YunetDetector:
     Its ONNX file is in OpenCV Zoo (face_detection_yunet); give its path as ``faces.detector_model``.
 
     Raises:
-        UserError: the file does not exist or is not a YuNet.
+        UserError: The file does not exist or is not a YuNet model.
     """
 
     LONGEST = 640
@@ -106,7 +106,7 @@ class YunetDetector:
     def __init__(self, config: Faces) -> None:
         path = Path(config.detector_model or "")
         if reason := unusable(path):
-            raise UserError(f"faces.detector_model: {path} {reason}; OpenCV Zoo has face_detection_yunet")
+            raise UserError(f"faces.detector_model: {path} {reason}; download face_detection_yunet from OpenCV Zoo")
         try:
             self._net = cv2.FaceDetectorYN.create(str(path), "", (320, 320), score_threshold=self.threshold)
         except cv2.error as error:
@@ -126,11 +126,11 @@ DETECTORS: dict[str, Callable[[Faces], Detector]] = {"dlib": DlibDetector, "yune
 
 
 def detector(config: Faces) -> Detector:
-    """The detector that a configuration names, made once a thread: dlib's gives wrong boxes to two threads at once.
+    """Return the detector named in a configuration, one per thread: dlib's is not thread-safe.
 
     Raises:
-        KeyError: it names none.
-        UserError: what the detector needs is missing.
+        KeyError: The configuration names no detector.
+        UserError: A package or file that the detector needs is missing.
     """
     return _made(config, threading.get_ident())
 
@@ -141,10 +141,10 @@ def _made(config: Faces, thread: int) -> Detector:
 
 
 def choose(boxes: np.ndarray, shape: tuple[int, ...]) -> int:
-    """Which of several faces is meant: the largest central one (ours).
+    """Choose one of several faces: the largest central one (rule chosen by us).
 
-    Area times (1 - d / 2), d the distance of the box's centre from the frame's in halves of the frame's diagonal: a
-    face in a corner must be twice as large as one in the middle.
+    The score is area times (1 - d / 2), where d is the distance between the centres of box and frame in units of half
+    the frame's diagonal: a face in a corner must be twice as large as one in the middle.
     """
     height, width = shape[:2]
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2 - [width / 2, height / 2]

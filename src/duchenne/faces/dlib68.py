@@ -18,10 +18,10 @@ PACKAGED = "shape_predictor_68_face_landmarks.dat"
 class Dlib68:
     """dlib's regression trees (Kazemi, Sullivan 2014), trained on iBUG 300-W: **not for commercial use**.
 
-    The trees expect the box of dlib's own detector. They run twice (ours): the second time from the box where that
-    detector would have put it around the points of the first. On the 65 neutral faces of the London set the mean
+    The trees expect the box of dlib's own detector. They run twice (chosen by us): the second time from the box that
+    detector would have put around the points of the first. On the 65 neutral faces of the London set the mean
     error of pupils, mouth corners and chin falls from 3.6 to 3.3 % of the pupils' distance, and from 5.8 to 3.5 % when
-    the box is up to 12 % out of place and 15 % out of size, so that boxes of other detectors serve as well.
+    the box is up to 12 % out of place and 15 % out of size, so that boxes of other detectors work as well.
     """
 
     BOX = np.array([-1.42, -1.53, 1.42, 1.31])
@@ -29,9 +29,9 @@ class Dlib68:
 
     @staticmethod
     def file(config: Faces) -> Path:
-        """The predictor's file: the configured one, or the one inside the package ``face_recognition_models``.
+        """Path of the predictor: the configured file, or the one in the package ``face_recognition_models``.
 
-        That package is found without importing it, for its import needs a module that setuptools no longer has.
+        That package is located without importing it, because its import needs a module that setuptools no longer has.
         """
         if config.landmark_model is not None:
             return config.landmark_model

@@ -1,4 +1,4 @@
-"""The face that is meant in a frame, with its 68 points."""
+"""Finds the main face of a frame, with its 68 points."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from duchenne.faces.settings import Faces
 from duchenne.media.images import resized
 
 AROUND = 1.0
-"""How far a clip's next face is looked for around the last one, in widths of it."""
+"""Distance around the last face of a clip in which the next one is searched, in widths of that face."""
 FACE = 120
-"""Width to which the last face is shrunk for that, px: dlib's smallest is 80."""
+"""Width to which the last face is shrunk for that search, px; dlib's minimum is 80."""
 MARGIN = 0.3
-"""By how much the score must be higher at another turn."""
+"""Minimum gain in score for another orientation to count."""
 TURNED = "seems to be "
 TURNS = {2: "upside down", 1: "turned by 90 degrees clockwise", 3: "turned by 90 degrees counter-clockwise"}
 """Quarter turns counter-clockwise that make a picture upright -> how it is turned."""
@@ -30,20 +30,20 @@ class Face(NamedTuple):
     box: np.ndarray
     """(4,) as x0, y0, x1, y1, px"""
     score: float
-    """the detector's; NaN for a box that was given"""
+    """score of the detector; NaN for a given box"""
     count: int | None = None
-    """faces that the detector found; None where it did not search the whole frame"""
+    """number of faces detected; None if the whole frame was not searched"""
     doubtful: bool = False
     """whether the score is below the detector's own threshold"""
 
 
 def find_face(image: np.ndarray, config: Faces, box: np.ndarray | None = None, last: Face | None = None) -> Face | None:
-    """The face that is meant in an image, uint8 (H, W, 3) RGB; None when there is none.
+    """Find the main face of an image, uint8 (H, W, 3) RGB; None when there is none.
 
     Args:
-        box: (4,), where the face is (``config.mode`` boxes).
-        last: the clip's face in the frame before. It is looked for near by first, which is three times as fast as
-            the whole frame and does not jump to another person.
+        box: (4,), the given face box (``config.mode`` boxes).
+        last: the clip's face in the previous frame. Its neighbourhood is searched first, which is three times as fast
+            as the whole frame and does not jump to another person.
     """
     if config.mode == "boxes":
         box = np.asarray(box, dtype=float)
@@ -61,19 +61,19 @@ def find_face(image: np.ndarray, config: Faces, box: np.ndarray | None = None, l
 
 
 def clear(face: Face | None, config: Faces) -> bool:
-    """Whether a face, which may be None, leaves no question whether its picture is turned; given boxes do not."""
+    """Whether a face (or None) is clear enough to rule out that its picture is turned; given boxes are not."""
     return config.mode != "detect" or (face is not None and face.score >= detector(config).clear)
 
 
 def turned(image: np.ndarray, face: Face | None, config: Faces) -> str | None:
-    """How a picture without a clear face seems to be turned; None when it seems to be upright, or nobody can tell.
+    """Return how a picture without a clear face seems to be turned; None when it seems upright or cannot be judged.
 
-    dlib finds a face upside down in many an upside-down portrait, at a low score. So the other three right-angle turns
-    are tried, and one counts where the detector is sure enough of a face there: its own threshold, and
-    :data:`MARGIN` above the score of the picture as it is.
+    dlib finds a face in many upside-down portraits, at a low score. So the other three right-angle turns are tried; one
+    counts if the detector's score there reaches its own threshold and is :data:`MARGIN` above the score of the picture
+    as it is.
 
     Args:
-        face: the one that was found in the picture as it is.
+        face: the face found in the picture as it is, or None.
     """
     if clear(face, config):
         return None
@@ -88,7 +88,7 @@ def turned(image: np.ndarray, face: Face | None, config: Faces) -> str | None:
 
 
 def _near(image: np.ndarray, config: Faces, box: np.ndarray) -> Found:
-    """The most likely face around a box, which may lie outside: frames in a folder need not be of one size."""
+    """Find the most likely face around a box, which may lie outside: frames of a folder may differ in size."""
     width = box[2] - box[0]
     around = box + AROUND * width * np.array([-1, -1, 1, 1])
     x0, y0, x1, y1 = np.clip(around, 0, np.tile(image.shape[1::-1], 2)).astype(int)

@@ -1,10 +1,10 @@
-"""Perceptual hashes of aligned faces: is one photograph in the data twice?
+"""Perceptual hashes of aligned faces, to find photographs that are in the data twice.
 
-The hash is a perceptual hash (DCT of the 64 px grey image, 16 x 16 low frequencies) of 256 bits: those of even
-horizontal frequencies are set above their median, those of odd ones above 0. A mirrored picture has the same even
-frequencies and the odd ones with the other sign, so that its hash follows from that of the picture: exactly so in 65
-of 65 portraits. ``imagehash.phash`` compares all with one median, which is not 0: mirrored that way it is off by 8 bits
-(median; at most 28). Aligned faces all look alike at low resolution, so the common 64 bits do not tell people apart.
+The hash has 256 bits (DCT of the 64 px grey image, 16 x 16 low frequencies): a bit of an even horizontal frequency is
+set above the median of those, a bit of an odd one above 0. Mirroring a picture keeps the even frequencies and changes
+the sign of the odd ones, so the hash of the mirrored picture follows from that of the picture: exactly in 65 of 65
+portraits. ``imagehash.phash`` compares all with one median, which is not 0: mirrored that way it is off by 8 bits
+(median; at most 28). Aligned faces look similar at low resolution, so the common 64 bits do not tell people apart.
 
 The table was measured with ``imagehash.phash`` on 224 px faces aligned by dlib's 68 points: 65 people of the Face
 Research Lab London Set, 912 photographs of Labeled Faces in the Wild, 629 rendered faces of 90 people. An altered copy
@@ -64,12 +64,12 @@ from tqdm import tqdm
 from duchenne.errors import UserError
 
 SIDE = 16
-"""Vertical and horizontal frequencies of a hash."""
+"""Number of vertical and of horizontal frequencies of a hash."""
 
 BITS = SIDE * SIDE
 """Length of a hash."""
 
-_REDUCED = 64  # px, side of the grey picture whose frequencies are taken
+_REDUCED = 64  # px, side of the grey picture that is transformed
 _TILE = 64, 4096  # rows and columns compared at once: 2 MB of 64-bit words stay in the cache
 
 
@@ -83,7 +83,7 @@ class Pairs(NamedTuple):
 
 
 def face_hash(image: np.ndarray) -> str:
-    """The hash of an aligned face as 64 hexadecimal digits, a row of vertical frequencies after the other.
+    """Return the hash of an aligned face as 64 hexadecimal digits, row after row of vertical frequencies.
 
     Args:
         image: uint8, (H, W, 3) RGB or (H, W) grey.
@@ -95,13 +95,13 @@ def face_hash(image: np.ndarray) -> str:
 
 
 def pack(hashes: Sequence[str]) -> np.ndarray:
-    """Hashes of 64 hexadecimal digits as uint64, (N, 4).
+    """Pack hashes of 64 hexadecimal digits as uint64, (N, 4).
 
-    The first two words hold the even horizontal frequencies, the last two the odd ones: a mirrored picture has the
-    former of the picture, and the latter with the other sign, that is, inverted.
+    The first two words hold the even horizontal frequencies, the last two the odd ones: mirroring a picture keeps the
+    first two and inverts the last two.
 
     Raises:
-        UserError: a hash has another length.
+        UserError: A hash has another length.
     """
     for text in hashes:
         if len(text) != BITS // 4:
@@ -114,17 +114,17 @@ def pack(hashes: Sequence[str]) -> np.ndarray:
 
 
 def near_pairs(left: np.ndarray, right: np.ndarray | None, distance: int) -> Iterator[Pairs]:
-    """All pairs of pictures whose hashes differ in at most ``distance`` bits, as they are or with one mirrored.
+    """Yield all pairs of pictures whose hashes differ in at most ``distance`` bits, unmirrored or with one mirrored.
 
     Every pair is compared, so nothing is missed; memory stays at a few MB whatever N and M are.
 
     Args:
         left: uint64, (N, 4), from :func:`pack`.
         right: uint64, (M, 4); None for the pairs within ``left``, each once.
-        distance: bits.
+        distance: maximum number of differing bits.
 
     Yields:
-        some pairs at a time.
+        Pairs in batches.
     """
     other = left if right is None else right
     rows, columns = _TILE
@@ -134,7 +134,7 @@ def near_pairs(left: np.ndarray, right: np.ndarray | None, distance: int) -> Ite
         start = top if right is None else 0
         for begin in range(start, len(other), columns):
             here = words[:, begin : begin + columns]
-            # The even frequencies alone, which mirroring leaves alone, rule out nearly every pair.
+            # The even frequencies, which mirroring does not change, already rule out nearly every pair.
             even = np.bitwise_count(block[:, 0] ^ here[0]) + np.bitwise_count(block[:, 1] ^ here[1])
             i, j = np.nonzero(even <= distance)
             even, i, j = even[i, j].astype(int), i + top, j + begin

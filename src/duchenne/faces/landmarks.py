@@ -1,4 +1,4 @@
-"""Models that place 68 points in a face, behind one small interface."""
+"""Landmark models, which place 68 points in a face, behind one small interface."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ class Landmarker(Protocol):
         """Load ``file(config)``.
 
         Raises:
-            UserError: it is not what this model reads.
+            UserError: The file is not one of this model.
         """
 
     @staticmethod
     def file(config: Faces) -> Path:
-        """The model's file: ``config.landmark_model``, or the one that comes with an installed package."""
+        """Return the model's file: ``config.landmark_model``, or the one of an installed package."""
         ...
 
     def __call__(self, image: np.ndarray, box: np.ndarray) -> np.ndarray:
-        """Image uint8 (H, W, 3) RGB and a face box (4,) -> points float (68, 2), x and y in px."""
+        """Place points, float (68, 2) x and y in px, in an image, uint8 (H, W, 3) RGB, with a face box (4,)."""
         ...
 
 
@@ -39,10 +39,10 @@ LANDMARKERS: dict[str, type[Landmarker]] = {"mobilefacenet": MobileFaceNet68, "d
 
 
 def model_file(config: Faces) -> Path:
-    """The file of the landmark model that a configuration names.
+    """Return the file of the landmark model named in a configuration.
 
     Raises:
-        UserError: there is no such file, or it is a folder, a web page or a Git LFS pointer.
+        UserError: The file does not exist, or is a folder, a web page or a Git LFS pointer.
     """
     path = LANDMARKERS[config.landmarks].file(config)
     if reason := unusable(path):
@@ -52,12 +52,12 @@ def model_file(config: Faces) -> Path:
 
 @cache
 def landmarker(config: Faces) -> Landmarker:
-    """The landmark model that a configuration names, loaded once a process."""
+    """Return the landmark model named in a configuration, loaded once per process."""
     model_file(config)
     return LANDMARKERS[config.landmarks](config)
 
 
 @cache
 def model_digest(config: Faces) -> str:
-    """SHA-256 of the landmark model's file."""
+    """Return the SHA-256 of the landmark model's file."""
     return file_digest(model_file(config))

@@ -1,4 +1,4 @@
-"""68 points from MobileFaceNet, the network that POSTER and POSTER++ lean on; its weights in this package are ours."""
+"""68 points from MobileFaceNet, the landmark network of POSTER and POSTER++; the packaged weights are trained by us."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ EYE_DISTANCE = 0.34
 landmark branch of POSTER sees what the network was trained on."""
 
 INNER = 0.8
-"""How much of the nearer crop the points but for the jaw fill, a share of its width. Weights that were trained on such
-crops say so in their file: a safetensors file's entry ``inner``."""
+"""Share of the width of the closer crop that the points without the jaw fill. Weights that were trained on such crops
+record it in the entry ``inner`` of their safetensors file."""
 
 MEAN, STD = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
 
@@ -28,26 +28,26 @@ MIRROR = np.array(
     + [45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40]
     + [54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65]
 )  # fmt: skip
-"""iBUG point -> the point that takes its name in a mirrored picture."""
+"""iBUG point -> its counterpart in a mirrored picture."""
 
 
 class MobileFaceNet68:
     """MobileFaceNet (Chen et al. 2018) with a head of 68 points, in a crop of 112 px.
 
-    It looks three times (ours): at the box; at the crop that the first look's five key points align; and nearer, at
-    what is inside of the jaw, if the weights were trained to (:data:`INNER`). The second and the third take the mean of
-    the crop and its mirror image; the jaw is the second's, all else the third's.
+    It runs three times (chosen by us): on the box; on the crop aligned by the five key points of the first run; and on
+    a closer crop of the points inside the jaw, if the weights were trained for that (:data:`INNER`). The second and
+    third runs average the crop and its mirror image; the jaw is from the second run, all other points from the third.
 
-    ``landmark_model`` may name the file that POSTER's owners use, or another state dict of the network.
+    ``landmark_model`` may name the file used by POSTER's authors, or another state dict of the network.
     """
 
     @staticmethod
     def file(config: Faces) -> Path:
-        """The weights: the configured file, or the one in this package."""
+        """Return the file of the weights: the configured one, or the one in this package."""
         return config.landmark_model or PACKAGED["mobilefacenet"]
 
     def __init__(self, config: Faces) -> None:
-        import torch  # slow to import: who uses another model does without
+        import torch  # slow to import, and other landmark models do not need it
 
         from duchenne.models.backbones.mobilefacenet import MobileFaceNet
         from duchenne.models.official import load_official
@@ -56,7 +56,7 @@ class MobileFaceNet68:
         self._network = MobileFaceNet().eval()
         load_official(self._network, self.file(config))
         self._inner = inner_share(self.file(config))
-        for block in self._network.modules():  # half as fast again
+        for block in self._network.modules():  # 1.5 times as fast
             if hasattr(block, "conv") and hasattr(block, "bn"):
                 block.conv, block.bn = torch.nn.utils.fuse_conv_bn_eval(block.conv, block.bn), torch.nn.Identity()
 
@@ -75,20 +75,20 @@ class MobileFaceNet68:
         return points + shift
 
     def _with_mirrored(self, image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-        """Points (68, 2) in px of the crop that the transform (2, 3) takes: the mean of it and its mirror image."""
+        """Points (68, 2) in px of the crop given by the transform (2, 3), averaged over it and its mirror image."""
         crop = _crop(image, matrix)
         there, back = self._points(np.stack([crop, crop[:, ::-1]]))
         return (there + (back * [-1, 1] + [SIZE - 1, 0])[MIRROR]) / 2
 
     def _points(self, crops: np.ndarray) -> np.ndarray:
-        """Crops (N, SIZE, SIZE, 3) -> points (N, 68, 2) in px of each."""
+        """Points (N, 68, 2) in px of each of the crops (N, SIZE, SIZE, 3)."""
         with self._torch.inference_mode():
             found = self._network(self._torch.from_numpy(crops).permute(0, 3, 1, 2))
         return found.double().numpy().reshape(-1, 68, 2) * SIZE
 
 
 def inner_share(path: Path) -> float | None:
-    """:data:`INNER` of the crops that the weights in a file were trained on; ``None`` for those trained without."""
+    """Return :data:`INNER` of the crops on which a file's weights were trained; ``None`` if without closer crops."""
     from safetensors import safe_open
 
     if path.suffix != ".safetensors":
@@ -99,7 +99,7 @@ def inner_share(path: Path) -> float | None:
 
 
 def nearer(points: np.ndarray, inner: float = INNER) -> np.ndarray:
-    """The transform (2, 3) of an aligned crop to one that brows, eyes, nose and mouth fill; points (68, 2) in px."""
+    """Return the transform (2, 3) of an aligned crop to one filled by the points (68, 2) without the jaw, in px."""
     low, high = points[17:].min(axis=0), points[17:].max(axis=0)
     scale = inner * SIZE / (high - low).max()
     shift = (SIZE - 1) / 2 - scale * (low + high) / 2
@@ -111,7 +111,7 @@ def _crop(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 
 def _around(image: np.ndarray, box: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The part of an image within one box's width of the box, and its upper left corner."""
+    """The part of an image within one box width of the box, and its upper left corner."""
     margin = float(max(box[2] - box[0], box[3] - box[1]))
     low = np.clip(np.floor(np.asarray(box[:2]) - margin), 0, None).astype(int)
     high = np.ceil(np.asarray(box[2:]) + margin).astype(int)
@@ -119,7 +119,7 @@ def _around(image: np.ndarray, box: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def _from_box(box: np.ndarray) -> np.ndarray:
-    """The transform (2, 3) of a detector's box to the crop: where the mean face of such a box has its eyes."""
+    """The transform (2, 3) of a detector's box to the crop, from the eyes of the mean face in such a box."""
     width, middle = DETECTED_BOX[2] - DETECTED_BOX[0], (DETECTED_BOX[1] + DETECTED_BOX[3]) / 2
     eyes = (box[2] - box[0] + box[3] - box[1]) / 2 / width
     scale = EYE_DISTANCE * SIZE / eyes

@@ -1,4 +1,4 @@
-"""The 68 points of iBUG's 300-W mark-up, and the five key points that alignment takes from them."""
+"""The five key points of alignment, from the 68 points of iBUG's 300-W mark-up."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ LEFT_EYE, RIGHT_EYE = slice(36, 42), slice(42, 48)
 
 
 def key_points(points: np.ndarray) -> np.ndarray:
-    """Eye centres (left and right in the image), nose tip and mouth corners: (..., 68, 2) -> (..., 5, 2)."""
+    """Return eye centres (left and right in the image), nose tip and mouth corners: (..., 68, 2) -> (..., 5, 2)."""
     left, right = points[..., LEFT_EYE, :].mean(-2), points[..., RIGHT_EYE, :].mean(-2)
     return np.stack([left, right, points[..., 30, :], points[..., 48, :], points[..., 54, :]], axis=-2)

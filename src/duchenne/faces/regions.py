@@ -1,6 +1,6 @@
-"""The six action-unit regions of FRL-DGT, located by the 68 points.
+"""The six action-unit regions of FRL-DGT, located from the 68 points.
 
-Which region means what, and its centre, is ours: the supplement gives the numbers of the regions only.
+The meaning and the centre of each region are assumed by us: the supplement only numbers the regions.
 """
 
 from __future__ import annotations
@@ -8,13 +8,13 @@ from __future__ import annotations
 import numpy as np
 
 REGIONS = {"eyes": 2, "brows": 2, "cheeks": 2, "nose": 1, "mouth": 1, "chin": 1}
-"""Region -> how many boxes: left and right in the image, or one."""
+"""Region -> number of boxes: left and right in the image, or one."""
 BOX = 48
-"""Side of a region's box in an aligned face of 224 px."""
+"""Side of a region's box in an aligned face of 224 px, in px."""
 
 
 def centres(points: np.ndarray) -> np.ndarray:
-    """Centres of the nine boxes in the order of :data:`REGIONS`: (..., 68, 2) -> (..., 9, 2).
+    """Return the centres of the nine boxes in the order of :data:`REGIONS`: (..., 68, 2) -> (..., 9, 2).
 
     Eye: mean of its 6 points; brow: mean of its 5; cheek: midway between the eye's outer corner and the mouth corner;
     nose: mean of points 28-36 (counted from 1); mouth: mean of the 20; chin: midway between the lower lip's bottom

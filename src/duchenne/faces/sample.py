@@ -1,4 +1,4 @@
-"""The samples of one file through the align stage: their frames, faces and transforms, their rows of the face store."""
+"""Alignment of the samples of one file: their frames, faces, transforms, and their rows of the face store."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ from duchenne.media.frames import RestError, Span, read_frames
 from duchenne.media.images import ImageError
 
 FPS = 25.0
-"""Frames a second of a clip whose index does not say (assumed)."""
+"""Frames per second of a clip whose index does not give it (assumed)."""
 HELD = 256_000_000
 """Bytes of decoded frames that a clip holds until its transforms are known (chosen): 96 frames of 1280 x 720."""
 
 NO_FACE = "no face found"
-"""How the reason begins where a sample was read and shows no face."""
+"""Start of the reason for a sample that was read and shows no face."""
 
 Failure = dict[str, Any]
-"""sample, frame (None: the whole sample), reason."""
+"""A failure: sample, frame (None: the whole sample), reason."""
 
 
 Row = dict[str, Any]
-"""Of the face store, or of the dataset's index."""
+"""A row of the face store, or of the dataset's index."""
 
 
 def align_file(rows: Sequence[Row], root: Path, config: Faces) -> list[tuple[Row | None, list[Failure]]]:
-    """The store's row of each sample, or None where there is no face to store; and what failed.
+    """Align the samples of one file: for each the store's row, or None without a face to store, and its failures.
 
-    The samples are parts of one file, which is read once from its start to the last frame wanted. A clip whose frames
-    do not fit into :data:`HELD` before its transforms are known is read a second time, with all others of that kind.
+    The file is read once from its start to the last frame needed. Clips whose frames do not fit into :data:`HELD`
+    before their transforms are known are read a second time, together.
 
     Args:
-        rows: of the dataset's index, all of one path.
+        rows: rows of the dataset's index, all with the same path.
         root: the dataset's root.
     """
     path, kind = root / rows[0]["path"], rows[0]["kind"]
@@ -72,9 +72,9 @@ class _Sample:
     onset on in a micro-expression, after the last frame in any other clip. Until then they are held.
 
     Attributes:
-        span: its frames.
-        again: its frames were too many to hold, and have to be read once more (:meth:`keep`).
-        turn: how it seems to be turned. What was found in a turned sample is not a face.
+        span: frames of the sample.
+        again: whether its frames were too many to hold and must be read again (:meth:`keep`).
+        turn: how the sample seems to be turned; detections in a turned sample do not count as faces.
     """
 
     def __init__(self, row: Row, config: Faces) -> None:
@@ -96,7 +96,7 @@ class _Sample:
             self._matrix = lambda position: None
 
     def see(self, number: int, image: np.ndarray | ImageError) -> None:
-        """Take a frame, or the reason why there is none."""
+        """Process a frame, or the reason why it cannot be read."""
         if isinstance(image, ImageError):
             self._fail(number, str(image))
             return
@@ -104,7 +104,7 @@ class _Sample:
         face = find_face(image, self.config, self.row["box"], self._last()) if wanted else None
         if wanted and not clear(face, self.config):
             self._unclear = self._unclear or (image, face)
-            if self.micro and self._turned():  # now, for its transform follows from this frame alone
+            if self.micro and self._turned():  # now, because the transform depends on this frame alone
                 face = None
         self.numbers.append(number)
         self.faces.append(face)
@@ -121,7 +121,7 @@ class _Sample:
             self.again, self._held = True, []
 
     def close(self) -> None:
-        """After its last frame."""
+        """Finish the sample after its last frame."""
         if self.closed:
             return
         self.closed = True
@@ -148,7 +148,7 @@ class _Sample:
         self.transforms.append(matrix.ravel().tolist())
 
     def result(self) -> tuple[Row | None, list[Failure]]:
-        """The store's row, and what failed."""
+        """Return the store's row and the failures."""
         if self.lost:
             return None, self.failures
         if len(self.pictures) != len(self.numbers):
@@ -173,7 +173,7 @@ class _Sample:
         self._held = []
 
     def _turned(self) -> bool:
-        """Whether the sample seems to be turned, which is asked where no frame has a clear face."""
+        """Whether the sample seems to be turned; only tested if no frame has a clear face."""
         if self._unclear and not any(clear(face, self.config) for face in self.faces):
             self.turn = turned(*self._unclear, self.config)
             self._unclear = None
@@ -183,7 +183,7 @@ class _Sample:
         return next((face for face in reversed(self.faces) if face), None)
 
     def _where_a_face_may_be(self, reason: str) -> str:
-        """The first damage, to be added to the reason why there is no face, unless no face was looked for there."""
+        """Append the first damaged frame to the reason for a missing face, unless no face was expected there."""
         video = self.row["kind"] == "video"
         if self.micro and not (video and self.row["onset"] not in self.numbers):
             return ""
@@ -198,7 +198,7 @@ class _Sample:
 
 
 def damage_of(kind: str, number: int, reason: str) -> str:
-    """What is wrong with a frame; a video's ``reason`` is of the video, from that frame on."""
+    """Describe what is wrong with a frame; a video's ``reason`` applies to the video from that frame on."""
     return reason if kind == "video" else f"frame {number} {reason}"
 
 
@@ -211,7 +211,7 @@ def _missing(
     damaged: dict[int, str],
     span: Span,
 ) -> str | None:
-    """Why a sample has no face; None when it has one, or needs none."""
+    """Return why a sample has no face; None when it has one, or needs none."""
     if not numbers:
         none = "holds no frame" if span == Span() else f"none of its frames {span.first} to {span.last} is there"
         return next(iter(damaged.values()), none)
@@ -227,7 +227,7 @@ def _missing(
 
 
 def _trajectory(faces: Sequence[Face | None], row: Row, config: Faces) -> Sequence[np.ndarray | None]:
-    """The smoothed transform of each frame; None stands for the whole frame, where no frame has a face."""
+    """The smoothed transform of each frame; None, for the whole frame, if no frame has a face."""
     if not any(faces):
         return [None] * len(faces)
     unknown = np.full((68, 2), np.nan)

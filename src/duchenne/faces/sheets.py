@@ -1,4 +1,4 @@
-"""Pictures by which a person judges the alignment at a glance: what was found, and what was not."""
+"""Contact sheets to judge the alignment at a glance: detected faces and failures."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from duchenne.media.frames import Span, read_frames
 from duchenne.media.images import ImageError
 
 SHOWN = 23
-"""Faces on a sheet; with the mean face, four rows of six."""
+"""Number of faces on a sheet; with the mean face, four rows of six."""
 COLUMNS = 6
 COLOURS = dict(zip(REGIONS, ("#56b4e9", "#e69f00", "#009e73", "#f0e442", "#d55e00", "#cc79a7"), strict=True))
 TILE = 224
 CAPTION = 34
 MEGAPIXELS = 100.0
-"""Larger images are not decoded for a sheet."""
+"""Largest image that is decoded for a sheet."""
 
 
 def alignment_sheet(store: FaceStore, landmarks: Path, out: Path) -> None:
-    """Aligned faces with their 68 points and the boxes of the six AU regions, and the mean of all faces.
+    """Draw aligned faces with their 68 points and the boxes of the six AU regions, and the mean of all faces.
 
     Args:
         landmarks: the Parquet file that ``landmark_dataset`` wrote for this store.
@@ -43,7 +43,7 @@ def alignment_sheet(store: FaceStore, landmarks: Path, out: Path) -> None:
 
 
 def failure_sheet(store: FaceStore, rows: pd.DataFrame, root: Path, out: Path) -> None:
-    """The first samples without a face and why; no file when every sample has one.
+    """Draw the first samples without a face and the reasons; writes no file when every sample has one.
 
     Args:
         rows: the dataset's index.

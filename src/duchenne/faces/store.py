@@ -1,4 +1,4 @@
-"""The face store: the aligned frames of a dataset, memory-mapped, with what failed and how it was made."""
+"""Face store: the aligned frames of a dataset, memory-mapped, with failures and settings."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ SCHEMA = pa.schema(
         ("boxes", pa.list_(pa.list_(pa.float64()))),  # x0, y0, x1, y1, original px
         ("confidence", pa.list_(pa.float64())),  # the detector's score; NaN where there was no detection
         ("doubtful", pa.list_(pa.bool_())),  # whether the score is below the detector's own threshold
-        ("faces", pa.list_(pa.int64())),  # how many the detector found; null where it looked near the last one alone
+        ("faces", pa.list_(pa.int64())),  # number detected; null where only the last face's neighbourhood was searched
         ("phash", pa.string()),  # hashing.face_hash of the first frame
     ]
 )
 
 
 class FaceStore:
-    """Random access to the faces that ``align_dataset`` wrote to a folder.
+    """Gives random access to the faces that ``align_dataset`` wrote to a folder.
 
-    The shards are memory-mapped when a face is first asked for; a copy sent to another process opens them anew.
+    The shards are memory-mapped at the first access; a copy sent to another process opens them again.
 
     Raises:
-        UserError: the folder holds no face store.
+        UserError: The folder holds no face store.
     """
 
     def __init__(self, path: Path) -> None:
@@ -77,27 +77,27 @@ class FaceStore:
         return sample in self._positions
 
     def row(self, sample: str) -> dict[str, Any]:
-        """All columns of one sample."""
+        """Return all columns of one sample."""
         return self._table[self._positions[sample]]
 
     def frame_numbers(self, sample: str) -> list[int]:
-        """The numbers of the stored frames, as in the index, in the order in which they are stored."""
+        """Return the numbers of the stored frames, as in the index, in stored order."""
         return self._table.data.column("frame_numbers")[self._positions[sample]].as_py()
 
     def frame(self, sample: str, i: int = 0) -> np.ndarray:
-        """The ``i``-th stored frame, uint8 (S, S, 3) RGB."""
+        """Return the ``i``-th stored frame, uint8 (S, S, 3) RGB."""
         cell = self._table.data.column("frames")[self._positions[sample]]
         return decode(cell[i].as_py())
 
     def frames(self, sample: str) -> np.ndarray:
-        """All frames of a sample, uint8 (T, S, S, 3) RGB."""
+        """Return all frames of a sample, uint8 (T, S, S, 3) RGB."""
         return np.stack([decode(data) for data in self.row(sample)["frames"]])
 
     def detection(self) -> pd.DataFrame:
-        """What the detector said of each sample: ``score`` (median over frames), ``doubtful`` and ``faces``.
+        """Return the detector's results per sample: ``score`` (median over frames), ``doubtful`` and ``faces``.
 
-        A sample is doubtful where most of its frames with a face are; ``faces`` is the most in one frame. NaN where
-        there was no detection.
+        A sample is doubtful if most of its frames with a face are; ``faces`` is the maximum in one frame. NaN without
+        detection.
         """
         rows = []
         for sample in zip(*map(self._column, ("sample", "confidence", "doubtful", "faces")), strict=True):
@@ -114,7 +114,7 @@ class FaceStore:
         return pd.DataFrame(rows, columns=["sample", "score", "doubtful", "faces"])
 
     def findings(self) -> dict[str, list[str]]:
-        """Stored samples that are worth a look: finding -> their names; a finding without a sample is left out."""
+        """Return stored samples to inspect: finding -> sample names; findings without a sample are left out."""
         table = self.detection()
         partial = set(self.failures.dropna(subset="frame")["sample"])
         lengths = pd.Series(self._column("frame_numbers"), index=table["sample"], dtype=object).map(len)
@@ -128,21 +128,21 @@ class FaceStore:
         return {what: table["sample"][where].tolist() for what, where in found.items() if where.any()}
 
     def hashes(self) -> dict[str, str]:
-        """Sample -> perceptual hash of its first frame."""
+        """Return sample -> perceptual hash of its first frame."""
         return dict(zip(self._positions, self._column("phash"), strict=True))
 
     @property
     def failures(self) -> pd.DataFrame:
-        """What has no face: sample, frame (empty when the whole sample failed) and reason."""
+        """Return the failures: sample, frame (empty when the whole sample failed) and reason."""
         return pd.read_parquet(self.path / "failures.parquet")
 
 
 def decode(data: bytes) -> np.ndarray:
-    """A stored frame's bytes -> uint8 (S, S, 3) RGB."""
+    """Decode a stored frame's bytes to uint8 (S, S, 3) RGB."""
     return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
 
 
 def encode(image: np.ndarray, encoding: str, quality: int) -> bytes:
-    """The bytes of a frame, as JPEG of ``quality`` or lossless PNG."""
+    """Encode a frame as JPEG of ``quality`` or as lossless PNG."""
     suffix, flags = {"jpeg": (".jpg", [cv2.IMWRITE_JPEG_QUALITY, quality]), "png": (".png", [])}[encoding]
     return cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), flags)[1].tobytes()

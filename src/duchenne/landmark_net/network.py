@@ -1,4 +1,4 @@
-"""The landmark network in training: where it starts, its auxiliary head and its loss, all chosen by us."""
+"""The landmark network in training: initialisation, auxiliary head and loss, all chosen by us."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from duchenne.models.precision import in_float32
 class WithAuxiliaryHead(nn.Module):
     """MobileFaceNet in training, with a head that reads the points from its maps of 14 x 14 and is dropped afterwards.
 
-    A point of that head is the mean place of the cells, weighted by the softmax of a map of its own (Sun et
-    al., "Integral Human Pose Regression", ECCV 2018): to give it, the maps must tell where a part is.
+    A point of that head is the mean position of the cells, weighted by the softmax of the point's own map (Sun et
+    al., "Integral Human Pose Regression", ECCV 2018), so the maps must contain the position of each part.
     """
 
     def __init__(self, network: MobileFaceNet) -> None:
@@ -29,10 +29,10 @@ class WithAuxiliaryHead(nn.Module):
         self.register_buffer("places", (torch.arange(14) + 0.5) / 14 - 0.5 / SIZE, persistent=False)
 
     def train(self, mode: bool = True) -> Self:
-        """As of every module, but the two BatchNorms behind the last map stay the affine maps they began as.
+        """Set training mode; the two BatchNorms after the last map always use their initial statistics.
 
-        They see one value of a face and channel. Statistics of a batch of 32 would move every point by a sixth of its
-        standard deviation at random: a noise that the network cannot learn away and does not meet in use.
+        They have one value per face and channel. Statistics of a batch of 32 would move every point by a sixth of its
+        standard deviation at random, a noise that training cannot reduce and that inference does not have.
         """
         super().train(mode)
         for norm in (self.network.output_layer.conv_6_dw.bn, self.network.output_layer.bn):
@@ -46,13 +46,13 @@ class WithAuxiliaryHead(nn.Module):
 
     @in_float32
     def mean_places(self, maps: Tensor) -> Tensor:
-        """Maps (B, 68, 14, 14) of scores -> mean place of the cells under their softmax (B, 68, 2), x and y."""
+        """Mean position (B, 68, 2), x and y, of the cells under the softmax of score maps (B, 68, 14, 14)."""
         heat = maps.flatten(2).softmax(-1).unflatten(2, (14, 14))
         return torch.stack([heat.sum(2) @ self.places, heat.sum(3) @ self.places], dim=-1)
 
 
 def start_at_the_mean(network: MobileFaceNet, faces: np.ndarray) -> None:
-    """Let the network begin around the mean of the aligned ``faces`` (N, 68, 2): training is about what differs."""
+    """Initialise the output to the mean of the aligned ``faces`` (N, 68, 2), so that training learns differences."""
     key = template(SIZE, EYE_DISTANCE)
     aligned = np.stack([apply(similarity(key_points(points), key), points) for points in faces])
     last = network.output_layer.bn
@@ -68,7 +68,7 @@ def wing_loss(error: Tensor, width: float = 10.0, curvature: float = 2.0) -> Ten
     return torch.where(size < width, width * torch.log1p(size / curvature), size - offset).mean()
 
 
-def seen(points: Tensor) -> Tensor:
-    """Which points (..., 2) in px lie in the crop or at most a tenth of its width outside; no others are asked for."""
+def near_crop(points: Tensor) -> Tensor:
+    """Return which points (..., 2) in px are in the crop or less than a tenth of its width outside."""
     margin = SIZE / 10
     return ((points > -margin) & (points < SIZE + margin)).all(dim=-1)

@@ -1,8 +1,7 @@
-"""Rendered faces as the landmark network sees them in training: bent, turned, mirrored and spoilt at random.
+"""Training samples of the landmark network: rendered faces, randomly warped, turned, mirrored and degraded.
 
-A third of the crops are as far off as a detector's box, a third almost aligned and a third nearer than that: what the
-three looks of :class:`duchenne.faces.mobilefacenet.MobileFaceNet68` see of a face. The landmark branch of POSTER sees
-the second.
+A third of the crops are as inaccurate as a detector's box, a third almost aligned and a third closer, as in the three
+passes of :class:`duchenne.faces.mobilefacenet.MobileFaceNet68`. The landmark branch of POSTER uses the second kind.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from duchenne.faces.mobilefacenet import EYE_DISTANCE, MIRROR, SIZE, nearer
 from duchenne.faces.points import key_points
 
 Item = tuple[int, int]
-"""Row of the set, and the epoch that its random crop is for."""
+"""Row of the set, and the epoch that seeds its random crop."""
 
 SPOIL = v2.Compose(
     [
@@ -45,7 +44,7 @@ class Renders(Dataset):
     Args:
         root: the set's folder.
         part: official part, train or test.
-        seed: of the random crops; with ``None`` every crop is aligned and nothing is spoilt.
+        seed: seed of the random crops; with ``None`` every crop is aligned and not degraded.
         bend: largest standard deviation of how far parts of a face are moved against each other, in eye distances.
     """
 
@@ -60,7 +59,7 @@ class Renders(Dataset):
 
     @property
     def items(self) -> list[Item]:
-        """What an evaluation looks at, in order."""
+        """The items of an evaluation, in order."""
         return [(row, 0) for row in range(len(self))]
 
     def __len__(self) -> int:
@@ -74,7 +73,7 @@ class Renders(Dataset):
         if self.bend:
             eyes = float(np.linalg.norm(np.subtract(*key_points(points)[:2])))
             amount = rng.uniform(0, self.bend)
-            image, points = bent(image, points, bending(image.shape[:2], eyes, amount, rng))
+            image, points = warped(image, points, bending(image.shape[:2], eyes, amount, rng))
         if self.seed is not None and rng.random() < 0.5:
             image, points = image[:, ::-1].copy(), (points * [-1, 1] + [image.shape[1] - 1, 0])[MIRROR]
         matrix = similarity(key_points(points), template(SIZE, EYE_DISTANCE))
@@ -93,7 +92,7 @@ class Renders(Dataset):
 
 
 class Shuffled(Sampler[Item]):
-    """Every row once an epoch, in an order that follows from seed and epoch alone."""
+    """Samples every row once per epoch, in an order that depends only on seed and epoch."""
 
     def __init__(self, count: int, seed: int) -> None:
         self.count, self.seed, self.epoch = count, seed, 0
@@ -111,10 +110,10 @@ class Shuffled(Sampler[Item]):
 
 
 def bending(shape: tuple[int, int], eyes: float, amount: float, rng: np.random.Generator) -> np.ndarray:
-    """A smooth random field, float32 (H, W, 2) in px, that moves the parts of a face against each other.
+    """Draw a smooth random field, float32 (H, W, 2) in px, that moves the parts of a face against each other.
 
-    All heads come from one model, in which the place of one part foretells that of another; a network that relies on
-    this does not look where a part is.
+    All heads come from one model, in which the position of one part predicts that of another; a network that relies on
+    this does not locate each part.
 
     Args:
         shape: H, W.
@@ -126,19 +125,19 @@ def bending(shape: tuple[int, int], eyes: float, amount: float, rng: np.random.G
     return cv2.resize(field, shape[::-1], interpolation=cv2.INTER_CUBIC)
 
 
-def bent(image: np.ndarray, points: np.ndarray, field: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """An image (H, W, 3) and points (N, 2) in px, moved by a field of :func:`bending`."""
+def warped(image: np.ndarray, points: np.ndarray, field: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Move an image (H, W, 3) and points (N, 2) in px by a field of :func:`bending`."""
     grid = np.stack(np.meshgrid(*map(np.arange, image.shape[1::-1])), axis=-1).astype(np.float32)
     image = cv2.remap(image, grid + field, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     moved = points
-    for _ in range(20):  # the pixel at p shows what was at p + field(p): the other way round by iteration
+    for _ in range(20):  # the pixel at p comes from p + field(p): the inverse is found by iteration
         at = moved.astype(np.float32)[None]
         moved = points - cv2.remap(field, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0]
     return image, moved
 
 
 def jitter(far: bool, rng: np.random.Generator) -> np.ndarray:
-    """A random similarity (2, 3) of the crop about its middle: as far off as a detector's box, or small."""
+    """Draw a random similarity (2, 3) of the crop about its middle: small, or as large as a detector's error."""
     if far:
         angle, log_scale, shift = rng.uniform(-35, 35), rng.uniform(-0.25, 0.25), rng.uniform(-0.1, 0.1, 2)
     else:
@@ -150,7 +149,7 @@ def jitter(far: bool, rng: np.random.Generator) -> np.ndarray:
 
 
 def coarse(pixels: np.ndarray, rng: np.random.Generator, often: float = 0.2) -> np.ndarray:
-    """A crop as it looks when the face was a small part of the photograph, or the file was packed hard."""
+    """Degrade a crop as if the face were a small part of the photograph, or the file strongly compressed."""
     if rng.random() < often:
         side = int(rng.integers(28, SIZE))
         small = cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA)

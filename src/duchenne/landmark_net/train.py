@@ -1,4 +1,4 @@
-"""Training of the landmark network on rendered faces, with the trainer that networks for expressions have too."""
+"""Training of the landmark network on rendered faces, with the trainer of the expression networks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from duchenne.errors import UserError
 from duchenne.faces.mobilefacenet import INNER, MEAN, SIZE, STD
 from duchenne.faces.points import LEFT_EYE, RIGHT_EYE
 from duchenne.files import file_digest, unusable
-from duchenne.landmark_net.network import WithAuxiliaryHead, seen, start_at_the_mean, wing_loss
+from duchenne.landmark_net.network import WithAuxiliaryHead, near_crop, start_at_the_mean, wing_loss
 from duchenne.landmark_net.samples import Renders, Shuffled
 from duchenne.landmark_net.settings import LandmarkNet
 from duchenne.models.backbones.mobilefacenet import MobileFaceNet
@@ -34,7 +34,7 @@ from duchenne.training.trainer import Outcome, Row, Task, Trainer
 
 WEIGHTS = "mobilefacenet68.safetensors"
 BENT = 0.1
-"""By how much held-out faces are bent to tell a network that looks where parts are from one that infers it."""
+"""Warp of held-out faces, to distinguish networks that locate each part from those that infer its position."""
 
 
 def train_landmark_net(
@@ -42,21 +42,21 @@ def train_landmark_net(
 ) -> None:
     """Train MobileFaceNet to find the points of the rendered set at ``root``.
 
-    Leaves :data:`WEIGHTS` (float16), ``card.json`` and ``history.csv`` in ``out``: NME is the mean
-    distance of the 68 points on held-out people, per cent of the pupils' distance, in aligned crops; ``nme_bent`` is
-    that of the same faces bent by up to :data:`BENT`.
+    Writes :data:`WEIGHTS` (float16), ``card.json`` and ``history.csv`` to ``out``. NME is the mean error of the 68
+    points on held-out people, per cent of the pupils' distance, in aligned crops; ``nme_bent`` is that of the same
+    faces warped by up to :data:`BENT`.
 
     Args:
         out: folder of the result; replaced.
-        work: folder of the resumable state.
-        start: weights to start from, what ``config.init_from`` left.
+        work: folder of the state from which training resumes.
+        start: weights to start from, those of ``config.init_from``.
 
     Raises:
-        UserError: no weights at ``start``, or not of this network.
-        TrainingError: the loss is not finite.
+        UserError: There are no weights at ``start``, or they are not of this network.
+        TrainingError: The loss is not finite.
     """
     if start and (reason := unusable(start)):
-        raise UserError(f"{start} {reason}: train {config.init_from} first, from which this one starts")
+        raise UserError(f"{start} {reason}: train {config.init_from} first, because init_from names it")
     device = device_of(compute)
     placement = Placement(accelerator_of(compute, device), precision_of(compute, device))
     faces = Renders(root, "train", config.seed, config.limit, config.bend)
@@ -129,7 +129,7 @@ class Landmarks(Task):
 
     def loss(self, model: nn.Module, images: Tensor, points: Tensor) -> Outcome:
         found, read = model(images)
-        asked = seen(points)
+        asked = near_crop(points)
         loss = wing_loss((found * SIZE - points)[asked])
         loss = loss + self.config.map_weight * wing_loss((read * SIZE - points)[asked])
         return Outcome(loss, {"loss": loss.detach().expand(len(images))})
@@ -139,26 +139,26 @@ class Landmarks(Task):
         return {"train_loss": kept["loss"].double().mean().item()}
 
     def evaluate(self, network: WithAuxiliaryHead) -> Row:
-        """A column for each set of held-out faces."""
+        """Return a column for each set of held-out faces."""
         return {
             name: held_out_error(self.placement, network.network, batches) for name, batches in self.held_out.items()
         }
 
     def weights(self, network: WithAuxiliaryHead) -> Mapping[str, Tensor]:
-        """Those of MobileFaceNet as float16; counters of batches are of no use to anyone."""
+        """Return MobileFaceNet's weights as float16, without the unused batch counters."""
         own = network.network.state_dict()
         return {name: value.half() for name, value in own.items() if value.is_floating_point()}
 
 
 def normalised(images: Tensor, layout: torch.memory_format = torch.contiguous_format) -> Tensor:
-    """Images (B, 3, H, W) in 0..1 as the network takes them."""
+    """Normalise images (B, 3, H, W) in 0..1 for the network."""
     mean, std = (torch.from_numpy(values)[:, None, None].to(images.device) for values in (MEAN, STD))
     return ((images - mean) / std).to(memory_format=layout)
 
 
 @torch.inference_mode()
 def held_out_error(placement: Placement, network: MobileFaceNet, batches: DataLoader) -> float:
-    """Mean error of the 68 points on faces, per cent of the pupils' distance."""
+    """Compute the mean error of the 68 points on faces, per cent of the pupils' distance."""
     network.eval()
     errors = []
     for images, points, _ in batches:

@@ -1,1 +1,1 @@
-"""Pictures, videos and folders of frames: names, frame numbers and decoding, for datasets and faces alike."""
+"""Pictures, videos and folders of frames: names, frame numbers and decoding, for both datasets and faces."""

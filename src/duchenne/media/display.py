@@ -1,4 +1,4 @@
-"""From the pixels that a video stores to the picture that a player shows: turned, mirrored, with square pixels."""
+"""Conversion of stored video pixels to the picture that a player shows: turned, mirrored, with square pixels."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import cv2
 import numpy as np
 
 ASPECTS = Fraction(1, 4), Fraction(4)
-"""Aspect ratios of a pixel that are believed (chosen); others are taken for a damaged header, and pixels for square."""
+"""Plausible pixel aspect ratios (chosen by us); any other is treated as a damaged header and ignored."""
 
 
 def shown(frame: av.VideoFrame, aspect: Fraction | None = None) -> np.ndarray:
-    """A decoded frame as FFmpeg and players show it: uint8 (H, W, 3) RGB.
+    """Return a decoded frame as FFmpeg and players show it: uint8 (H, W, 3) RGB.
 
     Args:
-        aspect: width of a stored pixel by its height (``stream.sample_aspect_ratio``); None: 1.
+        aspect: width of a stored pixel divided by its height (``stream.sample_aspect_ratio``); None: 1.
     """
     image = squared(frame.to_ndarray(format="rgb24"), aspect)
     data = frame.side_data.get("DISPLAYMATRIX")
@@ -26,7 +26,7 @@ def shown(frame: av.VideoFrame, aspect: Fraction | None = None) -> np.ndarray:
 
 
 def squared(image: np.ndarray, aspect: Fraction | None) -> np.ndarray:
-    """The image (H, W, 3) stretched along its shorter-pixelled side, so that no pixel is lost and all are square."""
+    """Stretch an image (H, W, 3) so that its pixels are square and none is lost."""
     height, width = image.shape[:2]
     width, height = sides(width, height, aspect)
     if image.shape[:2] == (height, width):
@@ -35,17 +35,17 @@ def squared(image: np.ndarray, aspect: Fraction | None) -> np.ndarray:
 
 
 def sides(width: int, height: int, aspect: Fraction | None) -> tuple[int, int]:
-    """Width and height with square pixels, before turning."""
+    """Return width and height with square pixels, before turning."""
     if not aspect or not ASPECTS[0] <= aspect <= ASPECTS[1]:
         return width, height
     return (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
 
 
 def oriented(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """The image (H, W, ...) under a display matrix: one of eight, four right-angle turns with and without a mirror.
+    """Apply a display matrix to an image (H, W, ...): one of four right-angle turns, with or without mirroring.
 
-    A stored pixel (x, y) is shown at ``(x, y, 1) @ matrix`` (x right, y down), of which shift and scale are left out. A
-    turn between right angles goes to the nearest; what is left of it is taken out with the roll of the face.
+    A stored pixel (x, y) is shown at ``(x, y, 1) @ matrix`` (x right, y down); shift and scale are ignored. Other
+    angles are rounded to the nearest right angle; the rest is corrected with the roll of the face.
 
     Args:
         matrix: int (3, 3), 16.16 fixed point, as FFmpeg gives it (``libavutil/display.h``).

@@ -1,4 +1,4 @@
-"""The frames of a clip's folder, and the integer in their names that counts them."""
+"""Frame numbers of a clip's folder, from the names of its images."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _LARGEST = 2**53
 
 
 class FrameNameError(UserError):
-    """The names of a folder's images do not say which frame each is; the message has no path."""
+    """Raised when frame numbers cannot be read from the names of a folder's images; the message has no path."""
 
 
 def numbered(folder: str | Path) -> list[tuple[int, str]]:
-    """The images of a folder with their frame numbers, in order: 2 before 10.
+    """List the images of a folder with their frame numbers, in order: 2 before 10.
 
     Raises:
-        FrameNameError: an image is a dead link or not a regular file; or see :func:`numbers`.
-        OSError: the folder cannot be read.
+        FrameNameError: An image is a broken link or not a regular file; or see :func:`numbers`.
+        OSError: The folder cannot be read.
     """
     names = []
     with os.scandir(folder) as entries:
@@ -37,14 +37,14 @@ def numbered(folder: str | Path) -> list[tuple[int, str]]:
 
 
 def numbers(names: Sequence[str]) -> list[int]:
-    """The frame number in each name: its only integer, or of several the one that varies.
+    """Return the frame number in each name: its only integer or, among several, the one that varies.
 
-    ``frame_0046_224.jpg`` among others of its size is frame 46, ``006_05562.jpg`` is frame 5562, and one name alone has
-    the last of its integers, or 0 where it has none.
+    ``frame_0046_224.jpg`` among others of its size is frame 46 and ``006_05562.jpg`` is frame 5562. A single name gives
+    the last of its integers, or 0 without any.
 
     Raises:
-        FrameNameError: a name has no integer, names have different numbers of them, several of them vary (frames of two
-            faces in one folder), or two frames have the same number.
+        FrameNameError: A name has no integer, names have different numbers of integers, several of them vary (as in a
+            folder with frames of two faces), or two frames have the same number.
     """
     found = [_DIGITS.findall(name.rpartition(".")[0]) for name in names]
     if not found:
@@ -76,7 +76,7 @@ def numbers(names: Sequence[str]) -> list[int]:
     return result
 
 
-_ADVICE = "keep one clip and one face in a folder, its frames named alike with one number that counts them"
+_ADVICE = "keep one clip of one face per folder, with frames named in the same way and numbered once"
 
 
 def _differ(digits: str, others: str) -> bool:

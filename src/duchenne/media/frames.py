@@ -1,4 +1,4 @@
-"""The frames of a sample in order: one image, a folder of them, or a video decoded once from its start."""
+"""Reads the frames of a sample in order: one image, a folder of images, or a video decoded once from its start."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from duchenne.media.images import ImageError, depth, read_image, words
 from duchenne.media.pixel_tables import placed, read_pixels
 
 Frame = tuple[int, np.ndarray | ImageError]
-"""A frame's number, and its image, uint8 (H, W, 3) RGB, or why there is none."""
+"""A frame's number, and its image, uint8 (H, W, 3) RGB, or the error that prevented reading it."""
 
 WHOLE = 0.9
-"""Share of the frames and of the time that a video's header promises with which it counts as whole (ours): headers are
-often a frame or two off, while an interrupted download ends anywhere and most decoders say nothing."""
+"""Share of the header's frame count and duration at which a video counts as whole (chosen by us): headers are often
+a frame or two off, while an interrupted download ends anywhere and most decoders do not report it."""
 
 UNCOUNTED = ("matroska,webm", "flv")
-"""FFmpeg's names of containers whose header promises a time and no number of frames. Of other containers without that
-number, FFmpeg estimates the time from what there is of the file."""
+"""FFmpeg's names of containers whose header has a duration but no number of frames. For other containers without that
+number, FFmpeg estimates the duration from the size of the file."""
 
 
 class RestError(ImageError):
-    """Nothing more can be read of a folder or a video."""
+    """Raised when nothing more can be read of a folder or a video."""
 
 
 class Span(NamedTuple):
-    """The frames ``first`` to ``last``, both included; None: from the first that there is, to the last."""
+    """The frames ``first`` to ``last``, both included; None: from the first or to the last existing frame."""
 
     first: int | None = None
     last: int | None = None
@@ -46,13 +46,13 @@ class Span(NamedTuple):
 
 
 def read_frames(path: Path, kind: str, max_megapixels: float, spans: Sequence[Span] = (Span(),)) -> Iterator[Frame]:
-    """The frames of an image, a folder or a video that lie in one of the spans, in order, one in memory at a time.
+    """Yield the frames of an image, folder or video inside the spans, in order, with one in memory at a time.
 
-    Numbers are those in the names of a folder's files (:func:`duchenne.media.frame_names.numbers`), and count from 0 in
-    a video, which is decoded once from its start to the last frame wanted. An image may be a row of a table
+    In a folder frames are numbered by their names (:func:`duchenne.media.frame_names.numbers`), in a video from 0. A
+    video is decoded once from its start to the last frame needed. An image may be a row of a table
     (:mod:`duchenne.media.pixel_tables`). A video's display matrix and the aspect ratio of its pixels are applied
     (:mod:`duchenne.media.display`). A damaged video gives the frames before the damage and then a :class:`RestError`
-    with the number of the next frame, whether or not that lies in a span.
+    with the number of the next frame, whether or not that is in a span.
 
     Args:
         kind: image, frames or video.
@@ -106,7 +106,7 @@ def _decode(path: Path, max_megapixels: float, spans: Sequence[Span]) -> Iterato
             if width * height > max_megapixels * 1e6:
                 yield 0, ImageError(f"is {width} x {height} px, over the limit of {max_megapixels:g} megapixels")
                 return
-            # without a number of frames there is the container's time alone, which counts sound too
+            # without a number of frames only the container's duration is known, which includes sound
             for packet in container.demux(stream) if stream.frames else container.demux():
                 if packet.stream.index != stream.index:
                     end = max(end, _end(packet))
@@ -127,17 +127,17 @@ def _decode(path: Path, max_megapixels: float, spans: Sequence[Span]) -> Iterato
 
 
 def _end(piece: av.Packet | av.VideoFrame) -> float:
-    """When a packet or a frame ends (s); 0 where it has no time."""
+    """Time at which a packet or a frame ends (s); 0 if it has no time."""
     return 0.0 if piece.pts is None else float((piece.pts + (piece.duration or 0)) * piece.time_base)
 
 
 def _cut(container: av.container.InputContainer, stream: av.VideoStream, number: int, end: float) -> str | None:
-    """Why a video that gave ``number`` frames until ``end`` (s) is not whole; None: it is, as far as its header tells.
+    """Return why a video that gave ``number`` frames until ``end`` (s) is incomplete; None if it seems complete.
 
-    Of a variable frame rate the header of an AVI counts empty frames, so the time must be short as well.
+    The header of an AVI of variable frame rate counts empty frames, so the duration must be short as well.
     """
     if count := stream.frames:
-        # not by the stream's own duration, which FFmpeg corrects by the size of the file
+        # not the stream's own duration, which FFmpeg corrects by the size of the file
         timed = stream.average_rate and end >= WHOLE * count / stream.average_rate
         return f"ends after {number} of {count} frames" if number < WHOLE * count and not timed else None
     promised = (container.duration or 0) / av.time_base
@@ -147,10 +147,10 @@ def _cut(container: av.container.InputContainer, stream: av.VideoStream, number:
 
 
 def _why(path: Path, number: int, error: Exception) -> str:
-    """Why a video cannot be decoded, after ``number`` frames."""
+    """Return why a video cannot be decoded after ``number`` frames."""
     if number:
         return f"cannot be decoded after {number} frames: {words(error)}"
-    match unusable(path):  # of whatever is not a video, FFmpeg says "Invalid data" alone
+    match unusable(path):  # FFmpeg only says "Invalid data" about a file that is not a video
         case None | "does not exist":
             return f"cannot be read: {words(error)}"
         case "is a video":

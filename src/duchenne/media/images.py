@@ -1,4 +1,4 @@
-"""One image file, whatever it is, as 8-bit RGB; or the reason why not."""
+"""Reads an image file of any common format as 8-bit RGB, or gives the reason why it cannot."""
 
 from __future__ import annotations
 
@@ -15,29 +15,30 @@ from duchenne.errors import UserError
 from duchenne.files import mistaken
 
 WIDE = ("I", "I;16", "I;16L", "I;16B", "I;16N")
-"""Pillow's modes of whole numbers beyond eight bits; they are scaled, for converting would clip them."""
+"""Pillow's integer modes of more than eight bits; they are scaled, because conversion would clip them."""
 DEPTHS = (8, 10, 12, 14, 16, 24, 32)
-"""Bits that cameras use of a wider file's pixels."""
+"""Bits per pixel that cameras use in files of 16 bits."""
 ORIENTATION = 0x0112
 """EXIF tag."""
 
 
 class ImageError(UserError):
-    """An image or video cannot be used; the message is the reason, without the path."""
+    """Raised when an image or video cannot be used; the message is the reason, without the path."""
 
 
 def read_image(source: Path | io.BytesIO, max_megapixels: float = 100.0, bits: int | None = None) -> np.ndarray:
-    """Decode an image to uint8 (H, W, 3) RGB, upright as its EXIF orientation says.
+    """Decode an image to uint8 (H, W, 3) RGB, upright by its EXIF orientation.
 
-    Grey, CMYK, palette and 16-bit images are converted; transparency is laid on white. The size is read from the
-    header, so an image over ``max_megapixels`` costs nothing.
+    Grey, CMYK, palette and 16-bit images are converted; transparent pixels become white. The size is read from the
+    header, so an image over ``max_megapixels`` is refused before decoding.
 
     Args:
-        bits: how many a pixel of more than 8 bits uses (:func:`depth`); default: as few of :data:`DEPTHS` as hold the
-            largest value, for a 12-bit camera's pictures in files of 16 bits would be all but black.
+        bits: number of bits used by pixels of more than 8 bits (:func:`depth`). Default: the smallest of :data:`DEPTHS`
+            that holds the largest value; otherwise 12-bit pictures in files of 16 bits would be almost black.
 
     Raises:
-        ImageError: empty, not an image, truncated, damaged, too large, or of fractions (whose white could be 1 or 255).
+        ImageError: The file is empty, not an image, truncated, damaged, too large, or has floating-point pixels (whose
+            white could be 1 or 255).
     """
     try:
         with warnings.catch_warnings():
@@ -46,7 +47,7 @@ def read_image(source: Path | io.BytesIO, max_megapixels: float = 100.0, bits: i
         if image.width * image.height > max_megapixels * 1e6:
             raise ImageError(f"is {image.width} x {image.height} px, over the limit of {max_megapixels:g} megapixels")
         if image.mode == "F":
-            raise ImageError("has fractions for pixels: save it with 8 or 16 bits a channel")
+            raise ImageError("has floating-point pixels: save it with 8 or 16 bits per channel")
         if (values := _wide(image, source)) is not None:
             narrow = Image.fromarray(_narrow(values, bits or _bits(values)))
             narrow.getexif()[ORIENTATION] = image.getexif().get(ORIENTATION, 1)
@@ -62,21 +63,21 @@ def read_image(source: Path | io.BytesIO, max_megapixels: float = 100.0, bits: i
         raise ImageError(f"is over the limit of {max_megapixels:g} megapixels") from None
     except Image.UnidentifiedImageError:
         raise ImageError(_what_else(source)) from None
-    except Exception as error:  # of a damaged file Pillow raises whatever its parsers trip over, struct.error included
+    except Exception as error:  # on a damaged file Pillow raises any error of its parsers, struct.error included
         raise ImageError(f"cannot be read: {words(error)}") from None
 
 
 def pictures_of(source: Path | io.BytesIO) -> int:
-    """How many frames or pages a file of an image has, of which :func:`read_image` takes the first.
+    """Return the number of frames or pages of an image file; :func:`read_image` reads the first.
 
-    A camera's MPO counts as one: its others are the same view for another use.
+    A camera's MPO file counts as one: its other pictures show the same view.
     """
     with Image.open(source) as image:
         return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
 
 
 def _what_else(source: Path | io.BytesIO) -> str:
-    """Why a file is not an image, as far as its first bytes tell."""
+    """Return why a file is not an image, judged by its first bytes."""
     start = source.getvalue()[:64] if isinstance(source, io.BytesIO) else source.open("rb").read(64)
     if not start:
         return "is empty"
@@ -85,12 +86,12 @@ def _what_else(source: Path | io.BytesIO) -> str:
 
 
 def words(error: Exception) -> str:
-    """What an error says, without the number and the path that one of the operating system carries."""
+    """Return an error's message, without the number and path of an operating-system error."""
     return getattr(error, "strerror", None) or str(error)
 
 
 def resized(image: np.ndarray, scale: float) -> np.ndarray:
-    """The image (H, W) or (H, W, 3) times ``scale``, at least one pixel a side; pixels are averaged when it shrinks."""
+    """Scale an image (H, W) or (H, W, 3), to at least one pixel per side; shrinking averages pixels."""
     if scale == 1:
         return image
     height, width = (max(1, round(scale * side)) for side in image.shape[:2])
@@ -98,9 +99,9 @@ def resized(image: np.ndarray, scale: float) -> np.ndarray:
 
 
 def depth(files: Iterable[Path], max_megapixels: float) -> int | None:
-    """Bits that the pictures of one clip use a channel, for :func:`read_image`; None where the first has 8-bit pixels.
+    """Return the bits per channel used by a clip, for :func:`read_image`; None if the first image has 8-bit pixels.
 
-    Each picture on its own would be scaled by its own largest value, and the clip would flicker.
+    If each picture were scaled by its own largest value, the clip would flicker.
     """
     most = None
     for file in files:
@@ -111,7 +112,7 @@ def depth(files: Iterable[Path], max_megapixels: float) -> int | None:
                     if image.width * image.height > max_megapixels * 1e6:
                         continue
                     values = _wide(image, file)
-        except Exception:  # read_image says of a damaged frame what is wrong with it
+        except Exception:  # read_image reports what is wrong with a damaged frame
             continue
         if values is None:
             break
@@ -120,16 +121,16 @@ def depth(files: Iterable[Path], max_megapixels: float) -> int | None:
 
 
 def _wide(image: Image.Image, source: Path | io.BytesIO) -> np.ndarray | None:
-    """The pixels of more than 8 bits a channel, (H, W) or (H, W, 3 or 4) RGB(A), as stored; None: they have 8 bits.
+    """Stored pixels of more than 8 bits per channel, (H, W) or (H, W, 3 or 4) RGB(A); None if they have 8 bits.
 
-    Of colours Pillow keeps the upper 8 of 16 bits, in which 12-bit pictures have hardly anything.
+    Pillow keeps only the upper 8 of 16 bits of colours, which are almost empty in 12-bit pictures.
     """
     if image.mode in WIDE:
         return np.asarray(image, dtype=np.float64)
     forms = (tile.args if isinstance(tile.args, str) else tile.args[0] for tile in image.tile if tile.args)
     if not any(";16" in str(form) for form in forms):
         return None
-    image.load()  # says what is damaged; OpenCV would not
+    image.load()  # reports what is damaged; OpenCV would not
     data = source.getvalue() if isinstance(source, io.BytesIO) else source.read_bytes()
     values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None or values.dtype != np.uint16 or values.ndim != 3:
@@ -138,13 +139,13 @@ def _wide(image: Image.Image, source: Path | io.BytesIO) -> np.ndarray | None:
 
 
 def _bits(values: np.ndarray) -> int:
-    """The fewest of :data:`DEPTHS` that hold every grey or colour value."""
+    """The smallest of :data:`DEPTHS` that holds every grey or colour value."""
     most = values[..., :3].max() if values.ndim == 3 else values.max()
     return next((bits for bits in DEPTHS if most < 2**bits), DEPTHS[-1])
 
 
 def _narrow(values: np.ndarray, bits: int) -> np.ndarray:
-    """Values of ``bits`` as bytes; an opacity is scaled by its own bits."""
+    """Convert values of ``bits`` bits to bytes; opacity is scaled by its own bits."""
     if values.ndim == 3 and values.shape[2] == 4:
         colours, opacity = values[..., :3], values[..., 3]
         return np.dstack([_narrow(colours, bits), _narrow(opacity, _bits(opacity))])

@@ -1,4 +1,4 @@
-"""Files and folders of datasets: what names and entries say, and where paths lead."""
+"""Files and folders of datasets: kinds of names and entries, links and paths."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wm
 
 
 def is_image(name: str) -> bool:
-    """Whether a file's name says that it is an image; hidden files (macOS' ``._x.jpg``) are none."""
+    """Whether a file's name is that of an image; hidden files (``._x.jpg`` of macOS) are not images."""
     return not name.startswith(".") and name.lower().endswith(IMAGES)
 
 
 def is_video(name: str) -> bool:
-    """Whether a file's name says that it is a video."""
+    """Whether a file's name is that of a video."""
     return not name.startswith(".") and name.lower().endswith(VIDEOS)
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a folder, or a link to one; a link in a circle is none."""
+    """Whether an entry is a folder or a link to one; a circular link is not."""
     try:
         return entry.is_dir()
     except OSError:
@@ -32,7 +32,7 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def is_regular(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a plain file, or a link to one: opening a device, pipe or socket could block for ever."""
+    """Whether an entry is a regular file or a link to one; opening a device, pipe or socket could block forever."""
     try:
         return entry.is_file()
     except OSError:
@@ -40,7 +40,7 @@ def is_regular(entry: os.DirEntry[str]) -> bool:
 
 
 def broken(path: str | Path) -> str | None:
-    """What is wrong with a link that leads nowhere or a path that cannot be one; None for anything else."""
+    """Return what is wrong with a broken link or an impossible path; None for anything else."""
     path = Path(path)
     try:
         if not path.is_symlink():
@@ -57,12 +57,12 @@ def broken(path: str | Path) -> str | None:
 
 
 def below(root: Path, path: str) -> str | None:
-    """A path as a list writes it (relative to the root, or absolute), relative to the root with forward slashes.
+    """Convert a path of a list (relative to the root, or absolute) to one relative to the root, with forward slashes.
 
-    The path is taken as text: links below the root may lead anywhere.
+    Only the text is converted: links below the root may lead anywhere.
 
     Returns:
-        None where the path leads out of the root.
+        The path; None if it leads out of the root.
     """
     if path.startswith("~"):
         path = str(expanded(path))

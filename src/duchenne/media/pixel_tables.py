@@ -1,4 +1,4 @@
-"""Images that are rows of a table, as FER2013 is handed on: ``fer2013.csv#17`` is the image in the table's line 17."""
+"""Images stored as rows of a table, as in FER2013: ``fer2013.csv#17`` is the image in line 17 of the table."""
 
 from __future__ import annotations
 
@@ -15,40 +15,40 @@ _PLACE = re.compile(r"(.+\.csv)#(\d+)", re.IGNORECASE)
 
 
 def place(table: str, line: int) -> str:
-    """How an index names the image in a line of a table."""
+    """Return the path by which an index names the image in a line of a table."""
     return f"{table}#{line}"
 
 
 def placed(path: Path) -> tuple[Path, int] | None:
-    """Table and line of such a name; None for any other path."""
+    """Split a path made by :func:`place` into table and line; None for any other path."""
     match = _PLACE.fullmatch(str(path))
     return (Path(match[1]), int(match[2])) if match else None
 
 
 def decode(text: str) -> np.ndarray:
-    """Grey values divided by blanks as a square image, uint8 (H, H).
+    """Convert grey values separated by blanks to a square image, uint8 (H, H).
 
     Raises:
-        ValueError: they are not whole numbers from 0 to 255, or not as many as a square has.
+        ValueError: The values are not whole numbers from 0 to 255, or their number is not a square.
     """
     try:
         values = np.array(text.split(), np.int64)
     except (ValueError, OverflowError):
-        raise ValueError("holds something else than whole numbers among its pixels") from None
+        raise ValueError("holds pixels that are not whole numbers") from None
     side = math.isqrt(len(values))
     if not side or side * side != len(values):
-        raise ValueError(f"holds {len(values)} pixels, which is not a square")
+        raise ValueError(f"holds {len(values)} pixels, which do not make a square")
     if values.min() < 0 or values.max() > 255:
         raise ValueError("holds pixels outside 0 to 255")
     return values.astype(np.uint8).reshape(side, side)
 
 
 def read_pixels(path: Path, line: int) -> np.ndarray:
-    """The image in a line of a table, uint8 (H, H, 3) RGB.
+    """Read the image in a line of a table, uint8 (H, H, 3) RGB.
 
     Raises:
-        ValueError: there is no such line, or no image in it.
-        OSError: the table cannot be read.
+        ValueError: There is no such line, or no image in it.
+        OSError: The table cannot be read.
     """
     column, starts = _lines(path, path.stat().st_mtime_ns)
     if not 1 < line <= len(starts):
@@ -63,7 +63,7 @@ def read_pixels(path: Path, line: int) -> np.ndarray:
 
 @lru_cache(maxsize=4)
 def _lines(path: Path, _changed: int) -> tuple[int, np.ndarray]:
-    """The position of the column of pixels, and the byte at which each line begins."""
+    """Return the position of the column of pixels, and the byte offset of each line."""
     starts = [0]
     with path.open("rb") as file:
         header = file.readline()

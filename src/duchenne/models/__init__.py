@@ -1,8 +1,8 @@
-"""Networks. The import of this package registers every one of them with timm.
+"""Networks; importing this package registers all of them with timm.
 
-``timm.create_model("poster_v2", num_classes=7)`` then gives one. Modules of this folder that register a network are
-found by themselves (:func:`duchenne.networks.networks`); what a network must and may have is in
-:mod:`duchenne.models.contract`.
+Then ``timm.create_model("poster_v2", num_classes=7)`` creates one. Modules of this folder that register a network are
+found automatically (:func:`duchenne.networks.networks`); :mod:`duchenne.models.contract` defines what a network must
+and may have.
 """
 
 from importlib import import_module

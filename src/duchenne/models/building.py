@@ -1,4 +1,4 @@
-"""timm's builder for networks whose number of input channels is fixed."""
+"""Builder of registered networks, whose number of input channels is fixed."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def build(
     """Build a registered network.
 
     Args:
-        network: its class.
-        name: its name in timm's registry.
-        pretrained: as timm has it.
-        input_size: channels, frames of a clip, height and width, where options decide them; default: of the registry.
+        network: class of the network.
+        name: name in timm's registry.
+        pretrained: argument of ``timm.create_model``.
+        input_size: channels, frames of a clip, height and width, if options decide them; default: the registry's.
         options: keyword arguments of the network, and timm's own.
 
     Raises:
-        UserError: ``in_chans`` asks for another number of channels than the network takes.
+        UserError: ``in_chans`` differs from the number of channels that the network takes.
     """
     wanted = options.pop("in_chans", None)
     model = build_model_with_cfg(network, name, pretrained, kwargs_filter=("in_chans",), **options)

@@ -1,4 +1,4 @@
-"""The contract of a network: what the rest of the package asks of it, and what it may leave out.
+"""Contract of a network: what the rest of the package requires of it, and the defaults of optional parts.
 
 A network is a subclass of :class:`Network` and a function under :func:`register_network` that builds it. It must have
 
@@ -6,11 +6,11 @@ A network is a subclass of :class:`Network` and a function under :func:`register
 * ``num_features`` and ``num_classes``, lengths of these two;
 * an entry in its module's ``default_cfgs`` (timm's ``generate_default_cfgs``): ``input_size`` (C, H, W), ``mean`` and
   ``std`` of the normalisation, ``num_classes``, and ``classifier``, the name of its last layer;
-* facts that others ask for without building it: :class:`duchenne.networks.Facts`.
+* facts that other code needs without building it: :class:`duchenne.networks.Facts`.
 
-All else has a default in :class:`Contract`, so callers never ask whether a network has a method. timm's own networks
-get the same defaults by :func:`with_contract`: they take images, explain nothing, and Grad-CAM shows the last module of
-their ``feature_info``.
+Everything else has a default in :class:`Contract`, so callers never test whether a network has a method. timm's own
+networks get the same defaults from :func:`with_contract`: they take images, have no maps of their own, and Grad-CAM
+uses the last module of their ``feature_info``.
 """
 
 from __future__ import annotations
@@ -33,61 +33,62 @@ Converter = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 
 
 class Contract:
-    """What a network may have beside its forward pass, with the default of each."""
+    """Optional parts of a network besides its forward pass, with their defaults."""
 
     facts: Facts
     """Set by :func:`register_network`."""
 
     pretrained_parts: Mapping[str, str] = {}
-    """Part that has published weights -> module that takes them; "" is the network itself."""
+    """Part with published weights -> module that loads them; "" is the network itself."""
     pretrained_entries: Mapping[str, Sequence[str]] = {}
-    """Part -> patterns of the entries that are taken of its file; default: every one."""
+    """Part -> patterns of the entries to load from its file; default: all."""
     pretrained_converters: Mapping[str, Converter] = {}
     """Part -> function from the file's state dict to that of the module."""
 
     flow: str | None = None
-    """Optical flow that the input brings as channels 2 and 3 (pairs): ``farneback``, ``dis`` or none."""
+    """Optical flow in channels 2 and 3 of the input (pairs): ``farneback``, ``dis`` or none."""
     learns_without_labels: bool = False
-    """Whether :meth:`pretraining_loss` is there, for ``recipe.pretrain_epochs``."""
+    """Whether the network has :meth:`pretraining_loss`, for ``recipe.pretrain_epochs``."""
     has_au_regions: bool = False
-    """Whether :meth:`set_au_centers` is there; the trainer then calls it before training."""
+    """Whether the network has :meth:`set_au_centers`; the trainer then calls it before training."""
 
     def pretraining_loss(self, x: Tensor) -> Tensor:
-        """Loss that needs no labels: input (B, ...) -> scalar.
+        """Compute a loss without labels: input (B, ...) -> scalar.
 
         Raises:
-            UserError: the network has none.
+            UserError: The network has no such loss.
         """
-        raise UserError(f"{self.facts.title} learns nothing without labels: set recipe.pretrain_epochs to 0")
+        raise UserError(f"{self.facts.title} cannot train without labels: set recipe.pretrain_epochs to 0")
 
     def set_au_centers(self, centers: Tensor) -> None:
-        """Set where the action-unit regions are: (9, 2), x and y in px of a face of 224 px.
+        """Set the centres of the action-unit regions: (9, 2), x and y in px of a face of 224 px.
 
         Raises:
-            UserError: the network has no such regions.
+            UserError: The network has no such regions.
         """
         raise UserError(f"{self.facts.title} has no AU regions")
 
     def reusable(self, x: Tensor) -> tuple[Tensor | tuple[Tensor, ...], ...]:
-        """What a second forward pass over the same batch would compute again, without gradient (SAM has two passes).
+        """Compute, without gradient, values that a second forward pass over the same batch (SAM) can reuse.
 
-        The trainer gives it to both passes as further arguments of ``forward``.
+        The trainer passes them to both passes as further arguments of ``forward``.
         """
         return ()
 
     def explain(self, x: Tensor) -> dict[str, Tensor]:
-        """Maps (``facts.maps``) of where a network in evaluation mode looks in inputs (B, ...), beside Grad-CAM.
+        """Return maps (``facts.maps``) of what a network in evaluation mode attends to in inputs (B, ...).
 
         Returns:
-            By name, without gradient and not negative. Of images: (B, H, W), shares of attention that add up to one at
-            most. Of clips: ``attention_<part>`` (B, T, H, W) in any unit, each with ``frames_<part>`` (B, T), where in
-            the input these T frames were read, counted in its frames from 0. Of pairs: (B, H, W) weights as multiples
-            of an even share, and ``displacement`` (B, 2, H, W), which may be negative: from onset to apex in px.
+            Maps by name, without gradient and not negative; Grad-CAM is computed elsewhere. Images: (B, H, W), shares
+            of attention whose sum is at most one. Clips: ``attention_<part>`` (B, T, H, W) in any unit, each with
+            ``frames_<part>`` (B, T), the positions of these T frames in the input, in frames from 0. Pairs: (B, H, W)
+            weights as multiples of an even share, and ``displacement`` (B, 2, H, W) from onset to apex in px, which may
+            be negative.
         """
         return {}
 
     def cam_maps(self, output: Tensor) -> Tensor:
-        """Output of the layer ``facts.layer`` -> maps (B, C, H, W), of clips (B, T, C, H, W), for Grad-CAM."""
+        """Reshape the output of ``facts.layer`` to maps for Grad-CAM: (B, C, H, W), for clips (B, T, C, H, W)."""
         return output
 
 
@@ -99,29 +100,29 @@ class Network(Contract, nn.Module, ABC):
     default_cfg: dict[str, Any]
     """Set by timm, from the module's ``default_cfgs``."""
     ballast: tuple[str, ...] = ()
-    """Names of modules and parameters that official weights hold and that never touch the logits."""
+    """Names of unused modules and parameters: official weights hold them, but the logits do not depend on them."""
 
     @abstractmethod
     def forward_features(self, x: Tensor) -> Tensor:
-        """Input (B, ...) -> features (B, num_features)."""
+        """Compute features (B, num_features) of an input (B, ...)."""
 
     @abstractmethod
     def forward_head(self, features: Tensor) -> Tensor:
-        """Features (B, num_features) -> logits (B, num_classes)."""
+        """Compute logits (B, num_classes) from features (B, num_features)."""
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
-        """Input (B, ...) -> logits; in ``train()`` maybe ``(logits, {name: loss})``, losses to add to the first."""
+        """Compute logits; in ``train()`` optionally ``(logits, {name: loss})``, losses to add to the main loss."""
         return self.forward_head(self.forward_features(x))
 
     def get_classifier(self) -> nn.Module:
-        """The last layer."""
+        """Return the last layer."""
         return self.get_submodule(self.default_cfg["classifier"])
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Replace the last layer by a new one for another number of classes.
+        """Replace the last layer by a new one for a different number of classes.
 
         Raises:
-            UserError: fewer than one class; features are what ``forward_features`` gives.
+            UserError: There is less than one class; for features use ``forward_features``.
         """
         if num_classes < 1:
             raise UserError(f"{self.facts.title}: num_classes is {num_classes}; for features call forward_features")
@@ -134,7 +135,7 @@ class Network(Contract, nn.Module, ABC):
 
 
 def register_network(title: str, **facts: Any) -> Callable[[Callable[..., Network]], Callable[..., Network]]:
-    """Register the function below with timm, by its name, and give what it builds its facts.
+    """Register the decorated function with timm under its name, and attach the facts to the networks that it builds.
 
     Args:
         title, facts: fields of :class:`duchenne.networks.Facts`, as literals (see that module).
@@ -154,20 +155,20 @@ def register_network(title: str, **facts: Any) -> Callable[[Callable[..., Networ
 
 
 def require(architecture: str) -> None:
-    """Do nothing when timm's registry, which includes ours, has a network of this name.
+    """Check that timm's registry, which includes the networks of this package, has a network of this name.
 
     Raises:
-        UserError: it has none.
+        UserError: There is no such network.
     """
     if not timm.is_model(architecture):
         raise UserError(f"no network is called {architecture!r}{nearest(architecture, timm.list_models())}")
 
 
 def create(architecture: str, options: Mapping[str, Any], num_classes: int) -> nn.Module:
-    """A network of the registry with random weights, under the contract; its logits are float32 in any precision.
+    """Create a network of the registry with random weights and the contract; its logits are always float32.
 
     Raises:
-        UserError: there is no network of this name, or an option has a value that it cannot have.
+        UserError: There is no network of this name, or an option has an invalid value.
     """
     require(architecture)
     network = timm.create_model(architecture, num_classes=num_classes, **options)
@@ -175,7 +176,7 @@ def create(architecture: str, options: Mapping[str, Any], num_classes: int) -> n
 
 
 def with_contract(network: nn.Module, name: str) -> nn.Module:
-    """Give a network that is not ours the defaults of the contract; changes and returns the network.
+    """Give a network of timm the defaults of the contract; changes and returns the network.
 
     It takes images. Grad-CAM shows the last module of its ``feature_info``, where timm names one that gives maps.
     """
@@ -196,13 +197,13 @@ def _last_maps(network: nn.Module) -> str | None:
 
 @cache
 def _adopted(network: type[nn.Module]) -> type[nn.Module]:
-    """A class of timm with what it lacks of the contract."""
+    """Extend a class of timm by the missing parts of the contract."""
     return type(network.__name__, (network, Contract), {})
 
 
 def weighted(maps: Tensor, gradients: Tensor) -> Tensor:
     """Grad-CAM (Selvaraju et al., ICCV 2017, Eqs. 1 and 2): maps and gradients (..., C, H, W) -> (..., H, W).
 
-    A channel's weight is the mean of its gradient over the map; negative sums become 0. In no unit.
+    A channel's weight is the mean of its gradient over the map; negative sums become 0. The result has no unit.
     """
     return F.relu((gradients.mean((-2, -1), keepdim=True) * maps).sum(-3)).detach()

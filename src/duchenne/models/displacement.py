@@ -1,11 +1,11 @@
-"""The displacement generation module (DGM) of FRL-DGT, and how it learns motion that nobody labelled.
+"""The displacement generation module (DGM) of FRL-DGT, and its self-supervised loss.
 
 Zhai, Zhao, Long, Xu, He, Zhao: "Feature Representation Learning with Adaptive Displacement Generation and
 Transformer Fusion for Micro-Expression Recognition", CVPR 2023. No code or weights are public. Layers and
-normalisation are those of its supplement (Table 1, Eq. 1); the unit of the output and the loss are ours.
+normalisation are those of its supplement (Table 1, Eq. 1); the unit of the output and the loss are chosen by us.
 
-A displacement is in px, right and down, from onset to apex. It is given where the motion arrives: what the apex shows
-at p was at p - displacement(p) in the onset.
+A displacement is in px, right and down, from onset to apex. It is given at the end of the motion: the point at p in the
+apex was at p - displacement(p) in the onset.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from duchenne.models.precision import in_float32
 
 
 def layer(channels: int, width: int, kernel: int, stride: int = 1) -> nn.Sequential:
-    """A row "Conv" of Table 1 with its row "BN & LR"; the slope of the LeakyReLU is PyTorch's 0.01 (ours)."""
+    """Build a row "Conv" of Table 1 with its row "BN & LR"; we assume PyTorch's slope of the LeakyReLU, 0.01."""
     conv = nn.Conv2d(channels, width, kernel, stride, padding=(kernel - 1) // 2)
     return nn.Sequential(conv, nn.BatchNorm2d(width), nn.LeakyReLU())
 
@@ -28,10 +28,10 @@ class DisplacementGenerator(nn.Module):
     """Grey onset and apex (B, 2, H, W) in [0, 1] -> displacement (B, 2, H, W) in px; H and W multiples of 4.
 
     Table 1 of the supplement, 618,338 parameters. The last convolution starts near zero, so that training starts near
-    no motion (ours).
+    no motion (chosen by us).
 
     Args:
-        max_displacement: px of an output of tanh of 1 (ours).
+        max_displacement: displacement in px at a tanh output of 1 (chosen by us).
     """
 
     def __init__(self, max_displacement: float) -> None:
@@ -62,14 +62,14 @@ class DisplacementGenerator(nn.Module):
 
 @in_float32
 def normalise(displacement: Tensor, k: int = 5, eps: float = 1e-4) -> Tensor:
-    """Displacement (B, 2, H, W) / max(mean of its k largest absolute values, eps), each sample by itself (Eq. 1)."""
+    """Divide each displacement (B, 2, H, W) by max(mean of its k largest absolute values, eps) (Eq. 1)."""
     largest = displacement.abs().flatten(1).topk(k).values.mean(1)
     return displacement / largest.clamp(min=eps)[:, None, None, None]
 
 
 @in_float32
 def warp(image: Tensor, displacement: Tensor) -> tuple[Tensor, Tensor]:
-    """The image (B, C, H, W) moved by a displacement (B, 2, H, W) in px, bilinear; and where it shows something.
+    """Move an image (B, C, H, W) by a displacement (B, 2, H, W) in px, with bilinear sampling.
 
     Returns:
         The moved image, and bool (B, 1, H, W): False where a pixel came from outside the frame.
@@ -86,14 +86,14 @@ def warp(image: Tensor, displacement: Tensor) -> tuple[Tensor, Tensor]:
 
 @in_float32
 def self_supervised_loss(pair: Tensor, displacement: Tensor, smoothness: float) -> Tensor:
-    """How badly the onset, moved by the displacement, explains the apex: a scalar, the mean over the pairs (ours).
+    """Measure the difference between the apex and the moved onset: a scalar, the mean over pairs (chosen by us).
 
     Charbonnier's sqrt(difference^2 + 0.001^2) over the pixels that came from inside the frame, plus ``smoothness``
     times the mean absolute difference of neighbouring displacements in px, weighted by
     exp(-10 * |difference of neighbouring apex pixels|), so that motion may change at an edge of the image.
 
-    Both frames are blurred by a Gaussian of 1 px first. Sampling between pixels averages, so without it a random
-    displacement by half a pixel would be rewarded for taking the camera's noise away.
+    Both frames are blurred by a Gaussian of 1 px first. Sampling between pixels averages them, so without the blur a
+    random displacement by half a pixel would be rewarded for reducing the camera's noise.
 
     Args:
         pair: grey onset and apex (B, 2, H, W) in [0, 1].

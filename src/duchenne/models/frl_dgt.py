@@ -1,4 +1,4 @@
-"""FRL-DGT: a learnt displacement from onset to apex, then transformers over action-unit regions and the whole face.
+"""FRL-DGT: a learned displacement from onset to apex, then transformers over action-unit regions and the whole face.
 
 Zhai, Zhao, Long, Xu, He, Zhao: "Feature Representation Learning with Adaptive Displacement Generation and
 Transformer Fusion for Micro-Expression Recognition", CVPR 2023. No code or weights are public.
@@ -6,8 +6,8 @@ Transformer Fusion for Micro-Expression Recognition", CVPR 2023. No code or weig
 From its supplement: the displacement generation module (Table 1), its normalisation (Eq. 1), the displacement
 concatenated with the pair as the input of the fusion, fusion modules of transformer layers and a fusion layer (Fig. 1)
 with depths 2 (local), 2 (global) and 4 (full face), the six AU regions and their fixed mean centres (Sec. 3).
-Ours: which region is what (duchenne.faces.regions), patches, widths, the fusion layer's form, the head, the loss of
-the displacement and how it joins the classification.
+Chosen by us: the meaning of each region (duchenne.faces.regions), patches, widths, the form of the fusion layer, the
+head, the loss of the displacement and how it is added to the classification loss.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ BOX, BOX_PATCH, FACE_PATCH = 48, 8, 16
 """Sides in px of an AU region's box, of its patches and of the patches of the full face."""
 
 FLOWS = ("farneback", "dis")
-"""Kinds of ``displacement`` that the input brings as optical flow, in two channels."""
+"""Kinds of ``displacement`` that are optical flow in two channels of the input."""
 
 AU_CENTERS = {
     "eyes": ((74, 72), (150, 72)),
@@ -58,8 +58,8 @@ FUSIONS = ("learned", "mean")
 class Fusion(nn.Module):
     """A fusion module (supplement, Fig. 1): pre-norm transformer layers, then a weighted sum of their tokens.
 
-    The fusion layer (ours) is a linear score of each token and a softmax over the tokens; with ``learned=False`` all
-    weights are equal.
+    The fusion layer (chosen by us) is a linear score of each token and a softmax over the tokens; with
+    ``learned=False`` all weights are equal.
     """
 
     def __init__(self, count: int, depth: int, learned: bool) -> None:
@@ -83,28 +83,28 @@ class FrlDgt(Network):
 
     In ``train()`` returns ``(logits, {"displacement": loss})`` while the DGM learns with the classification.
 
-    Where an option has a "supplement" after it, its default is the paper's; the others are ours.
+    Options marked "supplement" have the paper's default; the defaults of the others are chosen by us.
 
     Args:
         num_classes: 3 or 5 in the paper.
-        displacement: what goes beside the pair into the fusion. ``dgm``: the learnt displacement (supplement);
+        displacement: input of the fusion besides the pair. ``dgm``: the learned displacement (supplement);
             ``none``: nothing; ``farneback`` or ``dis``: optical flow, which the input then brings as channels 2 and 3,
             (B, 4, 224, 224), in px.
-        joint: the DGM is trained further with the classes, by the gradient of both losses. False: it stays as
-            :meth:`pretraining_loss` left it, BatchNorm statistics too.
-        regions: AU regions looked at, a key of :data:`REGION_SETS` (supplement).
+        joint: whether the DGM is trained with the classifier, by the gradient of both losses. False: it stays as
+            trained by :meth:`pretraining_loss`, including BatchNorm statistics.
+        regions: AU regions used, a key of :data:`REGION_SETS` (supplement).
         local_fusion: attention among the patches of a box, two layers (supplement). False: the patches' mean.
         global_fusion: attention among the boxes, two layers (supplement). False: the boxes' mean. Without
-            ``local_fusion`` too, the regions are not looked at.
+            ``local_fusion`` too, the regions are not used.
         full_face: attention among the patches of the face, four layers (supplement).
         fusion: weights of the fusion layers: ``learned`` (supplement) or all equal, ``mean``.
         drop_rate: dropout before the last layer.
         max_displacement: px that the DGM can reach in x and in y.
-        displacement_weight: of the displacement's loss beside the classification's.
+        displacement_weight: weight of the displacement's loss, added to the classification loss.
         smoothness: weight of the smoothness within the displacement's loss.
 
     Raises:
-        UserError: an option has a value that is none of the above, or nothing of the face is left to look at.
+        UserError: An option has an invalid value, or no part of the face is used.
     """
 
     has_au_regions = True
@@ -174,14 +174,14 @@ class FrlDgt(Network):
         return self
 
     def set_au_centers(self, centers: Tensor) -> None:
-        """Set where the boxes of the AU regions are: the mean over a data set (supplement, Sec. 3).
+        """Set the centres of the boxes of the AU regions: the mean over a data set (supplement, Sec. 3).
 
         Args:
             centers: (9, 2), x and y in px of a face of 224 px, in the order of :data:`AU_CENTERS`. A box that would
                 leave the face is moved back inside.
 
         Raises:
-            UserError: another shape, or a centre outside the face.
+            UserError: The shape is different, or a centre is outside the face.
         """
         centers = torch.as_tensor(centers, dtype=torch.float32)
         if centers.shape != self.au_centers.shape or not ((centers >= 0) & (centers <= SIZE)).all():
@@ -189,10 +189,10 @@ class FrlDgt(Network):
         self.au_centers.copy_(centers)
 
     def pretraining_loss(self, x: Tensor) -> Tensor:
-        """The displacement's own loss, which needs no labels: pairs (B, 2, 224, 224) -> scalar.
+        """Compute the loss of the displacement, which needs no labels: pairs (B, 2, 224, 224) -> scalar.
 
         Raises:
-            UserError: the network has no DGM.
+            UserError: The network has no DGM.
         """
         if self.dgm is None:
             raise UserError("without displacement: dgm there is nothing to pre-train: set recipe.pretrain_epochs to 0")
@@ -205,7 +205,7 @@ class FrlDgt(Network):
         return loss
 
     def displacement(self, x: Tensor) -> Tensor | None:
-        """Input -> displacement from onset to apex (B, 2, 224, 224) in px, or None when the network uses none."""
+        """Return the displacement from onset to apex (B, 2, 224, 224) in px, or None when the network uses none."""
         if self.flow:
             return x[:, 2:].float()
         if self.dgm is None:
@@ -214,7 +214,7 @@ class FrlDgt(Network):
             return self.dgm(x)
 
     def box_pixels(self) -> Tensor:
-        """Which pixels of the face, counted row by row, make the boxes: (boxes, 36 patches, 64 pixels)."""
+        """Return the pixels of the boxes, counted row by row in the face: (boxes, 36 patches, 64 pixels)."""
         corner = (self.au_centers[self.boxes] - BOX / 2).round().long().clamp(0, SIZE - BOX)
         step = torch.arange(BOX, device=corner.device)
         x, y = (corner[:, axis, None] + step for axis in (0, 1))
@@ -243,7 +243,7 @@ class FrlDgt(Network):
         return torch.cat(features, dim=1), weights
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Input -> features (B, F): the vector of the regions, then that of the full face."""
+        """Compute features (B, F): the vector of the regions, followed by that of the full face."""
         return self.fuse(x, self.displacement(x))[0]
 
     def forward_head(self, features: Tensor) -> Tensor:
@@ -260,7 +260,7 @@ class FrlDgt(Network):
 
     @torch.no_grad()
     def explain(self, x: Tensor) -> dict[str, Tensor]:
-        """What Fig. 2 of the supplement shows of each sample, as far as the network has it.
+        """Return the maps of Fig. 2 of the supplement, as far as the network has them.
 
         Returns:
             ``displacement`` (B, 2, 224, 224) in px, and maps (B, 224, 224) of weights as multiples of an even share:
@@ -282,7 +282,7 @@ class FrlDgt(Network):
         return maps
 
     def _on_face(self, patches: Tensor) -> Tensor:
-        """Values of the boxes' patches (B, boxes, 36) -> the mean of those on each pixel (B, 224, 224), else 0."""
+        """Average the values of the boxes' patches (B, boxes, 36) on each pixel (B, 224, 224); 0 outside boxes."""
         pixels = self.box_pixels()
         values = patches[..., None].expand(-1, -1, -1, pixels.shape[2]).flatten(1)
         total = patches.new_zeros(len(patches), SIZE * SIZE).index_add(1, pixels.flatten(), values)
@@ -321,6 +321,6 @@ default_cfgs = generate_default_cfgs(
     reconstruction=True,
 )
 def frl_dgt(pretrained: bool = False, **kwargs) -> FrlDgt:
-    """FRL-DGT with its displacement generation module; the pair alone, or with optical flow, by ``displacement``."""
+    """FRL-DGT with its displacement generation module, with optical flow or with neither, by ``displacement``."""
     channels = 4 if kwargs.get("displacement") in FLOWS else 2
     return build(FrlDgt, "frl_dgt", pretrained, input_size=(channels, SIZE, SIZE), **kwargs)

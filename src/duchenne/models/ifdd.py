@@ -1,13 +1,13 @@
-"""IFDD: video networks that classify what is left of a clip when the static context is taken from it; and baselines.
+"""IFDD: video networks that remove the static context from a clip and classify the rest; and their baselines.
 
 Wang, Chai: "Lifting Scheme-Based Implicit Disentanglement of Emotion-Related Facial Dynamics in the Wild",
 https://arxiv.org/abs/2412.13168; official code: https://github.com/CyberPegasus/IFDD.
 
 * ``ifdd_3dvit``: on MViTv2-S. Same entries and same numbers as that code, which differs from the paper in many places;
-  :class:`duchenne.models.lifting.LiftingOptions` holds those that can be chosen. Unlike the paper's text, the pyramid
-  takes stages 3 and 4 of four.
-* ``ifdd_2dcnn``: on MobileNetV2. Its code is not published: this is a reconstruction from the paper, the reading that
-  comes nearest to the printed 1.18 M parameters and 3.86 G operations (it has 1.19 M and 3.86 G).
+  :class:`duchenne.models.lifting.LiftingOptions` has an option for some of them. Unlike the paper's text, the pyramid
+  uses stages 3 and 4 of four.
+* ``ifdd_2dcnn``: on MobileNetV2. Its code is not published: this is a reconstruction from the paper, the
+  interpretation nearest to the printed 1.18 M parameters and 3.86 G operations (it has 1.19 M and 3.86 G).
 * ``mvit_clip`` and ``mobilenetv2_clip``: the trunks with plain heads, the paper's baselines.
 
 Clips are pixels in [0, 1], without further normalisation. No weights are published.
@@ -31,12 +31,12 @@ from duchenne.models.precision import LinearFp32
 
 
 class PyramidLifting(nn.Module):
-    """Maps of the trunk, reduced to 7 x 7 and joined, and the lifting on them.
+    """Lifting on the maps of the trunk, which are reduced to 7 x 7 and concatenated.
 
     Args:
-        trunk: its ``maps`` gives a list of maps (T B, C_i, S_i, S_i).
-        levels: C_i and S_i of each.
-        channels: of the joined maps.
+        trunk: module whose ``maps`` returns a list of maps (T B, C_i, S_i, S_i).
+        levels: C_i and S_i of each map.
+        channels: channels of the concatenated maps.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class PyramidLifting(nn.Module):
         self.WaveLifts = lifting
 
     def clip(self, x: Tensor) -> Tensor:
-        """Maps of the stem (B, C, T, 56, 56) -> X, the clip of features (B, T, channels, 7, 7)."""
+        """Compute X, the clip of features (B, T, channels, 7, 7), from maps of the stem (B, C, T, 56, 56)."""
         maps = [reduce(level) for reduce, level in zip(self.PANLayer, self.backbone.maps(x), strict=True)]
         return self.CatConv(torch.cat(maps, dim=1)).unflatten(0, (-1, FRAMES))
 
@@ -62,7 +62,7 @@ class PyramidLifting(nn.Module):
 
 
 def classifier(features: int, num_classes: int, drop_rate: float) -> nn.Sequential:
-    """Dropout and a linear layer, under their official names."""
+    """Build dropout and a linear layer under their official names."""
     linear = LinearFp32(features, num_classes)
     trunc_normal_(linear.weight, std=0.01)
     nn.init.zeros_(linear.bias)
@@ -98,7 +98,7 @@ class IFDD(Network):
 
     @torch.enable_grad()
     def explain(self, x: Tensor, target: Tensor | None = None) -> dict[str, Tensor]:
-        """What the paper's Figure 2a shows, of a network in ``eval()``.
+        """Return the maps of the paper's Figure 2a, for a network in ``eval()``.
 
         ``attention_static`` and ``attention_dynamic`` (B, 4, 7, 7) are Grad-CAM (Selvaraju et al., ICCV 2017) on Y_S
         and Y_D, each frame by itself. ``frames_static`` and ``frames_dynamic`` (B, 4) say where in the clip each of
@@ -106,7 +106,7 @@ class IFDD(Network):
         of the eight behind the stem is the middle of the ``frames / 8`` input frames from ``i * frames / 8``.
 
         Args:
-            target: classes (B,); by default the predicted ones.
+            target: classes (B,); default: the predicted ones.
         """
         lifting = self.backbone.WaveLifts
         with torch.no_grad():
@@ -130,12 +130,12 @@ class IFDD(Network):
 class IFDD3DViT(IFDD):
     """IFDD on MViTv2-S: 37,577,123 parameters with 7 classes.
 
-    State-dict names and shapes are the official ones (297 entries; 287 with ``split="even_odd"``). That includes
-    *ballast* (``ballast``: names of modules and parameters) that never touches the logits.
+    State-dict names and shapes are the official ones (297 entries; 287 with ``split="even_odd"``). They include unused
+    parameters (``ballast``: names of modules and parameters), on which the logits do not depend.
 
     Args:
         num_classes: length of the logits; 7 (DFEW, FERV39k) or 11 (MAFW) in the paper.
-        frames: of a clip: 8, 16 (DFEW, FERV39k) or 32 (MAFW).
+        frames: number of frames of a clip: 8, 16 (DFEW, FERV39k) or 32 (MAFW).
         drop_rate: dropout before the last layer.
         drop_path_rate: stochastic depth of the last block of the trunk and of the refining steps.
         options: see :class:`duchenne.models.lifting.LiftingOptions`.
@@ -208,7 +208,7 @@ class IFDD2DCNN(IFDD):
 class MViTClip(Network):
     """Baseline of IFDD-3DViT: clips (B, 3, frames, 224, 224) in [0, 1] -> class token -> logits (B, num_classes).
 
-    Only the class token is read after the last block, so what acts on its other queries alone is ballast.
+    Only the class token is read after the last block, so parameters that act only on its other queries are unused.
     """
 
     num_features = 768
@@ -318,7 +318,7 @@ _HALVES = {"attention_dynamic": "dynamic half", "attention_static": "static half
     },
 )
 def ifdd_3dvit(pretrained: bool = False, **kwargs) -> IFDD3DViT:
-    """IFDD-3DViT as its official code has it."""
+    """IFDD-3DViT of the official code."""
     return _build(IFDD3DViT, "ifdd_3dvit", pretrained, kwargs)
 
 
@@ -328,7 +328,7 @@ def ifdd_2dcnn(pretrained: bool = False, **kwargs) -> IFDD2DCNN:
     return _build(IFDD2DCNN, "ifdd_2dcnn", pretrained, kwargs)
 
 
-@register_network("MViT", takes="clip", layer="backbone.blocks.9.norm1")  # behind it only the class token is read
+@register_network("MViT", takes="clip", layer="backbone.blocks.9.norm1")  # only the class token is read after it
 def mvit_clip(pretrained: bool = False, **kwargs) -> MViTClip:
     """The MViT baseline of IFDD."""
     return _build(MViTClip, "mvit_clip", pretrained, kwargs)

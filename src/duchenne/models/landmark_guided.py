@@ -1,4 +1,4 @@
-"""What POSTER and POSTER++ share: an image branch, a frozen landmark branch, and attention between the two.
+"""Shared parts of POSTER and POSTER++: an image branch, a frozen landmark branch, and attention between them.
 
 Zheng et al. (POSTER), https://arxiv.org/abs/2204.04083, and Mao et al. (POSTER++), https://arxiv.org/abs/2301.12149.
 """
@@ -21,10 +21,10 @@ Maps = tuple[Tensor, Tensor, Tensor]
 
 
 def require_option(option: str, value: object, allowed: Collection) -> None:
-    """Do nothing when ``value`` is one of ``allowed``.
+    """Check that ``value`` is one of ``allowed``.
 
     Raises:
-        UserError: it is not.
+        UserError: It is not.
     """
     if value not in allowed:
         listed = ", ".join(map(str, allowed))
@@ -32,12 +32,12 @@ def require_option(option: str, value: object, allowed: Collection) -> None:
 
 
 def tokens(x: Tensor) -> Tensor:
-    """Map (B, C, H, W) -> tokens (B, H * W, C), row by row; a view in either memory format."""
+    """Reshape a map (B, C, H, W) to tokens (B, H * W, C), row by row; a view in either memory format."""
     return x.flatten(2).transpose(1, 2)
 
 
 def attend(query: Tensor, key_value: Tensor, heads: int, bias: Tensor | None = None) -> Tensor:
-    """Queries (B, N, C), [keys | values] (B, M, 2 * C) and a bias (heads, N, M) of the scores -> (B, N, C)."""
+    """Attention of queries (B, N, C) to [keys | values] (B, M, 2 * C), with a bias (heads, N, M): (B, N, C)."""
     key, value = key_value.unflatten(2, (2, heads, -1)).permute(2, 0, 3, 1, 4).unbind()
     query = query.unflatten(2, (heads, -1)).transpose(1, 2)
     return F.scaled_dot_product_attention(query, key, value, attn_mask=bias).transpose(1, 2).flatten(2)
@@ -45,7 +45,7 @@ def attend(query: Tensor, key_value: Tensor, heads: int, bias: Tensor | None = N
 
 @in_float32
 def attention_weights(query: Tensor, key_value: Tensor, heads: int, bias: Tensor | None = None) -> Tensor:
-    """The weights (B, heads, N, M) of :func:`attend`; each row sums to one."""
+    """Return the weights (B, heads, N, M) of :func:`attend`; each row sums to one."""
     key = key_value.unflatten(2, (2, heads, -1))[:, :, 0].transpose(1, 2)
     query = query.unflatten(2, (heads, -1)).transpose(1, 2)
     scores = query @ key.mT * query.shape[-1] ** -0.5
@@ -69,12 +69,12 @@ class LandmarkGuided(Network):
 
     Both branches see the image at 112 x 112, every second pixel; other sizes are reduced to it likewise.
 
-    The weights of the landmark branch are frozen. Its BatchNorms are not in the official code: in ``train()`` they
-    normalise by the batch and their statistics move (``landmark_bn_frozen=False``). With ``landmark_bn_frozen=True``
-    the branch stays in evaluation mode, so that it gives the same maps whenever it sees the same images.
+    The weights of the landmark branch are frozen. Its BatchNorms are not frozen in the official code: in ``train()``
+    they normalise by the batch and update their statistics (``landmark_bn_frozen=False``). With
+    ``landmark_bn_frozen=True`` the branch stays in evaluation mode, so that equal images give equal maps.
 
-    *Ballast* (``ballast``: names of modules) are parameters that official checkpoints hold and that never touch the
-    logits. The official code runs the head of the landmark branch and discards its result; here it does not run.
+    ``ballast`` names modules with unused parameters: official checkpoints contain them, but the logits do not depend on
+    them. The official code runs the head of the landmark branch and discards its result; here it does not run.
     """
 
     ballast: tuple[str, ...] = ("face_landback.output_layer", "ir_back.output_layer")
@@ -95,7 +95,7 @@ class LandmarkGuided(Network):
         return self
 
     def reduce(self, x: Tensor) -> Tensor:
-        """What both branches see of images (B, 3, 224, 224): (B, 3, 112, 112)."""
+        """Reduce images (B, 3, 224, 224) to the input of both branches, (B, 3, 112, 112)."""
         return F.interpolate(x, 112)
 
     @torch.no_grad()
@@ -107,10 +107,10 @@ class LandmarkGuided(Network):
         """Images (B, 3, 224, 224) -> features (B, num_features).
 
         Args:
-            landmarks: ``landmark_maps(x)``, to spare its second computation when the same images come again.
+            landmarks: ``landmark_maps(x)``, to avoid computing it again for the same images.
 
         Raises:
-            ValueError: maps are given while the landmark branch must see the images to update its statistics.
+            ValueError: Maps are given although the landmark branch needs the images to update its statistics.
         """
         if landmarks is None:
             landmarks = self.landmark_maps(x)
@@ -120,27 +120,31 @@ class LandmarkGuided(Network):
 
     @abstractmethod
     def fuse(self, images: Maps, landmarks: Maps) -> Tensor:
-        """Maps of the image branch, (B, 64, 56, 56), (B, 128, 28, 28), (B, 256, 14, 14), and those of the landmark
-        branch -> features (B, num_features)."""
+        """Compute features (B, num_features) from the maps of both branches.
+
+        Args:
+            images: maps of the image branch, (B, 64, 56, 56), (B, 128, 28, 28), (B, 256, 14, 14).
+            landmarks: maps of the landmark branch.
+        """
 
     def forward(self, x: Tensor, landmarks: Maps | None = None) -> Tensor:
         return self.forward_head(self.forward_features(x, landmarks))
 
     def reusable(self, x: Tensor) -> tuple[Maps, ...]:
-        """The landmark maps, where the landmark branch normalises by fixed statistics."""
+        """Return the landmark maps, if the landmark branch normalises by fixed statistics."""
         return (self.landmark_maps(x),) if self.landmark_bn_frozen else ()
 
     @abstractmethod
     def attentions(self) -> dict[str, nn.Module]:
-        """The attention layers that :meth:`explain` shows, each with a method ``weights`` of its own arguments."""
+        """Return the attention layers shown by :meth:`explain`, with ``weights`` of the same arguments."""
 
     @torch.no_grad()
     def explain(self, x: Tensor) -> dict[str, Tensor]:
-        """Where :meth:`attentions` look in images (B, 3, 224, 224), for a network in evaluation mode.
+        """Return attention maps of images (B, 3, 224, 224), for a network in evaluation mode.
 
         Returns:
-            Maps (B, H, W) of the share of attention each cell gets, averaged over heads and queries. Their sum is
-            one, less what a class token gets.
+            Maps (B, H, W) of the share of attention of each cell, averaged over heads and queries. Their sum is one
+            minus the share of a class token.
         """
         seen: dict[str, Tensor] = {}
 

@@ -1,8 +1,8 @@
-"""The lifting scheme of IFDD: a clip is split, what both halves share moves to the static one, the dynamic one is kept.
+"""The lifting scheme of IFDD, which splits a clip into a static and a dynamic half and keeps the dynamic one.
 
 Wang, Chai (IFDD, https://arxiv.org/abs/2412.13168), Eq. 1 to 9, Tables 1 to 4 and 8 to 10; official code:
 https://github.com/CyberPegasus/IFDD. The split (ISSM) is in :mod:`duchenne.models.splitting`; here are the updater and
-predictor (LADM), what the official code adds behind them, and the loss that holds the static half to the clip.
+predictor (LADM), the steps after them in the official code, and the loss that keeps the static half near the clip.
 """
 
 from dataclasses import dataclass, fields
@@ -57,11 +57,11 @@ OTHER = {"a": "d", "d": "a"}  # static (approximation) and dynamic (detail) half
 
 @dataclass(frozen=True)
 class LiftingOptions:
-    """What the paper ablates, and where its text and its code differ; the defaults are the official code.
+    """Options ablated in the paper, or that differ between its text and its code; the defaults are the official code.
 
     Attributes:
         split: how a clip is halved (Table 2): see :mod:`duchenne.models.splitting`. ``even_odd`` is "without ISSM";
-            ``..._code`` is the official class for this row, the name without it what the paper's sentence says.
+            ``..._code`` is the official class for this row, the name without it follows the paper's sentence.
         issm: tokens of a frame and reading of an index as in the ``code`` or as in the ``paper`` (Eq. 1 to 4).
         offset_range: L of Eq. 3, in frames of the eight behind the stem; 2 is T/4 (Table 9).
         init_index: where the indices start (Table 9); ``midpoint`` is T/2 for all.
@@ -70,7 +70,7 @@ class LiftingOptions:
             follows. ``paper`` (Eq. 5 to 7): no norm, one head, no added values, an MLP with GELU, no bias before it
             (its scale is unreadable, here 1 / sqrt(C)). ``none``: the dynamic half as it was split (Table 1).
         order: which of updater and predictor comes first (Table 10).
-        relation: what updater and predictor see (Table 3): both halves; the other half alone, by attention to itself;
+        relation: inputs of updater and predictor (Table 3): both halves; the other half alone, by attention to itself;
             or the other half alone, by two convolutions. The second of them then sees the half as it was split, as in
             the paper's U(X_D|X_D) and P(X_S|X_S). ``..._code`` are the official classes, where it sees what the first
             one made. ``self_transformer_code`` (``WaveSF_trans_CLS_Self``) also takes the context loss of means over
@@ -78,12 +78,12 @@ class LiftingOptions:
             and in the code no other split than ``even_odd``.
         context_loss: axes over which the static half may differ from the clip without a loss (Table 4).
         lifting_weight: weight of the context loss beside a cross-entropy that is a mean over the batch.
-        lifting_reduction: how the context losses of the clips become one. ``mean`` with a weight of 1 is Eq. 9, which
+        lifting_reduction: how the context losses of the clips are reduced. ``mean`` with a weight of 1 is Eq. 9, which
             treats both losses alike. ``sum`` with 0.1 is the official code: the weight of the context loss then grows
             with the batch size, so that at 16 clips it is 1.6 times that of the paper.
 
     Raises:
-        UserError: a value is not one of :data:`CHOICES`.
+        UserError: A value is not one of :data:`CHOICES`.
     """
 
     split: str = "correlation_interp"
@@ -107,12 +107,12 @@ class LiftingOptions:
 
 
 def _processes() -> int:
-    """Number of processes that share a batch: their gradients are averaged, so a sum over the batch is times this."""
+    """Number of processes that share a batch; their gradients are averaged, so a sum over the batch is scaled by it."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def splitter(channels: int, frames: int, drop_path_rate: float, options: LiftingOptions) -> Splitter:
-    """The module of ``options.split``."""
+    """Build the module of ``options.split``."""
     start = (frames, options.issm, options.offset_range, options.init_index)
     if options.split == "even_odd":
         return EvenOdd(frames)
@@ -129,10 +129,10 @@ def splitter(channels: int, frames: int, drop_path_rate: float, options: Lifting
 
 
 def convolutions(channels: int, **norm: float) -> nn.Sequential:
-    """Updater or predictor without the mutual relation: maps (B, C, T, H, W), over space and then over time.
+    """Build an updater or predictor without the mutual relation: (B, C, T, H, W), over space and then over time.
 
     Args:
-        norm: of the BatchNorms, where it is not PyTorch's default.
+        norm: options of the BatchNorms that differ from PyTorch's defaults.
     """
     layers = []
     for kernel in ((1, 3, 3), (3, 1, 1)):
@@ -149,9 +149,9 @@ class WaveletLifting(nn.Module):
     Args:
         channels: C.
         frames: T, even.
-        heads: of the attention; ``ladm="paper"`` has one in updater and predictor.
-        drop_path_rate: of the two refining steps. The second has no skip connection, as in the official code, so that
-            while training this share of the samples has a feature of zeros.
+        heads: heads of the attention; ``ladm="paper"`` has one in updater and predictor.
+        drop_path_rate: stochastic depth of the two refining steps. The second has no skip connection, as in the
+            official code, so that in training this share of the samples has a feature of zeros.
     """
 
     side = 7
@@ -197,21 +197,21 @@ class WaveletLifting(nn.Module):
 
     @in_float32
     def halves(self, clip: Tensor, matrices: Pair) -> Pair:
-        """Clips (B, T, C, 7, 7) read with matrices (B, T/2, T) -> tokens of X_S and X_D (B, T/2 * 49, C)."""
+        """Read clips (B, T, C, 7, 7) with matrices (B, T/2, T) to tokens of X_S and X_D (B, T/2 * 49, C)."""
         values = self.adapt_split.values(clip)
         read = (torch.cat(matrices, dim=1) @ values.flatten(2)).unflatten(2, (-1, self.side**2))
         return self.adapt_split.finish(*(half.transpose(2, 3).flatten(1, 2) for half in read.chunk(2, dim=1)))
 
     @in_float32
     def lift(self, static: Tensor, dynamic: Tensor) -> Pair:
-        """Tokens of X_S and X_D -> of Y_S and Y_D (Eq. 5).
+        """Compute the tokens of Y_S and Y_D from those of X_S and X_D (Eq. 5).
 
         In float32: the predictor is subtracted, and the difference is normalised next, however small it is.
         """
         if self.options.ladm == "none":
             return static, dynamic
         static, dynamic = self.xa_norm(static), self.xd_norm(dynamic)
-        as_split = self.options.relation in ("self_transformer", "self_cnn")  # what the second step sees
+        as_split = self.options.relation in ("self_transformer", "self_cnn")  # input of the second step
         if self.options.order == "update_predict":
             updated = static + self._estimate("a", dynamic, static)
             return updated, dynamic - self._estimate("d", static if as_split else updated, dynamic)
@@ -219,7 +219,7 @@ class WaveletLifting(nn.Module):
         return static + self._estimate("a", dynamic if as_split else predicted, static), predicted
 
     def _estimate(self, half: str, source: Tensor, target: Tensor) -> Tensor:
-        """What ``source`` tells of ``target``: the updater for half ``a``, the predictor for half ``d``."""
+        """Estimate ``target`` from ``source``: the updater for half ``a``, the predictor for half ``d``."""
         if self.options.relation.startswith("self_cnn"):
             maps = source.unflatten(1, (-1, self.side, self.side)).permute(0, 4, 1, 2, 3)
             return self.get_submodule(f"cnn_{half}")(maps).flatten(2).transpose(1, 2)
@@ -235,7 +235,7 @@ class WaveletLifting(nn.Module):
         return self.get_submodule(f"project_{half}")(found.transpose(1, 2).flatten(2))
 
     def summary(self, dynamic: Tensor) -> Tensor:
-        """Tokens (B, N, C) of Y_D, refined by attention and an MLP -> their learnt sum (B, C)."""
+        """Refine tokens (B, N, C) of Y_D by attention and an MLP, and return their learned sum (B, C)."""
         if self.refines:
             query, key, value = (
                 self.qkv(self.out_norm1(dynamic)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
@@ -248,9 +248,9 @@ class WaveletLifting(nn.Module):
     def context_loss(self, clip: Tensor, static: Tensor) -> Tensor:
         """Smooth L1 of the difference between X, averaged over pairs of frames, and Y_S (Eq. 9): a scalar.
 
-        ``TC``: of its mean over frames and channels, averaged over the cells of the map; ``THWC``: of itself, averaged
-        over all elements. ``lifting_reduction`` says whether the clips' losses are added or averaged. The sum is that
-        of the whole batch, also where several processes share it.
+        ``TC``: of the mean difference over frames and channels, averaged over the cells of the map; ``THWC``: of the
+        difference itself, averaged over all elements. ``lifting_reduction`` chooses the sum or the mean of the clips'
+        losses. The sum is over the whole batch, also if several processes share it.
         """
         pairs = clip.float().unflatten(1, (-1, 2)).mean(2).flatten(3).transpose(2, 3)
         difference = pairs - static.float().unflatten(1, (-1, self.side**2))

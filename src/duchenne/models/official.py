@@ -1,4 +1,4 @@
-"""Weights as their owners publish them, into our networks: every entry fits, or nothing is loaded.
+"""Loads published weights into the networks; if an entry does not fit, nothing is loaded.
 
 Files are read without running anything they contain: ``torch.load(weights_only=True)``, and objects of unknown classes
 (the official POSTER++ checkpoints hold two meters of their training script) become empty placeholders.
@@ -24,13 +24,13 @@ from duchenne.models.backbones.ir50_names import split_body
 if TYPE_CHECKING:
     from duchenne.models.contract import Contract
 
-_AGAIN = "get the file again"
+_AGAIN = "download the file again"
 CONTAINERS = ("model_state_dict", "state_dict")  # POSTER; POSTER++ and the landmark network
 
 
 @dataclass(frozen=True)
 class LoadReport:
-    """Names of entries: loaded, of the file only, and of the network only."""
+    """Names of entries that were loaded, are only in the file, or are only in the network."""
 
     used: tuple[str, ...]
     unused: tuple[str, ...]
@@ -38,11 +38,11 @@ class LoadReport:
 
 
 class OfficialWeightsError(UserError):
-    """A file of weights that cannot be read, or entries that do not fit the network."""
+    """Raised when a file of weights cannot be read, or its entries do not fit the network."""
 
 
 class _Placeholder:
-    """Stands for an object of a class that is not loaded; takes any arguments and any state, does nothing."""
+    """Replaces an object of a class that is not loaded; accepts any arguments and state and does nothing."""
 
     def __init__(self, *args: object) -> None:
         pass
@@ -52,16 +52,16 @@ class _Placeholder:
 
 
 def read_official(path: str | Path, remedy: str | None = None) -> dict[str, Tensor]:
-    """The state dict inside a published file, or a safetensors file.
+    """Read the state dict inside a published file, or a safetensors file.
 
     Takes it out of its container (``model_state_dict`` or ``state_dict``) and strips the ``module.`` of DataParallel.
 
     Args:
-        remedy: what to do, for an error's message.
+        remedy: advice for an error's message.
 
     Raises:
-        OfficialWeightsError: there is no such file, it is not one of weights, it is damaged, or its state dict holds
-            something else than tensors, or NaN or infinite numbers.
+        OfficialWeightsError: The file does not exist, is not a file of weights or is damaged, or its state dict holds
+            values that are not tensors, or NaN or infinite numbers.
     """
     path = Path(path)
     if reason := unusable(path):
@@ -69,7 +69,7 @@ def read_official(path: str | Path, remedy: str | None = None) -> dict[str, Tens
     safe = path.suffix == ".safetensors"
     try:
         content = load_file(path) if safe else _torch_load(path)
-    except Exception as error:  # a damaged file raises whatever its bytes happen to spell
+    except Exception as error:  # a damaged file can raise any error
         kind = "safetensors file" if safe else "file of PyTorch weights"
         said = str(error).partition("\n")[0]
         raise OfficialWeightsError(f"{path}: not a {kind}, or damaged ({said}): {remedy or _AGAIN}") from error
@@ -96,18 +96,18 @@ def load_official(
 ) -> LoadReport:
     """Load published weights into ``model``; on an error the model is left as it was.
 
-    POSTER and POSTER++ name the units of IR50 differently: entries of the source get the name that the model has.
+    POSTER and POSTER++ name the units of IR50 differently: entries of the source are renamed as in the model.
 
     Args:
-        source: a file, or what such a file holds.
-        skip: patterns (as in file names) of entries that keep the values they have in ``model``, whether the source
-            holds them or not. For another number of classes: ``("VIT.head.*",)``.
+        source: a file, or the contents of such a file.
+        skip: patterns (as for file names) of entries that keep their values in ``model``, whether the source has them
+            or not. For a different number of classes: ``("VIT.head.*",)``.
         only: patterns of the entries to load; all others are skipped.
 
     Raises:
-        OfficialWeightsError: the file cannot be read; or entries do not fit: lists those that the source has and the
-            model has not, the reverse, and those of different shapes. ``num_batches_tracked`` may be missing:
-            files older than PyTorch 0.4.1 lack it and nothing reads it.
+        OfficialWeightsError: The file cannot be read, or entries do not fit; the message lists those that only the
+            source or only the model has, and those of different shapes. ``num_batches_tracked`` may be missing: files
+            older than PyTorch 0.4.1 lack it and nothing reads it.
     """
     if isinstance(source, Mapping):
         state, origin = _state_dict(source, "state dict"), "state dict"
@@ -148,13 +148,13 @@ def load_official(
 def load_pretrained(model: Contract, files: Mapping[str, str | Path]) -> dict[str, LoadReport]:
     """Load published files into the parts of ``model`` that ``model.pretrained_parts`` names (part -> module).
 
-    Where ``model.pretrained_entries`` has patterns for a part, only these entries are taken; where
-    ``model.pretrained_converters`` has a function for it, that makes the network's state dict of the file's.
+    If ``model.pretrained_entries`` has patterns for a part, only these entries are loaded; if
+    ``model.pretrained_converters`` has a function for it, that converts the file's state dict to the network's.
 
     >>> load_pretrained(poster, {"ir50": "ir50.pth", "mobilefacenet": "mobilefacenet.pth"})  # doctest: +SKIP
 
     Raises:
-        OfficialWeightsError: an unknown part, or as :func:`load_official`.
+        OfficialWeightsError: A part is unknown, or an error of :func:`load_official`.
     """
     parts = model.pretrained_parts
     if unknown := sorted(set(files) - set(parts)):
@@ -173,7 +173,7 @@ def load_pretrained(model: Contract, files: Mapping[str, str | Path]) -> dict[st
 
 
 def _legacy_globals(path: str | Path) -> set[str]:
-    """Full names of the classes that a file of the old format refers to, those of torch and Python's aside."""
+    """Full names of the classes that a file of the old format refers to, except those of torch and Python."""
     with Path(path).open("rb") as file:
         # four pickles follow each other: magic number, protocol, system, content
         names = {arg for _ in range(4) for code, arg, _ in pickletools.genops(file) if code.name == "GLOBAL"}

@@ -1,11 +1,11 @@
-"""POSTER: image and landmark tokens that attend to each other on a pyramid of feature widths.
+"""POSTER: cross-attention between image and landmark tokens on a pyramid of feature widths.
 
 Zheng, Mendieta, Chen: "POSTER: A Pyramid Cross-Fusion Transformer Network for Facial Expression Recognition", ICCV
 Workshops 2023, https://arxiv.org/abs/2204.04083; official code: https://github.com/zczcwh/POSTER. Same entries and
 same numbers as that code. Where formulas differ from it this follows the code: no query matrix, and a convolution
 over tokens at the end of each block.
 
-Two habits of the code that are easy to take for mistakes here: an image token is 1024 consecutive values of the
+Two properties of the official code look like mistakes here: an image token is 1024 consecutive values of the
 channel-major map, some five channel planes and not a place in the image; and all sampling between the levels of the
 pyramid runs over features, with tokens as channels.
 """
@@ -36,9 +36,9 @@ from duchenne.models.landmark_guided import (
 from duchenne.models.precision import LinearFp32
 from duchenne.networks import Counting, Depth
 
-WIDTH = 512  # of the pyramid's first layer; each further one halves it
-ROWS = 50  # of a stream: its class token and 7 x 7 others
-LAYERS = ("l", "m", "s", "xs")  # the code's names: large, medium, small; ours: a fourth
+WIDTH = 512  # width of the pyramid's first layer; each further one halves it
+ROWS = 50  # tokens of a stream: its class token and 7 x 7 others
+LAYERS = ("l", "m", "s", "xs")  # the code's names: large, medium, small; the fourth is chosen by us
 IMAGE, LANDMARK = 0, 1
 STREAM_MODULES = (("norm1", "attn_img", "norm2", "mlp1"), ("norm3", "attn_lm", "norm4", "mlp2"))
 BRANCHES = {"both": (IMAGE, LANDMARK), "landmark_to_image": (IMAGE,), "image_to_landmark": (LANDMARK,)}
@@ -67,7 +67,7 @@ class Block(nn.Module):
 
     Args:
         streams: 2 (image rows first, then landmark rows) or 1 (image rows alone).
-        updated: streams that have attention and MLP; the rows of another one pass as they are.
+        updated: streams that have attention and MLP; rows of other streams pass unchanged.
         swap: a stream is attended to by the other one's tokens, else by its own.
         token_conv: mix all rows by a convolution at the end.
     """
@@ -89,7 +89,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         rows = list(x.split(ROWS, dim=1))
-        for stream in self.updated:  # from x alone: neither stream sees the other's new rows
+        for stream in self.updated:  # computed from x: neither stream sees the other's new rows
             norm1, attention, norm2, mlp = (getattr(self, name) for name in STREAM_MODULES[stream])
             normed = norm1(x).split(ROWS, dim=1)
             query = normed[1 - stream if self.swap else stream]
@@ -120,7 +120,7 @@ class PyramidBlock(nn.Module):
 class PyramidTransformer(nn.Module):
     """Streams of tokens (B, 49, 512), image first -> normalised image class token (B, 512).
 
-    The class token of a stream is the mean of its tokens; ``cls_token`` is ballast. Positions are the image's alone.
+    The class token of a stream is the mean of its tokens; ``cls_token`` is unused. Only the image has positions.
     """
 
     def __init__(
@@ -146,41 +146,41 @@ class PyramidTransformer(nn.Module):
 
 
 def image_tokens(maps: Maps) -> Tensor:
-    """The last map (B, 256, 14, 14) of the image branch, its values in order, as (B, 49, 1024)."""
+    """Reshape the last map (B, 256, 14, 14) of the image branch to (B, 49, 1024), with its values in order."""
     return maps[-1].flatten(1).unflatten(1, (49, 1024))
 
 
 class Poster(LandmarkGuided):
     """POSTER: normalised images (B, 3, 224, 224) -> logits (B, num_classes).
 
-    State-dict names and shapes are the official ones (981, 1145 and 1309 entries at depth 4, 6 and 8), ballast
-    included, 12,944,144 parameters.
+    State-dict names and shapes are the official ones (981, 1145 and 1309 entries at depth 4, 6 and 8), including
+    12,944,144 unused parameters.
 
-    The options after ``landmark_bn_frozen`` are what the papers ablate. Their code is not published: the rows follow
-    the description, and what it leaves open is said here.
+    The options after ``landmark_bn_frozen`` are ablated in the papers. The code of the ablations is not published: they
+    follow the description, and our assumptions are given here.
 
     Args:
         num_classes: length of the logits; 7 or 8 in the paper.
         depth: pyramid blocks: 4 (T), 6 (S), 8 (L). Supplement, Figure 1.
         token_conv: each block ends with a convolution over its 100 tokens, which no formula shows. ``False`` is the
-            form that the official AffectNet scripts train; then the landmark half of the last large block is ballast.
+            form that the official AffectNet scripts train; then the landmark half of the last large block is unused.
         channels: the order in which the official script of the weights read its files, "rgb" or "bgr". Images are
-            RGB in either case. With "bgr" the network turns them round itself, and its configuration has mean and
-            standard deviation in reverse, for that script normalised BGR pixels by the numbers of RGB. The RAF-DB
+            RGB in either case. With "bgr" the network reverses them itself, and its configuration has mean and
+            standard deviation in reverse, because that script normalised BGR pixels by the values of RGB. The RAF-DB
             weights expect "bgr", the AffectNet weights "rgb".
         drop_path_rate: stochastic depth, rising evenly from 0 at the first block to this at the last.
         landmark_bn_frozen: keep the BatchNorms of the landmark branch in evaluation mode while training.
         pyramid_layers: 1 to 4 layers of widths 512, 256, 128, 64. Supplement, Table 1. The fourth, which the code
             does not have, continues the rule of the others: 8 heads, a convolution of stride 8 from the first layer.
-        swapped_blocks: so many blocks, from the first, attend across streams, the others within each; None: all.
+        swapped_blocks: number of blocks, from the first, with attention across streams instead of within; None: all.
             Supplement, Table 2. Without swaps the streams are still mixed by ``token_conv`` and between pyramid layers.
-        branches: "both", or the one that is left: "landmark_to_image" (landmark queries update image tokens) or
+        branches: "both", or the only one kept: "landmark_to_image" (landmark queries update image tokens) or
             "image_to_landmark". POSTER++ paper, Table 1. The rows of the other stream pass a block without attention
             and MLP. The "baseline" of that table, whose description we have not seen, is read as neither pyramid nor
             swap (``pyramid_layers=1, swapped_blocks=0``).
 
     Raises:
-        UserError: an option has a value that it cannot have.
+        UserError: An option has an invalid value.
     """
 
     def __init__(
@@ -229,15 +229,17 @@ class Poster(LandmarkGuided):
         return self.head(features)
 
     def attentions(self) -> dict[str, nn.Module]:
-        """In the last large block, as far as it has them: ``landmarks``, to 7 x 7 landmark tokens; ``images``, to the
-        image tokens."""
+        """Return the attention layers of the last large block, as far as it has them.
+
+        ``landmarks`` attends to 7 x 7 landmark tokens, ``images`` to the image tokens.
+        """
         last = self.pyramid_fuse.blocks[-1].block_l
         names = {LANDMARK: ("landmarks", "attn_lm"), IMAGE: ("images", "attn_img")}
         return {names[stream][0]: getattr(last, names[stream][1]) for stream in last.updated}
 
     @torch.no_grad()
     def explain(self, x: Tensor) -> dict[str, Tensor]:
-        """Where the last block looks in images (B, 3, 224, 224), for a network in evaluation mode.
+        """Return attention maps of the last block for images (B, 3, 224, 224), in evaluation mode.
 
         Returns:
             ``landmarks`` (B, 7, 7): the share of attention each cell gets, averaged over heads and queries; one in
@@ -262,7 +264,7 @@ class PosterImageOnly(Network):
     """POSTER without landmarks: normalised images (B, 3, 224, 224) -> logits (B, num_classes).
 
     A reconstruction of the row "Image only" of the supplement's Table 4, for which there is no code: "8 (single ViT)"
-    blocks of width 512, 50.8 M parameters and 13.1 G FLOPs with the backbone. Ours has 51.04 M (0.5 % more) and twice
+    blocks of width 512, 50.8 M parameters and 13.1 G FLOPs with the backbone. It has 51.04 M (0.5 % more) and twice
     6.53 G MACs: POSTER-L with the image stream alone, whose tokens attend to each other without a query matrix on the
     same pyramid. A conventional encoder of width 512 has 5 % less, pyramid blocks with a query matrix 6 % more.
     """

@@ -36,7 +36,7 @@ from duchenne.models.landmark_guided import (
 from duchenne.models.precision import LinearFp32
 from duchenne.networks import Counting, Depth
 
-DIM = 768  # of a token
+DIM = 768  # width of a token
 SCALES = {1: (64, 28), 2: (128, 14), 3: (256, 7)}  # scale: channels of its map, cells a side
 
 
@@ -63,7 +63,7 @@ class CrossAttention(nn.Module):
             self.register_buffer("relative_position_index", shift[..., 0] * (2 * window - 1) + shift[..., 1])
 
     def bias(self) -> Tensor | None:
-        """What is added to the scores, (heads, N, N)."""
+        """Bias added to the scores, (heads, N, N)."""
         if self.relative_position_bias_table is None:
             return None
         # index_select: its backward is four times faster on a CPU than that of indexing
@@ -79,7 +79,7 @@ class CrossAttention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Both residual steps of a level; each branch is scaled by a learnt vector that starts at 1e-5."""
+    """Both residual steps of a level; each branch is scaled by a learned vector that starts at 1e-5."""
 
     def __init__(self, dim: int, drop_path: float) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class FeedForward(nn.Module):
 
 
 def class_row(block: Block, x: Tensor) -> Tensor:
-    """``block(x)[:, :1]`` of tokens (B, N, C), without the work for the other rows: queries and MLP run on one."""
+    """Compute ``block(x)[:, :1]`` of tokens (B, N, C) without the other rows: queries and MLP run on one."""
     dim, attn, normed = x.shape[2], block.attn, block.norm1(x)
     query = F.linear(normed[:, :1], attn.qkv.weight[:dim], attn.qkv.bias[:dim])
     key_value = F.linear(normed, attn.qkv.weight[dim:], attn.qkv.bias[dim:])
@@ -104,10 +104,10 @@ def class_row(block: Block, x: Tensor) -> Tensor:
 
 
 class Integration(nn.Module):
-    """The official ``VIT`` without its blocks: tokens (B, N, 768), 49 a map -> gated features (B, 768) -> logits.
+    """The official ``VIT`` without its blocks: tokens (B, N, 768), 49 per map -> gated features (B, 768) -> logits.
 
-    The maps are summed ("We directly sum several different scale features", section 4.5); ours: the mean of the 49
-    sums takes the place of the class token.
+    The maps are summed ("We directly sum several different scale features", section 4.5). We assume that the mean of
+    the 49 sums replaces the class token.
     """
 
     def __init__(self, num_classes: int) -> None:
@@ -133,7 +133,7 @@ class TokenTransformer(Integration):
             *(Block(DIM, 8, qkv_bias=True, norm_layer=partial(nn.LayerNorm, eps=1e-6)) for _ in range(depth))
         )
 
-        # ballast: see PosterV2
+        # unused parameters: see PosterV2
         self.patch_embed = nn.Sequential(OrderedDict(proj=nn.Conv2d(256, DIM, 1)))
         self.CON1 = nn.Conv2d(256, DIM, 1, bias=False)
         self.IRLinear1 = nn.Linear(1024, DIM)
@@ -155,16 +155,16 @@ class TokenTransformer(Integration):
 class PosterV2(LandmarkGuided):
     """POSTER++: normalised images (B, 3, 224, 224) -> logits (B, num_classes).
 
-    State-dict names and shapes are the official ones (747 entries), so official checkpoints load one to one. That
-    includes *ballast*, 14,562,653 parameters that never touch the logits.
+    State-dict names and shapes are the official ones (747 entries), so official checkpoints load one to one. They
+    include 14,562,653 unused parameters, on which the logits do not depend.
 
-    The options after ``full_last_block`` are what the paper ablates. Their code is not published: the rows follow the
-    description, and what it leaves open is said here.
+    The options after ``full_last_block`` are ablated in the paper. The code of the ablations is not published: they
+    follow the description, and our assumptions are given here.
 
     Published weights of a vision transformer (``pretrained_parts["vit"]``; Table 7) are those of a ViT-B/16 trained
-    on ImageNet-21k with biases in ``qkv``, such as timm's ``vit_base_patch16_224.augreg_in21k``. Ours: its first
-    blocks, class token and norm are taken; its 12 heads of 64 become 8 of 96, and the positions of its 196 patches
-    have no place here.
+    on ImageNet-21k with biases in ``qkv``, such as timm's ``vit_base_patch16_224.augreg_in21k``. We chose to load its
+    first blocks, class token and norm; its 12 heads of 64 become 8 of 96, and the positions of its 196 patches are not
+    used.
 
     Args:
         num_classes: length of the logits; 7 or 8 in the paper.
@@ -174,14 +174,14 @@ class PosterV2(LandmarkGuided):
             the class token is read after it. Logits and gradients are the same, with about 0.9 GMACs more; for
             counting the operations of the published network.
         vit_depth: transformer blocks (Figure 6: 2, 4, 6, 8); 0 sums the scales instead (Table 8, "w/o ViT").
-        multi_scale: ``False`` takes the last map of each branch alone (Table 8).
-        fusion: Table 8. "window": as published. "vanilla" (w/o W-MCSA): without the relative position bias, for at
-            this input size the window is the whole map and nothing else of it is left to remove. "none" (w/o
-            cross-fusion): image and landmark maps become tokens of their own, by the same embedding, which the
-            transformer integrates.
+        multi_scale: ``False`` uses only the last map of each branch (Table 8).
+        fusion: Table 8. "window": as published. "vanilla" (w/o W-MCSA): without the relative position bias, because at
+            this input size the window is the whole map, so that nothing else can be removed. "none" (w/o
+            cross-fusion): image and landmark maps become separate tokens, by the same embedding, which the transformer
+            integrates.
 
     Raises:
-        UserError: an option has a value that it cannot have.
+        UserError: An option has an invalid value.
     """
 
     pretrained_parts: Mapping[str, str] = {**LandmarkGuided.pretrained_parts, "vit": "VIT"}
@@ -242,7 +242,7 @@ class PosterV2(LandmarkGuided):
         return self.VIT(torch.cat(embedded, dim=1))
 
     def _cross_fused(self, scale: int, image: Tensor, landmark: Tensor) -> Tensor:
-        """The image map (B, C, S, S) of a scale, guided by its landmark map of the same shape."""
+        """Compute the image map (B, C, S, S) of a scale, guided by its landmark map of the same shape."""
         shortcut = getattr(self, f"window{scale}")(tokens(image))
         attended = getattr(self, f"attn{scale}")(shortcut, tokens(landmark))
         fused = getattr(self, f"ffn{scale}")(attended, shortcut)
@@ -252,7 +252,7 @@ class PosterV2(LandmarkGuided):
         return self.VIT.head(features)
 
     def attentions(self) -> dict[str, nn.Module]:
-        """``scale1`` (28 x 28), ``scale2`` (14 x 14) and ``scale3`` (7 x 7): that of landmarks to the image."""
+        """Attention of landmarks to the image at ``scale1`` (28 x 28), ``scale2`` (14 x 14) and ``scale3`` (7 x 7)."""
         return {f"scale{scale}": getattr(self, f"attn{scale}") for scale in self.scales} if self.cross else {}
 
 
@@ -284,7 +284,7 @@ default_cfgs = generate_default_cfgs(
     counting=Counting(options={"full_last_block": True}, discarded=("face_landback.output_layer",)),
     depth=Depth("POSTER++", "vit_depth", 2),
     in_code={"multi_scale": (True,), "fusion": ("window",), "vit_depth": range(1, 1000)},
-    # which pre-trained transformer Table 7 means is not said, and no code loads one
+    # the paper does not say which pre-trained transformer Table 7 means, and no code loads one
     read_parts=("vit",),
 )
 def poster_v2(pretrained: bool = False, **kwargs) -> PosterV2:

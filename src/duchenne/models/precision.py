@@ -1,8 +1,8 @@
 """Parts of a network that stay in float32 when the rest runs in bfloat16.
 
-bfloat16 keeps 8 bits of a value, an error of up to 0.4 %. Most of a network tolerates that. It does not where a small
-difference decides: a displacement that is divided by its own size, the position at which a clip is read, two halves of
-which one is subtracted from the other, and the logits, the largest of which is the predicted class.
+bfloat16 keeps 8 bits of a value, an error of up to 0.4 %. Most of a network tolerates that. The exceptions are values
+whose small differences matter: a displacement that is divided by its own size, the position at which a clip is read,
+the difference of two halves, and the logits, the largest of which is the predicted class.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def in_float32(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _raised(value: Any) -> Any:
-    """The value, or its tensors, in float32 at least."""
+    """Return the value, or its tensors, in at least float32."""
     if isinstance(value, tuple):
         return tuple(map(_raised, value))
     if isinstance(value, Tensor) and value.dtype in (torch.bfloat16, torch.float16):

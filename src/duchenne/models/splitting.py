@@ -1,4 +1,4 @@
-"""ISSM, the split of IFDD: which frames of a clip belong to its static and which to its dynamic half.
+"""ISSM, the split of IFDD, which assigns the frames of a clip to its static and its dynamic half.
 
 Wang, Chai (IFDD, https://arxiv.org/abs/2412.13168), Eq. 1 to 4, Tables 2, 8 and 9, Figure 3; official code:
 https://github.com/CyberPegasus/IFDD.
@@ -26,7 +26,7 @@ Pair = tuple[Tensor, Tensor]
 
 
 def interpolation(index: Tensor, frames: int, form: str) -> Tensor:
-    """Reading matrix (B, N, frames) of linear interpolation at ``index`` (B, N), counted in frames.
+    """Compute the reading matrix (B, N, frames) of linear interpolation at ``index`` (B, N), counted in frames.
 
     ``paper`` (Eq. 3 and 4): at the index itself, limited to [0, T-1]. As printed both weights vanish for a whole
     index; here the frame is then read as it is. ``code``: the official code normalises the index for grid sampling
@@ -46,7 +46,7 @@ class CodeTokens(nn.Sequential):
 
 
 class PaperTokens(nn.Module):
-    """Maps of every frame (T B, C, 7, 7) -> one normalised token a frame (T B, 128): Eq. 1.
+    """Maps of every frame (T B, C, 7, 7) -> one normalised token per frame (T B, 128): Eq. 1.
 
     Args:
         compression: quotient of the channels before and after the convolution; 1 is read as a depthwise one.
@@ -75,25 +75,25 @@ Tokens = CodeTokens | PaperTokens
 
 
 def correlation(tokens: Tokens, x: Tensor) -> Tensor:
-    """Clips (B, T, C, 7, 7) -> scaled products of the tokens of any two frames (B, T, T)."""
+    """Compute scaled products of the tokens of any two frames (B, T, T) of clips (B, T, C, 7, 7)."""
     z = tokens(x.flatten(0, 1)).flatten(1).unflatten(0, x.shape[:2])
     return tokens.scale * z @ z.transpose(1, 2)
 
 
 def shares(similarity: Tensor) -> Pair:
-    """Softmax over the rows of (B, T, T) and of its negative, flattened: who is like a frame and who is not (Eq. 2)."""
+    """Softmax over the rows of (B, T, T) and of its negative, flattened: similar and dissimilar frames (Eq. 2)."""
     return similarity.softmax(2).flatten(1), (-similarity).softmax(2).flatten(1)
 
 
 class Splitter(nn.Module):
-    """What all ways to split share: the frames that are read, and what is done to the halves afterwards."""
+    """Base class of all splits: the frames that are read, and the processing of the halves afterwards."""
 
     def values(self, x: Tensor) -> Tensor:
-        """Clips (B, T, C, 7, 7) -> the frames that the matrices read, of the same shape; by default the clip's own."""
+        """Return the frames that the matrices read, of the shape of clips (B, T, C, 7, 7); default: the clip's own."""
         return x
 
     def finish(self, static: Tensor, dynamic: Tensor) -> Pair:
-        """Tokens (B, N, C) of either half as they were read -> as they are passed on; by default the same."""
+        """Process the tokens (B, N, C) of both halves after reading; default: unchanged."""
         return static, dynamic
 
 
@@ -110,7 +110,7 @@ class EvenOdd(Splitter):
 
 
 class IndexSplit(Splitter, ABC):
-    """What the splitters by interpolation share: an index is a starting value plus a bounded offset (Eq. 3)."""
+    """Base class of splits by interpolation: an index is a starting value plus a bounded offset (Eq. 3)."""
 
     def __init__(self, frames: int, form: str, offset_range: float, init_index: str) -> None:
         super().__init__()
@@ -125,10 +125,10 @@ class IndexSplit(Splitter, ABC):
 
     @abstractmethod
     def offsets(self, x: Tensor) -> Pair:
-        """Clips (B, T, C, 7, 7) -> offsets (B, T/2) of either half, in (-1, 1)."""
+        """Compute offsets (B, T/2) of both halves, in (-1, 1), from clips (B, T, C, 7, 7)."""
 
     def indices(self, x: Tensor) -> Pair:
-        """Clips (B, T, C, 7, 7) -> indices (B, T/2) of either half in frames, not limited to the clip."""
+        """Compute indices (B, T/2) of both halves in frames, not limited to the clip."""
         static, dynamic = (self.offset_range * offset for offset in self.offsets(x))
         return self.index_even + static, self.index_odd + dynamic
 
@@ -139,7 +139,7 @@ class IndexSplit(Splitter, ABC):
 
 
 class CorrelationInterp(IndexSplit):
-    """ISSM: the offsets come from the similarity of the frames alone."""
+    """ISSM: the offsets come only from the similarity of the frames."""
 
     def __init__(self, tokens: Tokens, frames: int, form: str, offset_range: float, init_index: str) -> None:
         super().__init__(frames, form, offset_range, init_index)
@@ -156,9 +156,9 @@ class CorrelationInterp(IndexSplit):
 class EntireInterp(IndexSplit):
     """The offsets come from all features: a global token attends to the patches of all frames (Table 8, first dagger).
 
-    The paper names one self-attention and one MLP. Ours: 8 heads, a hidden layer as wide as the token, and learnt
-    positions, without which the token could not tell one frame from another. Only the row of the global token is
-    computed: no other is read.
+    The paper names one self-attention and one MLP. We chose 8 heads, a hidden layer as wide as the token, and learned
+    positions, without which the token could not distinguish frames. Only the row of the global token is computed,
+    because no other is read.
     """
 
     heads = 8
@@ -187,7 +187,7 @@ class EntireInterp(IndexSplit):
 
 
 class ConvolvedInterp(IndexSplit):
-    """The offsets come from all features by convolutions alone: the official class ``adaptIndexSplit_dimLearn``.
+    """The offsets come from all features by convolutions only: the official class ``adaptIndexSplit_dimLearn``.
 
     Every frame is reduced to C/8 channels and 4 x 4 cells, then a convolution over time makes one number of it.
     """
@@ -211,7 +211,7 @@ class ConvolvedInterp(IndexSplit):
 class CorrelationWeight(Splitter):
     """The similarity of the frames becomes their weights themselves (Table 8, second dagger).
 
-    The paper projects it to two matrices T x T/2. Ours: a softmax makes every frame that is read a weighted mean.
+    The paper projects it to two matrices T x T/2. We add a softmax, so that every frame read is a weighted mean.
     """
 
     def __init__(self, tokens: Tokens, frames: int) -> None:
@@ -232,12 +232,12 @@ class CorrelationWeight(Splitter):
 class AttentionWeight(Splitter):
     """The frames are weighted by attention: the official class ``adaptIndexSplit_dotsim_weightedScore``.
 
-    What is read is not the clip but the output of a transformer block over all its patches: 4 heads, and an MLP without
-    a skip connection. The weights are products of the frames' means and maxima with T/2 queries a half, which a strided
-    convolution over time makes of them. All products are divided by C.
+    The weights are applied not to the clip but to the output of a transformer block over all its patches: 4 heads, and
+    an MLP without a skip connection. The weights are products of the frames' means and maxima with T/2 queries per
+    half, which a strided convolution over time computes from them. All products are divided by C.
 
     Args:
-        drop_path_rate: of the two steps of the block.
+        drop_path_rate: stochastic depth of the two steps of the block.
     """
 
     heads = 4

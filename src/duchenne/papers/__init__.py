@@ -1,1 +1,1 @@
-"""The papers: what they print, and the named variants that reproduce it; one YAML file a paper."""
+"""The papers: printed tables and the named variants that reproduce them, in one YAML file per paper."""

@@ -6,10 +6,10 @@ A library file is YAML with up to four maps: ``rendered`` (sets of rendered face
 - ``base: NAME`` starts from another block of the same map, in any file; what follows is merged into it, map by map.
 - ``recipe.lr: 3.5e-5`` is short for ``recipe: {lr: 3.5e-5}``.
 - ``grid: {recipe.lr: [...], seed: [...]}`` makes a block for each combination of values; the block's name holds a
-  ``{}`` for each key, which its value replaces. Values that make no good names are given as a map from name to value.
+  ``{}`` for each key, replaced by its value. Values that do not make good names are given as a map from name to value.
 - A name that starts with ``_`` is a base only; it cannot be run.
 
-``duchenne add`` copies resolved blocks into ``params.yaml``, which refers to nothing here.
+``duchenne add`` copies resolved blocks into ``params.yaml``, which does not refer to these files.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from ruamel.yaml import YAML
 from duchenne.errors import UserError, nearest
 
 FILES = ("poster", "poster_v2", "ifdd", "frl_dgt", "ours", "datasets")
-"""Library files, in the order in which `duchenne variants` lists them."""
+"""Library files, in the order of `duchenne variants`."""
 
 SECTIONS = ("rendered", "datasets", "landmark_nets", "variants")
-"""Maps of named blocks, of a library file as of ``params.yaml``."""
+"""Maps of named blocks, in library files and in ``params.yaml``."""
 
 Block = dict[str, Any]
 Tree = dict[str, dict[str, Block]]
@@ -38,7 +38,7 @@ Tree = dict[str, dict[str, Block]]
 
 @cache
 def library() -> Tree:
-    """Every block of the library, resolved: complete in itself, with what differs from the defaults."""
+    """Return every block of the library, resolved: without bases, and with all values that differ from defaults."""
     written: Tree = {section: {} for section in SECTIONS}
     for file in FILES:
         for section, name, block in _read(file):
@@ -52,10 +52,10 @@ def library() -> Tree:
 
 
 def defined_in(file: str) -> list[str]:
-    """Names of the variants of one library file.
+    """List the variants of one library file.
 
     Raises:
-        UserError: there is no such file.
+        UserError: There is no such file.
     """
     if file not in FILES:
         raise UserError(f"no paper is called {file!r}{nearest(file, FILES)}: choose from {', '.join(FILES[:-1])}")
@@ -63,10 +63,10 @@ def defined_in(file: str) -> list[str]:
 
 
 def section_of(name: str) -> str:
-    """The section of the library that has a block of this name; variants first.
+    """Return the section of the library with a block of this name; variants first.
 
     Raises:
-        UserError: none has.
+        UserError: No section has one.
     """
     for section in reversed(SECTIONS):
         if name in library()[section]:
@@ -76,15 +76,15 @@ def section_of(name: str) -> str:
 
 
 def required_by(section: str, name: str, known: Tree | None = None) -> Tree:
-    """A block with all that it needs: its dataset, what is rendered for that, and the runs it starts from.
+    """Return a block with all that it needs: its dataset, the rendered set, and the runs it starts from.
 
     Args:
         section: one of :data:`SECTIONS`.
-        name: of the block.
-        known: where to look; default: the library.
+        name: name of the block.
+        known: blocks to search; default: the library.
 
     Raises:
-        UserError: there is no such block.
+        UserError: There is no such block.
     """
     known = library() if known is None else known
     if name not in known[section]:
@@ -105,10 +105,10 @@ def required_by(section: str, name: str, known: Tree | None = None) -> Tree:
 
 
 def resolve(name: str, blocks: dict[str, Block]) -> Block:
-    """A block of a library map with its bases merged in.
+    """Resolve a block of a library map by merging in its bases.
 
     Raises:
-        ValueError: a base that does not exist, or a circle of bases.
+        ValueError: A base does not exist, or bases form a circle.
     """
     chain = [name]
     while base := blocks[chain[-1]].get("base"):
@@ -124,7 +124,7 @@ def resolve(name: str, blocks: dict[str, Block]) -> Block:
 
 
 def merge(block: Block, changes: Block) -> Block:
-    """A copy of ``block`` with ``changes`` merged in: maps key by key, all else replaced; ``a.b`` is ``b`` of ``a``."""
+    """Copy ``block`` and merge ``changes``: maps key by key, other values replaced; ``a.b`` means ``b`` of ``a``."""
     merged = copy.deepcopy(block)
     for key, value in changes.items():
         first, _, rest = key.partition(".")
@@ -138,7 +138,7 @@ def merge(block: Block, changes: Block) -> Block:
 
 
 def _read(file: str) -> Iterator[tuple[str, str, Block]]:
-    """Section, name and block, as written, of every entry of a library file; grids are expanded."""
+    """Yield section, name and unresolved block of every entry of a library file, with grids expanded."""
     tree = YAML(typ="safe", pure=True).load(files(__package__).joinpath(f"{file}.yaml").read_text("utf-8"))
     for section in SECTIONS:
         for name, block in (tree.get(section) or {}).items():

@@ -1,15 +1,15 @@
-"""What the papers print, by the variant that reproduces it: the ``papers`` of the library files beside this module.
+"""Printed values of the papers by variant, from the ``papers`` of the library files beside this module.
 
-Every table of results and ablations is there, with the rows of other methods as context. Rows and digits stand as
-printed; ``nan`` is a cell that the paper leaves empty or that the copy of the text does not show. ``unit`` says whether
-accuracies are per cent (the default) or shares; metrics that papers do not print in per cent, such as kappa, stand as
-they are. Parameters are in millions, operations ("FLOPs") in billions (1e9).
-``over_folds: mean`` says that accuracies are means of the folds' own values. A column's ``metric`` is the name that our
-results have for it; without one the column is context. ``data`` is the part of a variant's name that the column stands
-for: a row with ``run: poster_t_{data}`` prints values of two or more variants. Where two tables differ on one value,
-the first is taken and the other table's ``note`` says so. Per-class accuracies are recalls. ``counting`` says how the
-columns of size came about (evaluation/complexity.py), and a ``reconstruction`` is a network that the paper does not
-describe in full and whose code is not public.
+Every table of results and ablations is included, with the rows of other methods as context. Rows and digits are as
+printed; ``nan`` is a cell that the paper leaves empty or that is not readable in the copy of the text. ``unit`` says
+whether accuracies are per cent (the default) or shares; metrics that papers do not print in per cent, such as kappa,
+have no unit. Parameters are in millions, operations ("FLOPs") in billions (1e9).
+``over_folds: mean`` says that accuracies are means of the folds' values. A column's ``metric`` is its name in our
+results; a column without one is context. ``data`` is the part of a variant's name for the column: a row with
+``run: poster_t_{data}`` has values of two or more variants. If two tables differ on one value, the first is used and
+the other table's ``note`` says so. Per-class accuracies are recalls. ``counting`` says how the columns of size were
+counted (evaluation/complexity.py), and a ``reconstruction`` is a network that the paper does not describe completely
+and whose code is not public.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from duchenne.papers.library import FILES, defined_in
 from duchenne.training.settings import Variant
 
 SIZES = ("params", "flops", "params_blocks", "flops_blocks")
-"""Metrics of the network and of its transformer blocks alone: millions of parameters, billions (1e9) of operations."""
+"""Sizes of the network and of its transformer blocks: millions of parameters, billions (1e9) of operations."""
 
 
 def _known(name: str) -> str:
-    """Refuse what no file of results has."""
+    """Refuse a metric that no file of results has."""
     pattern = rf"({'|'.join(METRICS)})(_fold_\d+|_casme2|_samm|_smic)?|recall_[a-z]+|{'|'.join(SIZES)}"
     if not re.fullmatch(pattern, name):
         raise ValueError(
@@ -49,24 +49,24 @@ Value = Annotated[str, Field(pattern=r"^(\d+(\.\d+)?|nan)$")]
 
 
 class Counting(Strict):
-    """How a printed size came about."""
+    """Convention by which a printed size was counted."""
 
     count: Literal["total", "thop", "twice ptflops"] = Field(
-        description="all parameters; what the profiler thop gives; two operations a MAC of the profiler ptflops"
+        description="all parameters; result of the profiler thop; two operations per MAC of the profiler ptflops"
     )
     digits: Literal["rounded", "truncated"]
 
 
 class Column(Strict):
     name: str
-    metric: Metric | None = Field(None, description="the name that our results have for it; null: context")
-    data: str = Field("", description="the part of a variant's name that it stands for")
+    metric: Metric | None = Field(None, description="its name in our results; null: context")
+    data: str = Field("", description="part of a variant's name for this column")
 
 
 class Row(Strict):
     method: str
-    run: str = Field("", description="the variant, with {data} where the columns have it; empty: context")
-    printed: list[Value] = Field(description="one a column")
+    run: str = Field("", description="variant, with {data} if the columns have it; empty: context")
+    printed: list[Value] = Field(description="one value per column")
 
     @property
     def values(self) -> list[float]:
@@ -79,7 +79,7 @@ class Table(Strict):
     about: str
     note: str = ""
     unit: Literal["per cent", "share"] = "per cent"
-    over_folds: Literal["pooled", "mean"] = Field("pooled", description="what metrics of several folds are")
+    over_folds: Literal["pooled", "mean"] = Field("pooled", description="how metrics of several folds are combined")
     counting: dict[Literal["params", "flops", "params_blocks", "flops_blocks"], Counting] = Field({})
     columns: list[Column] = Field(min_length=1)
     rows: list[Row] = Field(min_length=1)
@@ -97,7 +97,7 @@ class Table(Strict):
         return self
 
     def scale(self, column: Column) -> int:
-        """What a metric of ours is multiplied by to stand in this column."""
+        """Return the factor that converts a metric of ours to the unit of this column."""
         metric = metric_of(column.metric or "")
         if self.unit == "share" or column.metric in SIZES:
             return 1
@@ -109,7 +109,7 @@ class Paper(Strict):
     slug: str = Field(pattern=r"^[a-z0-9_]+$", description="its name in file names")
     title: str
     link: str
-    text: str = Field("", description="file of its text, by which the values are checked")
+    text: str = Field("", description="file of its text, against which the values are checked")
     tables: list[Table]
 
 
@@ -125,7 +125,7 @@ class Cell(NamedTuple):
 
 @cache
 def papers() -> list[Paper]:
-    """All papers, in the order of the library's files."""
+    """Return all papers, in the order of the library's files."""
     return [paper for file in FILES for paper in _printed_in(file)]
 
 
@@ -138,7 +138,7 @@ def _printed_in(file: str) -> list[Paper]:
 
 @cache
 def cells() -> dict[str, list[Cell]]:
-    """Variant -> every value that a paper prints for it, in the order of :func:`papers`."""
+    """Return variant -> every value printed for it, in the order of :func:`papers`."""
     found: dict[str, list[Cell]] = {}
     for paper in papers():
         for table in paper.tables:
@@ -152,14 +152,14 @@ def cells() -> dict[str, list[Cell]]:
 
 
 def reproducing(paper: str, table: str | None = None) -> list[str]:
-    """Variants of a paper, or those whose values one of its tables prints.
+    """List the variants of a paper, or those with values in one of its tables.
 
     Args:
         paper: name of a library file, such as ``poster_v2``.
-        table: its number or name, such as ``8`` or ``composite``.
+        table: number or name of a table, such as ``8`` or ``composite``.
 
     Raises:
-        UserError: there is no such paper or table.
+        UserError: There is no such paper or table.
     """
     own = dict.fromkeys(defined_in(paper))
     tables = {each.table: each for item in _printed_in(paper) for each in item.tables}
@@ -181,10 +181,10 @@ def reproducing(paper: str, table: str | None = None) -> list[str]:
 
 
 def printed(variant: str) -> dict[str, Cell]:
-    """Metric -> what a paper prints for ``variant``; where tables differ, the first of :func:`papers`.
+    """Return metric -> printed value of ``variant``; if tables differ, the first of :func:`papers`.
 
     Raises:
-        UserError: no paper prints anything for a variant of this name.
+        UserError: No paper prints a value for a variant of this name.
     """
     if variant not in cells():
         raise UserError(f"no paper prints a value for {variant!r}{nearest(variant, cells())}")
@@ -192,10 +192,10 @@ def printed(variant: str) -> dict[str, Cell]:
 
 
 def printed_for(name: str, config: Variant) -> dict[str, Cell]:
-    """Metric -> what a paper prints for a variant of ``params.yaml``; empty for one that reproduces nothing printed.
+    """Return metric -> printed value of a variant of ``params.yaml``; empty if no printed value belongs to it.
 
     Raises:
-        UserError: ``config.reproduces`` names a variant that no paper prints anything for.
+        UserError: ``config.reproduces`` names a variant without printed values.
     """
     if config.reproduces is not None:
         return printed(config.reproduces)
@@ -203,12 +203,12 @@ def printed_for(name: str, config: Variant) -> dict[str, Cell]:
 
 
 def printed_metrics() -> list[str]:
-    """The metrics that papers print for a variant here, in the order of the registry."""
+    """List the metrics that papers print for any variant, in the order of the registry."""
     known = {cell.column.metric for found in cells().values() for cell in found}
     return [name for name in METRICS if name in known]
 
 
 def sources(found: dict[str, Cell]) -> str:
-    """Where values stand, such as ``POSTER++, Table 3, Table 4``."""
+    """Return the sources of values, such as ``POSTER++, Table 3, Table 4``."""
     places = dict.fromkeys(place for cell in found.values() for place in (cell.paper.paper, cell.table.table))
     return ", ".join(places)

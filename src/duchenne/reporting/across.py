@@ -1,4 +1,4 @@
-"""What the page shows of several runs together: sizes, depths, recalls, and pairs on the same samples."""
+"""Data of figures of several runs: sizes, depths, recalls, and pairs on the same samples."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from duchenne.reporting.printed import printed_methods
 from duchenne.reporting.runs import Run
 
 MAX_STARS = 8
-"""Runs in a star chart at most, so that each has a colour of its own."""
+"""Maximum number of runs in a star chart, so that each has its own colour."""
 
 
 class Sizes(NamedTuple):
@@ -66,8 +66,8 @@ class Together:
     """All runs of a page.
 
     Attributes:
-        runs: in the order of ``params.yaml``.
-        bootstrap: resamples behind the intervals of differences.
+        runs: runs in the order of ``params.yaml``.
+        bootstrap: number of resamples for the intervals of differences.
     """
 
     runs: list[Run]
@@ -75,14 +75,14 @@ class Together:
 
     @cached_property
     def compared(self) -> list[ComparedRuns]:
-        """Those on the same test samples, each against the first of them."""
+        """Groups of runs on the same test samples, each run compared with the first of its group."""
         groups: dict[tuple[str, frozenset[str]], list[Run]] = defaultdict(list)
         for run in self.runs:
             groups[run.config.dataset, frozenset(run.predictions["sample"])].append(run)
         return [compare_runs(runs, self.bootstrap) for runs in groups.values() if len(runs) > 1]
 
     def by_dataset(self) -> dict[str, list[Run]]:
-        """Dataset -> its runs."""
+        """Group the runs by dataset."""
         groups: dict[str, list[Run]] = defaultdict(list)
         for run in self.runs:
             groups[run.config.dataset].append(run)
@@ -90,7 +90,7 @@ class Together:
 
 
 def pairs(together: Together) -> dict[tuple[str, str], Pair]:
-    """First and second run -> how the second differs from the first."""
+    """Return the differences of every pair: (first run, second run) -> second minus first."""
     return {
         (compared.first, name): Pair(compared.first, name, pair.confusion, pair.per_class)
         for compared in together.compared
@@ -99,7 +99,7 @@ def pairs(together: Together) -> dict[tuple[str, str], Pair]:
 
 
 def sizes(together: Together) -> dict[tuple[str], Sizes]:
-    """Dataset -> accuracy and size, where there are networks of two or more sizes, ours or printed."""
+    """Return accuracy and size by dataset, if there are networks of two or more sizes, from runs or papers."""
     found = {}
     for dataset, runs in together.by_dataset().items():
         counted = [run for run in runs if run.sizes]
@@ -111,7 +111,7 @@ def sizes(together: Together) -> dict[tuple[str], Sizes]:
 
 
 def recalls(together: Together) -> dict[tuple[str], Recalls]:
-    """Dataset -> recall of each class, where there are three classes and two or more of our runs and printed methods.
+    """Return recalls by dataset, if there are at least three classes and two runs or printed methods.
 
     Our runs are those with the highest UAR. The printed methods are those of the first table that has every class:
     first the ones that our variants reproduce, then those with the highest mean.
@@ -132,7 +132,7 @@ def recalls(together: Together) -> dict[tuple[str], Recalls]:
 
 
 def depths(together: Together) -> dict[tuple[()], Depths]:
-    """WAR by the number of blocks, of runs that differ in nothing else; empty where there are none."""
+    """Return WAR by the number of blocks, for runs that differ in nothing else; empty if there are none."""
     groups: dict[tuple[str, str], list[Run]] = defaultdict(list)
     for run in together.runs:
         if depth := facts_of(run.config.model.architecture).depth:
@@ -150,7 +150,7 @@ def depths(together: Together) -> dict[tuple[()], Depths]:
 
 
 def label(run: Run) -> str:
-    """A run's name with its marks: not public code, picked on the test part."""
+    """Return a run's name with marks for networks without public code and epochs picked on the test part."""
     return f"{run.name}{MARKS[run.basis]}" + (" (optimistic)" if run.optimistic else "")
 
 

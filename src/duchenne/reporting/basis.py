@@ -1,4 +1,4 @@
-"""What a network of ours rests on: its official code, or a reading of a paper that no public code settles."""
+"""Basis of an implemented network: official code, or an interpretation of a paper without public code."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from duchenne.networks import Basis, facts_of
 from duchenne.training.settings import Model
 
 MARKS: dict[Basis, str] = {"code": "", "reading": "‡", "reconstruction": "†"}
-"""What stands behind the name of such a network in a table."""
+"""Mark after the name of such a network in a table."""
 
 FOOTNOTES: dict[Basis, str] = {
     "reading": "Ours is a reading of the text: no public code has this form of the network.",
     "reconstruction": "Ours is a reconstruction: the paper does not describe this network in full, and no code of it "
     "is public.",
 }
-"""What the marks stand for; only these two have one."""
+"""Explanation of the marks; only these two bases have one."""
 
 
 def basis_of(model: Model) -> Basis:
-    """What a network rests on.
+    """Return the basis of a network.
 
     >>> basis_of(Model(architecture="poster_l", options={"pyramid_layers": 2}))
     'reading'
@@ -29,5 +29,5 @@ def basis_of(model: Model) -> Basis:
 
 
 def footnotes(found: Container[Basis]) -> list[str]:
-    """The marks among ``found`` with what they stand for."""
+    """Explain the marks of the bases in ``found``."""
     return [f"{MARKS[basis]} {text}" for basis, text in FOOTNOTES.items() if basis in found]

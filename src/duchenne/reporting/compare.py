@@ -1,4 +1,4 @@
-"""Runs side by side, each against the first: ``duchenne compare``."""
+"""Comparison of runs with the first of them, for ``duchenne compare`` and the page."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from duchenne.reporting.runs import Run
 from duchenne.workspace import Workspace
 
 PRINTED_DISAGREEMENTS = 10
-"""Samples that the terminal shows at most; the JSON has all."""
+"""Maximum number of samples shown on the terminal; the JSON has all."""
 
 
 @dataclass(frozen=True)
 class ComparedRuns:
-    """What :func:`compare_runs` found.
+    """Result of :func:`compare_runs`.
 
-    ``frame``: a row a run: every metric with ``_low`` and ``_high`` (NaN: not measured), ``params`` (millions) and
-    ``macs`` (billions, 1e9) where they were counted, ``selection``, and, but for the first run,
+    ``frame``: a row per run: every metric with ``_low`` and ``_high`` (NaN: not measured), ``params`` (millions) and
+    ``macs`` (billions, 1e9) if they were counted, ``selection``, and, except for the first run,
     ``difference_<metric>`` from the first with ``_low`` and ``_high``, and McNemar's ``p``.
     ``pairs``: each run but the first -> its comparison with the first.
     """
@@ -42,11 +42,11 @@ class ComparedRuns:
 
     @property
     def metrics(self) -> list[str]:
-        """The metrics that a run has a value of, in the order of the registry."""
+        """The metrics for which a run has a value, in the order of the registry."""
         return [name for name in METRICS if self.frame[name].notna().any()]
 
     def as_json(self) -> dict[str, Any]:
-        """All of it, ready for :func:`json.dumps`."""
+        """Return the whole result as values for :func:`json.dumps`."""
         return {
             "runs": _plain(self.frame.rename_axis("run").reset_index()),
             "against": self.first,
@@ -64,13 +64,13 @@ class ComparedRuns:
 
 
 def finished_runs(workspace: Workspace, names: list[str]) -> list[Run]:
-    """The runs of these names, which are finished.
+    """Return the runs of these names, which must be finished.
 
     Args:
         names: folders below ``results/``: variants, or ``published/<variant>`` for measured checkpoints of others.
 
     Raises:
-        UserError: a run is not finished; names those that are.
+        UserError: A run is not finished; the message names those that are.
     """
     runs = [Run(name, workspace=workspace) for name in names]
     for run in runs:
@@ -88,8 +88,8 @@ def compare_runs(runs: list[Run], bootstrap: int = 2000, seed: int = 0) -> Compa
 
     Args:
         runs: two or more.
-        bootstrap: resamples behind the intervals of the differences.
-        seed: of the resampling.
+        bootstrap: number of resamples for the intervals of the differences.
+        seed: seed of the resampling.
 
     Raises:
         UserError: fewer than two runs, or runs that do not have the same classes or were not tested on the same
@@ -113,7 +113,7 @@ def compare_runs(runs: list[Run], bootstrap: int = 2000, seed: int = 0) -> Compa
 
 
 def show(runs: ComparedRuns, console: Console) -> None:
-    """One table of all runs, a column each, and what each run and the first disagree on, most confident first."""
+    """Print a table with a column per run, and the samples on which each run and the first disagree."""
     first = runs.first
     title = (
         f"95 % intervals; below each value the difference from {first} with its own. In per cent and points, but for "
@@ -165,7 +165,7 @@ def _row(run: Run, pair: Comparison | None) -> dict[str, Any]:
 
 
 def _interval(values: pd.Series, metric: Metric, sign: str = "") -> str:
-    """``78.12 [68.8, 86.5]`` of the last three of ``values``: a value of ``metric`` and the ends of its interval."""
+    """Format the last three of ``values``, a value of ``metric`` and its interval, as ``78.12 [68.8, 86.5]``."""
     value, low, high = values.iloc[-3:]
     if pd.isna(value):
         return "–"
@@ -175,7 +175,7 @@ def _interval(values: pd.Series, metric: Metric, sign: str = "") -> str:
 
 
 def _below(values: Iterable[str], changes: Iterable[str]) -> Iterator[str]:
-    """The first value alone, every other one with its change below."""
+    """Yield the first value alone, and every other value with its change below."""
     first, *others = values
     yield first
     yield from (f"{value}\n{change}" for value, change in zip(others, changes, strict=True))

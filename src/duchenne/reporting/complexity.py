@@ -1,4 +1,4 @@
-"""The sizes of networks in one table: all under one convention, and each beside what its paper prints."""
+"""Table of the sizes of networks, in one convention for all and compared with the printed values."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ COUNTS = {
     ("params_blocks", "total"): lambda size: size["block_params"] / 1e6,
     ("flops_blocks", "twice ptflops"): lambda size: 2 * size["block_ptflops_macs"] / 1e9,
 }
-"""Metric and how it is counted -> millions of parameters, billions (1e9) of operations."""
+"""Metric and counting convention -> function that gives millions of parameters or billions (1e9) of operations."""
 
 
 def as_counted(size: Mapping[str, Any], metric: str, counting: Counting) -> float:
-    """A size (:class:`duchenne.evaluation.complexity.Complexity` by field) as a paper counts it, before rounding."""
+    """Return a size (fields of :class:`duchenne.evaluation.complexity.Complexity`) as its paper counts it."""
     return COUNTS[metric, counting.count](size)
 
 
 def representatives(catalog: Catalog) -> list[str]:
-    """One variant for each network of the catalog: the first whose size a paper prints, else the first."""
+    """Choose one variant per network of the catalog: the first whose size a paper prints, otherwise the first."""
     chosen: dict[str, str] = {}
     for name, variant in catalog.variants.items():
         known = chosen.setdefault(variant.model.architecture, name)
@@ -38,12 +38,12 @@ def representatives(catalog: Catalog) -> list[str]:
 
 
 def complexity_row(catalog: Catalog, name: str, size: Mapping[str, Any]) -> dict[str, object]:
-    """Parameters in millions, operations in billions (1e9), seconds a sample on this machine's CPU.
+    """Return parameters in millions, operations in billions (1e9), and seconds per sample on this machine's CPU.
 
-    A printed size has the same size of ours under the paper's convention beside it.
+    For a printed size, our size in the paper's convention is in the next column.
 
     Args:
-        size: what :func:`duchenne.evaluation.complexity.measured` gives of the variant's network.
+        size: result of :func:`duchenne.evaluation.complexity.measured` for the variant's network.
     """
     variant = catalog.variants[name]
     row: dict[str, object] = {
@@ -70,7 +70,7 @@ def complexity_row(catalog: Catalog, name: str, size: Mapping[str, Any]) -> dict
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """The table as Markdown, for a README."""
+    """Format the table as Markdown, for a README."""
     head = [
         "Network", "Parameters, M", "used, M", "MACs, G", "of attention, G", "s/sample",
         "Paper: Params, M", "ours, counted so", "Paper: FLOPs, G", "ours, counted so",

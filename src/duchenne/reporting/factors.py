@@ -1,4 +1,4 @@
-"""Accuracy by what is known of the samples beside their expression: pose, light, blur, sex, scene …"""
+"""Accuracy by known conditions of the samples: pose, light, blur, sex, scene …"""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import pandas as pd
 from duchenne.evaluation.statistics import evaluate
 
 QUANTILES = 5
-"""Groups of a number, each with about as many samples."""
+"""Number of groups of a numeric factor, each with about as many samples."""
 
 CATEGORIES = 12
-"""Words of more different values are names or paths, not conditions."""
+"""Maximum number of values of a text factor; more values are names or paths, not conditions."""
 
 
 class Factor(NamedTuple):
     """One column of the index' ``factors``.
 
-    ``table``: a row a bin or value, in order: ``value`` (text), ``middle`` (median, NaN for words), ``n``, ``war``,
+    ``table``: a row per bin or value, in order: ``value`` (text), ``middle`` (median, NaN for words), ``n``, ``war``,
     ``low`` and ``high`` (95 % interval, as of :func:`duchenne.evaluation.statistics.evaluate`).
     """
 
@@ -29,14 +29,14 @@ class Factor(NamedTuple):
 
 
 def factors_of(samples: pd.DataFrame, classes: list[str], bootstrap: int, seed: int) -> list[Factor]:
-    """WAR of the test samples by every factor that differs among them; numbers first.
+    """Compute the WAR of the test samples by every factor that varies among them; numbers first.
 
     Args:
         samples: predictions as for :func:`duchenne.evaluation.statistics.evaluate`, and ``factors`` of the index: JSON
-            objects of numbers (as text too), words and truth values, or nothing.
+            objects of numbers (also as text), words and truth values, or nothing.
         classes: class names in order.
-        bootstrap: resamples behind an interval.
-        seed: of the resampling.
+        bootstrap: number of resamples for an interval.
+        seed: seed of the resampling.
     """
     texts = samples["factors"]
     known = pd.DataFrame([json.loads(text) if isinstance(text, str) else {} for text in texts], samples.index)
@@ -60,11 +60,11 @@ def factors_of(samples: pd.DataFrame, classes: list[str], bootstrap: int, seed: 
 
 
 def conditions(text: object, factors: list[Factor]) -> str:
-    """What the index knows of one sample, of the factors that have words or two values: ``glasses: no, light: left``.
+    """Describe one sample by its factors with words or two values: ``glasses: no, light: left``.
 
     Args:
-        text: its ``factors``, a JSON object or nothing.
-        factors: of the run.
+        text: ``factors`` of the sample, a JSON object or nothing.
+        factors: factors of the run.
     """
     known = json.loads(text) if isinstance(text, str) else {}
     named = {factor.name for factor in factors if not factor.numeric or len(factor.table) == 2}
@@ -73,7 +73,7 @@ def conditions(text: object, factors: list[Factor]) -> str:
 
 
 def _bins(values: pd.Series) -> pd.Series:
-    """Quantile bins, named ``low to high``; few different values are bins of their own."""
+    """Quantile bins, named ``low to high``; if there are few different values, each is a bin."""
     if values.nunique() <= QUANTILES:
         ordered = sorted(values.unique())
         return values.map(lambda value: f"{value:g}").astype(

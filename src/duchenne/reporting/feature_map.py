@@ -1,9 +1,9 @@
-"""Where the test samples of a run stand in the plane, without mixing the folds.
+"""Map of a run's test samples in the plane, without mixing the folds.
 
-Each fold has a network of its own, and the axes of one network's features mean nothing to another's: features of two
-folds never share a map. What all networks share by training is the meaning of their outputs, one a class. To rotate
-the features onto each other (Procrustes) every network would have to read every sample, and the rotation would be
-fitted to samples that the networks were trained on.
+Each fold has its own network, and the axes of two networks' features are unrelated, so features of two folds never
+share a map. All networks share the meaning of their outputs, one per class. To rotate the features onto each other
+(Procrustes), every network would have to process every sample, and the rotation would be fitted to samples that the
+networks were trained on.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from duchenne.evaluation.embedding import Embedding, embed
 
 FEATURES, SCORES = "Features of the test samples, t-SNE", "Class scores of the test samples, t-SNE"
 MIN_SAMPLES = 15
-"""Test samples of a fold that has a map of its own; of fewer, t-SNE shows little (chosen by us)."""
+"""Minimum number of test samples of a fold with its own map; with fewer, t-SNE shows little (chosen by us)."""
 MAX_MAPS = 6
-"""Folds shown at most, those with the most samples."""
+"""Maximum number of folds shown, those with the most samples."""
 
 Groups = dict[int, tuple[np.ndarray, pd.DataFrame]]
-"""Fold (0: all of them) -> values (N, F) and the N predictions that they belong to."""
+"""Fold (0: all folds) -> values (N, F) and their N predictions."""
 
 
 class Panel(NamedTuple):
-    """A map of points: its title, or nothing, points (N, 2) and their labels (N,)."""
+    """A map of points: title (may be empty), points (N, 2) and their labels (N,)."""
 
     title: str
     points: np.ndarray
@@ -36,8 +36,8 @@ class Panel(NamedTuple):
 class FeatureMap(NamedTuple):
     """Maps of a run, ready to draw.
 
-    ``note`` says what must be known to read them, or why there are none. ``samples`` has a row of the predictions for
-    each point of ``panels``, in their order.
+    ``note`` explains how to read them, or why there are none. ``samples`` has a row of the predictions for each point
+    of ``panels``, in their order.
     """
 
     title: str
@@ -49,17 +49,17 @@ class FeatureMap(NamedTuple):
 def feature_map(
     features: Groups, predictions: pd.DataFrame, perplexity: float, iterations: int, seed: int
 ) -> FeatureMap:
-    """t-SNE of the features, a map a fold; of the class scores of all folds where most folds are too small for that.
+    """Map the features by t-SNE, one map per fold; if most folds are too small, map the class scores of all folds.
 
     Args:
-        features: of each fold, with the predictions that they belong to.
-        predictions: of all folds.
+        features: features of each fold, with their predictions.
+        predictions: predictions of all folds.
         perplexity, iterations, seed: as for :func:`duchenne.evaluation.embedding.embed`.
     """
     title, note, groups = _groups(features, predictions)
     try:
         placed = {fold: embed(values, perplexity, iterations, seed) for fold, (values, _) in groups.items()}
-    except ValueError as error:  # too few samples for a map are no reason to have no page
+    except ValueError as error:  # the page is still useful without a map
         return FeatureMap(title, f"No map of the features: {error}.", [], predictions.iloc[:0])
     panels = [
         Panel(
@@ -74,7 +74,7 @@ def feature_map(
 
 
 def _groups(folds: Groups, predictions: pd.DataFrame) -> tuple[str, str, Groups]:
-    """Title, what must be said of the choice, and what is mapped."""
+    """Title, note on the choice, and data of the map."""
     if len(folds) == 1:
         return FEATURES, "", folds
     mapped = {fold: part for fold, part in folds.items() if len(part[1]) >= MIN_SAMPLES}
@@ -92,9 +92,9 @@ def _groups(folds: Groups, predictions: pd.DataFrame) -> tuple[str, str, Groups]
 
 
 def class_scores(predictions: pd.DataFrame) -> np.ndarray:
-    """Logarithms of the probabilities ``p_<class>`` less their mean over the classes (N, classes).
+    """Return logarithms of the probabilities ``p_<class>`` minus their mean over the classes (N, classes).
 
-    These are the logits less their mean, which softmax ignores; probabilities below 1e-12 count as that.
+    These are the logits minus their mean, which softmax ignores; probabilities are at least 1e-12.
     """
     probabilities = predictions[[column for column in predictions if column.startswith("p_")]].to_numpy(float)
     scores = np.log(np.maximum(probabilities, 1e-12))

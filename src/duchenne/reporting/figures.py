@@ -1,4 +1,4 @@
-"""The figures of one run: each is a function that draws, and an entry of the registry; in the order of the page."""
+"""Figures of one run, each a drawing function with an entry in the registry, in the order of the page."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ BALANCE_BARS = {"train": ("#8a8f98", ""), "val": ("#56b4e9", "//"), "test": (BLU
 PART_CURVES = {"train": ("training", SOFT, "--"), "val": ("validation", BLUE, "-"), "test": ("test", ORANGE, "-.")}
 """Part -> label, colour and dashes of its curves."""
 ALWAYS_CURVES = ("loss", "war", "uar")
-"""Columns of the history that always have a panel; the metric that picks the epoch has one too."""
+"""Columns of the history that always have a panel, besides the metric that picks the epoch."""
 LEVELS = np.linspace(0, 1, 201)
 """Confidences at which a density is drawn."""
 VECTOR_POINTS = 5000
-"""A scatter plot of more points is drawn as pixels: as shapes it would weigh megabytes."""
+"""A scatter plot of more points is drawn as pixels, because vector shapes would take megabytes."""
 
 
 def all_folds(run: Run) -> str:
-    """What a caption says where predictions of several networks are drawn together."""
+    """Return the words of a caption for predictions of several networks drawn together."""
     return ", all folds together" if len(run.cards) > 1 else ""
 
 
@@ -58,7 +58,7 @@ def _confusion_alt(run: Run) -> str:
     alt=_confusion_alt,
 )
 def confusion(figure: Figure, run: Run) -> None:
-    """Counts, and per cent of each actual class, which also gives the colour."""
+    """Draw counts, and per cent of each actual class, which also sets the colour."""
     predictions, classes = run.predictions, run.classes
     number = len(classes)
     grown = max(0.0, 0.5 * (number - 7))  # a cell must hold "100 %"
@@ -86,7 +86,7 @@ def confusion(figure: Figure, run: Run) -> None:
 
 
 def shown_curves(monitor: str) -> list[str]:
-    """Columns of the history with a panel each: loss, WAR, UAR, and the metric that picks the epoch."""
+    """List the columns of the history with a panel: loss, WAR, UAR, and the metric that picks the epoch."""
     return list(dict.fromkeys([*ALWAYS_CURVES, monitor]))
 
 
@@ -120,9 +120,9 @@ def _curves_alt(run: Run) -> str:
     alt=_curves_alt,
 )
 def curves(figure: Figure, run: Run) -> None:
-    """Loss, WAR, UAR and the monitored metric over the epochs, a panel each, of all parts that were measured.
+    """Draw loss, WAR, UAR and the monitored metric over the epochs, in a panel each, for all measured parts.
 
-    One thin line a fold, a thick one for their mean; the reported epochs are marked (POSTER++, Figures 8 to 11).
+    Each fold is a thin line and their mean a thick one; the reported epochs are marked (POSTER++, Figures 8 to 11).
     """
     history, shown = run.history, shown_curves(run.config.monitor)
     figure.set_size_inches(WIDTH, 5.6 * len(shown) / len(ALWAYS_CURVES))
@@ -171,7 +171,7 @@ def _recalls_in_words(run: Run) -> str:
     applies=lambda run: len(run.present) > 2,
 )
 def radar(figure: Figure, run: Run) -> None:
-    """Recall of each class as a star; the band is its 95 % interval, the dotted ring is guessing."""
+    """Draw the recall of each class as a star; the band is its 95 % interval, the dotted ring is guessing."""
     metrics, present = run.metrics, run.present
     around = np.arange(len(present) + 1) % len(present)  # back to the first class
     value, low, high = (
@@ -186,7 +186,7 @@ def radar(figure: Figure, run: Run) -> None:
 
 
 def star(axes: Axes, angle: np.ndarray, present: list[str]) -> None:
-    """Make polar axes those of a star: a class at each angle, shares from the centre."""
+    """Set up polar axes for a star: a class at each angle, shares from the centre."""
     axes.set_theta_zero_location("N")
     axes.set_theta_direction(-1)
     axes.set_xticks(angle, present)
@@ -207,7 +207,7 @@ def star(axes: Axes, angle: np.ndarray, present: list[str]) -> None:
     alt=lambda run: f"Recall of each class with {LEVEL} % intervals: {_recalls_in_words(run)}.",
 )
 def recalls(figure: Figure, run: Run) -> None:
-    """Recall of each class that has test samples, with its 95 % interval; the mean of them is UAR."""
+    """Draw the recall of each class with test samples and its 95 % interval; their mean is UAR."""
     metrics, present = run.metrics, run.present
     figure.set_size_inches(WIDTH, 1.4 + 0.3 * len(present))
     value, low, high = (np.array([metrics[f"recall_{name}{end}"] for name in present]) for end in ("", "_low", "_high"))
@@ -240,7 +240,7 @@ def _reliability_alt(run: Run) -> str:
     alt=_reliability_alt,
 )
 def reliability(figure: Figure, run: Run) -> None:
-    """Accuracy against confidence (DeGroot and Fienberg 1983), and how many samples have which confidence."""
+    """Draw accuracy against confidence (DeGroot and Fienberg 1983), and the histogram of confidences."""
     bins, ece = calibration(run.predictions), run.metrics["ece"]
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     middle, wide = (bins["low"] + bins["high"]) / 2, 0.92 / BINS
@@ -274,7 +274,7 @@ def _densities_alt(run: Run) -> str:
     height=3.4,
 )
 def densities(figure: Figure, run: Run) -> None:
-    """Confidence where the network is right and where it is wrong: densities over confidence, and their medians."""
+    """Draw densities of the confidence of right and of wrong predictions, and their medians."""
     predictions = run.predictions
     correct = predictions["label"] == predictions["predicted"]
     axes = figure.subplots()
@@ -315,10 +315,10 @@ def _confidences_alt(run: Run) -> str:
     height=3.8,
 )
 def confidences(figure: Figure, run: Run) -> None:
-    """Confidence in each class, of the samples that are of it and of the others (IFDD, Figure 5).
+    """Draw the confidence in each class, for samples of that class and for the others (IFDD, Figure 5).
 
-    Left of a class's line the samples of other classes, right of it its own: a dot each, their kernel density, and a
-    bar at their median.
+    Samples of other classes are left of a class's line, its own samples right of it: a dot each, their kernel density,
+    and a bar at their median.
     """
     predictions, present = run.predictions, run.present
     figure.set_size_inches(max(WIDTH, 0.8 + 0.62 * len(present)), 3.8)
@@ -351,14 +351,14 @@ def confidences(figure: Figure, run: Run) -> None:
 
 
 def positives(run: Run, name: str) -> np.ndarray:
-    """Which predictions are of samples of a class, bool (N,)."""
+    """Return which predictions are of samples of a class, bool (N,)."""
     return (run.predictions["label"] == run.classes.index(name)).to_numpy(bool)
 
 
 def kernel_density(values: np.ndarray) -> np.ndarray | None:
-    """Gaussian kernel density of shares at :data:`LEVELS`, by Scott's rule; None where they hardly vary.
+    """Compute the Gaussian kernel density of shares at :data:`LEVELS`, by Scott's rule; None if they barely vary.
 
-    What would lie below 0 or above 1 is reflected, so that a density that is high at an end is not halved there.
+    Density below 0 or above 1 is reflected, so that a density that is high at an end is not halved there.
     """
     if np.ptp(values) < LEVELS[1]:
         return None
@@ -385,7 +385,7 @@ def _balance_alt(run: Run) -> str:
     height=3.4,
 )
 def balance(figure: Figure, run: Run) -> None:
-    """Samples of each class by part, as a share of the part."""
+    """Draw the samples of each class by part, as a share of the part."""
     parts, classes = run.parts, run.classes
     figure.set_size_inches(WIDTH, 1.4 + 0.42 * len(classes))
     shares = parts.groupby("part")["label"].value_counts(normalize=True).unstack(fill_value=0)
@@ -412,7 +412,7 @@ def _map_alt(run: Run) -> str:
 
 
 def map_points(run: Run) -> Sequence[Point]:
-    """The points of the map with their samples."""
+    """Return the points of the map with their samples."""
     found, names = run.feature_map, run.classes
     return [
         Point(
@@ -437,7 +437,7 @@ def map_points(run: Run) -> Sequence[Point]:
     points=map_points,
 )
 def embedding(figure: Figure, run: Run) -> None:
-    """Points in the plane, one colour and one marker a class; where :func:`places` says."""
+    """Draw points in the plane at :func:`places`, with one colour and one marker per class."""
     panels, classes = run.feature_map.panels, run.classes
     layout, number = layout_of(panels, classes), sum(len(panel.points) for panel in panels)
     figure.set_layout_engine("none")
@@ -471,7 +471,7 @@ def embedding(figure: Figure, run: Run) -> None:
 
 
 def numeric_factors(run: Run) -> list[Factor]:
-    """Those factors of a run that are numbers."""
+    """Return the numeric factors of a run."""
     return [factor for factor in run.factors if factor.numeric]
 
 
@@ -496,7 +496,7 @@ def _factors_alt(run: Run) -> str:
     applies=lambda run: bool(numeric_factors(run)),
 )
 def factors(figure: Figure, run: Run) -> None:
-    """WAR against each number that is known of the samples, in bins of equally many, with 95 % intervals."""
+    """Draw WAR against each numeric factor, in bins of equally many samples, with 95 % intervals."""
     numeric, war = numeric_factors(run), run.metrics["war"]
     columns = min(4, len(numeric))
     rows = -(-len(numeric) // columns)

@@ -1,4 +1,4 @@
-"""The figures of several runs together: each is a function that draws, and an entry of the registry."""
+"""Figures of several runs together, each a drawing function with an entry in the registry."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PRINTED_STYLE = {
     "markeredgewidth": 0.8,
     "linestyle": "none",
 }
-"""How a value that a paper prints is drawn."""
+"""Style of printed values."""
 
 
 def _sizes_alt(sizes: Sizes) -> str:
@@ -50,7 +50,7 @@ def _sizes_alt(sizes: Sizes) -> str:
     sources=across.sizes,
 )
 def sizes(figure: Figure, sizes: Sizes) -> None:
-    """WAR against parameters and against MACs, with 95 % intervals, beside printed methods (POSTER++, Figure 1)."""
+    """Draw WAR against parameters and MACs, with 95 % intervals and printed methods (POSTER++, Figure 1)."""
     runs, printed = sizes.runs, sizes.printed
     figure.set_size_inches(2 * WIDTH, 3.6 + 0.2 * -(-(len(runs) + len(printed)) // 3))
     panels = figure.subplots(1, 2, sharey=True)
@@ -89,7 +89,7 @@ def _recalls_alt(recalls: Recalls) -> str:
     sources=across.recalls,
 )
 def recalls(figure: Figure, recalls: Recalls) -> None:
-    """Recall of each class by several runs, and by the methods of a paper, as stars (IFDD, Figure 4).
+    """Draw the recall of each class as stars, for several runs and the methods of a paper (IFDD, Figure 4).
 
     The area of the first run is filled in both, for comparison.
     """
@@ -136,7 +136,7 @@ def _depths_alt(series: Depths) -> str:
     sources=across.depths,
 )
 def depths(figure: Figure, series: Depths) -> None:
-    """WAR against the number of blocks (POSTER, Figure 1; POSTER++, Figure 6), with 95 % intervals."""
+    """Draw WAR against the number of blocks (POSTER, Figure 1; POSTER++, Figure 6), with 95 % intervals."""
     axes = figure.subplots()
     for i, (label, table) in enumerate(series.items()):
         axes.plot(table["depth"], table["war"], color=PALETTE[i % len(PALETTE)], linewidth=1.2)
@@ -167,7 +167,7 @@ def _difference_alt(pair: Pair) -> str:
     section="pairs",
 )
 def confusion_difference(figure: Figure, pair: Pair) -> None:
-    """Second run's confusion matrix minus the first's, in points of the actual class."""
+    """Draw the second run's confusion matrix minus the first's, in points of the actual class."""
     difference = pair.confusion
     rows, columns = difference.shape
     grown = max(0.0, 0.5 * (columns - 7))

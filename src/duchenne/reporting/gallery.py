@@ -1,4 +1,4 @@
-"""Pictures for the page as data URIs: the most confident mistakes, small faces to point at, sheets and maps."""
+"""Pictures for the page as data URIs: the most confident mistakes, thumbnails of faces, sheets and maps."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ SHEET_SIZE = (1280, 2400)  # px
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 FACE_SIDE = 64  # px, side of a face in a sprite
 MAX_FACES = 5000
-"""Faces in a sprite at most: it would weigh megabytes more, and WebP ends at 16,383 px."""
+"""Maximum number of faces in a sprite: more would add megabytes, and WebP is limited to 16,383 px."""
 
 
 class Face(NamedTuple):
-    """A picture as a data URI, and which frame of a clip it is: ``onset``, ``apex`` or nothing."""
+    """A picture as a data URI, with the name of its frame: ``onset``, ``apex`` or empty."""
 
     frame: str
     uri: str
@@ -34,7 +34,7 @@ class Face(NamedTuple):
 class Mistake(NamedTuple):
     """A misclassified test sample.
 
-    ``faces`` is empty where faces are not shown. ``known`` says what the dataset knows of it beside its class.
+    ``faces`` is empty if faces are not shown. ``known`` describes the sample by the factors of the dataset.
     """
 
     sample: str
@@ -48,13 +48,13 @@ class Mistake(NamedTuple):
 def mistakes(
     samples: pd.DataFrame, classes: list[str], count: int, factors: list[Factor], store: FaceStore | None = None
 ) -> list[Mistake]:
-    """The ``count`` wrong predictions with the highest confidence.
+    """Return the ``count`` wrong predictions with the highest confidence.
 
     Args:
-        samples: predictions with onset, apex and factors of the index; of a clip that has both, these two frames are
-            shown (FRL-DGT, supplement, Figure 3), else the middle one.
-        factors: of the run; those of few values are named.
-        store: of the faces, or None where these are not shown.
+        samples: predictions with onset, apex and factors of the index; a clip with both shows these two frames
+            (FRL-DGT, supplement, Figure 3), otherwise the middle one.
+        factors: factors of the run; those of few values are named.
+        store: face store, or None if faces are not shown.
     """
     wrong = samples[samples["label"] != samples["predicted"]]
     wrong = wrong.sort_values(["confidence", "sample"], ascending=[False, True]).head(count)
@@ -72,7 +72,7 @@ def mistakes(
 
 
 class Sprite(NamedTuple):
-    """Many small faces in one picture: its data URI, faces in a line of it, and the position of each sample."""
+    """Many small faces in one picture: its data URI, the number of faces per line, and the position of each sample."""
 
     uri: str
     columns: int
@@ -80,7 +80,7 @@ class Sprite(NamedTuple):
 
 
 def sprite(store: FaceStore, samples: list[str]) -> Sprite:
-    """The faces of ``samples``, or of :data:`MAX_FACES` evenly among more; of a clip the middle frame."""
+    """Make a sprite of the faces of ``samples``, at most :data:`MAX_FACES`; clips show the middle frame."""
     shown = samples[:: math.ceil(len(samples) / MAX_FACES)]
     columns = math.ceil(math.sqrt(len(shown)))
     picture = Image.new("RGB", (FACE_SIDE * columns, FACE_SIDE * -(-len(shown) // columns)))
@@ -91,10 +91,10 @@ def sprite(store: FaceStore, samples: list[str]) -> Sprite:
 
 
 def maps(folder: Path, show_faces: bool = True) -> list[dict[str, Any]]:
-    """What the explain stage drew: of each picture ``title``, ``caption``, ``alt``, ``uri``, ``width``, ``height``.
+    """List the pictures of the explain stage, with ``title``, ``caption``, ``alt``, ``uri``, ``width``, ``height``.
 
     Args:
-        show_faces: False: only the pictures without faces, whatever the setting was when they were drawn.
+        show_faces: False: only pictures without faces, independent of the setting when they were drawn.
     """
     hidden = set() if show_faces else pictures_with_faces(folder)
     return [
@@ -105,13 +105,13 @@ def maps(folder: Path, show_faces: bool = True) -> list[dict[str, Any]]:
 
 
 def pictures_with_faces(folder: Path) -> set[str]:
-    """Names of the pictures in the explain stage's folder in which a face may be seen: all not known to be without."""
+    """Return the names of pictures in the explain stage's folder that may show a face: all not known to show none."""
     safe = {item["file"] for item in _drawn(folder) if not item.get("faces", True)}
     return {path.name for path in folder.glob("*") if path.suffix in PICTURES} - safe
 
 
 def remove_pictures(folder: Path) -> None:
-    """Delete the pictures below a folder; vector figures are kept, they show no face."""
+    """Delete the pictures below a folder; vector figures are kept, because they show no face."""
     for path in list(folder.rglob("*")):
         if path.suffix in PICTURES:
             path.unlink()
@@ -123,7 +123,7 @@ def _drawn(folder: Path) -> list[dict[str, Any]]:
 
 
 def sheet(path: Path) -> tuple[str, int, int]:
-    """A contact sheet made small enough for the page: data URI, width and height in px."""
+    """Shrink a contact sheet for the page: data URI, width and height in px."""
     with Image.open(path) as image:
         image = image.convert("RGB")
         image.thumbnail(SHEET_SIZE, Image.Resampling.LANCZOS)

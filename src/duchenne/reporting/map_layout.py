@@ -1,4 +1,4 @@
-"""Where the points of a feature map are drawn, so that the page can point at them."""
+"""Layout of a feature map: positions of its points, which the page needs to show their samples."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from duchenne.reporting.style import WIDTH
 
 
 class Layout(NamedTuple):
-    """Sizes in inches, height over width of a map, and each map's left, low, width and height as shares."""
+    """Sizes in inches, aspect ratio (height / width) of a map, and each map's left, bottom, width, height as shares."""
 
     width: float
     height: float
@@ -20,7 +20,7 @@ class Layout(NamedTuple):
 
 
 def layout_of(panels: list[Panel], classes: list[str]) -> Layout:
-    """The maps in rows of at most three, above a legend of the classes."""
+    """Arrange the maps in rows of at most three, above a legend of the classes."""
     columns = {1: 1, 2: 2, 4: 2}.get(len(panels), 3)
     rows = -(-len(panels) // columns)
     width = WIDTH if columns == 1 else 2 * WIDTH
@@ -44,7 +44,7 @@ def layout_of(panels: list[Panel], classes: list[str]) -> Layout:
 
 
 def places(panels: list[Panel], classes: list[str]) -> np.ndarray:
-    """Where the points are drawn: (N, 2), shares of the figure's width and height from above left."""
+    """Return the positions of the points (N, 2), as shares of the figure's width and height from the upper left."""
     layout = layout_of(panels, classes)
     return np.concatenate(
         [
@@ -55,7 +55,7 @@ def places(panels: list[Panel], classes: list[str]) -> np.ndarray:
 
 
 def on_map(points: np.ndarray, shape: float) -> np.ndarray:
-    """Points moved and scaled, the same in both directions, into a map of width 1 and height ``shape``."""
+    """Shift and scale points, equally in both directions, into a map of width 1 and height ``shape``."""
     size = np.array([1, shape])
     middle = (points.min(axis=0) + points.max(axis=0)) / 2
     return size / 2 + (points - middle) * 0.94 * np.min(size / np.maximum(np.ptp(points, axis=0), 1e-9))

@@ -1,6 +1,6 @@
-"""The page: one self-contained HTML file that asks nothing of any network.
+"""The report page: one self-contained HTML file that needs no network connection.
 
-It can be read without its script, which only sorts, filters and shows faces. Nothing on it depends on the clock or the
+It can be read without its script, which only sorts, filters and shows faces. It does not depend on the time or the
 machine: the same results of the same revision give the same page.
 """
 
@@ -28,11 +28,11 @@ from duchenne.reporting.tables import write_tables
 from duchenne.workspace import Workspace
 
 MAX_DISAGREEMENTS = 12
-"""Samples that the page shows of each pair of runs."""
+"""Maximum number of samples shown for each pair of runs."""
 
 
 def write_report(workspace: Workspace, catalog: Catalog, out: Path) -> Path:
-    """Write the page and what it is made of into ``out``; returns the path of the page, ``index.html``.
+    """Write the page and its figures and tables into ``out``; returns the path of the page, ``index.html``.
 
     Beside it: ``summary.csv``, the figures of each run (``<variant>/<figure>.svg``) and of several runs together
     (``across/``), the papers' tables with our values (``tables/``).
@@ -40,7 +40,7 @@ def write_report(workspace: Workspace, catalog: Catalog, out: Path) -> Path:
     sets.
 
     Raises:
-        UserError: a run is not finished.
+        UserError: A run is not finished.
     """
     runs = [open_run(workspace, catalog, name) for name in catalog.variants]
     for run in runs:
@@ -102,12 +102,12 @@ def write_report(workspace: Workspace, catalog: Catalog, out: Path) -> Path:
 
 
 def _root(name: str, workspace: Workspace, catalog: Catalog) -> Path:
-    """The raw files of a dataset, or of a rendered set that no dataset reads."""
+    """Folder of the raw files of a dataset, or of a rendered set that no dataset reads."""
     return catalog.datasets[name].root if name in catalog.datasets else workspace.raw(name)
 
 
 def _write_figures(drawn: list[Drawn], folder: Path) -> None:
-    """Write them as SVG files; those of an older report that are not drawn any more are deleted."""
+    """Write figures as SVG files, and delete those of an older report that are no longer drawn."""
     for path in folder.glob("*.svg"):
         if path.stem not in {figure.name for figure in drawn}:
             path.unlink()
@@ -117,7 +117,7 @@ def _write_figures(drawn: list[Drawn], folder: Path) -> None:
 
 
 def _sprites(runs: list[Run]) -> dict[str, gallery.Sprite]:
-    """Dataset -> the faces of the samples on which its runs were tested."""
+    """Make a sprite per dataset, of the samples on which its runs were tested."""
     tested: dict[str, dict[str, None]] = {}
     for run in runs:
         tested.setdefault(run.config.dataset, {}).update(dict.fromkeys(run.predictions["sample"]))

@@ -1,4 +1,4 @@
-"""What the papers print of a dataset, for figures: values of other methods too."""
+"""Values printed in the papers for a dataset, including other methods, for figures."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from duchenne.papers.printed import SIZES, Column, Row, Table, papers
 
 
 class Method(NamedTuple):
-    """A row of a paper's table, as far as it is about one dataset.
+    """A row of a paper's table, limited to one dataset.
 
     ``values``: metric -> shares for accuracies, millions or billions (1e9) for sizes; what is not printed is left out.
-    ``row.run`` is empty for a method that none of our variants reproduces.
+    ``row.run`` is empty for a method that no variant reproduces.
     """
 
     source: str
@@ -22,7 +22,7 @@ class Method(NamedTuple):
 
 
 def printed_methods(dataset: str) -> list[Method]:
-    """Every row that a paper prints of a dataset, in the order of the library files.
+    """List every row that a paper prints for a dataset, in the order of the library files.
 
     A column belongs to the dataset of the variant that the row is of; for the row of another method, to that of the
     variants in the same column where all of them share one. Sizes belong to a row whatever its dataset.

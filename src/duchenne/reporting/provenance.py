@@ -1,4 +1,4 @@
-"""Which code and which data results come from."""
+"""Provenance of results: revisions of code and data."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 SOURCES = ("src", "stages", "params.yaml", "dvc.yaml")
-"""What of the project decides the results; other files may change."""
+"""Files of the project that determine the results; other files may change."""
 
 
 def code_revision(root: Path) -> tuple[str, bool]:
-    """The commit at ``root`` (empty outside a git repository), and whether :data:`SOURCES` differ from it."""
+    """Return the commit at ``root`` (empty outside a git repository), and whether :data:`SOURCES` differ from it."""
 
     def git(*words: str) -> str:
-        # names that git prints need not be UTF-8, and only whether there are any matters
+        # names printed by git need not be UTF-8; here it only matters whether there are any
         done = subprocess.run(
             ["git", *words], cwd=root, capture_output=True, encoding="utf-8", errors="replace", check=False
         )
@@ -25,10 +25,10 @@ def code_revision(root: Path) -> tuple[str, bool]:
 
 
 def data_revisions(root: Path, raw: dict[str, Path]) -> dict[str, str]:
-    """Dataset -> DVC's hash of the raw files that its index was made from, of those that ``dvc.lock`` knows.
+    """Return DVC's hash of each dataset's raw files when its index was made, for those in ``dvc.lock``.
 
     Args:
-        root: of the project.
+        root: folder of the project.
         raw: dataset -> the folder of its raw files, as in ``params.yaml``.
     """
     lock = root / "dvc.lock"

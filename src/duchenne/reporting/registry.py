@@ -1,4 +1,4 @@
-"""The registry of figures: each is one function with one decorator, and page, files and MLflow follow from it.
+"""Registry of figures: one decorated function each, from which page, files and MLflow artifacts follow.
 
 A figure says what it shows, what question it answers, for which runs it is drawn, and what it says in words to readers
 who cannot see it. Figures of one run are in :mod:`duchenne.reporting.figures`, those of several runs in
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 S = TypeVar("S")
 Text = str | Callable[[S], str]
-"""A text, or a function that makes it from what is drawn."""
+"""A text, or a function that makes it from the figure's data."""
 Draw = Callable[["Figure", S], None]
 
 Key = tuple[str, ...]
-"""Which of the figures of one function: a dataset, a pair of runs, or nothing where there is only one."""
+"""Key of a figure among those of one function: a dataset, a pair of runs, or empty if there is only one."""
 
 
 class Point(NamedTuple):
-    """A sample that can be pointed at: shares of the figure's width and height from above left, its name and words."""
+    """A sample in a figure: position as shares of width and height from the upper left, name and description."""
 
     across: float
     down: float
@@ -42,12 +42,12 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Entry(Generic[S]):
-    """What every figure says of itself. S is what it is drawn from.
+    """Facts of a figure; S is the type of its data.
 
     Attributes:
-        name: of its file: lower-case letters, digits and underscores.
-        title: without a full stop.
-        question: what a reader learns from it, a sentence with a question mark.
+        name: name of the figure's file: lower-case letters, digits and underscores.
+        title: title without a full stop.
+        question: question that the figure answers, a sentence with a question mark.
         caption: how to read it, in whole sentences.
         alt: its numbers as sentences, for readers who cannot see it.
         draw: draws it on an empty figure.
@@ -66,9 +66,9 @@ class Entry(Generic[S]):
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
-            raise ValueError(f"figure {self.name!r}: a name has lower-case letters, digits and underscores alone")
+            raise ValueError(f"figure {self.name!r}: a name may only have lower-case letters, digits and underscores")
         if not self.question.endswith("?"):
-            raise ValueError(f"figure {self.name!r}: its question ends with a question mark")
+            raise ValueError(f"figure {self.name!r}: its question must end with a question mark")
 
     def drawn(self, source: S, key: Key = (), points: Sequence[Point] = ()) -> Drawn:
         """Draw it."""
@@ -84,10 +84,10 @@ class RunFigure(Entry[Run]):
     """A figure of one run.
 
     Attributes:
-        section: where it stands: ``results``, the first of a run, or ``factors``, below "Accuracy by condition".
-        applies: whether a run has what it shows; it is left out of the others.
-        otherwise: what the page says where it does not apply; may be empty.
-        points: samples that a reader can point at.
+        section: section of the page: ``results``, the first of a run, or ``factors``, below "Accuracy by condition".
+        applies: whether a run has the data; the figure is left out for other runs.
+        otherwise: sentence on the page if it does not apply; may be empty.
+        points: samples in the figure that the page shows on demand.
     """
 
     section: Literal["results", "factors"] = "results"
@@ -101,8 +101,8 @@ class AcrossFigure(Entry[S]):
     """A figure of several runs.
 
     Attributes:
-        sources: finds what is drawn among all runs: which figure -> its data.
-        section: ``runs``, at the head of the comparison, or ``pairs``, beside the pair of runs that is its key.
+        sources: function that finds the data among all runs: key of a figure -> its data.
+        section: ``runs``, at the start of the comparison, or ``pairs``, with the pair of runs that is its key.
     """
 
     sources: Callable[[Together], dict[Key, S]] = lambda together: {}
@@ -111,7 +111,7 @@ class AcrossFigure(Entry[S]):
 
 @dataclass(frozen=True)
 class Drawn:
-    """A figure as it is shown: texts, and the text of an SVG file."""
+    """A drawn figure: its texts, and the text of an SVG file."""
 
     figure: Entry[Any]
     key: Key
@@ -124,16 +124,16 @@ class Drawn:
 
     @property
     def name(self) -> str:
-        """Of its file."""
+        """Name of the figure's file."""
         return "_".join([self.figure.name, *self.key])
 
     @property
     def section(self) -> str:
-        """Where it stands on the page."""
+        """Section of the page."""
         return self.figure.section
 
     def element(self, place: str) -> Markup:
-        """The drawing for a page; ``place`` keeps its ids apart from those of other figures."""
+        """Return the drawing for a page; ``place`` makes its ids unique."""
         return inline(self.svg, f"{place}-{self.name}", self.alt)
 
 
@@ -151,7 +151,7 @@ def run_figure(name: str, title: Text, **facts: Any) -> Callable[[Draw], Draw]:
         name, title, facts: fields of :class:`RunFigure`.
 
     Raises:
-        ValueError: there is a figure of this name, or a field is not as it should be.
+        ValueError: There is already a figure of this name, or a field is not valid.
     """
     return _registering(RUN_FIGURES, RunFigure, name, title, facts)
 
@@ -163,7 +163,7 @@ def across_figure(name: str, title: Text, **facts: Any) -> Callable[[Draw], Draw
         name, title, facts: fields of :class:`AcrossFigure`.
 
     Raises:
-        ValueError: there is a figure of this name, or a field is not as it should be.
+        ValueError: There is already a figure of this name, or a field is not valid.
     """
     return _registering(ACROSS_FIGURES, AcrossFigure, name, title, facts)
 
@@ -173,7 +173,7 @@ def _registering(
 ) -> Callable[[Draw], Draw]:
     def add(draw: Draw) -> Draw:
         if name in registry:
-            raise ValueError(f"there is a figure {name!r} already")
+            raise ValueError(f"there is already a figure {name!r}")
         registry[name] = kind(name=name, title=title, draw=draw, **facts)
         return draw
 
@@ -181,7 +181,7 @@ def _registering(
 
 
 def draw_run(run: Run) -> tuple[list[Drawn], list[str]]:
-    """Every figure that applies to a run, and what the page says of the others."""
+    """Draw every figure that applies to a run; returns them and the page's sentences about the others."""
     drawn, left_out = [], []
     for figure in RUN_FIGURES.values():
         with _named(figure, run.name):
@@ -193,7 +193,7 @@ def draw_run(run: Run) -> tuple[list[Drawn], list[str]]:
 
 
 def draw_across(together: Together) -> list[Drawn]:
-    """Every figure of several runs that they have the data for."""
+    """Draw every figure of several runs for which there is data."""
     drawn = []
     for figure in ACROSS_FIGURES.values():
         with _named(figure, "several runs"):
@@ -203,7 +203,7 @@ def draw_across(together: Together) -> list[Drawn]:
 
 @contextmanager
 def _named(figure: Entry[Any], what: str) -> Iterator[None]:
-    """Add to an error which figure it arose in, for the traceback."""
+    """Add the name of the figure to an error, for the traceback."""
     try:
         yield
     except Exception as error:

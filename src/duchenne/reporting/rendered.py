@@ -1,4 +1,4 @@
-"""Contact sheets of a generated set: what a person looks at before trusting it."""
+"""Contact sheets of a rendered set, to check it by eye."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST_BYTES = 1_500_000
 
 
 def contact_sheets(root: Path, out: Path) -> list[Path]:
-    """Draw the sheets of the generated set at ``root`` into the folder ``out``; returns their paths.
+    """Draw the sheets of the rendered set at ``root`` into the folder ``out``; returns their paths.
 
     Image sets: people by expressions. Clips: film strips with the labelled frames underlined. Micro-expressions:
     onset, apex and the true displacement in colour. All: the landmarks drawn on faces.
@@ -50,7 +50,7 @@ def _jpeg(sheet: np.ndarray) -> bytes:
 def _read(path: Path) -> np.ndarray:
     picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if picture is None:
-        raise OSError(f"{path} is missing or no image: render the set again")
+        raise OSError(f"{path} is missing or not an image: render the set again")
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 
@@ -126,7 +126,7 @@ def _displacements(root: Path, table: pd.DataFrame) -> np.ndarray:
 
 
 def _flow_colours(field: np.ndarray, full: float) -> np.ndarray:
-    """Direction as hue, length as saturation (``full`` px: all of it), no face as grey."""
+    """Colours of a displacement: direction as hue, length as saturation (full at ``full`` px), grey without a face."""
     known = ~np.isnan(field[..., 0])
     dx, dy = np.nan_to_num(field[..., 0]), np.nan_to_num(field[..., 1])
     hue = (np.degrees(np.arctan2(dy, dx)) % 360 / 2).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""One run as tables, figures, page and MLflow see it: every file of it is read here, once, when it is first needed."""
+"""Results of one run for tables, figures, page and MLflow; each of its files is read once, when first needed."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ KNOWN = ["sample", "kind", "onset", "apex", "factors"]
 
 @dataclass(eq=False)
 class Run:
-    """The results of one variant, or of published weights that were measured as one.
+    """Results of one variant, or of published weights that were measured like one.
 
-    All that is read or computed is kept. A file that is missing is a :class:`UserError` which names it, when it is
-    first needed; :meth:`require` asks for all of them at once.
+    Everything that is read or computed is cached. A missing file raises a :class:`UserError` that names it when it
+    is first needed; :meth:`require` checks all files at once.
 
     Attributes:
-        name: of the folder below ``results``.
-        config: block of ``params.yaml``; None where there is none: then only ``metrics``, ``predictions`` and what
-            follows from these two is known.
-        report: how many resamples an interval has, and how the features are mapped.
+        name: name of the folder below ``results``.
+        config: block of ``params.yaml``; None if there is none: then only ``metrics``, ``predictions`` and values
+            computed from these two are available.
+        report: settings of the page: number of resamples, and mapping of the features.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Run:
         """Check that the run is finished, before anything is drawn.
 
         Raises:
-            UserError: it is not; names the missing file and what to do.
+            UserError: It is not; the message names the missing file and what to do.
         """
         places = self.workspace
         needed = [
@@ -86,7 +86,7 @@ class Run:
 
     @property
     def status(self) -> Literal["run", "running", "not run"]:
-        """How far the run is: finished, in training, or neither."""
+        """Status of the run: finished, in training, or neither."""
         if (self.results / "metrics.json").exists():
             return "run"
         begun = any(self.workspace.fold_state(self.name, 1).parent.glob("fold_*"))
@@ -99,7 +99,7 @@ class Run:
 
     @cached_property
     def predictions(self) -> pd.DataFrame:
-        """A row a test sample: ``sample``, ``fold``, ``subject``, ``label``, ``predicted``, ``confidence``, ``p_*``."""
+        """Row per test sample: ``sample``, ``fold``, ``subject``, ``label``, ``predicted``, ``confidence``, ``p_*``."""
         return self._read(pd.read_parquet, self.results / "predictions.parquet")
 
     @cached_property
@@ -109,7 +109,7 @@ class Run:
 
     @cached_property
     def fold_metrics(self) -> pd.DataFrame:
-        """Every metric of each fold alone: a row a fold, NaN where it is not defined."""
+        """Every metric of each fold: a row per fold, NaN where it is not defined."""
         return by_fold(self.predictions, self.classes)
 
     @cached_property
@@ -125,13 +125,13 @@ class Run:
 
     @cached_property
     def training(self) -> str:
-        """Id of the training run, which MLflow has as the tag ``training``; empty where none is recorded."""
+        """Id of the training run, MLflow's tag ``training``; empty if none is recorded."""
         path = self.workspace.training_record(self.name)
         return read_json(path)["id"] if path.exists() else ""
 
     @cached_property
     def sizes(self) -> dict[str, Any]:
-        """Parameters and operations of the network; empty where they were not counted."""
+        """Parameters and operations of the network; empty if they were not counted."""
         path = self.results / "complexity.json"
         return read_json(path) if path.exists() else {}
 
@@ -142,7 +142,7 @@ class Run:
 
     @cached_property
     def samples(self) -> pd.DataFrame:
-        """The predictions, with what the index knows of each sample (:data:`KNOWN`)."""
+        """The predictions, with the columns :data:`KNOWN` of the index."""
         return self.predictions.merge(self.rows[KNOWN], on="sample", validate="many_to_one")
 
     @cached_property
@@ -158,7 +158,7 @@ class Run:
 
     @cached_property
     def flaws(self) -> list[str]:
-        """What keeps the dataset from being the published one (:func:`duchenne.datasets.audit.flaws`)."""
+        """Differences between the dataset and the published one (:func:`duchenne.datasets.audit.flaws`)."""
         path = self.workspace.audit(self.config.dataset)
         return known_flaws(path) if path.exists() else ["it was not compared: run the index stage"]
 
@@ -169,7 +169,7 @@ class Run:
 
     @property
     def noun(self) -> str:
-        """What a sample is, in the plural."""
+        """Plural noun for the samples."""
         return "faces" if (self.rows["kind"] == "image").all() else "clips"
 
     @property
@@ -179,17 +179,17 @@ class Run:
 
     @property
     def basis(self) -> Basis:
-        """What the network rests on."""
+        """Basis of the network: official code or an interpretation of a paper."""
         return basis_of(self.config.model)
 
     @property
     def printed(self) -> dict[str, Cell]:
-        """Metric -> the value that the paper prints, of those that the overview shows."""
+        """Metric -> printed value, for the metrics of the overview."""
         return {name: cell for name, cell in printed_for(self.name, self.config).items() if name in METRICS}
 
     @property
     def present(self) -> list[str]:
-        """The classes that have a test sample, of which UAR and UF1 are means."""
+        """The classes with a test sample, over which UAR and UF1 are means."""
         return [name for name in self.classes if f"recall_{name}" in self.metrics]
 
     @property
@@ -201,7 +201,7 @@ class Run:
     def features(self) -> dict[int, tuple[np.ndarray, pd.DataFrame]]:
         """Fold -> features (N, F) of its test samples by its own network, and their N predictions.
 
-        Each fold has its own network, and features of two networks have nothing to do with each other.
+        Each fold has its own network, and features of two networks are unrelated.
         """
         with self._read(np.load, self.results / "features.npz") as file:
             samples, folds, features = file["sample"], file["fold"], file["features"]
@@ -215,16 +215,16 @@ class Run:
 
     @cached_property
     def factors(self) -> list[Factor]:
-        """Accuracy by what is known of the samples beside their class."""
+        """Accuracy by known conditions of the samples."""
         return factors_of(self.samples, self.classes, self.report.bootstrap, self.config.seed)
 
     @cached_property
     def feature_map(self) -> FeatureMap:
-        """Where the samples stand in the plane."""
+        """Map of the samples in the plane."""
         how = self.report.tsne_perplexity, self.report.tsne_iterations, self.config.seed
         return feature_map(self.features, self.predictions, *how)
 
 
 def open_run(workspace: Workspace, catalog: Catalog, name: str) -> Run:
-    """A run by the name of its variant, or of another folder below ``results``; nothing is read yet."""
+    """Open a run by the name of its variant, or of another folder below ``results``; reads nothing yet."""
     return Run(name, catalog.variants.get(name), workspace, catalog.report)

@@ -1,4 +1,4 @@
-"""What the templates of one run and of one dataset show."""
+"""Data for the templates of one run and of one dataset."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ SHEETS = {
     "aligned": "Aligned faces with their 68 landmarks and the six action-unit regions",
     "failures": "Samples in which no face was found, with the reason",
 }
-"""Captions of the contact sheets known by name; any other is captioned by its file name."""
+"""Captions of contact sheets by name; any other sheet has its file name as caption."""
 
 
 def run_section(run: Run, catalog: Catalog) -> dict[str, Any]:
-    """What the template of one run shows."""
+    """Return the data for the template of one run."""
     config = run.config
     drawn, left_out = draw_run(run)
     full = {"variants": {run.name: config}, "datasets": {config.dataset: catalog.datasets[config.dataset]}}
@@ -65,7 +65,7 @@ def run_section(run: Run, catalog: Catalog) -> dict[str, Any]:
 
 
 def dataset_section(name: str, workspace: Workspace, catalog: Catalog) -> dict[str, Any]:
-    """What the template of one dataset shows; one that was only rendered has no index and no faces."""
+    """Return the data for the template of one dataset; a set that was only rendered has no index and no faces."""
     section: dict[str, Any] = {"name": name, "rendered": catalog.rendered.get(name), "index": None, "sheets": []}
     if name in catalog.datasets:
         index, store = read_index(workspace.index(name)), FaceStore(workspace.faces(name))
@@ -93,7 +93,7 @@ def dataset_section(name: str, workspace: Workspace, catalog: Catalog) -> dict[s
 
 
 def _fold_table(run: Run) -> list[dict[str, Any]]:
-    """A row a fold of a cross-validation, with every metric that the fold has a value of."""
+    """Row per fold of a cross-validation, with every metric for which the fold has a value."""
     if run.metrics["folds"] == 1:
         return []
     rows = []
@@ -112,7 +112,7 @@ def _fold_table(run: Run) -> list[dict[str, Any]]:
 
 
 def _split_table(run: Run) -> list[dict[str, str]]:
-    """Samples, subjects and samples a subject of each part; over folds the smallest and the largest number."""
+    """Samples, subjects and samples per subject of each part; over folds the smallest and the largest number."""
     table = run.parts.assign(missed=~run.parts["sample"].isin(run.faces.samples))
     rows = []
     for part in ("train", "val", "test"):
@@ -142,13 +142,13 @@ def _span(values: pd.Series) -> str:
 
 
 def _lacking(run: Run) -> list[str]:
-    """Parts without a sample of a class; of the test part the metrics say so themselves (``absent``)."""
+    """Parts without a sample of a class, except the test part, whose metrics report it (``absent``)."""
     parts = run.parts.assign(emotion=run.parts["label"].map(dict(enumerate(run.classes))))
     return [line for line in lacking_classes(parts) if not line.startswith("test")]
 
 
 def _duplicates(run: Run) -> int | None:
-    """Samples dropped from training as near-duplicates of test samples, summed over folds; None where none may be."""
+    """Samples dropped from training as near-duplicates of test samples, summed over folds; None if none can be."""
     if run.config.protocol.near_duplicates != "drop":
         return None
     return int((len(run.rows) - run.parts.groupby("fold").size()).sum())

@@ -1,4 +1,4 @@
-"""What the page shows: the block ``report`` of ``params.yaml``."""
+"""Settings of the page: the block ``report`` of ``params.yaml``."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ class Report(Strict):
     """The page."""
 
     show_faces: bool = Field(
-        True, description="false: no face in the page, beside it or in MLflow, as licences may demand"
+        True, description="false: no face on the page, beside it or in MLflow, as some licences require"
     )
     gallery: int = Field(24, ge=0, description="most confident mistakes shown per run")
     tsne_perplexity: float = Field(50.0, gt=1)
     tsne_iterations: int = Field(1000, ge=250)
-    bootstrap: int = Field(2000, ge=100, description="resamples behind every interval")
+    bootstrap: int = Field(2000, ge=100, description="number of resamples for every interval")

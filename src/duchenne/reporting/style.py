@@ -1,6 +1,6 @@
-"""What all figures share: colours, Matplotlib settings, and how an SVG becomes part of a page.
+"""Shared style of all figures: colours, Matplotlib settings, and embedding of an SVG in a page.
 
-Colours are told apart with any colour vision, and no figure needs them: markers, hatches and line styles say the same.
+The palette is colour-blind safe, and no figure needs colour: markers, hatches and line styles carry the same meaning.
 The colours of :data:`VARIABLES` become CSS variables in :func:`inline`, so that the page decides on light or dark.
 """
 
@@ -61,7 +61,7 @@ WIDTH = 4.8  # inches, half of the page
 
 
 def svg_text(draw: Callable[Concatenate[Figure, P], None], height: float, *args: P.args, **kwargs: P.kwargs) -> str:
-    """The SVG text of what a function draws on a figure of :data:`WIDTH` and ``height`` (inches), always the same."""
+    """Draw on a figure of :data:`WIDTH` and ``height`` (inches) and return its SVG text, which is reproducible."""
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, height))
         draw(figure, *args, **kwargs)
@@ -71,7 +71,7 @@ def svg_text(draw: Callable[Concatenate[Figure, P], None], height: float, *args:
 
 
 def inline(svg: str, prefix: str, label: str) -> Markup:
-    """An SVG file's text as an element of a page: ids unlike any other figure's, the page's colours, a label."""
+    """Convert an SVG file's text to an element of a page, with unique ids, the page's colours and a label."""
     element = svg[svg.index("<svg") :]
     element = re.sub(r"<metadata>.*?</metadata>", "", element, flags=re.DOTALL)
     element = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", element)
@@ -81,5 +81,5 @@ def inline(svg: str, prefix: str, label: str) -> Markup:
 
 
 def rgb(colour: str) -> tuple[float, ...]:
-    """Red, green and blue, 0 to 1, of a ``#rrggbb``."""
+    """Return red, green and blue, 0 to 1, of a colour ``#rrggbb``."""
     return tuple(int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))

@@ -1,4 +1,4 @@
-"""All runs in one table: a row a variant, ours beside the printed values."""
+"""Table of all runs: a row per variant, with our values and the printed ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from duchenne.reporting.runs import Run
 
 
 def summary(runs: list[Run]) -> pd.DataFrame:
-    """Every metric with its interval as in ``metrics.json``; printed values in the same unit, and ours minus those.
+    """Return every metric with its interval as in ``metrics.json``, printed values in the same unit, and differences.
 
     Columns that no run has a value for are left out, cells without a value are empty.
     """

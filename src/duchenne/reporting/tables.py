@@ -38,13 +38,13 @@ SELECTED = {
 """Selection rule -> which epoch is reported."""
 
 LATEX_COMMANDS = {"−": "$-$", "–": "--", "±": r"$\pm$", "†": r"$\dagger$", "‡": r"$\ddagger$", "§": r"\S{}"}
-"""Characters that not every LaTeX knows -> a command."""
+"""Characters that not every LaTeX supports -> a command."""
 
 LATEX_ESCAPES = str.maketrans({character: f"\\{character}" for character in "_%&#$"})
-"""Characters that mean something to LaTeX."""
+"""Characters with a special meaning in LaTeX."""
 
 ALTERED_MARK = "§"
-"""Follows the name of ours where the dataset was not as published."""
+"""Mark after the name of our run if the dataset was not as published."""
 
 EMPTY = "–"
 FACTS = {
@@ -58,7 +58,7 @@ FACTS = {
     "Tested": "tested",
     "Training run": "training_run",
 }
-"""How a value came about: heading -> name in the CSV."""
+"""Origin of a value: heading -> name in the CSV."""
 
 CELL_COLUMNS = ("method", "column", "metric", "paper", "ours", "low", "high", "std", "difference", *FACTS.values())
 """Columns of :attr:`PaperTable.cells` and of the CSV."""
@@ -159,7 +159,7 @@ class _Value(NamedTuple):
 
 @dataclass(frozen=True)
 class _Ours:
-    """What stands behind values of ours: one run, or the mean of several that differ in nothing but their seed.
+    """Source of our values: one run, or the mean of several that differ only in their seed.
 
     ``flaws``: in what the dataset is not as published, by its name. ``facts``: how the values came about, by the
     headings of :data:`FACTS`; empty text for what is not known yet. ``value``: what stands in a column of a table.

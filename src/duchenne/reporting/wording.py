@@ -1,4 +1,4 @@
-"""Results in words: sentences and terms of the page for readers who know none of the abbreviations."""
+"""Results in words: sentences and terms of the page for readers who do not know the abbreviations."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ TERMS = {
 
 
 def glossary() -> dict[str, str]:
-    """Term -> what it means: every metric, then the other terms of the page."""
+    """Return term -> meaning: every metric, then the other terms of the page."""
     return {metric.label: metric.help for metric in METRICS.values()} | TERMS
 
 
 def percent(share: float, digits: int = 1) -> str:
-    """A share in per cent, with a narrow no-break space: ``71.3 %``."""
+    """Format a share in per cent, with a narrow no-break space: ``71.3 %``."""
     return f"{100 * share:.{digits}f}\N{NARROW NO-BREAK SPACE}%"
 
 
 def points(difference: float) -> str:
-    """A difference of shares in percentage points, with a sign: ``−1.25``."""
+    """Format a difference of shares in percentage points, with a sign: ``−1.25``."""
     return f"{100 * difference:+.2f}".replace("-", "−")
 
 
 def value(metrics: dict[str, float], name: str) -> str:
-    """A metric or recall as it is shown, in per cent where papers print it so: ``71.25 %``, ``0.612``; or ``–``."""
+    """Format a metric or recall, in per cent if papers print it so: ``71.25 %``, ``0.612``; or ``–``."""
     if name not in metrics:
         return "–"
     metric = metric_of(name)
@@ -53,13 +53,13 @@ def value(metrics: dict[str, float], name: str) -> str:
 
 
 def change(difference: float, name: str) -> str:
-    """A difference of a metric, with a sign: points where it is shown in per cent, else in its own unit."""
+    """Format a difference of a metric with a sign, in points if it is shown in per cent, else in its own unit."""
     metric = metric_of(name)
     return metric.number(difference, "+").replace("-", "−") if metric else points(difference)
 
 
 def interval(metrics: dict[str, float], name: str) -> str:
-    """``64.2–78.0 %``, or ``0.58–0.71`` of a metric that is not shown in per cent; nothing where there is none."""
+    """Format an interval: ``64.2–78.0 %``, or ``0.58–0.71`` for metrics not shown in per cent; empty without one."""
     if f"{name}_low" not in metrics:
         return ""
     metric, low, high = metric_of(name), metrics[f"{name}_low"], metrics[f"{name}_high"]
@@ -69,31 +69,31 @@ def interval(metrics: dict[str, float], name: str) -> str:
 
 
 def place(number: float, name: str) -> float:
-    """Where a value lies in the range of its metric or recall, in per cent of the range."""
+    """Return the position of a value in the range of its metric or recall, in per cent of the range."""
     metric = metric_of(name)
     low, high = (metric.low, metric.high) if metric else (0.0, 1.0)
     return 100 * (number - low) / (high - low)
 
 
 def guessing(run: Run, name: str) -> float | None:
-    """What always predicting the most common class gives; None where the metric does not say."""
+    """Return the value of always predicting the most common class; None if the metric does not define it."""
     guess = METRICS[name].guessing
     counts = run.predictions["label"].value_counts().to_numpy()
     return None if guess is None else float(guess(counts))
 
 
 def metric_label(metric: str) -> str:
-    """A metric as the page calls it; ``loss`` stays."""
+    """Return the label of a metric; ``loss`` stays."""
     return METRICS[metric].label if metric in METRICS else metric
 
 
 def network(run: Run) -> str:
-    """The network's name as its paper prints it."""
+    """Return the network's name as printed in its paper."""
     return facts_of(run.config.model.architecture).title
 
 
 def protocol(run: Run) -> str:
-    """How the samples were divided, in a few words."""
+    """Describe in a few words how the samples were divided."""
     folds = run.metrics["folds"]
     return {
         "official": "official split" if folds == 1 else f"official {folds} folds",
@@ -104,7 +104,7 @@ def protocol(run: Run) -> str:
 
 
 def selection(run: Run) -> str:
-    """Which epoch is reported."""
+    """Describe which epoch is reported."""
     monitor = metric_label(run.config.monitor)
     return {
         "last": "last epoch",
@@ -115,7 +115,7 @@ def selection(run: Run) -> str:
 
 
 def verdict(run: Run) -> str:
-    """One or two plain sentences: on whom, how accurate, how certain that is, and compared with guessing."""
+    """Summarise a run in one or two sentences: test set, accuracy, interval, and comparison with guessing."""
     m = run.metrics
     if m["subjects"]:
         whom = f"{m['n']:,} {run.noun} of {m['subjects']:,} people"
@@ -138,7 +138,7 @@ def verdict(run: Run) -> str:
 
 
 def near_duplicates(run: Run) -> str:
-    """How many near-duplicates the parts share, and the values without the test samples concerned; or nothing."""
+    """Describe near-duplicates between the parts, and the values without the test samples concerned; may be empty."""
     m = run.metrics
     if not m.get("near_duplicates"):
         return ""

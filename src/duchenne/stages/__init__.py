@@ -1,4 +1,4 @@
-"""What each DVC stage does, one module a stage: read the files before it, call what knows how, write its own.
+"""DVC stages, one module each: a stage reads the files of earlier stages, calls the packages, and writes its own.
 
 Each module has a function ``run`` of the catalog, the workspace and, but for settings and report, the name of a
 rendered set, dataset or variant, so that the same stages run in the project folder (``dvc repro``) and in a scratch
@@ -22,5 +22,5 @@ OF_A_VARIANT = ("split", "train", "evaluate", "explain", "complexity")
 
 
 def run(stage: str, catalog: Catalog, workspace: Workspace, *names: str) -> Any:
-    """Run one stage by its name; returns what it returns."""
+    """Run one stage by its name; returns the result of its ``run``."""
     return import_module(f"duchenne.stages.{stage}").run(catalog, workspace, *names)

@@ -1,4 +1,4 @@
-"""The align stage: index and raw files -> the face store ``data/faces/<dataset>``."""
+"""Align stage: from index and raw files to the face store ``data/faces/<dataset>``."""
 
 from __future__ import annotations
 

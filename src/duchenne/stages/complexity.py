@@ -1,4 +1,4 @@
-"""The complexity stage: sizes and time of a network -> ``results/<variant>/complexity.json``."""
+"""Complexity stage: writes size and time of a network to ``results/<variant>/complexity.json``."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from duchenne.workspace import Workspace
 
 
 def run(catalog: Catalog, workspace: Workspace, variant: str) -> None:
-    """Count the parameters and operations of a variant's network, beside what its paper prints."""
+    """Count the parameters and operations of a variant's network, with the values printed in its paper."""
     write_json(workspace.results(variant) / "complexity.json", row(catalog, variant))
 
 
 def row(catalog: Catalog, variant: str) -> dict[str, object]:
-    """Size and time of a variant's network: see :func:`duchenne.reporting.complexity.complexity_row`."""
+    """Measure size and time of a variant's network: see :func:`duchenne.reporting.complexity.complexity_row`."""
     from duchenne.evaluation.complexity import measured
     from duchenne.reporting.complexity import complexity_row
 

@@ -1,4 +1,4 @@
-"""The evaluate stage: checkpoints -> predictions, features and metrics in ``results/<variant>``."""
+"""Evaluate stage: from checkpoints to predictions, features and metrics in ``results/<variant>``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # slow to import
 
 
 def run(catalog: Catalog, workspace: Workspace, variant: str) -> None:
-    """Predict every test sample with the network that never saw it, and measure."""
+    """Predict every test sample with the network that was not trained on it, and measure."""
     from duchenne.training.trained import load_trained
 
     out = workspace.results(variant)
@@ -42,7 +42,7 @@ def measure_folds(
     out: Path,
     only: int | None = None,
 ) -> dict[str, Any]:
-    """Predictions, features, confusion and metrics of each fold's network and card on that fold's test part."""
+    """Predict and measure the test part of each fold with that fold's network and card."""
     from duchenne.datasets.index import read_index
     from duchenne.evaluation.statistics import evaluate as measure
     from duchenne.evaluation.statistics import evaluate_parts, evaluate_without
@@ -70,7 +70,7 @@ def measure_folds(
 
     how = {"classes": table.classes, "bootstrap": catalog.report.bootstrap, "seed": config.seed}
     metrics = measure(frame, **how)
-    if catalog.datasets[config.dataset].facts.parts:  # with their names those of the samples begin
+    if catalog.datasets[config.dataset].facts.parts:  # names of samples begin with the name of a part
         metrics |= evaluate_parts(frame, frame["sample"].str.partition("/")[0], **how)
     copies = remaining(pd.read_parquet(workspace.duplicates(variant)), split)
     copies = copies[copies["fold"].isin(every["fold"])]
@@ -95,7 +95,7 @@ def measure_folds(
 
 
 def _predictions(samples: pd.DataFrame, logits: np.ndarray, classes: list[str]) -> pd.DataFrame:
-    """A row a sample: the class of its largest logit, and the probabilities (float64) of logits (N, classes)."""
+    """Return a row per sample: the class of its largest logit, and probabilities (float64) of logits (N, classes)."""
     from scipy.special import softmax
 
     probabilities = softmax(logits.astype(float), axis=1)

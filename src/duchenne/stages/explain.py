@@ -1,4 +1,4 @@
-"""The explain stage: what the networks look at -> arrays, numbers and pictures in ``results/<variant>/maps``."""
+"""Explain stage: writes maps of the networks as arrays, numbers and pictures to ``results/<variant>/maps``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from duchenne.workspace import Workspace
 
 
 def run(catalog: Catalog, workspace: Workspace, variant: str) -> None:
-    """Show what the networks of a variant look at in some test samples, and measure it where the truth is known."""
+    """Explain some predictions of a variant's networks, and measure the maps if the truth is known."""
     require_extra("drawing maps", "report", "matplotlib")
     from duchenne.datasets.index import read_index
     from duchenne.evaluation.explain_run import RunToExplain, explain

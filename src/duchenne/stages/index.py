@@ -1,4 +1,4 @@
-"""The index stage: a dataset's layout -> ``data/index/<dataset>.parquet`` and its audit."""
+"""Index stage: from a dataset's layout to ``data/index/<dataset>.parquet`` and its audit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 
 def run(catalog: Catalog, workspace: Workspace, dataset: str) -> None:
-    """Read a dataset's layout into the common index, and compare it with what its owners publish."""
+    """Read a dataset's layout into the common index, and compare it with the published counts."""
     from duchenne.datasets.audit import audit, flaws
     from duchenne.datasets.build import build_index, limited
     from duchenne.datasets.index import empty_classes, write_index

@@ -1,4 +1,4 @@
-"""The landmark_net stage: rendered faces -> ``models/<name>``."""
+"""Landmark_net stage: from rendered faces to ``models/<name>``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The landmarks stage: face store -> ``data/landmarks/<dataset>.parquet`` and the AU-region centres."""
+"""Landmarks stage: from the face store to ``data/landmarks/<dataset>.parquet`` and the AU-region centres."""
 
 from __future__ import annotations
 

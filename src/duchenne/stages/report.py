@@ -1,4 +1,4 @@
-"""The report stage: results -> figures, tables and the page in ``reports``; runs go to MLflow."""
+"""Report stage: from results to figures, tables and the page in ``reports``; runs are sent to MLflow."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def run(catalog: Catalog, workspace: Workspace) -> Path:
     if catalog.report.show_faces:
         _draw_sheets(catalog, workspace)
     else:
-        remove_pictures(workspace.reports)  # of reports written before faces were hidden
+        remove_pictures(workspace.reports)  # from reports written before faces were hidden
     page = write_report(workspace, catalog, workspace.reports)
     for variant, config in catalog.variants.items():
         tracking.Tracker(workspace, variant, config, catalog.report.show_faces).publish()
@@ -27,7 +27,7 @@ def run(catalog: Catalog, workspace: Workspace) -> Path:
 
 
 def _draw_sheets(catalog: Catalog, workspace: Workspace) -> None:
-    """Draw the contact sheets of the datasets into the report's folder; faces are seen on all of them."""
+    """Draw the contact sheets of the datasets into the report's folder; all of them show faces."""
     from duchenne.datasets.index import read_index
     from duchenne.faces.sheets import alignment_sheet, failure_sheet
     from duchenne.faces.store import FaceStore

@@ -1,4 +1,4 @@
-"""What the train and evaluate stages share: the samples of a split."""
+"""Samples of a split, for the train and evaluate stages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # slow to import
 
 
 def with_faces(parts: pd.DataFrame, rows: pd.DataFrame, store: FaceStore) -> pd.DataFrame:
-    """Rows of a split with what the index says of their samples, of those whose face was found."""
+    """Join rows of a split with the index, for samples with a detected face."""
     parts = parts[parts["sample"].isin(set(store.samples))]
     known = rows[["sample", "label", "subject", "onset", "apex", "n_frames", "votes"]]
     return parts.merge(known, on="sample", validate="many_to_one")

@@ -1,4 +1,4 @@
-"""The settings stage: what ``params.yaml`` says, with its defaults, for DVC to depend on."""
+"""Settings stage: writes the values of ``params.yaml`` with their defaults, for DVC to depend on."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ TRAINS = {"model", "recipe", "selection", "monitor", "seed", "init_from"}
 
 
 def run(catalog: Catalog, workspace: Workspace) -> None:
-    """Write each block's values into a file, with the defaults of what it leaves out, for stages to depend on.
+    """Write each block's values, including defaults, to a file, for stages to depend on.
 
     DVC compares contents: after an edit of params.yaml or of a default, only the stages whose values changed are stale.
     ``networks/<variant>.json`` holds the facts of the variant's network and a digest of its sources, so that an edit of
-    one network leaves the others' results alone. Names of networks are checked here: hours of face work should not
-    precede a misspelling.
+    one network does not change the others' results. Names of networks are checked here, so that a misspelling is found
+    before hours of face processing.
 
     Raises:
-        UserError: no network is called like that.
+        UserError: There is no network of this name.
     """
     architectures = {variant.model.architecture for variant in catalog.variants.values()}
     if others := architectures - networks().keys():
@@ -39,7 +39,7 @@ def run(catalog: Catalog, workspace: Workspace) -> None:
 
 
 def _blocks(catalog: Catalog) -> Iterator[tuple[str, dict[str, Any]]]:
-    """File and contents, by what the stages read."""
+    """Yield file and contents for the stages to read."""
     for name, synth in catalog.rendered.items():
         yield f"rendered/{name}", synth.model_dump(mode="json")
     for name, net in catalog.landmark_nets.items():

@@ -1,4 +1,4 @@
-"""The split stage: index and face hashes -> ``data/splits/<variant>.parquet``."""
+"""Split stage: from index and face hashes to ``data/splits/<variant>.parquet``."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ log = logging.getLogger(__name__)
 
 
 def run(catalog: Catalog, workspace: Workspace, variant: str) -> None:
-    """Assign samples to train, val and test, and list the near-duplicates in two parts.
+    """Assign samples to train, val and test, and list near-duplicates in different parts.
 
-    Samples whose face was not found keep their place: the test set must not depend on which faces were detected.
+    Samples without a detected face keep their part: the test set must not depend on which faces were detected.
 
     Raises:
-        LeakError: a subject, a source or a near-duplicate image is on both sides.
+        LeakError: A subject, a source or a near-duplicate image is in both training and test.
     """
     from duchenne import splits as protocols
     from duchenne.datasets.index import read_index

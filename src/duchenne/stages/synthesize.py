@@ -1,4 +1,4 @@
-"""The synthesize stage: params -> ``data/raw/<name>``."""
+"""Synthesize stage: from parameters to ``data/raw/<name>``."""
 
 from __future__ import annotations
 

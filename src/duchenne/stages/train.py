@@ -1,4 +1,4 @@
-"""The train stage: faces, landmarks and split -> ``models/<variant>/fold_<k>``."""
+"""Train stage: from faces, landmarks and split to ``models/<variant>/fold_<k>``."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ log = logging.getLogger(__name__)
 
 
 def run(catalog: Catalog, workspace: Workspace, variant: str) -> None:
-    """Train every fold of a variant, some at once; a finished fold is kept, a killed one resumes.
+    """Train the folds of a variant, several at a time; finished folds are kept, interrupted ones resume.
 
-    MLflow gets every epoch while the folds train, from the process of the fold.
+    The process of each fold sends its epochs to MLflow during training.
     """
     from joblib import Parallel, delayed
 
@@ -40,7 +40,7 @@ def run(catalog: Catalog, workspace: Workspace, variant: str) -> None:
     parts = with_faces(pd.read_parquet(workspace.split(variant)), table.rows, store)
     record = _begin(catalog, workspace, variant, table.classes, parts, store)
     tracker = tracking.Tracker(workspace, variant, config)
-    if main := os.environ.get("RANK", "0") == "0":  # of the processes of `accelerate launch`, the first tracks
+    if main := os.environ.get("RANK", "0") == "0":  # the first process of `accelerate launch` tracks
         tracker.begin(record)
     if config.init_from == "scratch" and not config.model.published:
         packaged = f" in all but {', '.join(config.model.files)}" if config.model.files else ""
@@ -70,7 +70,7 @@ def run(catalog: Catalog, workspace: Workspace, variant: str) -> None:
 def _begin(
     catalog: Catalog, workspace: Workspace, variant: str, classes: list[str], parts: pd.DataFrame, store: FaceStore
 ) -> dict[str, Any]:
-    """The record of the training run that starts or resumes now, with the revisions of code, data and split."""
+    """Record the training run that starts or resumes now, with the revisions of code, data and split."""
     from duchenne.reporting.provenance import code_revision, data_revisions
     from duchenne.training import record
 
@@ -88,7 +88,7 @@ def _begin(
 
 
 def _initial(workspace: Workspace, init_from: str, fold: int) -> Path | None:
-    """The folder whose weights a fold starts from: the same fold where that run has it, else its first."""
+    """Return the folder of a fold's initial weights: the same fold of that run, or its first fold."""
     if init_from == "scratch":
         return None
     same = workspace.fold(init_from, fold)

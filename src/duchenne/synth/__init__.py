@@ -1,1 +1,1 @@
-"""Rendered faces: the default data of the pipeline, made on the spot with the whole truth beside every picture."""
+"""Rendered faces: the default data of the pipeline, generated locally with complete ground truth per picture."""

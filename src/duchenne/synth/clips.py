@@ -1,4 +1,4 @@
-"""Clips: expressions among everyday movement (video) and micro-expressions, one folder of frames a sample."""
+"""Clips: expressions among everyday movement (video) and micro-expressions, one folder of frames per sample."""
 
 from __future__ import annotations
 
@@ -70,9 +70,9 @@ def render_clip(config: Synth, task: Task, folder: Path) -> tuple[dict[str, Any]
 
 
 def displacement(onset: Photo, apex: Photo) -> np.ndarray:
-    """Where every pixel of ``onset`` has gone in ``apex``: (H, W, 2) px right and down, NaN where there is no face.
+    """Displacement of every pixel of ``onset`` to ``apex``: (H, W, 2) px right and down, NaN where there is no face.
 
-    True by construction: the pixel's place on the mesh is projected from both shapes. A place that is hidden in the
+    Exact by construction: the pixel's point on the mesh is projected from both shapes. A point that is hidden in the
     apex frame still has its displacement.
     """
     head = renderer().head
@@ -89,6 +89,6 @@ def displacement(onset: Photo, apex: Photo) -> np.ndarray:
 
 
 def write_displacement(path: Path, field: np.ndarray) -> None:
-    """Write a displacement field as ``displacement`` (H, W, 2) float16 of a compressed NPZ file."""
+    """Write a displacement field to a compressed NPZ file, as array ``displacement`` (H, W, 2) float16."""
     with replacing(path) as part, part.open("wb") as file:
         np.savez_compressed(file, displacement=field.astype(np.float16))

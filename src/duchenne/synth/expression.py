@@ -1,8 +1,8 @@
 """Expressions as FACS action units, and action units as face units of the head.
 
 An expression is an array (A, 2): the strength of each action unit of :data:`UNITS_OF` on the subject's right and left.
-Which units make which emotion follows the prototypes of EMFACS (Ekman & Friesen); how an action unit is put together
-from ARKit-like face units, and every weight, is ours.
+Which units make which emotion follows the prototypes of EMFACS (Ekman & Friesen). How an action unit is composed
+of ARKit-like face units, and every weight, is our choice.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ PROTOTYPES: Mapping[str, tuple[str, ...]] = {name: (name,) for name in CORE} | {
     "positive": ("happiness",),
     "negative": ("anger", "disgust", "fear", "sadness"),
 }
-"""Class name -> the emotions that it gathers, as in the composite protocols of MEGC (less repression)."""
+"""Class name -> the emotions that it groups, as in the composite protocols of MEGC (without repression)."""
 
 STRENGTH: Mapping[str, Mapping[int, float]] = {
     "happiness": {12: 1.1},
@@ -82,7 +82,7 @@ COMPANIONS: Mapping[str, Mapping[int, tuple[float, float]]] = {
     "anger": {24: (0.5, 0.5), 9: (0.35, 0.3), 17: (0.4, 0.4)},
     "contempt": {17: (0.2, 0.3), 7: (0.25, 0.3)},
 }
-"""Emotion -> action unit -> (how often it joins, its greatest strength)."""
+"""Emotion -> action unit -> (probability that it joins, its maximum strength)."""
 
 WANDERING = (
     "jawLeft",
@@ -94,11 +94,11 @@ WANDERING = (
     "mouthShrugUpper",
     "cheekPuff",
 )
-"""Face units that carry no emotion here and are always a little on."""
+"""Face units that carry no emotion here and are always slightly active."""
 
 
 def draw(name: str, intensity: float, rng: np.random.Generator) -> np.ndarray:
-    """One expression (A, 2) of a class: strengths vary by unit and by side, companions join by chance."""
+    """Draw an expression (A, 2) of a class: strengths vary by unit and side, companion units join by chance."""
     emotion = str(rng.choice(PROTOTYPES[name]))
     strength = np.zeros((len(ACTION_UNITS), 2))
     for unit in CORE[emotion]:
@@ -114,7 +114,7 @@ def draw(name: str, intensity: float, rng: np.random.Generator) -> np.ndarray:
 
 
 def stray(strength: np.ndarray, often: float, rng: np.random.Generator) -> np.ndarray:
-    """The expression (A, 2) with any other action unit joining it by chance, on one side or both."""
+    """Return the expression (A, 2) with other action units added by chance, on one side or both."""
     joins = rng.random((len(ACTION_UNITS), 1)) < often
     sides = np.where(
         rng.random((len(ACTION_UNITS), 1)) < 0.2, rng.permuted([[0.0, 1.0]] * len(ACTION_UNITS), axis=1), 1.0
@@ -123,7 +123,7 @@ def stray(strength: np.ndarray, often: float, rng: np.random.Generator) -> np.nd
 
 
 def wander(unit_names: tuple[str, ...], rng: np.random.Generator, most: float = 0.1) -> np.ndarray:
-    """Face units (52,) of a face that is never quite still."""
+    """Draw the small face units (52,) of a face that is never completely still."""
     return np.array([rng.uniform(0.0, most) if name in WANDERING else 0.0 for name in unit_names])
 
 
@@ -155,7 +155,7 @@ def _matrix(unit_names: tuple[str, ...]) -> np.ndarray:
 def face_units(strength: np.ndarray, unit_names: tuple[str, ...]) -> np.ndarray:
     """Face units (52,) of an expression (A, 2)."""
     units = np.tensordot(strength, _matrix(unit_names), axes=2)
-    # What presses the lips together cannot act on an open jaw.
+    # Units that press the lips together cannot act on an open jaw.
     free = 1.0 - min(units[unit_names.index("jawOpen")] / 0.3, 1.0)
     for name in ("mouthPressLeft", "mouthPressRight", "mouthRollLower", "mouthRollUpper"):
         units[unit_names.index(name)] *= 0.2 + 0.8 * free
@@ -163,7 +163,7 @@ def face_units(strength: np.ndarray, unit_names: tuple[str, ...]) -> np.ndarray:
 
 
 def furrows(strength: np.ndarray) -> Furrows:
-    """The lines of expression that an expression (A, 2) folds into the skin."""
+    """Strengths of the expression lines that an expression (A, 2) folds into the skin."""
 
     def of(*units: int) -> np.ndarray:
         return np.max([strength[ACTION_UNITS.index(unit)] for unit in units], axis=0).clip(0.0, 1.2)

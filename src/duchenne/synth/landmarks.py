@@ -1,10 +1,10 @@
-"""The 68 landmarks of iBUG's 300-W mark-up as places on the head, and the five key points of alignment.
+"""The 68 landmarks of iBUG's 300-W mark-up as points on the head, and the five key points of alignment.
 
-Each landmark is a weighted mean of up to three vertices of the head. Brows and the outer line of the lips are where a
-person is painted with them; lids and the corners of eyes and mouth are where the head has them. The others were chosen
-on the template, so that on rendered neutral faces they agree on average with dlib's 68-point predictor, which was
-trained on that mark-up, but for the jaw beside the ears: none lies where hair grows. :data:`PLACES` gives the side of
-positive x (the right half of an upright picture); its mirror image follows.
+Each landmark is a weighted mean of up to three vertices of the head. Brows and the outer line of the lips follow the
+person's texture; lids and the corners of eyes and mouth follow the mesh. The others were chosen on the template so
+that on rendered neutral faces they agree on average with dlib's 68-point predictor, which was trained on that mark-up.
+The exception is the jaw beside the ears: no landmark lies where hair grows. :data:`PLACES` gives the side of positive x
+(the right half of an upright picture); the other side is its mirror image.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MIRROR = {
     31: 35, 32: 34, 36: 45, 37: 44, 38: 43, 39: 42, 40: 47, 41: 46,
     48: 54, 49: 53, 50: 52, 60: 64, 61: 63, 59: 55, 58: 56, 67: 65,
 }  # fmt: skip
-"""Landmark of the left half of the picture -> the one it mirrors."""
+"""Landmark of the left half of the picture -> its mirror image on the right."""
 
 PLACES: dict[int, dict[int, float] | tuple[int, ...]] = {
     8: (732,), 9: (2942, 3703), 10: (2946, 3705), 11: (2939, 3707), 12: (2825,), 13: (2826, 3621), 14: (2409, 3619),
@@ -38,17 +38,17 @@ PLACES: dict[int, dict[int, float] | tuple[int, ...]] = {
     54: (2555, 3404),  # where the lips meet
     62: (474,), 63: (2598,), 64: (2567, 2568), 65: (2612,), 66: (493,),
 }  # fmt: skip
-"""Landmark (0-based) -> vertices of the head whose mean it is, or their weights."""
+"""Landmark (0-based) -> the vertices of the head that it is the mean of, or their weights."""
 
 BROW = {22: (0.0, 0.1), 23: (0.26, 0.9), 24: (0.54, 0.9), 25: (0.8, 1.1), 26: (1.03, 0.0)}
-"""Landmark -> place along the brow, 0 to 1 at the tail, and above its middle line in half widths."""
+"""Landmark -> position along the brow, 0 to 1 at the tail, and height above its middle line in half widths."""
 LIPS = {
     51: (0.0, 0, -0.2), 52: (6.2, 0, 0.2), 53: (15.1, 0, 0.0),
     55: (15.5, 1, 0.0), 56: (5.8, 1, -0.5), 57: (0.0, 1, -0.7),
 }  # fmt: skip
-"""Landmark -> place x in mm, whether on the upper or the lower edge of the lips' red, and how far above it in mm.
+"""Landmark -> x in mm, whether it is on the upper or the lower edge of the lips' red, and height above it in mm.
 
-dlib's predictor sees the middle of both edges lower than they are painted, and the peaks higher.
+dlib's predictor places the middle of both edges lower than they are painted, and the peaks higher.
 """
 
 LEFT_EYE, RIGHT_EYE, NOSE_TIP, MOUTH_CORNERS = slice(36, 42), slice(42, 48), 30, (48, 54)
@@ -56,7 +56,7 @@ LEFT_EYE, RIGHT_EYE, NOSE_TIP, MOUTH_CORNERS = slice(36, 42), slice(42, 48), 30,
 FRAMED = (
     (1580,), (2372,), *(PLACES[i] for i in range(9, 17)), (1409,), (2371, 2376), (2367,), (2374, 2375), (2394, 2401),
 )  # fmt: skip
-"""What a picture is framed by, whatever a person is painted with: chin, top of the brow, jaw, nose tip, brow."""
+"""Landmarks that frame a picture, independent of a person's texture: chin, top of the brow, jaw, nose tip, brow."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,12 @@ class Anchors:
     weights: np.ndarray
 
     def on(self, face: np.ndarray) -> np.ndarray:
-        """Their places (N, 3) on a face (V, 3)."""
+        """Return the landmarks (N, 3) on a face (V, 3)."""
         return (face[self.vertices] * self.weights[..., None]).sum(axis=1)
 
 
 def anchors(look: Look) -> Anchors:
-    """The 68 landmarks of whoever is painted so."""
+    """Return the 68 landmarks of a person with this texture."""
     places = {name: _mean(place) for name, place in PLACES.items()}
     for name, (along, above) in BROW.items():
         x, z, half = brow_line(along, look)
@@ -85,7 +85,7 @@ def anchors(look: Look) -> Anchors:
 
 @functools.cache
 def framed() -> Anchors:
-    """:data:`FRAMED`, then its mirror image."""
+    """Return :data:`FRAMED`, followed by its mirror image."""
     places = [_mean(place) for place in FRAMED]
     return _anchors([*places, *map(_mirrored, places)])
 
@@ -104,13 +104,13 @@ def _mirrored(place: Place) -> Place:
 
 
 def _on_skin(x: float, z: float) -> Place:
-    """The place x and z (mm) of the resting template's frontal plane, on the skin in front."""
+    """The point of the front skin at x and z (mm) of the resting template's frontal plane."""
     head = load_head()
     cells = head.triangles[head.part == SKIN]
     a, b, c = (head.template[cells[:, i]][:, [0, 2]] for i in range(3))
     ab, ac, ap = b - a, c - a, np.array([x, z]) - a
     area = _cross(ab, ac)
-    area[area == 0] = np.nan  # seen edge-on: no place is inside
+    area[area == 0] = np.nan  # seen edge-on: no point is inside
     v, w = _cross(ap, ac) / area, _cross(ab, ap) / area
     weights = np.stack([1 - v - w, v, w], axis=1)
     inside = np.flatnonzero((weights >= -1e-6).all(axis=1))
@@ -125,7 +125,7 @@ def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def _twins() -> np.ndarray:
-    """Vertex of the skin -> the one on the other side."""
+    """Vertex of the skin -> its counterpart on the other side."""
     head = load_head()
     skin = head.template[: head.shapes.shape[1]]
     return cKDTree(skin).query(skin * [-1.0, 1.0, 1.0])[1]
@@ -137,12 +137,12 @@ def _anchors(places: Iterable[Place]) -> Anchors:
 
 
 def key_points(points: np.ndarray) -> np.ndarray:
-    """Eye centres, nose tip and mouth corners (5, 2) in the order of the picture, from landmarks (68, 2)."""
+    """Return eye centres, nose tip and mouth corners (5, 2) of landmarks (68, 2), left to right in the picture."""
     eyes = points[LEFT_EYE].mean(axis=0), points[RIGHT_EYE].mean(axis=0)
     return np.stack([*eyes, points[NOSE_TIP], points[MOUTH_CORNERS[0]], points[MOUTH_CORNERS[1]]])
 
 
 def face_box(points: np.ndarray) -> np.ndarray:
-    """The face's box x0, y0, x1, y1: that of the landmarks (68, 2), a quarter higher for the forehead."""
+    """Return the face box x0, y0, x1, y1: the box of the landmarks (68, 2), a quarter higher for the forehead."""
     low, high = points.min(axis=0), points.max(axis=0)
     return np.array([low[0], low[1] - 0.25 * (high[1] - low[1]), high[0], high[1]])

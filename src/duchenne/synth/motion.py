@@ -1,4 +1,4 @@
-"""Time courses: when an expression comes and goes, and what a face does meanwhile that carries no label (ours)."""
+"""Time courses of an expression and of the unlabelled movement around it (chosen by us)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from duchenne.synth.settings import Synth
 
 @dataclass(frozen=True)
 class Course:
-    """A clip of T frames. ``level`` (T,) is the share of the full expression, 0 outside ``onset``..``offset``.
+    """A clip of T frames: ``level`` (T,) is the share of the full expression, 0 outside ``onset``..``offset``.
 
     Frame numbers start at 1. ``others`` (T, 52) are the face units of talking, blinking and wandering eyes;
     ``turns`` (T, 3) are degrees of yaw, pitch and roll that the head moves from where it was at first.
@@ -27,13 +27,13 @@ class Course:
 
 
 def smooth(x: np.ndarray) -> np.ndarray:
-    """0 to 1 over 0..1, at rest at both ends."""
+    """Smooth step from 0 to 1 over 0..1, with zero slope at both ends."""
     x = np.clip(x, 0.0, 1.0)
     return x * x * (3.0 - 2.0 * x)
 
 
 def drift(frames: int, fps: float, hertz: float, rng: np.random.Generator) -> np.ndarray:
-    """A slow random movement (frames,) within -1..1 with no component above ``hertz``."""
+    """Draw a slow random movement (frames,) within -1..1 with no component above ``hertz``."""
     time = np.arange(frames) / fps
     pitch = rng.uniform(0.15, 1.0, 4) * hertz
     waves = np.sin(2 * np.pi * (pitch[:, None] * time + rng.random((4, 1))))
@@ -41,7 +41,7 @@ def drift(frames: int, fps: float, hertz: float, rng: np.random.Generator) -> np
 
 
 def blinks(frames: int, fps: float, rate: float, rng: np.random.Generator) -> np.ndarray:
-    """How closed the lids are (frames,) with about ``rate`` blinks a second of 0.2 to 0.35 s each."""
+    """Draw how closed the lids are (frames,), with about ``rate`` blinks a second of 0.2 to 0.35 s each."""
     closed = np.zeros(frames)
     time = np.arange(frames) / fps
     for _ in range(rng.poisson(rate * frames / fps)):
@@ -51,7 +51,7 @@ def blinks(frames: int, fps: float, rate: float, rng: np.random.Generator) -> np
 
 
 def video_course(config: Synth, names: tuple[str, ...], rng: np.random.Generator) -> Course:
-    """A clip in which the expression fills a share ``config.dilution`` of the time, among talking and head motion."""
+    """Draw a clip whose expression takes a share ``config.dilution`` of the time, among talking and head motion."""
     frames = max(round(rng.uniform(*config.seconds) * config.rate), 8)
     span = max(round(rng.uniform(*config.dilution) * frames), 3)
     first = int(rng.integers(0, frames - span + 1))
@@ -69,7 +69,7 @@ def video_course(config: Synth, names: tuple[str, ...], rng: np.random.Generator
 
 
 def micro_course(config: Synth, names: tuple[str, ...], rng: np.random.Generator) -> Course:
-    """A short clip about one micro-expression, with jitter of the head and now and then a blink."""
+    """Draw a short clip with one micro-expression, jitter of the head and an occasional blink."""
     frames = int(rng.integers(round(config.frames[0]), round(config.frames[1]) + 1))
     onset = 1 + int(rng.integers(0, max(frames // 8, 1)))
     offset = frames - int(rng.integers(0, max(frames // 8, 1)))

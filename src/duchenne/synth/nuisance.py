@@ -1,7 +1,7 @@
-"""Everything about a picture that is not the expression: pose, camera, light, background, sensor, occluders (ours).
+"""Nuisance factors of a picture: pose, camera, light, background, sensor, occluders (their models are our choice).
 
 A picture's nuisances are one flat dictionary of numbers and words, drawn from the ranges of
-:class:`duchenne.config.Synth` and written beside the picture as ``factors``.
+:class:`duchenne.synth.settings.Synth` and written beside the picture as ``factors``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PIVOT = np.array([0.0, 85.0, -40.0], np.float32)  # where the head turns on the 
 
 
 def draw_factors(config: Synth, rng: np.random.Generator) -> Factors:
-    """The nuisances of one picture or clip."""
+    """Draw the nuisance factors of one picture or clip."""
     drawn = {
         "yaw": rng.normal(0.0, config.yaw_sigma),
         "pitch": rng.normal(0.0, config.pitch_sigma),
@@ -44,7 +44,7 @@ def draw_factors(config: Synth, rng: np.random.Generator) -> Factors:
 
 
 def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
-    """Turn of the head (3, 3), degrees: yaw to the picture's right, pitch up, roll clockwise in the picture."""
+    """Rotation matrix (3, 3) of the head; degrees of yaw to the picture's right, pitch up, roll clockwise."""
     (cy, cp, cr), (sy, sp, sr) = (f(np.radians([yaw, pitch, roll])) for f in (np.cos, np.sin))
     about_z = np.array([[cy, -sy, 0], [sy, cy, 0], [0, 0, 1]])
     about_x = np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]])
@@ -53,12 +53,12 @@ def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
 
 
 def turn(points: np.ndarray, yaw: float, pitch: float, roll: float) -> np.ndarray:
-    """Points (N, 3) of the head after it turned on the neck."""
+    """Return the points (N, 3) of the head after a rotation about the neck."""
     return (points - PIVOT) @ rotation(yaw, pitch, roll).T + PIVOT
 
 
 def light(factors: Factors) -> Light:
-    """The light of a picture; its total does not change with its contrast."""
+    """Return the light of a picture; its total does not change with its contrast."""
     azimuth, elevation = np.radians([factors["light_azimuth"], factors["light_elevation"]])
     towards = [np.sin(azimuth) * np.cos(elevation), -np.cos(azimuth) * np.cos(elevation), np.sin(elevation)]
     tint = np.array([1 + factors["warmth"], 1.0, 1 - factors["warmth"]])
@@ -73,13 +73,13 @@ def light(factors: Factors) -> Light:
 
 
 def _colours(count: int, rng: np.random.Generator) -> np.ndarray:
-    """Colours (count, 3) of things about a room: mostly greyish, now and then strong; linear."""
+    """Draw linear colours (count, 3) of objects in a room: mostly greyish, sometimes saturated."""
     grey, strength = rng.uniform(0.03, 0.6, (count, 1)), rng.beta(1.0, 3.0, (count, 1))
     return grey * (1.0 + strength * rng.uniform(-1.0, 1.0, (count, 3)))
 
 
 def background(kind: str, size: int, rng: np.random.Generator) -> np.ndarray:
-    """A backdrop (size, size, 3), linear."""
+    """Draw a background (size, size, 3) in linear colours."""
     a, b = _colours(2, rng)[:, None, None].astype(np.float32)
     y, x = np.mgrid[0:size, 0:size].astype(np.float32)[..., None] / size
     if kind == "flat":
@@ -159,11 +159,11 @@ def _fringe(mask: np.ndarray, points: np.ndarray, rng: np.random.Generator) -> N
 OCCLUDERS = {"patch": _patch, "glasses": _glasses, "scarf": _scarf, "mask": _mask, "hand": _hand, "fringe": _fringe}
 SKIN, DARK, ANY = ((0.1, 0.05, 0.03), (0.75, 0.5, 0.4)), ((0.01,) * 3, (0.08,) * 3), ((0.01,) * 3, (0.5,) * 3)
 COLOURS = {"hand": SKIN, "glasses": DARK, "fringe": DARK}
-"""The darkest and the lightest colour of an occluder, linear; of others ``ANY``."""
+"""The darkest and the lightest linear colour of an occluder; ``ANY`` for those not listed."""
 
 
 def occluder(kind: str, points: np.ndarray, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """What covers the face: opacity (size, size) and colours (size, size, 3), linear, unevenly dark.
+    """Draw an occluder: opacity (size, size) and linear, unevenly dark colours (size, size, 3).
 
     ``points`` are the landmarks (68, 2) px.
     """
@@ -177,7 +177,7 @@ def occluder(kind: str, points: np.ndarray, size: int, rng: np.random.Generator)
 
 
 def expose(linear: np.ndarray, factors: Factors, rng: np.random.Generator) -> np.ndarray:
-    """What the sensor makes of linear light (H, W, 3): exposure, lens blur, sRGB-like tone curve, noise; uint8 RGB."""
+    """Turn linear light (H, W, 3) into uint8 RGB: exposure, lens blur, sRGB-like tone curve, sensor noise."""
     picture = linear * np.float32(2.0 ** factors["exposure"])
     if factors["blur"] > 0.05:
         picture = cv2.GaussianBlur(picture, (0, 0), float(factors["blur"]))

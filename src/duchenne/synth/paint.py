@@ -1,8 +1,8 @@
-"""What a face is painted with: a procedural texture, evaluated for every pixel by the rendering kernel.
+"""The procedural texture of a face, evaluated for every pixel by the rendering kernel.
 
-All of it is a function of the place on the *resting template* (mm, see :mod:`duchenne.synth.head`), so the paint
-moves with the skin. Curves below are in the template's frontal plane. Lines of expression (furrows) appear with the
-action units that fold the skin there. Everything in this module is ours; only left-right symmetry is assumed.
+The texture is a function of the position on the *resting template* (mm, see :mod:`duchenne.synth.head`), so it moves
+with the skin. Curves below are in the template's frontal plane. Expression lines (furrows) appear with the action units
+that fold the skin there. All shapes and amounts in this module are chosen by us; they assume left-right symmetry.
 """
 
 # Kernels are written in Warp's subset of Python, where float(0.0) declares a variable that changes and `in` is missing.
@@ -24,11 +24,11 @@ _SHOULDERS, _CURTAIN, _CAVITY = wp.constant(SHOULDERS), wp.constant(CURTAIN), wp
 
 @wp.struct
 class Look:
-    """Colours (linear RGB) and amounts (to 1; below 0: the opposite; or the unit that is given) of one person."""
+    """Colours (linear RGB) and amounts of one person (up to 1, below 0 the opposite, or in the unit given)."""
 
     seed: int
     tone: wp.vec3
-    blush: wp.vec3  # what the cheeks, nose and ears tend to
+    blush: wp.vec3  # colour towards which cheeks, nose and ears shift
     lip: wp.vec3
     hair: wp.vec3
     brow: wp.vec3
@@ -53,10 +53,10 @@ class Look:
     lip_upper: float  # how much darker the upper lip is
     lip_line: float  # how dark the line between the lips is
     nostril: float  # how much darker the nostrils are than usual
-    nose_wing: float  # how dark the crease about the wing of the nose is
+    nose_wing: float  # how dark the crease around the wing of the nose is
     nose_under: float  # how dark the skin below the nose is
     liner: float  # eye make-up
-    crease: wp.vec2  # of the upper lid: mm higher than usual, and how much darker
+    crease: wp.vec2  # crease of the upper lid: mm higher than usual, and how much darker
     circles: float  # dark skin below the eyes
     socket: float  # dark skin around the eyes
     mottle: float  # pale and dark patches of skin
@@ -66,15 +66,15 @@ class Look:
     bare_lip: float  # how much of the moustache is missing
     bare_jaw: float  # how much of the beard beside the chin is missing
     parting: float  # how bare the groove below the nose is
-    patchy: float  # how unevenly it grows
-    hairline: float  # mm above its usual place
+    patchy: float  # how unevenly the beard grows
+    hairline: float  # mm above its usual position
     bald: float
     curl: float
 
 
 @wp.struct
 class Furrows:
-    """Strength 0..1 of the lines of expression; x: the side at negative x, y: at positive x."""
+    """Strength 0..1 of the expression lines; x: the side at negative x, y: at positive x."""
 
     forehead_inner: float
     forehead_outer: wp.vec2
@@ -98,7 +98,7 @@ class Surface:
 
 @wp.func
 def hair_depth(p: wp.vec3, hairline: float) -> float:
-    """How far (mm) a place on the skin is inside the hair; negative outside it."""
+    """Depth (mm) of a point of the skin inside the hair; negative outside it."""
     x = wp.abs(p[0])
     edge = line4(p[1], -30.0, 60.0, 12.0, 48.0, 30.0, 14.0, 42.0, -22.0)
     edge = wp.where(p[1] > 75.0, line4(p[1], 75.0, -22.0, 90.0, -50.0, 120.0, -62.0, 160.0, -66.0), edge)
@@ -119,14 +119,14 @@ def lip_edges(x: float, look: Look) -> wp.vec2:
 
 @wp.func
 def lip_depth(x: float, z: float, look: Look) -> float:
-    """How far (mm) a place of the frontal plane is inside the red of the lips."""
+    """Depth (mm) of a point of the frontal plane inside the red of the lips."""
     edges = lip_edges(x, look)
     return wp.min(wp.min(edges[0] - z, z - edges[1]), 0.5 * (27.6 - x))
 
 
 @wp.func
 def brow_line(t: float, look: Look) -> wp.vec3:
-    """Place x and z (mm) of the middle of the brow at 0 (inner end) to 1 (tail), and half its width there.
+    """Position x and z (mm) of the middle of the brow at 0 (inner end) to 1 (tail), and half its width there.
 
     A tail that reaches further round the temple also ends lower, by half as much.
     """
@@ -152,7 +152,7 @@ def brow_cover(x: float, z: float, look: Look, strand: float) -> float:
 
 @wp.func
 def folds(x: float, z: float, p: wp.vec3, side: int, look: Look, f: Furrows, state: wp.uint32) -> float:
-    """Sum of all folds at a place; negative is dark."""
+    """Sum of all folds at a point; negative is dark."""
     old = look.age
     h = float(0.0)
     if z > 25.0:
@@ -361,7 +361,7 @@ def paint_skin(p: wp.vec3, look: Look, f: Furrows, state: wp.uint32) -> Surface:
 
 @wp.func
 def paint(part: int, p: wp.vec3, look: Look, f: Furrows) -> Surface:
-    """Colour and gloss of the surface at template place ``p`` of a ``part`` of the head."""
+    """Colour and gloss of the surface at the template position ``p`` of a ``part`` of the head."""
     state = wp.rand_init(look.seed)
     s = Surface()
     s.relief = 1.0

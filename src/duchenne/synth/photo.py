@@ -1,4 +1,4 @@
-"""One picture with its truth: a person, an expression and the nuisances in, pixels and landmarks out."""
+"""Render one picture with its ground truth: from person, expression and nuisance factors to pixels and landmarks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from duchenne.synth.render import Camera, Frame, renderer
 
 @dataclass(frozen=True)
 class Photo:
-    """``pixels`` (H, W, 3) uint8 RGB; ``points`` (68, 2) px with ``visible`` (68,); the geometry behind them."""
+    """A picture: ``pixels`` (H, W, 3) uint8 RGB, ``points`` (68, 2) px with ``visible`` (68,), and its geometry."""
 
     pixels: np.ndarray
     points: np.ndarray
@@ -27,14 +27,14 @@ class Photo:
 
 
 def frame_camera(subject: Subject, factors: Factors, size: int) -> Camera:
-    """The camera that shows the resting, turned face at its size and place in the frame."""
+    """Return the camera that shows the resting, turned face at its size and position in the frame."""
     marks = framed().on(subject.neutral)
     distance = 1000.0 * factors["distance"]
     focal = size * factors["face_share"] * distance / float(marks[1, 2] - marks[0, 2])
     turned = nuisance.turn(marks, factors["yaw"], factors["pitch"], factors["roll"])
     plain = Camera(size, focal, distance, (0.0, 0.0)).project(turned)
     middle = (plain.min(axis=0) + plain.max(axis=0)) / 2
-    # the forehead needs more room than the chin
+    # the forehead needs more space than the chin
     goal = size * np.array([0.5 + factors["shift_x"], 0.55 + factors["shift_y"]])
     return Camera(size, focal, distance, tuple(float(c) for c in goal - middle))
 

@@ -1,6 +1,6 @@
-"""Which samples a set has, and where their random numbers come from.
+"""The samples of a rendered set, and the seeds of their random numbers.
 
-Every stream of random numbers is named by integers: the seed, what it is for, the subject, the class and the number.
+Every random stream is seeded by integers: the seed, its purpose, the subject, the class and the number.
 Nothing depends on the size of the set or on the order of the work.
 """
 
@@ -16,7 +16,7 @@ from duchenne.synth.head import load_head
 from duchenne.synth.identity import Subject, make_subject
 from duchenne.synth.settings import Synth
 
-SUBJECT, SAMPLE, SCENE = range(3)  # what a stream is for
+SUBJECT, SAMPLE, SCENE = range(3)  # purpose of a stream
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,12 @@ class Task:
     number: int
 
     def stream(self, seed: int, purpose: int) -> list[int]:
-        """The seed of this sample's random numbers for SAMPLE or SCENE."""
+        """Return the seed of this sample's random numbers for SAMPLE or SCENE."""
         return [seed, purpose, self.subject, zlib.crc32(self.emotion.encode()), self.number]
 
 
 def plan(config: Synth) -> list[Task]:
-    """Every sample of a set, in the order of its table."""
+    """List every sample of a set, in the order of its table."""
     return [
         Task(f"s{subject:04d}_{emotion}_{number:03d}", subject, emotion, number)
         for subject in range(config.subjects)
@@ -45,5 +45,5 @@ def plan(config: Synth) -> list[Task]:
 
 @functools.lru_cache(maxsize=4)
 def subject_of(seed: int, number: int, variety: float = 0.0) -> Subject:
-    """The subject of a number: the same person in every set of the same seed and variety."""
+    """Return the subject of a number: the same person in every set of the same seed and variety."""
     return make_subject(load_head(), np.random.default_rng([seed, SUBJECT, number]), variety)

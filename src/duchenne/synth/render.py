@@ -1,4 +1,4 @@
-"""A camera, a light and one ray a pixel: from a deformed head to linear colours and to exact correspondences."""
+"""Render a deformed head to linear colours and exact correspondences, with one ray per pixel."""
 
 # Kernels are written in Warp's subset of Python, where float(0.0) declares a variable that changes and `in` is missing.
 # ruff: noqa: UP018, RUF046
@@ -24,7 +24,7 @@ wp.config.enable_backward = False
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole looking along +y at the head's origin.
+    """A pinhole camera looking along +y at the head's origin.
 
     ``focal`` is in pixels, ``distance`` in mm from the origin, ``centre`` the pixel (x, y) where the origin appears.
     """
@@ -35,14 +35,14 @@ class Camera:
     centre: tuple[float, float]
 
     def project(self, points: np.ndarray) -> np.ndarray:
-        """Points (..., 3) mm -> pixels (..., 2); the centre of the upper left pixel is (0.5, 0.5)."""
+        """Project points (..., 3) mm to pixels (..., 2); the centre of the upper left pixel is (0.5, 0.5)."""
         scale = self.focal / (points[..., 1] + self.distance)
         return np.stack([self.centre[0] + scale * points[..., 0], self.centre[1] - scale * points[..., 2]], axis=-1)
 
 
 @wp.struct
 class Light:
-    """A key light with a direction towards it, and a sky and a ground that fill; colours linear."""
+    """A key light with its direction, and fill light from sky and ground; colours are linear."""
 
     towards: wp.vec3
     key: wp.vec3
@@ -56,7 +56,7 @@ class Frame:
     """One rendered view: ``colour`` (H, W, 3) linear and premultiplied by ``cover`` (H, W) in 0..1.
 
     ``triangle`` (H, W) is the triangle at the pixel's centre or -1, ``weights`` (H, W, 2) its first two barycentric
-    coordinates, ``depth`` (H, W) the length of its ray in mm; both hold anything where there is no triangle.
+    coordinates, ``depth`` (H, W) the length of its ray in mm; both are undefined where there is no triangle.
     """
 
     colour: np.ndarray
@@ -205,12 +205,12 @@ def open_share(mesh: wp.uint64, points: wp.array(dtype=wp.vec3), normals: wp.arr
 
 
 LEAST_OPEN = {UPPER_TEETH: 0.6, LOWER_TEETH: 0.5, TONGUE: 0.35}
-"""How open to the light what a closed mouth hides is taken to be: when it is seen, the mouth is open."""
+"""Openness to the light of the surfaces that a closed mouth hides; when they are seen, the mouth is open."""
 
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Native code announces on standard error that there is no GPU; nobody asked."""
+    """Silence native code that reports on standard error that there is no GPU."""
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
@@ -222,7 +222,7 @@ def _silent() -> Iterator[None]:
 
 
 class Renderer:
-    """Holds the mesh and its bounding volumes; one per process, see :func:`renderer`."""
+    """Renders one mesh and its bounding volumes; use one per process, see :func:`renderer`."""
 
     def __init__(self, head: Head) -> None:
         with _silent():
@@ -255,7 +255,7 @@ class Renderer:
         self.scene.normals.assign(self.head.normals(vertices))
 
     def render(self, vertices: np.ndarray, camera: Camera, light: Light, look: Look, furrows: Furrows) -> Frame:
-        """The view of ``vertices`` (V, 3), already turned to the camera."""
+        """Render ``vertices`` (V, 3), which are already turned to the camera."""
         with self._lock:
             return self._render(vertices, camera, light, look, furrows)
 
@@ -277,5 +277,5 @@ class Renderer:
 
 @functools.cache
 def renderer() -> Renderer:
-    """This process's renderer. The kernels are compiled once per machine (about half a minute) and then cached."""
+    """Return the renderer of this process; kernels are compiled once per machine (half a minute), then cached."""
     return Renderer(load_head())

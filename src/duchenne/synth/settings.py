@@ -1,4 +1,4 @@
-"""What a rendered set holds: a block of ``rendered`` in ``params.yaml``."""
+"""Settings of a rendered set: a block of ``rendered`` in ``params.yaml``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from duchenne.errors import nearest
 
 
 class Synth(Strict):
-    """A rendered set (ours): how many people, which expressions, and the range of every nuisance."""
+    """Settings of a rendered set: how many people, which expressions, and the range of every nuisance factor."""
 
     kind: Literal["image", "video", "micro"]
     classes: tuple[str, ...] = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
@@ -23,24 +23,24 @@ class Synth(Strict):
     test_share: Share = Field(0.2, description="share of the subjects in the official test part (image sets)")
     folds: int = Field(5, ge=2, description="subject-disjoint official folds (video sets)")
     variety: float = Field(0.0, ge=0, le=1, description="how much more people differ in shape and looks")
-    intensity: Range = Field((0.7, 1.1), description="strength of an expression; 1: in full")
-    stray_units: Probability = Field(0.0, description="how often each action unit joins an expression (image sets)")
+    intensity: Range = Field((0.7, 1.1), description="strength of an expression; 1: full")
+    stray_units: Probability = Field(0.0, description="probability that an action unit joins (image sets)")
     yaw_sigma: float = Field(6.0, ge=0, description="degrees")
     pitch_sigma: float = Field(4.0, ge=0, description="degrees")
     roll_sigma: float = Field(4.0, ge=0, description="degrees")
     face_share: Range = Field((0.44, 0.54), description="share of the frame's height between brows and chin")
-    shift: float = Field(0.03, ge=0, description="of the face from the middle of the frame, share of the size, in +-")
-    distance: Range = Field((0.6, 1.5), description="of the camera, metres")
+    shift: float = Field(0.03, ge=0, description="offset of the face from the frame centre, +- share of the size")
+    distance: Range = Field((0.6, 1.5), description="distance of the camera, metres")
     light_azimuth: Range = Field((-60.0, 60.0), description="degrees from the front, positive: from the right")
     light_elevation: Range = Field((10.0, 60.0), description="degrees")
     light_contrast: Range = Field((0.35, 0.75), description="share of the light that comes from the key light")
     exposure: Range = Field((-0.35, 0.35), description="stops")
-    warmth: Range = Field((-0.12, 0.12), description="of the light: negative blue, positive yellow")
+    warmth: Range = Field((-0.12, 0.12), description="tint of the light: negative blue, positive yellow")
     background: tuple[Literal["flat", "gradient", "noise", "clutter"], ...] = ("flat", "gradient", "noise", "clutter")
     blur: Range = Field((0.0, 0.7), description="sigma, px")
     noise: Range = Field((0.0, 0.02), description="sigma of sensor noise, share of full scale")
     jpeg_quality: Range = (80.0, 97.0)
-    occlusion: Probability = Field(0.0, description="how often something covers part of the face")
+    occlusion: Probability = Field(0.0, description="probability that something covers part of the face")
     gaze: float = Field(0.25, ge=0, le=1, description="how far the eyes may look away; 1: as far as eyes go")
     fps: float | None = Field(None, gt=0, description="frames a second; null: 25 (video), 200 (micro)")
     seconds: Range = Field((1.6, 3.2), description="length of a clip (video sets)")

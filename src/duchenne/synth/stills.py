@@ -1,4 +1,4 @@
-"""Still images: one picture a sample."""
+"""Still images: one picture per sample."""
 
 from __future__ import annotations
 

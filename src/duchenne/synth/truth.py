@@ -1,4 +1,4 @@
-"""What is written beside a picture: everything that was put into it."""
+"""Ground truth written beside a picture: everything that was put into it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from duchenne.synth.plan import Task
 
 
 def describe(task: Task, subject: Subject, factors: Factors) -> dict[str, Any]:
-    """The columns of a whole sample."""
+    """Return the columns that describe a whole sample."""
     return {
         "sample": task.sample,
         "emotion": task.emotion,
@@ -29,7 +29,7 @@ def describe(task: Task, subject: Subject, factors: Factors) -> dict[str, Any]:
 
 
 def record(photo: Photo, strength: np.ndarray, factors: Factors) -> dict[str, Any]:
-    """The columns of one picture: action units (the stronger side), geometry in px, pose in degrees."""
+    """Return the columns of one picture: action units (the stronger side), geometry in px, pose in degrees."""
     points = photo.points.astype(float)  # rounding float32 would leave its tail
     return {
         f"au{unit:02d}": round(float(level), 3) for unit, level in zip(ACTION_UNITS, strength.max(axis=1), strict=True)
@@ -45,7 +45,7 @@ def record(photo: Photo, strength: np.ndarray, factors: Factors) -> dict[str, An
 
 
 def write_picture(path: Path, pixels: np.ndarray, quality: int | None) -> None:
-    """Write RGB ``pixels`` as JPEG of that ``quality``, or as PNG when it is ``None``."""
+    """Write RGB ``pixels`` as a JPEG of the given ``quality``, or as PNG when it is ``None``."""
     options = [] if quality is None else [cv2.IMWRITE_JPEG_QUALITY, quality]
     ok, data = cv2.imencode(path.suffix, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)
     if not ok:

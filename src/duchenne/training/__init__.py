@@ -1,1 +1,1 @@
-"""Training of one network on one fold, and what is done with the result: loading it and predicting."""
+"""Training of a network on a fold; loading the result and predicting with it."""

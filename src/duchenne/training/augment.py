@@ -1,4 +1,4 @@
-"""From an aligned face, or the faces of a clip, to what a network takes, with and without augmentation."""
+"""Conversion of an aligned face, or the faces of a clip, to a network's input, with and without augmentation."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class PixelNoise(v2.Transform):
 
 
 def transform(data: dict[str, Any], augment: Augment | None = None) -> v2.Compose:
-    """uint8 RGB images (..., 3, H, W) -> normalised float images (..., 3, S, S), all with the same random draws.
+    """Build the transform of uint8 RGB images (..., 3, H, W) to normalised float images (..., 3, S, S).
 
     The order is that of the official recipes of POSTER (noise, mirror, resize, normalise, erase), POSTER++ (mirror,
-    resize, normalise, erase) and IFDD (mirror, crop, recolour); moving the face is an addition of this package. Pixels
-    stay bytes until they are normalised. Of the official recipes that of IFDD on FERV39k alone differs: there floats
-    are cropped, and what bicubic interpolation adds outside [0, 1] stays. Random numbers come from torch's global
-    generator.
+    resize, normalise, erase) and IFDD (mirror, crop, recolour); moving the face is an addition of this package. All
+    images get the same random draws. Pixels stay bytes until they are normalised. Only the official recipe of IFDD on
+    FERV39k differs: it crops floats, and keeps values of bicubic interpolation outside [0, 1]. Random numbers come from
+    torch's global generator.
 
     Args:
         data: ``input_size``, ``mean`` and ``std`` of the network (``timm.data.resolve_model_data_config``).
@@ -64,12 +64,12 @@ def transform(data: dict[str, Any], augment: Augment | None = None) -> v2.Compos
 
 
 def seeded(transform: Callable[[Tensor], Tensor], image: Tensor, seed: int) -> Tensor:
-    """``transform(image)`` with random numbers that follow from ``seed`` alone; the global generator is left as it was.
+    """Return ``transform(image)`` with random numbers from ``seed`` alone; the global generator does not change.
 
-    So the same draw looks the same whichever worker makes it, and however many there are.
+    So the same draw gives the same image in any worker, for any number of workers.
     """
     before = torch.get_rng_state()
-    torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every device there is, for 0.5 ms
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed every device, which takes 0.5 ms
     try:
         return transform(image)
     finally:
@@ -77,7 +77,7 @@ def seeded(transform: Callable[[Tensor], Tensor], image: Tensor, seed: int) -> T
 
 
 class Mixing(Mixup):
-    """timm's Mixup of whole batches, for clips too, whose frames share one box, and for odd batches.
+    """timm's Mixup of whole batches, extended to clips, whose frames share one box, and to batches of odd size.
 
     ``(x (B, ..., H, W), labels (B,) or their shares (B, classes))`` -> x, mixed in place with the batch in reverse
     order, and the shares (B, classes) mixed in the same way. Random numbers come from NumPy's global generator.
@@ -90,7 +90,7 @@ class Mixing(Mixup):
         )
 
     def __call__(self, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        share = self._mix_batch(x.view(len(x), -1, *x.shape[-2:]))  # of a clip, timm's own call would cut time
+        share = self._mix_batch(x.view(len(x), -1, *x.shape[-2:]))  # timm's own call would cut a clip along time
         if target.ndim == 1:
             target = one_hot(target, self.num_classes).float()
         return x, share * target + (1 - share) * target.flip(0)

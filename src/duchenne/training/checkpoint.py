@@ -2,15 +2,15 @@
 
 The folder of a run::
 
-    state.pt                  the last whole epoch: weights, optimiser, schedule, average, tables (torch, read with
+    state.pt                  the last complete epoch: weights, optimiser, schedule, average, tables (torch, read with
                               weights_only)
     epoch_<n>.safetensors     weights of the best epoch so far
-    history.csv               for people; the state has its own
-    pretraining.csv           the same of the epochs without labels, where there are any
+    history.csv               for people; the state has its own copy
+    pretraining.csv           the same for the epochs without labels, if there are any
     done/                     the finished run, and finished.json, by which it is recognised
 
 There is no random state: every random number is a function of seed and epoch (see ``trainer``). Each file is written
-beside its place and moved there, and the state last, so that a kill at any moment leaves one whole epoch.
+under a temporary name and then moved, the state last, so that an interruption at any moment leaves a complete epoch.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class Checkpoints:
     """The resumable state of one training run in ``folder``.
 
     Args:
-        key: digest of all that decides what is learnt; a state with another one is not resumed.
-        code: digest of the sources that train; an edit does not keep a state from being resumed, but a finished run is
-            not taken for what they would make.
+        key: digest of everything that determines the result; a state with a different key is not resumed.
+        code: digest of the sources that train; after an edit a state is still resumed, but a finished run does not
+            count as finished.
         weights: name of the file of weights in the finished folder.
-        metadata: of that file.
+        metadata: metadata of that file.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Checkpoints:
         self._state, self._done = folder / "state.pt", folder / "done"
 
     def finished(self) -> bool:
-        """Whether the run came to its end with this key and this code."""
+        """Whether the run finished with this key and this code."""
         try:
             record = json.loads((self._done / "finished.json").read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):  # ValueError: damaged
@@ -64,20 +64,20 @@ class Checkpoints:
         return record == {"key": self.key, "code": self.code}
 
     def resume(self, device: torch.device) -> dict[str, Any] | None:
-        """The state of the last whole epoch, or None when there is none with this key.
+        """Return the state of the last complete epoch, or None when there is none with this key.
 
         Raises:
-            TrainingError: the file is damaged.
+            TrainingError: The file is damaged.
         """
         if not self._state.exists():
             return None
         try:
             state = torch.load(self._state, map_location=device, weights_only=True)
             key, code, epoch = (state[name] for name in ("key", "code", "epoch"))
-        except Exception as error:  # a damaged file raises whatever its bytes happen to spell
-            raise TrainingError(f"{self._state} cannot be read; delete it to start this run anew: {error}") from None
+        except Exception as error:  # a damaged file can raise any error
+            raise TrainingError(f"{self._state} cannot be read; delete it to start this run again: {error}") from None
         if key != self.key:
-            log.warning("%s: configuration, split or data changed, training starts anew", self.folder)
+            log.warning("%s: configuration, split or data changed, training starts from scratch", self.folder)
             return None
         if code != self.code:
             log.warning("%s: the code changed after epoch %d, from which training resumes", self.folder, epoch)
@@ -87,12 +87,12 @@ class Checkpoints:
         """Keep the state after an epoch, and the weights ``best`` when that epoch is the best so far.
 
         Args:
-            state: with ``epoch`` (how many are over), ``tables`` (name -> rows) and ``selected`` (the best so far).
+            state: with ``epoch`` (number of finished ones), ``tables`` (name -> rows) and ``selected`` (the best one).
         """
         if best is not None:
             save_weights(best, self._best(state["selected"]), self.metadata)
         tables = {self.folder / f"{name}.csv": rows for name, rows in state["tables"].items() if rows}
-        for table in set(self.folder.glob("*.csv")) - tables.keys():  # of another key
+        for table in set(self.folder.glob("*.csv")) - tables.keys():  # tables of another key
             table.unlink()
         for table, rows in tables.items():
             with replacing(table) as path:
@@ -104,7 +104,7 @@ class Checkpoints:
                 path.unlink()
 
     def finish(self, card: Mapping[str, Any], selected: int) -> None:
-        """Make the finished folder, with the weights of the epoch ``selected``, and drop the state."""
+        """Make the finished folder, with the weights of the epoch ``selected``, and delete the state."""
         part = self.folder / "done.part"
         shutil.rmtree(part, ignore_errors=True)
         shutil.rmtree(self._done, ignore_errors=True)
@@ -119,7 +119,7 @@ class Checkpoints:
         self._best(selected).unlink()
 
     def publish(self, out: Path) -> None:
-        """Put a copy of the finished folder at ``out``, whole or not at all."""
+        """Copy the finished folder to ``out``, completely or not at all."""
         out.parent.mkdir(parents=True, exist_ok=True)
         part = out.with_name(f".{out.name}.part")
         shutil.rmtree(part, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Training of a classifier: with labels, and before that, where the recipe says so, without."""
+"""Training of a classifier with labels and, if the recipe says so, pre-training without labels."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from duchenne.training.trainer import Outcome, Row, Task
 
 
 class Classification(Task):
-    """Training with labels, as the recipe says; measured by every metric of :mod:`duchenne.metrics`.
+    """Training with labels by the recipe, measured by every metric of :mod:`duchenne.metrics`.
 
     Args:
-        names: of the training samples, by row.
+        names: names of the training samples, by row.
         held_out: part -> its batches; None: it has no samples and is not measured.
-        classes: how many there are.
-        title: of the progress bar.
-        shares: of the classes for every training sample (N, classes), with which the loss compares; None: labels.
+        classes: number of classes.
+        title: title of the progress bar.
+        shares: soft targets (N, classes) of the training samples, as shares of the classes; None: labels.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Classification(Task):
         return create_scheduler(self.recipe, optimizer, len(self.batches))
 
     def prepare(self, inputs: Tensor, targets: Tensor, rows: Tensor) -> tuple[Any, ...]:
-        """Inputs, what the loss compares with, labels, and what both passes of SAM can share."""
+        """Return inputs, targets of the loss, labels, and values that both passes of SAM can share."""
         labels = targets
         targets = labels if self.shares is None else self.shares[rows]
         if self.mix:
@@ -82,13 +82,13 @@ class Classification(Task):
         return Outcome(loss, kept | {"labels": labels, "logits": logits.detach().float()})
 
     def summary(self, kept: dict[str, Tensor]) -> Row:
-        """``train_*``: mean of every loss, and every metric, over the samples before the step each took part in."""
+        """Return ``train_*``: mean losses and metrics of the samples, each computed before the step that used it."""
         labels, logits = kept.pop("labels").cpu(), kept.pop("logits").cpu()
         means = {name: values.mean().item() for name, values in kept.items()}
         return {f"train_{name}": value for name, value in (means | scores(labels, logits)).items()}
 
     def evaluate(self, network: nn.Module) -> Row:
-        """``<part>_*``: plain cross-entropy and every metric of the held-out parts."""
+        """Return ``<part>_*``: plain cross-entropy and every metric of the held-out parts."""
         row: Row = {}
         for part, batches in self.held_out.items():
             found = unmeasured() if batches is None else measure(self.placement, network, batches)
@@ -99,22 +99,22 @@ class Classification(Task):
         return score(row, self.variant)
 
     def ended(self, rows: list[Row]) -> bool:
-        """Whether the last epoch is over, or the one before was good enough in validation."""
+        """Whether all epochs are over, or the last one was good enough in validation."""
         enough = self.recipe.early_stop_above
         return super().ended(rows) or bool(rows and enough and rows[-1]["val_war"] > enough)
 
 
 class Pretraining(Task):
-    """Training without labels, on the network's ``pretraining_loss``, at a constant rate and without SAM.
+    """Training without labels on the network's ``pretraining_loss``, at a constant rate and without SAM.
 
-    It comes before :class:`Classification`, with an optimiser and random draws of its own.
+    It precedes :class:`Classification` and has its own optimiser and random draws.
     """
 
     name = "pretraining"
     reported = False
 
     def __init__(self, after: Classification) -> None:
-        """On the samples of the task ``after`` it."""
+        """Use the samples of the task ``after`` it."""
         recipe, title = after.recipe, f"{after.title} without labels"
         super().__init__(after.network, after.batches, after.draws, after.samples, recipe.pretrain_epochs, title)
         self.recipe = recipe.model_copy(update={"lr": recipe.pretrain_lr or recipe.lr, "schedule": "constant"})
@@ -137,12 +137,12 @@ class Pretraining(Task):
         return Outcome(loss, {"loss": loss.detach().expand(len(inputs))})
 
     def summary(self, kept: dict[str, Tensor]) -> Row:
-        """``loss``: the mean over the samples."""
+        """Return ``loss``, the mean over the samples."""
         return {"loss": kept["loss"].mean().item()}
 
 
 class PretrainingLoss(nn.Module):
-    """A network's loss without labels as a forward pass, which is what accelerate watches over several processes."""
+    """Wraps a network's loss without labels as a forward pass, which accelerate needs for several processes."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()

@@ -1,17 +1,17 @@
-"""Clips of a video's faces: which frames, and as what.
+"""Clips of a video's faces: choice of frames and conversion to inputs.
 
-The sampling is that of IFDD's official code (CyberPegasus/IFDD, core/datasets), which has one form a dataset:
+The sampling is that of IFDD's official code (CyberPegasus/IFDD, core/datasets), which has one form per dataset:
 
 - a window is ``frames`` frames, each ``stride`` after the one before;
-- DFEW: trains on one window that begins anywhere, tests on all windows one after another from the first frame on,
-  what is left at the end dropped, and averages their logits;
-- FERV39k and MAFW: one window that begins anywhere, in testing too; here that draw follows from the sample's name.
+- DFEW: trains on one window at a random position, tests on all consecutive complete windows from the first frame on,
+  and averages their logits;
+- FERV39k and MAFW: one window at a random position, also in testing; here that draw is seeded by the sample's name.
 
 A video shorter than a window is stretched to its length: each frame comes floor(window / length) times, and the first
 (FERV39k) or last (MAFW) ``window mod length`` frames once more. DFEW's code leaves such videos out; we do not.
 
-The paper says "uniformly sampled": here these are the middles of as many equal parts, a choice of this
-package, and the stride has no meaning.
+For "uniformly sampled" frames of the paper we take the centre frame of each of ``frames`` equal segments; the stride is
+then not used.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from duchenne.training.settings import Clip
 
 
 def window(clip: Clip) -> int:
-    """Frames from the first to the last of a window."""
+    """Return the number of frames from the first to the last of a window."""
     return (clip.frames - 1) * clip.stride + 1
 
 
 def stretched(length: int, clip: Clip) -> np.ndarray:
-    """Positions 0 ... length - 1, where need be repeated in order up to the length of a window."""
+    """Return positions 0 ... length - 1, repeated in order up to the length of a window if necessary."""
     positions = np.arange(length)
     times, more = divmod(window(clip), length)
     if not times:
@@ -51,18 +51,18 @@ def _window_at(start: int, line: np.ndarray, clip: Clip) -> np.ndarray:
 
 
 def random_window(length: int, clip: Clip, seed: int) -> np.ndarray:
-    """A window that begins anywhere, every place as likely."""
+    """Draw a window that begins at a uniformly random position."""
     line = stretched(length, clip)
     return _window_at(int(np.random.default_rng(seed).integers(len(line) - window(clip) + 1)), line, clip)
 
 
 def nth_window(length: int, clip: Clip, view: int) -> np.ndarray:
-    """The ``view``-th (from 0) of the windows that follow one another from the first frame on."""
+    """Return the ``view``-th (from 0) of the consecutive windows from the first frame on."""
     return _window_at(view * window(clip), stretched(length, clip), clip)
 
 
 def uniform(length: int, clip: Clip, seed: int) -> np.ndarray:
-    """The middles of ``clip.frames`` equal parts."""
+    """Return the centre frames of ``clip.frames`` equal segments."""
     return ((np.arange(clip.frames) + 0.5) * length / clip.frames).astype(int)
 
 
@@ -77,12 +77,12 @@ SAMPLING: dict[str, Callable[[int, Clip, int], np.ndarray]] = {
 class FaceClips(FaceImages):
     """Frames of each video: ``[(row, seed)]`` -> (clip float (3, T, S, S), label, row).
 
-    In testing the second number of an item is the view where ``clip.test`` is ``windows``.
+    In testing with ``clip.test`` ``windows``, the second number of an item is the view.
 
     Args:
         rows: columns sample and label.
-        transform: of the frames (T, 3, H, W) together.
-        train: sample as in training.
+        transform: transform of all frames (T, 3, H, W) together.
+        train: whether to sample as in training.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class FaceClips(FaceImages):
 
     @property
     def items(self) -> list[Item]:
-        """One a window, or one a video."""
+        """List the items: one per window, or one per video."""
         if self._sampling == "windows":
             views = [max(length // window(self.clip), 1) for length in self.lengths]
             return [(row, view) for row, count in enumerate(views) for view in range(count)]

@@ -1,4 +1,4 @@
-"""Faces of a store as batches for a network, in an order that follows from seed and epoch alone."""
+"""Batches of a store's faces for a network, in an order that depends only on seed and epoch."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class FaceImages(Dataset):
 
     @property
     def items(self) -> list[Item]:
-        """What an evaluation looks at, in order."""
+        """List the items of an evaluation, in order."""
         return [(row, 0) for row in range(len(self.samples))]
 
     def __len__(self) -> int:
@@ -47,10 +47,10 @@ class FaceImages(Dataset):
 
 
 class Draws(Sampler[Item]):
-    """Which samples an epoch trains on, in which order and with which augmentation.
+    """Draws the samples of a training epoch, with their order and augmentation.
 
-    ``balanced`` draws with replacement, each sample with weight 1 / size of its class, as many as there are samples
-    (the official AffectNet recipe); else every sample comes once. A last batch of one sample is left out: BatchNorm
+    ``balanced`` draws as many samples as there are, with replacement and weight 1 / size of the class (the official
+    AffectNet recipe); otherwise every sample comes once. A last batch of one sample is left out, because BatchNorm
     cannot train on it. With ``drop_last`` any last batch that is not full is left out, unless it is the only one.
     """
 
@@ -80,7 +80,7 @@ class Draws(Sampler[Item]):
 
 
 def loader(faces: FaceImages, batch_size: int, compute: Compute, draws: Draws | None = None) -> DataLoader:
-    """Batches of (inputs (B, ...), labels (B,), rows (B,)): those of ``draws``, or each of ``faces.items`` in order."""
+    """Load batches (inputs (B, ...), labels (B,), rows (B,)) of ``draws``, or of all ``faces.items`` in order."""
     return DataLoader(
         faces,
         batch_size,
@@ -89,13 +89,15 @@ def loader(faces: FaceImages, batch_size: int, compute: Compute, draws: Draws | 
         persistent_workers=compute.loader_workers > 0,
         multiprocessing_context=_start_method() if compute.loader_workers else None,
         pin_memory=torch.accelerator.is_available(),
-        generator=torch.Generator(),  # its own, so that starting workers draws nothing from the global one
+        generator=torch.Generator(),  # so that starting workers does not use the global generator
     )
 
 
 def _start_method() -> str:
-    """How a loader's processes start: as Python does here, but in a fold's process, where joblib has set a way of its
-    own that can start no other process."""
+    """Start method of a loader's processes: Python's default, except in the process of a fold.
+
+    There joblib has set its own method, which cannot start further processes.
+    """
     method = multiprocessing.get_start_method()
     if method in multiprocessing.get_all_start_methods():
         return method
@@ -103,7 +105,7 @@ def _start_method() -> str:
 
 
 def over_views(values: Tensor, rows: Tensor) -> Tensor:
-    """The mean of the values (N, ...) that have the same row (N,), by rising row: (samples, ...)."""
+    """Average the values (N, ...) that have the same row (N,), in ascending order of the row: (samples, ...)."""
     samples, places = rows.unique(return_inverse=True)
     total = values.new_zeros(len(samples), *values.shape[1:]).index_add_(0, places, values)
     return total / places.bincount().view(-1, *[1] * (values.ndim - 1))

@@ -1,4 +1,4 @@
-"""Where a network runs, and in which precision."""
+"""Device, precision and memory format of a network."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ log = logging.getLogger(__name__)
 Precision = Literal["fp32", "bf16"]
 
 FOLD_BYTES = 6 * 2**30
-"""Memory that the training of a fold may need; POSTER++ took 3.2 GB with batches of 16, IFDD-2DCNN 5.5 with 4."""
+"""Memory that training a fold may need; measured: POSTER++ 3.2 GB with batches of 16, IFDD-2DCNN 5.5 with 4."""
 
 GLIBC = {-8: 1, -3: 2**30, -1: 2**31 - 1}
 """Options of glibc's ``mallopt``: M_ARENA_MAX, M_MMAP_THRESHOLD and M_TRIM_THRESHOLD (bytes)."""
 
 
 def device_of(compute: Compute) -> torch.device:
-    """The device that ``compute.device`` names; ``auto`` is the first GPU there is, else the CPU.
+    """Return the device of ``compute.device``; ``auto`` is the first GPU, or the CPU without one.
 
     Raises:
-        TrainingError: this machine does not have the device.
+        TrainingError: This machine does not have the device.
     """
     if compute.device == "auto":
         return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     try:
         torch.empty(0, device=compute.device)
-    except (RuntimeError, AssertionError) as error:  # torch raises either for a device that is not there
+    except (RuntimeError, AssertionError) as error:  # torch raises either for a missing device
         raise TrainingError(f"compute.device {compute.device!r} cannot be used here: {error}") from None
     return torch.device(compute.device)
 
 
 def precision_of(compute: Compute, device: torch.device) -> Precision:
-    """Precision of training; ``auto`` is bfloat16 where the hardware multiplies in it, else float32.
+    """Return the precision of training; ``auto`` is bfloat16 if the hardware multiplies in it, else float32.
 
-    A trained network is used in the precision that its card names: see :func:`trained_precision`.
+    A trained network is used in the precision on its card: see :func:`trained_precision`.
     """
     if compute.precision != "auto":
         return compute.precision
@@ -56,14 +56,14 @@ def precision_of(compute: Compute, device: torch.device) -> Precision:
 
 
 def trained_precision(card: dict[str, Any], device: torch.device) -> Precision:
-    """Precision in which a trained network predicts: the one on its card, on any machine.
+    """Return the precision in which a trained network predicts: the one on its card, on any machine.
 
-    Its probabilities so are those that were measured, up to rounding. Where the hardware has no bfloat16, a network
-    trained in it runs emulated, which gives the same but is slower; a warning says so, once a process. Cards without
-    the entry, of older versions, count as fp32.
+    So its probabilities are those that were measured, up to rounding. Hardware without bfloat16 emulates it, which
+    gives the same results but is slower; a warning reports this once per process. Cards of older versions, without the
+    entry, count as fp32.
 
     Raises:
-        TrainingError: the card names another precision.
+        TrainingError: The card has an unknown precision.
     """
     precision = card.get("precision", "fp32")
     if precision not in get_args(Precision):
@@ -92,9 +92,9 @@ def multiplies_bf16(device: torch.device) -> bool:
 
 
 def folds_at_once(compute: Compute) -> int:
-    """How many folds of a variant train at once, each in a process with its share of the cores.
+    """Return the number of folds of a variant that train at once, each in a process with its share of the cores.
 
-    ``auto`` is one on a GPU and below ``accelerate launch``, which has processes of its own; elsewhere one a core, as
+    ``auto`` is one on a GPU and under ``accelerate launch``, which has its own processes; otherwise one per core, as
     far as memory allows.
     """
     if compute.folds_at_once != "auto":
@@ -105,10 +105,10 @@ def folds_at_once(compute: Compute) -> int:
 
 
 def reuse_memory() -> None:
-    """Let this process keep what a step frees for the next step.
+    """Let this process reuse the memory that a training step frees.
 
-    By default glibc gives large blocks back to the system, which hands them out anew, page by page and zeroed:
-    60 % of the time of a training step of IFDD-2DCNN on a CPU (4.7 s a clip and core, 1.9 s with this).
+    By default glibc returns large blocks to the system, which then provides them again, page by page and zeroed. This
+    takes 60 % of the time of a training step of IFDD-2DCNN on a CPU (4.7 s per clip and core, 1.9 s without it).
     """
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):  # musl has none
         for option, value in GLIBC.items():
@@ -116,17 +116,17 @@ def reuse_memory() -> None:
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    """The context in which a forward pass runs; parts of our networks stay in float32 (duchenne.models.precision)."""
+    """Return the context of a forward pass; some parts of networks stay in float32 (duchenne.models.precision)."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def layout_of(compute: Compute, takes: str) -> torch.memory_format:
-    """How weights and inputs lie in memory, by what the network takes: channels-last has no place for time."""
+    """Return the memory format of weights and inputs by what the network takes: channels-last has no time axis."""
     return torch.channels_last if compute.channels_last and takes != "clip" else torch.contiguous_format
 
 
 def accelerator_of(compute: Compute, device: torch.device) -> Accelerator:
-    """What places batches and networks on the device, or on those of all processes of ``accelerate launch``."""
+    """Return the accelerator for the device, or for those of all processes of ``accelerate launch``."""
     if compute.device != "auto":
         os.environ["ACCELERATE_TORCH_DEVICE"] = compute.device  # accelerate has no argument for it
     return Accelerator(
@@ -134,13 +134,13 @@ def accelerator_of(compute: Compute, device: torch.device) -> Accelerator:
         mixed_precision="no",  # Placement.autocast chooses, as predict does; accelerate would fix it for the process
         dataloader_config=DataLoaderConfiguration(split_batches=True),
         rng_types=[],  # random numbers are functions of the seed: there is nothing to synchronise
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],  # ballast gets no gradient
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],  # unused ones get no gradient
     )
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where and how a network is trained.
+    """Device, precision and memory format of a training run.
 
     Attributes:
         layout: order of the dimensions of weights and inputs in memory.
@@ -151,5 +151,5 @@ class Placement:
     layout: torch.memory_format = torch.contiguous_format
 
     def autocast(self) -> torch.autocast:
-        """:func:`autocast` of its device and precision."""
+        """Return :func:`autocast` of its device and precision."""
         return autocast(self.accelerator.device, self.precision)

@@ -1,4 +1,4 @@
-"""What a user can do something about."""
+"""Errors of training that a user can fix."""
 
 from duchenne.errors import UserError
 

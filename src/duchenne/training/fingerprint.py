@@ -1,4 +1,4 @@
-"""What decides the result of training: a digest of it, by which a finished fold and a state are recognised."""
+"""Digest of everything that determines the result of training, to recognise finished folds and states."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from duchenne.training.errors import TrainingError
 from duchenne.training.settings import Variant
 
 TRAINS = {"model", "recipe", "selection", "monitor", "seed"}
-"""Fields of a variant on which the weights depend; dataset and protocol act through the samples alone."""
+"""Fields of a variant on which the weights depend; dataset and protocol act only through the samples."""
 _PUT = "put the file there (README, Published weights), or set its part of model.pretrained to null: random weights"
 
 
@@ -33,13 +33,13 @@ def fingerprint(
     centres: Tensor | None = None,
     shares: Tensor | None = None,
 ) -> str:
-    """SHA-256 of everything that decides what a fold learns.
+    """Compute the SHA-256 of everything that determines what a fold learns.
 
-    In it: the variant's network, recipe, selection and seed; the classes; every sample with its label, part, onset and
-    apex and the perceptual hash of its face; the settings of the face store; the contents of initial and published
+    It includes the variant's network, recipe, selection and seed; the classes; every sample with its label, part, onset
+    and apex and the perceptual hash of its face; the settings of the face store; the contents of initial and published
     weights; the precision; the definition of the metric that picks the epoch; the centres of the action-unit regions,
-    where the network has such; soft targets. Not in it: device, workers, memory format, compilation, which change speed
-    and the last bits, and the code, for which see :func:`code_version`.
+    if the network has them; soft targets. It does not include device, workers, memory format and compilation, which
+    change speed and the last bits, and the code, for which see :func:`code_version`.
     """
     hashes = store.hashes()
     rows = samples.sort_values("sample")
@@ -66,10 +66,10 @@ def fingerprint(
 
 @cache
 def code_version(architecture: str) -> str:
-    """SHA-256 of the sources that train a network: after an edit a finished fold is not taken for what they would make.
+    """Compute the SHA-256 of the sources that train a network; after an edit, finished folds are trained again.
 
-    Sources of other networks are not among them, nor are the metrics: one more of them leaves the weights as they are,
-    and the one that picks the epoch is part of the fingerprint.
+    Sources of other networks and the metrics are not included: a new metric does not change the weights, and the metric
+    that picks the epoch is part of the fingerprint.
     """
     trains = source_digest("duchenne.training.fold", without={*HARMLESS, "duchenne.models", "duchenne.metrics"})
     return hashlib.sha256((trains + network_digest(architecture)).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The training of one network on one fold of a split."""
+"""Training of a network on one fold of a split."""
 
 from __future__ import annotations
 
@@ -47,19 +47,19 @@ def train_fold(
     au_centers: Path | None = None,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
 ) -> None:
-    """Train one network and leave ``weights.safetensors``, ``card.json`` and ``history.csv`` in ``out``.
+    """Train one network and write ``weights.safetensors``, ``card.json`` and ``history.csv`` to ``out``.
 
-    A fold that ``work`` knows as finished under the same fingerprint is not trained again; a killed one resumes from
-    its last whole epoch. Also runs under ``accelerate launch``: the batch size is that of all processes together.
+    A fold that is finished in ``work`` with the same fingerprint is not trained again; an interrupted one resumes from
+    its last complete epoch. Also runs under ``accelerate launch``; the batch size is the total of all processes.
 
-    Which epoch's weights are kept: with selection ``last`` the last; else the one that ``monitor`` says is best on that
-    part, among equals the one with the lower loss, then the earlier. ``test`` is what the official scripts of POSTER
-    and POSTER++ do; its figures are optimistic. ``train`` takes the epoch of the lowest ``train_loss``, which is the
-    checkpoint that IFDD's test script names. With EMA the averaged weights are measured and kept, but ``train_loss`` is
-    of those that are trained.
+    Selection decides which epoch's weights are kept: with ``last`` the last one; otherwise the best one by ``monitor``
+    on that part, among equals the one with the lower loss, then the earlier. ``test`` is the rule of the official
+    scripts of POSTER and POSTER++; its results are optimistic. ``train`` takes the epoch of the lowest ``train_loss``,
+    the checkpoint that IFDD's test script names. With EMA the averaged weights are measured and kept, but
+    ``train_loss`` is that of the trained weights.
 
-    ``pretrain_epochs`` come first, with an optimiser of their own at a constant lr: training without labels, by the
-    network's ``pretraining_loss``, on the training part. Their history is ``pretraining.csv``.
+    ``pretrain_epochs`` come first: training without labels, by the network's ``pretraining_loss``, on the training
+    part, with a separate optimiser at a constant lr. Their history is ``pretraining.csv``.
 
     Columns of the history: ``lr`` of the epoch's last step; ``train_loss``, ``train_<name>`` of the further
     losses that the network adds to the first and ``train_<metric>`` of every metric, over the augmented
@@ -69,21 +69,21 @@ def train_fold(
     (clips or pairs, where the network takes such); ``ended``, Unix time in s.
 
     Args:
-        variant: what to train; its dataset and protocol are not looked at.
+        variant: what to train; its dataset and protocol are not used.
         classes: class names in the order of the labels.
         fold: number of the fold, from 1; for the card and the progress bar.
         samples: columns sample, label and part (train, val or test) of this fold alone, for pairs also onset and
             apex, for soft targets votes; ``store`` has a face of each.
         out: folder of the result; replaced.
-        work: folder of this fold's resumable state.
+        work: folder of the state from which this fold resumes.
         init: folder of a trained fold to start from, instead of ``variant.model.pretrained``.
-        landmarks: Parquet file of the dataset's landmarks; sets the AU-region centres of a network that has such
-            (``set_au_centers``), by the training part.
-        au_centers: JSON file of their mean over the dataset, taken instead with ``recipe.au_centers: dataset``.
-        on_epoch: called with each row of the history that is trained now.
+        landmarks: Parquet file of the dataset's landmarks; sets the AU-region centres of a network that has them
+            (``set_au_centers``), from the training part.
+        au_centers: JSON file of the mean centres of the dataset, used instead with ``recipe.au_centers: dataset``.
+        on_epoch: called with each new row of the history.
 
     Raises:
-        TrainingError: a part is empty, a sample has no face or, for soft targets, no votes; initial weights do not fit;
+        TrainingError: A part is empty, a sample has no face or, for soft targets, no votes, initial weights do not fit,
             or a loss is not finite.
     """
     parts = _parts(samples, store, len(classes), variant.selection)
@@ -94,13 +94,13 @@ def train_fold(
     set_seed(variant.seed)
     network = create(variant.model.architecture, variant.model.options, len(classes))
     if variant.recipe.pretrain_epochs and not network.learns_without_labels:
-        raise TrainingError(f"{variant.model.architecture} learns nothing without labels: leave pretrain_epochs out")
+        raise TrainingError(f"{variant.model.architecture} cannot train without labels: leave pretrain_epochs out")
     centres = _centres(network, variant, landmarks, au_centers, store, parts["train"]["sample"].tolist())
     shares = vote_shares(parts["train"]) if variant.recipe.targets == "soft" else None
     key = fingerprint(variant, classes, samples, store, init, placement.precision, centres, shares)
     checkpoints = Checkpoints(work, key, code_version(variant.model.architecture))
     if checkpoints.finished():
-        log.info("fold %d is finished, its result is taken from %s", fold, work)
+        log.info("fold %d is finished, its result is copied from %s", fold, work)
         if main:
             checkpoints.publish(out)
         return
@@ -133,7 +133,7 @@ def _task(
     shares: Tensor | None,
     title: str,
 ) -> Classification:
-    """The parts of the fold as batches, and what is learnt of them."""
+    """Build the training task of a fold, with its parts as batches."""
     recipe, train = variant.recipe, parts["train"]
     draws = Draws(train["label"], recipe.batch_size, recipe.sampler == "balanced", variant.seed, recipe.drop_last)
     faces = inputs(network, store, train, recipe, train=True)
@@ -156,7 +156,7 @@ def _centres(
     store: FaceStore,
     train: list[str],
 ) -> Tensor | None:
-    """Where the action-unit regions of a network lie; None for a network without such."""
+    """Return the centres of a network's action-unit regions; None for a network without regions."""
     whole = variant.recipe.au_centers == "dataset"
     if not network.has_au_regions:
         if whole:
@@ -166,12 +166,12 @@ def _centres(
 
 
 def _parts(samples: pd.DataFrame, store: FaceStore, classes: int, selection: str) -> dict[str, pd.DataFrame]:
-    """The samples by part, in a fixed order."""
+    """Return the samples by part, in a fixed order."""
     needed = {"train", selection} - {"last"}
     if empty := sorted(needed - set(samples["part"])):
         raise TrainingError(f"selection {selection} needs samples in part {' and '.join(empty)}: change the protocol")
     if (samples["part"] == "train").sum() < 2:
-        raise TrainingError("one sample cannot train a network: change the protocol")
+        raise TrainingError("the training part has only one sample: change the protocol")
     if missing := [sample for sample in samples["sample"] if sample not in store]:
         raise TrainingError(f"{len(missing)} samples have no face in the store, the first is {missing[0]!r}")
     if len(wrong := samples[~samples["label"].between(0, classes - 1).fillna(False)]):

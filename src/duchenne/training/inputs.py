@@ -1,4 +1,4 @@
-"""What each kind of network is shown: a picture, a clip, or the two frames of a micro-expression."""
+"""Inputs of each kind of network: a picture, a clip, or the two frames of a micro-expression."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from duchenne.training.pairs import PairImages
 from duchenne.training.settings import Recipe
 
 REFERENCE = 224
-"""Side of the face, px, in which a network is told the centres of the action-unit regions."""
+"""Side of the face, in px, that is the coordinate frame of the action-unit region centres."""
 
 
 def _images(network: nn.Module, store: FaceStore, rows: pd.DataFrame, recipe: Recipe, train: bool) -> Dataset:
@@ -50,42 +50,42 @@ INPUTS: dict[str, Callable[[nn.Module, FaceStore, pd.DataFrame, Recipe, bool], D
 
 
 def inputs(network: nn.Module, store: FaceStore, rows: pd.DataFrame, recipe: Recipe, train: bool = False) -> Dataset:
-    """The samples as the network takes them (``facts.takes``): ``[(row, seed)]`` -> (input, label, row).
+    """Return the samples in the form of ``facts.takes``: ``[(row, seed)]`` -> (input, label, row).
 
     Args:
         rows: columns sample and label; for pairs also onset and apex.
-        train: with the recipe's augmentation.
+        train: whether to use the recipe's augmentation.
 
     Raises:
-        TrainingError: clips of another length than the recipe's are asked for, or a sample lacks its onset or apex.
+        TrainingError: The network's clip length differs from the recipe's, or a sample lacks its onset or apex.
     """
     return INPUTS[network.facts.takes](network, store, rows, recipe, train)
 
 
 def vote_shares(rows: pd.DataFrame) -> Tensor:
-    """What share of its annotators' votes each class of a sample has: float32 (N, classes), every row sums to 1.
+    """Return the share of votes of each class: float32 (N, classes), every row sums to 1.
 
     Args:
-        rows: columns sample and votes (a list of numbers, one a class).
+        rows: columns sample and votes (a list of numbers, one per class).
 
     Raises:
-        TrainingError: a sample has no votes.
+        TrainingError: A sample has no votes.
     """
     votes = rows.get("votes", pd.Series(None, rows.index, object))
     if len(lacking := rows.loc[votes.isna(), "sample"]):
         raise TrainingError(
             f"recipe.targets is soft, but {len(lacking)} of {len(rows)} training samples have no votes, the first is "
-            f"{lacking.iloc[0]!r}: give the dataset's votes (docs/datasets.md), or take targets: hard"
+            f"{lacking.iloc[0]!r}: give the dataset's votes (docs/datasets.md), or set targets: hard"
         )
     counts = np.stack(votes.to_list()).astype(np.float64)
     return torch.from_numpy(counts / counts.sum(axis=1, keepdims=True)).float()
 
 
 def au_centres(landmarks: Path | None, store: FaceStore, samples: list[str]) -> Tensor:
-    """Mean centres of the action-unit regions (9, 2) in px of a face of 224: over frames, then over ``samples``.
+    """Return mean centres of the action-unit regions (9, 2) in px of a face of 224: over frames, then ``samples``.
 
     Raises:
-        TrainingError: there are no landmarks, or none of these samples.
+        TrainingError: There are no landmarks, or none of these samples.
     """
     if landmarks is None or not landmarks.exists():
         raise TrainingError(f"the network needs the centres of the AU regions: run the landmarks stage ({landmarks})")
@@ -98,15 +98,15 @@ def au_centres(landmarks: Path | None, store: FaceStore, samples: list[str]) -> 
 
 
 def dataset_au_centres(path: Path | None) -> Tensor:
-    """Mean centres of the action-unit regions (9, 2) in px of a face of 224, over all samples of the dataset.
+    """Return mean centres of the action-unit regions (9, 2) in px of a face of 224, over the whole dataset.
 
-    This is what FRL-DGT's supplement takes (section 3). The faces of the people who are tested take part in it.
+    FRL-DGT's supplement uses them (section 3). They include the faces of the test people.
 
     Args:
-        path: what the landmarks stage wrote: ``{"size": px, "n": samples, "mean": {region: [[x, y], ...]}}``.
+        path: file of the landmarks stage: ``{"size": px, "n": samples, "mean": {region: [[x, y], ...]}}``.
 
     Raises:
-        TrainingError: there is no such file.
+        TrainingError: The file does not exist.
     """
     if path is None or not path.exists():
         raise TrainingError(f"recipe.au_centers: dataset needs the dataset's mean: run the landmarks stage ({path})")

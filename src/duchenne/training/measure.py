@@ -1,4 +1,4 @@
-"""What a network scores after an epoch, and which epoch is the best."""
+"""Metrics after an epoch, and the choice of the best epoch."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ log = logging.getLogger(__name__)
 
 
 def scores(labels: Tensor, logits: Tensor) -> dict[str, float]:
-    """Every metric of :data:`duchenne.metrics.METRICS`, over the classes that ``labels`` has; NaN: not defined.
+    """Compute every metric of :data:`duchenne.metrics.METRICS` over the classes in ``labels``; NaN: not defined.
 
     Args:
         labels: integers (N,).
-        logits: (N, classes), from which the metrics of probabilities follow.
+        logits: (N, classes), also for the metrics of probabilities.
     """
     probabilities = logits.double().softmax(1)
     return measured(labels.numpy(), probabilities.numpy(), logits.argmax(1).numpy())
 
 
 def unmeasured() -> dict[str, float]:
-    """What :func:`measure` gives, all NaN: of a part without samples."""
+    """Return the result of :func:`measure` for a part without samples: all NaN."""
     return dict.fromkeys(["loss", *METRICS], math.nan)
 
 
 @torch.no_grad()
 def measure(placement: Placement, network: nn.Module, batches: DataLoader) -> dict[str, float]:
-    """Cross-entropy and every metric of a network over a part; the logits of a sample's views are averaged.
+    """Measure cross-entropy and every metric of a network on a part; the logits of a sample's views are averaged.
 
-    Warns when all samples get the same class: too high a learning rate can end in that.
+    Warns when all samples get the same class, which too high a learning rate can cause.
     """
     network.eval()
     outputs, targets, places = [], [], []
@@ -63,15 +63,15 @@ def measure(placement: Placement, network: nn.Module, batches: DataLoader) -> di
 
 
 def score(row: dict[str, float], variant: Variant) -> list[float] | None:
-    """What the best epoch has most of: the monitored metric, then a low loss; None when the last epoch is kept.
+    """Return the score that the best epoch maximises: the monitored metric, then a low loss; None: keep the last epoch.
 
-    A metric of which less is better counts with the other sign.
+    A metric for which lower is better counts with a negative sign.
 
-    With selection ``train`` the loss is the one that was minimised, further losses of the network included, over the
-    augmented samples as they came during the epoch, before the steps that they took part in.
+    With selection ``train`` the loss is the minimised one, including further losses of the network, over the augmented
+    samples of the epoch, each computed before the step that used it.
 
     Raises:
-        TrainingError: the loss is not finite or the metric not defined, so that epochs cannot be compared.
+        TrainingError: The loss is not finite or the metric is not defined, so that epochs cannot be compared.
     """
     if variant.selection == "last":
         return None
@@ -83,7 +83,7 @@ def score(row: dict[str, float], variant: Variant) -> list[float] | None:
     metric, value = METRICS[variant.monitor], row[f"{variant.selection}_{variant.monitor}"]
     if not math.isfinite(value):
         raise TrainingError(
-            f"{metric.label} of the {variant.selection} part is {value} after epoch {row['epoch']}, as where the part "
-            "has samples of one class alone: set another monitor, or change the protocol"
+            f"{metric.label} of the {variant.selection} part is {value} after epoch {row['epoch']}, perhaps because "
+            "the part has samples of one class only: set another monitor, or change the protocol"
         )
     return [value if metric.better == "higher" else -value, -loss]

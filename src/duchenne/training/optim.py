@@ -1,4 +1,4 @@
-"""Optimisers and learning-rate schedules by the names that a recipe gives them."""
+"""Optimisers and learning-rate schedules by their names in a recipe."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
 
 
 def create_optimizer(recipe: Recipe, parameters: Iterable[nn.Parameter]) -> optim.Optimizer:
-    """The recipe's optimiser over what can be trained; torch's defaults, and momentum 0.9 in ``sgd``.
+    """Create the recipe's optimiser of the trainable parameters, with torch's defaults and momentum 0.9 in ``sgd``.
 
-    A parameter that gets no gradient is neither stepped nor decayed: torch's optimisers skip it.
+    A parameter without gradient is neither stepped nor decayed, because torch's optimisers skip it.
     """
     trainable = [p for p in parameters if p.requires_grad]
     # fused: 1.65 -> 0.37 s a step for POSTER++'s 44 million parameters on one CPU core
@@ -61,7 +61,7 @@ def _ifdd(recipe: Recipe, step: int, per_epoch: int) -> float:
 
     epoch, warm = step // per_epoch, recipe.warmup_epochs
     if epoch < warm:
-        target = half_cosine(warm, 1, 1e-4, 1e-6)  # by that function's own defaults, whatever the recipe says
+        target = half_cosine(warm, 1, 1e-4, 1e-6)  # with that function's defaults, independent of the recipe
         return (1e-6 + epoch * (target - 1e-6) / warm) / recipe.lr
     return half_cosine(epoch, warm, 1.0, 0.01)
 
@@ -77,7 +77,7 @@ SCHEDULES = {
 
 
 def create_scheduler(recipe: Recipe, optimizer: optim.Optimizer, per_epoch: int) -> LRScheduler:
-    """The recipe's learning rate for an optimiser whose own is ``recipe.lr``, stepped after each of its steps.
+    """Create the recipe's learning-rate schedule for an optimiser of rate ``recipe.lr``, stepped after each step.
 
     An epoch has ``per_epoch`` steps.
 
@@ -88,13 +88,13 @@ def create_scheduler(recipe: Recipe, optimizer: optim.Optimizer, per_epoch: int)
     - ``constant``;
     - ``warmup_cosine``: up from ``lr`` / 100 in a straight line during ``warmup_epochs``, then from ``lr`` towards 0 by
       half a cosine (LinearLR, then CosineAnnealingLR, stepped per batch). With an ``lr`` of 1e-4 and 10 epochs this is
-      IFDD as the paper has it;
-    - ``ifdd``: IFDD as its official code has it (core/utils/cos_lr.py), set once an epoch. ``lr`` is what is left of
-      the code's 1e-4 after its scaling by batch size / 32: 5e-5 for 16. It falls to ``lr`` / 100 by half a cosine after
+      the schedule of IFDD's paper;
+    - ``ifdd``: the schedule of IFDD's official code (core/utils/cos_lr.py), set once per epoch. ``lr`` is the code's
+      1e-4 after its scaling by batch size / 32: 5e-5 for 16. It falls to ``lr`` / 100 by half a cosine after
       ``warmup_epochs``, in which the rate rises from 1e-6 in a straight line not towards ``lr`` but towards 9.8e-5
       (at 10 of 100 epochs): there the code calls its function without the scaled rate.
 
-    Each is a formula of the step, because torch's schedulers that are named here derive a rate from the one before and
-    add up rounding errors, and timm has no one-cycle schedule; the rates agree with theirs to 1e-9 of the value.
+    Each is a formula of the step, because torch's schedulers named here derive each rate from the previous one and
+    accumulate rounding errors, and timm has no one-cycle schedule. The rates agree with theirs to 1e-9 of the value.
     """
     return LambdaLR(optimizer, partial(SCHEDULES[recipe.schedule], recipe, per_epoch=per_epoch))

@@ -1,4 +1,4 @@
-"""Onset and apex of micro-expressions, for networks that look at two frames."""
+"""Onset and apex of micro-expressions, for networks that take two frames."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from duchenne.training.settings import Augment
 SIZE = 224
 """Height and width of a frame, px."""
 APPLIES = {"hflip", "apex_random"}
-"""Fields of a recipe's augmentation that have a meaning for pairs."""
+"""Fields of a recipe's augmentation that apply to pairs."""
 
 
 def apex_range(onset: int, apex: int, last: int, r: float) -> tuple[int, int]:
-    """First and last frame that may stand for the apex: Eqs. 2 and 3 of FRL-DGT's supplement, both included.
+    """Return first and last frame (inclusive) that may replace the apex: Eqs. 2 and 3 of FRL-DGT's supplement.
 
     Args:
         last: number of the clip's last frame.
-        r: share of the way from onset to apex.
+        r: distance from the apex, as a share of the distance from onset to apex.
     """
     reach = math.floor(round((apex - onset) * r, 9))  # 0.29 * 100 is 28.999999999999996
     first = max(onset + 1, apex - reach)
@@ -36,43 +36,43 @@ def apex_range(onset: int, apex: int, last: int, r: float) -> tuple[int, int]:
 
 
 def farneback(onset: np.ndarray, apex: np.ndarray) -> np.ndarray:
-    """Optical flow by polynomial expansion (Farnebäck 2003), with the values of OpenCV's own example."""
+    """Compute optical flow by polynomial expansion (Farnebäck 2003), with the parameters of OpenCV's example."""
     return cv2.calcOpticalFlowFarneback(
         onset, apex, None, pyr_scale=0.5, levels=3, winsize=15, iterations=3, poly_n=5, poly_sigma=1.2, flags=0
     )
 
 
 def dis(onset: np.ndarray, apex: np.ndarray) -> np.ndarray:
-    """Optical flow by dense inverse search (Kroeger et al. 2016), OpenCV's preset "medium"."""
+    """Compute optical flow by dense inverse search (Kroeger et al. 2016), OpenCV's preset "medium"."""
     return cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(onset, apex, None)
 
 
 FLOWS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {"farneback": farneback, "dis": dis}
-"""Grey uint8 onset and apex (H, W) -> where the onset's pixels went: (H, W, 2) px right and down."""
+"""Optical flow by name: grey uint8 onset and apex (H, W) -> motion of the onset (H, W, 2), px right and down."""
 
 
 class PairImages(Dataset):
     """Onset and apex of each sample: ``[(row, seed)]`` -> (grey frames (2, 224, 224) in [0, 1], label, row).
 
-    In training the apex is a random frame about the annotated one (supplement of FRL-DGT, Eqs. 2-4), drawn among those
-    that the store has, and both frames are mirrored together. The seed decides both.
+    In training the apex is a random frame near the annotated one (supplement of FRL-DGT, Eqs. 2-4), drawn among those
+    in the store, and both frames are mirrored together. The seed determines both.
 
     Args:
-        rows: columns sample, label, onset and apex, in frame numbers as the store has them.
-        augment: of the recipe; only ``hflip`` and ``apex_random`` have a meaning here.
+        rows: columns sample, label, onset and apex, as frame numbers of the store.
+        augment: augmentation of the recipe; only ``hflip`` and ``apex_random`` apply to pairs.
         flow: name in :data:`FLOWS`; adds optical flow from onset to apex as channels 2 and 3, px right and down.
-        train: augment.
+        train: whether to augment.
 
     Raises:
-        TrainingError: a sample has no onset or no apex, its apex comes before its onset, the store lacks one of
-            the two frames, or ``augment`` asks for what pairs cannot do.
+        TrainingError: A sample has no onset or no apex, its apex comes before its onset, the store lacks one of
+            the two frames, or ``augment`` has fields that do not apply to pairs.
     """
 
     def __init__(
         self, store: FaceStore, rows: pd.DataFrame, augment: Augment, flow: str | None = None, train: bool = False
     ) -> None:
         if extra := sorted(augment.model_dump(exclude_defaults=True).keys() - APPLIES):
-            raise TrainingError(f"recipe.augment: {', '.join(extra)} cannot be done to pairs of onset and apex")
+            raise TrainingError(f"recipe.augment: {', '.join(extra)} cannot be used on pairs of onset and apex")
         self.store, self.flow = store, FLOWS[flow] if flow else None
         self.hflip, self.apex_random = (augment.hflip, augment.apex_random) if train else (0.0, 0.0)
         self.samples, self.labels = rows["sample"].tolist(), rows["label"].tolist()
@@ -91,7 +91,7 @@ class PairImages(Dataset):
 
     @property
     def items(self) -> list[Item]:
-        """What an evaluation looks at, in order."""
+        """List the items of an evaluation, in order."""
         return [(row, 0) for row in range(len(self.samples))]
 
     def __len__(self) -> int:
@@ -109,11 +109,11 @@ class PairImages(Dataset):
             x = np.concatenate([x, self.flow(*grey).transpose(2, 0, 1)])
         if rng.random() < self.hflip:
             x = x[:, :, ::-1].copy()
-            x[2:3] *= -1  # to the right becomes to the left
+            x[2:3] *= -1  # flow to the right becomes flow to the left
         return torch.from_numpy(x), self.labels[row], row
 
     def _grey(self, row: int, number: int) -> np.ndarray:
-        """A frame by its number: uint8 (224, 224)."""
+        """Return a frame by its number: uint8 (224, 224)."""
         position = np.flatnonzero(self.frames[row][2] == number)[0]
         image = cv2.cvtColor(self.store.frame(self.samples[row], position), cv2.COLOR_RGB2GRAY)
         return image if image.shape == (SIZE, SIZE) else cv2.resize(image, (SIZE, SIZE), interpolation=cv2.INTER_AREA)

@@ -1,4 +1,4 @@
-"""Which training run the folder of a variant holds: ``training.json`` beside its folds, and when each fold trained."""
+"""Record of a variant's training run: ``training.json`` beside its folds, and the times of each fold."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def training_key(
     files: Iterable[Path],
     compute: Compute,
 ) -> str:
-    """SHA-256 of all that decides what the folds of a variant learn: their fingerprints' contents, and the code.
+    """Compute the SHA-256 of everything that determines a variant's folds: contents of their fingerprints, and code.
 
     Args:
         parts: rows of the split with fold, sample, part and label, for pairs also onset and apex.
-        files: weights that folds start from and landmarks; those that exist count by their contents.
+        files: initial weights of folds, and landmarks; existing files count by their contents.
     """
     samples = parts.assign(part=parts["fold"].astype(str) + "/" + parts["part"])
     precision = precision_of(compute, device_of(compute))
@@ -47,9 +47,9 @@ def training_key(
 
 
 def begin(work: Path, key: str, facts: dict[str, Any]) -> dict[str, Any]:
-    """The record of the training run in ``work``: that of a run with the same ``key``, else a new one.
+    """Return the record of the training run in ``work``: that of a run with the same ``key``, else a new one.
 
-    A killed run that is resumed, and a finished one that is not trained again, thus keep their id.
+    So an interrupted run that resumes, and a finished one that is not trained again, keep their id.
 
     Returns:
         ``id`` (random), ``key``, ``started`` (Unix time, s) and ``facts``, as they were when the run began.
@@ -63,7 +63,7 @@ def begin(work: Path, key: str, facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def span(folder: Path) -> tuple[float, float]:
-    """When the training of a fold began and when its last epoch ended, Unix time in s.
+    """Return when the training of a fold began and when its last epoch ended, Unix time in s.
 
     Args:
         folder: a trained fold, or one that is being trained.

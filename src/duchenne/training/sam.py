@@ -1,4 +1,4 @@
-"""Sharpness-aware minimisation, as the official POSTER recipes run it.
+"""Sharpness-aware minimisation, as in the official POSTER recipes.
 
 Foret, Kleiner, Mobahi, Neyshabur: "Sharpness-Aware Minimization for Efficiently Improving Generalization",
 https://arxiv.org/abs/2010.01412, equation 2; the form without ``adaptive``.
@@ -17,9 +17,9 @@ from torch import nn
 def ascended(parameters: Iterable[nn.Parameter], rho: float) -> Iterator[None]:
     """Inside the block the weights are ``w + rho * g / (|g| + 1e-12)``; after it they are ``w`` again, bit for bit.
 
-    ``g`` is the gradient on entry and ``|g|`` its one norm over all tensors. Gradients are cleared on entry, so that
-    what the block computes is the gradient at the ascended point, for any optimiser to step with from ``w``. Nothing
-    outlives the block: the optimiser's own state is all there is to save.
+    ``g`` is the gradient on entry and ``|g|`` its norm over all tensors. Gradients are cleared on entry, so that the
+    block computes the gradient at the ascended point, with which any optimiser can step from ``w``. Nothing is kept
+    after the block: the optimiser's own state is all there is to save.
 
     Parameters without a gradient are not touched.
 

@@ -1,4 +1,4 @@
-"""A variant, its network and its recipe, and the machine: ``variants`` and ``compute`` in ``params.yaml``."""
+"""Settings of a variant with its network and recipe, and of the machine: ``variants`` and ``compute``."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from duchenne.weights import PACKAGED
 
 
 class Model(Strict):
-    """A network of the registry with its options and, where there are any, published weights."""
+    """A network of the registry with its options and, if there are any, published weights."""
 
     architecture: str
     options: dict[str, Any] = Field({})
     pretrained: dict[str, Place | None] = Field(
         {},
-        description="part of the network -> file as its owners publish it; packaged: the one in this package, which is "
-        "the default where there is one; null: random weights",
+        description="part of the network -> file published by its owners; packaged: the one in this package, which is "
+        "the default if there is one; null: random weights",
     )
 
     @model_validator(mode="before")
@@ -50,7 +50,7 @@ class Model(Strict):
 
     @property
     def published(self) -> list[str]:
-        """Parts whose weights are a file of their owners."""
+        """Parts whose weights are published files of their owners."""
         return [part for part, path in self.pretrained.items() if path not in (None, Path("packaged"))]
 
 
@@ -82,7 +82,7 @@ class Jitter(Strict):
 class Augment(Strict):
     """Augmentation of training images and clips; the same for all frames of a clip."""
 
-    noise: Probability = Field(0.0, description="how often POSTER's code first mirrors or adds noise, at even odds")
+    noise: Probability = Field(0.0, description="probability of POSTER's first step: mirror or add noise, half each")
     hflip: Probability = 0.5
     resized_crop: Crop | None = None
     rotate: float = Field(0.0, ge=0, le=90, description="degrees, uniform in +-")
@@ -90,7 +90,7 @@ class Augment(Strict):
     scale: Range = (1.0, 1.0)
     jitter: Jitter | None = None
     erase: Erase | None = None
-    apex_random: Share = Field(0.0, description="r of FRL-DGT: how far from the apex its stand-in may lie (pairs)")
+    apex_random: Share = Field(0.0, description="r of FRL-DGT: maximum distance of a random apex (pairs)")
 
 
 class Mix(Strict):
@@ -98,7 +98,7 @@ class Mix(Strict):
 
     mixup: float = Field(0.0, ge=0, description="alpha of mixup's Beta distribution; 0: never")
     cutmix: float = Field(0.0, ge=0, description="alpha of CutMix's Beta distribution; 0: never")
-    switch: Probability = Field(0.5, description="share of CutMix where both are on")
+    switch: Probability = Field(0.5, description="probability of CutMix if both are on")
     probability: Probability = Field(1.0, description="share of the batches that are mixed")
 
     @model_validator(mode="after")
@@ -109,46 +109,46 @@ class Mix(Strict):
 
 
 class Clip(Strict):
-    """Which frames a network for clips sees."""
+    """Choice of frames for networks that take clips."""
 
     frames: int = Field(16, ge=1)
-    stride: int = Field(1, ge=1, description="of a window")
+    stride: int = Field(1, ge=1, description="frames from one frame of a window to the next")
     train: Literal["random_window", "uniform"] = "random_window"
     test: Literal["windows", "random_window", "uniform"] = "windows"
     repeat: Literal["first", "last"] = Field(
-        "first", description="which frames of a clip shorter than a window come once more than the others"
+        "first", description="frames of a clip shorter than a window that are repeated once more than the others"
     )
 
 
 class Recipe(Strict):
-    """How a network is trained."""
+    """Training recipe of a network."""
 
     epochs: int = Field(ge=1)
-    pretrain_epochs: int = Field(0, ge=0, description="before the epochs, on the network's loss without labels")
-    pretrain_lr: float | None = Field(None, gt=0, description="constant, of these epochs; null: lr")
+    pretrain_epochs: int = Field(0, ge=0, description="epochs on the network's loss without labels, before the others")
+    pretrain_lr: float | None = Field(None, gt=0, description="constant learning rate of these epochs; null: lr")
     early_stop_above: Share | None = Field(None, description="stop after an epoch with a higher WAR in validation")
     batch_size: int = Field(ge=1)
-    drop_last: bool = Field(False, description="leave out the samples of an epoch that fill no batch")
+    drop_last: bool = Field(False, description="leave out the last, incomplete batch of an epoch")
     eval_batch_size: int = Field(32, ge=1)
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     lr: float = Field(gt=0)
     weight_decay: float = Field(0.0, ge=0)
-    sam_rho: float | None = Field(None, gt=0, description="radius of sharpness-aware minimisation; null: plain")
+    sam_rho: float | None = Field(None, gt=0, description="radius of sharpness-aware minimisation; null: none")
     schedule: Literal["exponential", "cosine", "one_cycle", "constant", "warmup_cosine", "ifdd"] = "constant"
-    warmup_epochs: int = Field(0, ge=0, description="of warmup_cosine and ifdd")
+    warmup_epochs: int = Field(0, ge=0, description="warm-up of warmup_cosine and ifdd")
     gamma: float = Field(0.98, gt=0, le=1, description="factor per epoch (exponential)")
     loss: Literal["ce", "ce_plus_2ls"] = Field("ce", description="cross-entropy; POSTER's: plus twice the smoothed one")
     label_smoothing: Share = Field(0.0, description="of ce")
     clip_grad: float | None = Field(None, gt=0, description="largest gradient norm")
     sampler: Literal["shuffle", "balanced"] = "shuffle"
     targets: Literal["hard", "soft"] = Field(
-        "hard", description="what the loss compares with: the label; or the annotators' votes as shares of the classes"
+        "hard", description="target of the loss: the label; or the annotators' votes as shares of the classes"
     )
     ema_decay: float | None = Field(None, gt=0, lt=1)
     au_centers: Literal["train", "dataset"] = Field(
         "train",
-        description="whose mean face places the action-unit regions: the training part's, or, as in FRL-DGT's "
-        "supplement, that of all samples, test people included",
+        description="samples whose mean face places the action-unit regions: the training part, or, as in FRL-DGT's "
+        "supplement, all samples, including test people",
     )
     mix: Mix | None = None
     clip: Clip = Clip()
@@ -162,7 +162,7 @@ class Recipe(Strict):
         if self.warmup_epochs and not warms_up:
             raise ValueError(f"schedule {self.schedule} has no warm-up: leave warmup_epochs out")
         if self.loss != "ce" and self.label_smoothing:
-            raise ValueError(f"loss {self.loss} has a smoothing of its own: leave label_smoothing out")
+            raise ValueError(f"loss {self.loss} includes smoothing: leave label_smoothing out")
         return self
 
 
@@ -186,12 +186,12 @@ class Variant(Strict):
     model: Model
     recipe: Recipe
     selection: Literal["last", "val", "test", "train"] = Field(
-        "val", description="which epoch is reported: the last, or the best one in this part; train: the lowest loss"
+        "val", description="reported epoch: the last, or the best one on this part; train: the lowest loss"
     )
-    monitor: Monitor = Field("uar", description="by what the epoch is picked: a metric (duchenne.metrics), or loss")
+    monitor: Monitor = Field("uar", description="criterion that picks the epoch: a metric (duchenne.metrics), or loss")
     seed: int = 0
     reproduces: str | None = Field(
-        None, description="the variant whose printed values these results are compared with; null: this one"
+        None, description="variant with whose printed values the results are compared; null: this one"
     )
     note: str = Field("", description="shown with the results")
 
@@ -208,24 +208,24 @@ class Variant(Strict):
         return self
 
     def decides(self) -> dict[str, Any]:
-        """Fields that its results depend on, as JSON has them."""
+        """Return the fields on which its results depend, as values for JSON."""
         return self.model_dump(mode="json", exclude={"note", "reproduces"})
 
 
 class Compute(Strict):
-    """The machine; nothing here makes a stage stale."""
+    """Settings of the machine; none of them makes a stage stale."""
 
-    jobs: int = Field(-1, description="processes for rendering and face work; -1: one a core")
+    jobs: int = Field(-1, description="processes for rendering and face work; -1: one per core")
     backend: Literal["loky", "threading", "dask", "ray"] = "loky"
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto",
-        description="of training; auto: bf16 where the hardware has it. A trained network predicts in the precision it "
-        "was trained in; published weights in fp32, unless this says bf16",
+        description="precision of training; auto: bf16 if the hardware has it. A trained network predicts in its "
+        "training precision; published weights in fp32, unless this says bf16",
     )
     loader_workers: int = Field(0, ge=0)
     folds_at_once: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
-        "auto", description="trained in as many processes; auto: one on a GPU, else what cores and memory allow"
+        "auto", description="folds trained at the same time; auto: one on a GPU, else as many as cores and memory allow"
     )
     channels_last: bool = True
     compile: bool = False

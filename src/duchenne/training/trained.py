@@ -1,4 +1,4 @@
-"""A trained network as a folder: weights and the card that says what they are; reading it, and predicting with it."""
+"""Folder of a trained network, with its weights and a card that describes them; reading it and predicting with it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 WEIGHTS, CARD = "weights.safetensors", "card.json"
 """Files of a trained fold's folder."""
 
-_AGAIN = "get the fold again (dvc pull, git lfs pull), or train it (dvc repro)"
+_AGAIN = "download the fold again (dvc pull, git lfs pull), or train it (dvc repro)"
 
 
 class _Alignment(BaseModel):
@@ -43,7 +43,7 @@ class _Alignment(BaseModel):
 
 
 class _Card(BaseModel, strict=True):
-    """Entries of a card without which its network cannot be used; others are not checked."""
+    """Required entries of a card; others are not checked."""
 
     classes: list[str]
     architecture: str
@@ -64,11 +64,11 @@ class _Card(BaseModel, strict=True):
 
 
 def initialise(network: nn.Module, variant: Variant, classes: list[str], init: Path | None) -> None:
-    """Give a fresh network the weights it starts from: another run's fold, published parts, or nothing.
+    """Set the initial weights of a new network: a fold of another run, published parts, or neither.
 
     Raises:
-        TrainingError: the weights of ``init`` cannot be read or do not fit; every entry that does not is listed.
-        OfficialWeightsError: the same of a published file.
+        TrainingError: The weights of ``init`` cannot be read or do not fit; every entry that does not fit is listed.
+        OfficialWeightsError: A published file cannot be read or does not fit.
     """
     if init is None:
         if variant.model.files:
@@ -98,11 +98,11 @@ def make_card(
     precision: Precision,
     selected: int | None,
 ) -> dict[str, Any]:
-    """All that must be known to use weights and to say where they come from.
+    """Make the card of a network: everything needed to use its weights and to trace their origin.
 
     Args:
-        precision: of training, in which the network will predict too.
-        selected: the epoch whose weights these are; None for published ones.
+        precision: precision of training, in which the network will also predict.
+        selected: epoch of the weights; None for published ones.
     """
     data = resolve_model_data_config(network)
     split = samples.sort_values("sample")[["sample", "part"]].to_csv(index=False)
@@ -132,10 +132,10 @@ def make_card(
 
 
 def read_card(folder: Path) -> dict[str, Any]:
-    """The card of a trained fold.
+    """Read the card of a trained fold.
 
     Raises:
-        TrainingError: there is none, or it is not one.
+        TrainingError: The card is missing or is not valid.
     """
     path = folder / CARD
     if folder.is_file():
@@ -160,10 +160,10 @@ def read_card(folder: Path) -> dict[str, Any]:
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """The weights of a trained fold.
+    """Read the weights of a trained fold.
 
     Raises:
-        TrainingError: there are none, or the file is damaged.
+        TrainingError: The file is missing or damaged.
     """
     try:
         return read_official(folder / WEIGHTS, _AGAIN)
@@ -172,11 +172,11 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def load_trained(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """The network of a trained fold in evaluation mode, on the CPU, and its card.
+    """Load the network of a trained fold in evaluation mode, on the CPU, and its card.
 
     Raises:
-        TrainingError: the folder holds no trained network, a file of it is damaged, or its weights do not fit the
-            network that its card names.
+        TrainingError: The folder has no trained network, one of its files is damaged, or its weights do not fit the
+            network named on its card.
     """
     card = read_card(folder)
     weights = read_weights(folder)
@@ -196,7 +196,7 @@ def load_trained(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def _load(network: nn.Module, weights: dict[str, Tensor], otherwise: str) -> None:
-    """Give a network all its weights; where an entry does not fit, the error ``otherwise`` lists every one."""
+    """Load all weights of a network; if entries do not fit, the error begins with ``otherwise`` and lists them all."""
     own = network.state_dict()
     wrong = sorted(own.keys() ^ weights.keys())
     wrong += sorted(name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape)
@@ -209,17 +209,17 @@ def _load(network: nn.Module, weights: dict[str, Tensor], otherwise: str) -> Non
 def predict(
     model: nn.Module, store: FaceStore, samples: pd.DataFrame, card: dict[str, Any], compute: Compute
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Logits float32 (N, classes) and features float32 (N, F), in the order of ``samples``.
+    """Predict logits float32 (N, classes) and features float32 (N, F), in the order of ``samples``.
 
-    Features are the input of the last layer. Both are the mean over the views of a clip, where it has several. The
-    precision is that of the card, whatever ``compute.precision`` is.
+    Features are the input of the last layer. Both are the mean over the views of a clip, if it has several. The
+    precision is that of the card, regardless of ``compute.precision``.
 
     Args:
         samples: column sample; for pairs also onset and apex.
 
     Raises:
-        TrainingError: the store holds other faces than the network was trained on, or lacks a sample; or a logit is
-            not finite.
+        TrainingError: The faces of the store were aligned differently from those of training, a sample is missing, or
+            a logit is not finite.
     """
     if store.meta != card["alignment"]:
         raise TrainingError(f"the faces were aligned as {store.meta}, the network knows {card['alignment']}")
@@ -250,5 +250,5 @@ def predict(
 
 
 def not_finite(source: str) -> str:
-    """What to say of an input for which the network's logits are not all numbers."""
-    return f"{source}: the network answers NaN or infinite numbers: its weights are damaged, so {_AGAIN}"
+    """Return the message for an input whose logits are not all finite."""
+    return f"{source}: the network returns NaN or infinite numbers: its weights are damaged; {_AGAIN}"

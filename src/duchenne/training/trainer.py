@@ -1,8 +1,8 @@
-"""The training loop: epochs of steps, then measuring and a checkpoint, for whatever a :class:`Task` says to learn.
+"""The training loop of any :class:`Task`: epochs of steps, each followed by measuring and a checkpoint.
 
-Every random number is a function of the seed and the epoch: the generators are seeded anew when an epoch begins, and
-samplers and augmentations have generators of their own. So a killed run that resumes from its last whole epoch ends
-with the same weights, bit for bit, as one that was never interrupted, and no state of a generator need be stored.
+Every random number is a function of the seed and the epoch: the generators are seeded when an epoch begins, and
+samplers and augmentations have their own generators. So an interrupted run that resumes from its last complete epoch
+ends with the same weights, bit for bit, as an uninterrupted one, and no generator state needs to be stored.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from duchenne.training.sam import ascended
 log = logging.getLogger(__name__)
 
 Row = dict[str, float]
-"""What is known of an epoch: a row of the task's table."""
+"""Results of an epoch: a row of the task's table."""
 
 
 class Outcome(NamedTuple):
@@ -40,31 +40,31 @@ class Outcome(NamedTuple):
     loss: Tensor
     """scalar, to minimise"""
     kept: dict[str, Tensor]
-    """name -> (B, ...), a value a sample without gradient, for :meth:`Task.summary`; one of them is ``loss``"""
+    """name -> (B, ...), one value per sample without gradient, for :meth:`Task.summary`; one of them is ``loss``"""
 
 
 class Task(ABC):
-    """What to train a network for: batches, the loss of one, and what is measured after an epoch.
+    """Definition of a training task: batches, their loss, and measurements after an epoch.
 
     Args:
-        network: whose parameters are trained.
-        batches: of (inputs (B, ...), targets (B, ...), rows (B,)), as accelerate prepared them.
+        network: network to train.
+        batches: batches (inputs (B, ...), targets (B, ...), rows (B,)), prepared by accelerate.
         draws: samples of an epoch.
         samples: name of each row, for messages.
-        epochs: how many there are at most.
-        title: of the progress bar.
+        epochs: maximum number of epochs.
+        title: title of the progress bar.
     """
 
     name = "history"
-    """Its table of epochs is ``<name>.csv``."""
+    """Name of the task; its table of epochs is ``<name>.csv``."""
     shown: str | None = None
-    """Column of the last row that the progress bar shows beside the loss."""
+    """Column of the last row that the progress bar shows besides the loss."""
     reported = True
-    """Whether one of its epochs is the result; the weights of the others serve as a start."""
+    """Whether one of its epochs is the result; other tasks only provide initial weights."""
     first_draw = 0
-    """Number of its first epoch in the series of random draws; two tasks of a run have different ones."""
+    """Number of its first epoch in the series of random draws; different for the tasks of a run."""
     sam_rho: float | None = None
-    """Radius of sharpness-aware minimisation; None: one pass a step."""
+    """Radius of sharpness-aware minimisation; None: one pass per step."""
     clip_grad: float | None = None
     """Largest norm of the gradient."""
 
@@ -76,23 +76,23 @@ class Task(ABC):
 
     @abstractmethod
     def optimizer(self) -> Optimizer:
-        """A new optimiser."""
+        """Create an optimiser."""
 
     @abstractmethod
     def scheduler(self, optimizer: Optimizer) -> LRScheduler:
-        """A new learning-rate schedule, stepped after every step of the optimiser."""
+        """Create a learning-rate schedule, stepped after every step of the optimiser."""
 
     def module(self) -> nn.Module:
-        """What is called for the loss, and what accelerate watches over several processes."""
+        """Return the module that computes the loss, which accelerate wraps for several processes."""
         return self.network
 
     @abstractmethod
     def prepare(self, inputs: Tensor, targets: Tensor, rows: Tensor) -> tuple[Any, ...]:
-        """Further arguments of :meth:`loss` for a batch; made once a step, also where SAM passes it twice."""
+        """Return further arguments of :meth:`loss` for a batch; called once per step, even if SAM runs two passes."""
 
     @abstractmethod
     def loss(self, model: nn.Module, *prepared: Any) -> Outcome:
-        """Forward pass; called under autocast.
+        """Run a forward pass; called under autocast.
 
         Args:
             model: :meth:`module`, wrapped by accelerate.
@@ -100,10 +100,10 @@ class Task(ABC):
 
     @abstractmethod
     def summary(self, kept: dict[str, Tensor]) -> Row:
-        """Columns that describe the training of an epoch, from :attr:`Outcome.kept` of all its samples (N, ...)."""
+        """Return columns on the training of an epoch, from :attr:`Outcome.kept` of all its samples (N, ...)."""
 
     def evaluate(self, network: nn.Module) -> Row:
-        """Columns that are measured after an epoch.
+        """Return columns measured after an epoch.
 
         Args:
             network: :attr:`network`, or its average.
@@ -111,7 +111,7 @@ class Task(ABC):
         return {}
 
     def score(self, row: Row) -> list[float] | None:
-        """What the best epoch has most of; None: the last epoch is the one that is reported."""
+        """Return the score that the best epoch maximises; None: the last epoch is reported."""
         return None
 
     def ended(self, rows: Sequence[Row]) -> bool:
@@ -119,20 +119,20 @@ class Task(ABC):
         return len(rows) >= self.epochs
 
     def weights(self, network: nn.Module) -> Mapping[str, Tensor]:
-        """What is kept of the best epoch."""
+        """Return the weights to keep of the best epoch."""
         return network.state_dict()
 
 
 class Trainer:
-    """Trains a network for one task after the other, and keeps the state after every epoch.
+    """Trains a network on one task after another, and keeps the state after every epoch.
 
     Args:
         network: moved to the device in place.
-        checkpoints: where states are kept and looked for.
-        ema_decay: of an average of the weights over the steps of reported tasks, which is then measured and kept
-            instead of them; it warms up: timm's ``ModelEmaV3``.
+        checkpoints: where states are written and read.
+        ema_decay: decay of an average of the weights over the steps of reported tasks, with warm-up (timm's
+            ``ModelEmaV3``), which is measured and kept instead of the weights; None: no average.
         compile: run the network through ``torch.compile``.
-        on_epoch: called in the main process with every new row of a reported task, once it is saved.
+        on_epoch: called in the main process with every new row of a reported task, after it is saved.
     """
 
     def __init__(
@@ -158,17 +158,17 @@ class Trainer:
 
     @property
     def reported(self) -> nn.Module:
-        """The network that is measured: the average where there is one."""
+        """The network that is measured: the average, if there is one."""
         return self.average.module if self.average else self.network
 
     def fit(self, *tasks: Task) -> int:
-        """Train for each task in turn, from the last whole epoch of an earlier call on.
+        """Train each task in turn, starting from the last complete epoch of an earlier call.
 
         Returns:
-            The epoch of the reported task whose weights are kept, from 1.
+            The epoch (from 1) of the reported task whose weights are kept.
 
         Raises:
-            TrainingError: a loss is not finite, or the stored state is damaged.
+            TrainingError: A loss is not finite, or the stored state is damaged.
         """
         saved = self._resume()
         for task in tasks:
@@ -179,7 +179,7 @@ class Trainer:
         return self.selected
 
     def _resume(self) -> dict[str, Any] | None:
-        """Restore what does not depend on the task at hand; returns the whole state, None without one."""
+        """Restore the parts of the state that do not depend on the current task; returns the state, or None."""
         if saved := self.checkpoints.resume(self.accelerator.device):
             self.tables, self.selected, self.best = saved["tables"], saved["selected"], saved["best"]
             self.network.load_state_dict(saved["network"])
@@ -189,7 +189,7 @@ class Trainer:
         return saved
 
     def _start(self, task: Task, saved: Mapping[str, Any] | None) -> None:
-        """Make ``task`` the one at hand, with its optimiser and schedule as ``saved``."""
+        """Make ``task`` the current one, with optimiser and schedule from ``saved``."""
         self.task = task
         self.model = self.accelerator.prepare(task.module())
         self.optimizer = task.optimizer()
@@ -199,10 +199,10 @@ class Trainer:
             self.scheduler.load_state_dict(saved["scheduler"])
 
     def _train(self, rows: list[Row]) -> None:
-        """Add epochs to ``rows`` until the task at hand has ended."""
+        """Add epochs to ``rows`` until the current task has ended."""
         task, size = self.task, len(self.task.draws)
         hidden = not self.accelerator.is_main_process
-        # without smoothing the remaining time counts the measuring between epochs in
+        # without smoothing, the remaining time includes the measuring between epochs
         progress = {"total": task.epochs * size, "initial": len(rows) * size, "unit": "sample", "smoothing": 0}
         with tqdm(desc=task.title, disable=hidden, **progress) as bar:
             while not task.ended(rows):
@@ -215,7 +215,7 @@ class Trainer:
                 self._keep(rows)
 
     def _epoch(self, rows: list[Row], bar: tqdm) -> Row:
-        """Train for the epoch after ``rows``: ``lr`` of its last step and the task's summary."""
+        """Train the epoch after ``rows``; returns ``lr`` of its last step and the task's summary."""
         task, epoch = self.task, len(rows)
         set_seed(epoch_seed(self.seed, task.first_draw + epoch), device_specific=True)
         task.batches.set_epoch(task.first_draw + epoch)
@@ -235,7 +235,7 @@ class Trainer:
         return {"lr": lr} | task.summary({name: torch.cat(values) for name, values in kept.items()})
 
     def _step(self, batch: tuple[Tensor, Tensor, Tensor], place: str) -> Outcome:
-        """One step of the optimiser, with SAM two passes; returns what the first gave."""
+        """Run one step of the optimiser, with SAM in two passes; returns the outcome of the first."""
         task = self.task
         prepared = task.prepare(*batch)
         first = self._backward(prepared)
@@ -246,8 +246,8 @@ class Trainer:
         if not finite:
             names = ", ".join(task.samples[row] for row in batch[-1].tolist())
             raise TrainingError(
-                f"the loss is not finite in {place}: lower the lr or look at the samples {names}. "
-                "The epochs before are kept."
+                f"the loss is not finite in {place}: lower the lr or check the samples {names}. "
+                "The previous epochs are kept."
             )
         if task.clip_grad:
             nn.utils.clip_grad_norm_(self.network.parameters(), task.clip_grad)
@@ -289,5 +289,5 @@ class Trainer:
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
-    """A seed in [0, 2^31) that no other pair of seed and epoch is likely to share."""
+    """Return a seed in [0, 2^31) that other pairs of seed and epoch are unlikely to share."""
     return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0] >> 1)

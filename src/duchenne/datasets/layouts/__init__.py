@@ -1,1 +1,1 @@
-"""One module and one data file for each layout; :mod:`duchenne.datasets.contract` says what each must have."""
+"""Dataset layouts: one module and one data file each; :mod:`duchenne.datasets.contract` defines their contents."""

@@ -1,11 +1,11 @@
-"""AffectNet (Mollahosseini, Hasani and Mahoor, 2017), manually annotated images: four ways in which it is handed on.
+"""AffectNet (Mollahosseini, Hasani and Mahoor, 2017), manually annotated images, in four forms.
 
-- ``train_set/{images,annotations}``, ``val_set/...``: faces cropped to 224 x 224, one ``<id>_exp.npy`` an image;
+- ``train_set/{images,annotations}``, ``val_set/...``: faces cropped to 224 x 224, one ``<id>_exp.npy`` per image;
 - ``Manually_Annotated_file_lists/{training,validation}.csv``: whole pictures with face boxes (``faces.mode: boxes``);
 - ``train_set/train_annotations_7class.txt`` (or 8), ``valid_set/valid_...``: the lists that POSTER's code reads;
 - ``train/<class>``, ``valid/<class>``: the tree that POSTER++'s code reads.
 
-The labels of the test images are not public: the owners' validation part is what papers test on, and our ``test``.
+The labels of the test images are not public: papers test on the owners' validation part, which is our ``test``.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ PARTS = {"train": ("trainset",), "test": ("valset", "validset", "validationset")
 CSV = {"train": "training", "test": "validation"}
 COLUMNS = ("subDirectory_filePath", "face_x", "face_y", "face_width", "face_height", "expression")
 AFFECT = ("valence", "arousal")
-_LARGEST = 4096  # bytes read of an annotation file, which has about 140
+_LARGEST = 4096  # maximum bytes read of an annotation file, which has about 140
 NO_VALUE = -2
-"""Of valence and arousal."""
+"""Value of valence and arousal that means none."""
 
 
 def read_listing(config: Dataset) -> Listing:
-    """List the images of whichever release is there.
+    """List the images of the release that is found.
 
     Raises:
-        UnreadableError: none is; or one of its files is missing or cannot be read.
+        UnreadableError: No release is found, or one of its files is missing or cannot be read.
     """
     if find_file(lists_of(config), "training", (".csv",)):
         return _csv_release(config)
@@ -71,7 +71,7 @@ def _cropped_release(config: Dataset) -> Listing:
         table = _npy_codes(config.root, folder, listing) if folder else _listed_codes(config, images, part)
         table["path"] = [join(images, there.pop(name, f"{name}.jpg")) for name in table["id"]]
         tables.append(table.assign(split=part, sample=f"affectnet/{part}/" + table["id"]).drop(columns="id"))
-        how = "annotations of one .npy file an image" if folder else "POSTER's text list"
+        how = "annotations in one .npy file per image" if folder else "POSTER's text list"
         listing.findings.recognised.append(f"{part} part in {Path(images).parent}: cropped faces, {how}")
         listing.findings.extra += sorted(join(images, name) for name in there.values())
     listing.rows = pd.concat(tables, ignore_index=True).astype({"row": "Int64"})
@@ -79,7 +79,7 @@ def _cropped_release(config: Dataset) -> Listing:
 
 
 def _npy_codes(root: Path, folder: str, listing: Listing) -> pd.DataFrame:
-    """row (missing), id and label of every annotation file; one that cannot be read is a problem."""
+    """Return row (missing), id and label of every annotation file; an unreadable file is a problem."""
     with os.scandir(root / folder) as entries:
         names = sorted(entry.name for entry in entries if entry.name.endswith("_exp.npy") and wanted(entry.name))
     codes = []
@@ -92,13 +92,13 @@ def _npy_codes(root: Path, folder: str, listing: Listing) -> pd.DataFrame:
 
 
 def read_code(path: str) -> int:
-    """The whole number in an ``_exp.npy`` file: one value, a number or its text.
+    """Read the whole number in an ``_exp.npy`` file: one value, as a number or text.
 
-    ``numpy.load`` parses every header anew, and would unpickle objects if it were let. The files of a class are alike,
-    byte for byte, so that nearly all of them are only read.
+    ``numpy.load`` would parse every header again. The files of a class are identical byte for byte, so nearly all of
+    them need no parsing here. Pickled objects are not opened.
 
     Raises:
-        ValueError: the file holds anything else, or cannot be read.
+        ValueError: The file holds anything else, or cannot be read.
     """
     try:
         with io.FileIO(path) as file:
@@ -126,7 +126,7 @@ def _code(data: bytes) -> int:
 
 
 def _listed_codes(config: Dataset, images: str, part: str) -> pd.DataFrame:
-    """row, id and label of POSTER's own list of one part for one number of classes: ``<id>.jpg <code>``."""
+    """Read row, id and label of POSTER's list of one part for one number of classes: ``<id>.jpg <code>``."""
     ending = f"annotations{len(config.classes)}class"
     folder = config.root / Path(images).parent
     stem = ("train", "valid", "val")[0 if part == "train" else 1 :]
@@ -158,7 +158,7 @@ def _csv_release(config: Dataset) -> Listing:
 
 
 def _csv_part(path: Path, media: str) -> pd.DataFrame:
-    """Pandas' own parser: the 136 landmarks of each row make files of hundreds of megabytes."""
+    """Read a list with pandas' parser: the 136 landmarks of each row make files of hundreds of megabytes."""
     try:
         with path.open(encoding="utf-8-sig") as file:
             header = file.readline()
@@ -193,7 +193,7 @@ def _csv_part(path: Path, media: str) -> pd.DataFrame:
 
 
 def _factors(table: pd.DataFrame) -> pd.Series:
-    """Valence and arousal as JSON, without the mark of no value."""
+    """Return valence and arousal as JSON, without the values that mean none."""
     texts = []
     for name in AFFECT:
         values = pd.to_numeric(table.get(name, pd.Series(np.nan, table.index)), errors="coerce")

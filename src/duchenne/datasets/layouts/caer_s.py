@@ -1,7 +1,7 @@
 """CAER-S (Lee et al., ICCV 2019): the folder is the label; whole frames of TV series, 712 x 400.
 
 ``annotations``: optionally a third party's lists of face boxes (comma, no header: path, label, x0, y0, x1, y1; one file
-a part, named after it), for ``faces.mode: boxes``. Images that they do not name are then left out and counted. Lists
+per part, named after it), for ``faces.mode: boxes``. Images that they do not name are then left out and counted. Lists
 and disks spell folders in different ways (``Anger``, ``Angry``): emotions are compared, not names of folders.
 """
 
@@ -24,10 +24,10 @@ BOX = ["x0", "y0", "x1", "y1"]
 
 
 def read_listing(config: Dataset) -> Listing:
-    """List the images of ``train/<Emotion>`` and ``test/<Emotion>`` (or ``valid``, as POSTER++'s code has it).
+    """List the images of ``train/<Emotion>`` and ``test/<Emotion>`` (or ``valid``, as in POSTER++'s code).
 
     Raises:
-        UnreadableError: there is no such tree; or ``annotations`` holds no list of boxes.
+        UnreadableError: There is no such tree, or ``annotations`` holds no list of boxes.
     """
     top = find_parts(config.root)
     if top is None:
@@ -74,8 +74,8 @@ def _boxed(listing: Listing, config: Dataset, place: pd.Series) -> Listing:
 
 
 def _by_emotion(image: str, labels: Labels) -> str:
-    """``part/folder/...`` with the emotion in place of the folder, where its name is one."""
+    """Replace the folder of ``part/folder/...`` by its emotion, if its name is one."""
     part, folder, *rest = image.split("/")
-    with suppress(ValueError):  # the checks of all datasets tell
+    with suppress(ValueError):  # reported by the checks of all datasets
         folder = labels.emotion(folder) or folder
     return "/".join((part, folder, *rest))

@@ -1,7 +1,7 @@
-"""CASME II (Yan et al., PLoS ONE 2014): spontaneous micro-expressions, 200 frames a second.
+"""CASME II (Yan et al., PLoS ONE 2014): spontaneous micro-expressions, 200 frames per second.
 
-The coding table exists as of 2014 and of 2019 (which has objective classes, and calls three clips of subject 24
-surprise that were sadness). ``media``: ``raw`` (CASME2_RAW_selected, default) or ``cropped`` (Cropped).
+The coding table has an edition of 2014 and one of 2019 (which adds objective classes, and labels three clips of subject
+24 surprise instead of sadness). ``media``: ``raw`` (CASME2_RAW_selected, default) or ``cropped`` (Cropped).
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ import re
 
 from duchenne.datasets.find import find_file, lists_of
 from duchenne.datasets.listing import Listing
-from duchenne.datasets.micro import clip_folder, coded_clips, read_codes, settle
+from duchenne.datasets.micro import clip_folder, coded_clips, complete_annotations, read_codes
 from duchenne.datasets.problems import UnreadableError
 from duchenne.datasets.settings import Dataset
 from duchenne.datasets.tables import TABLES
 
 EDITIONS = ("casme2coding20140508", "casme2coding2014", "casme2coding2019", "casme2coding")
-"""Plain beginnings of the table's name; of both editions side by side the older is taken, as MEGC 2019 did."""
+"""Plain beginnings of the table's name; if both editions exist, the older one is used, as in MEGC 2019."""
 
 
 def read_listing(config: Dataset) -> Listing:
     """List the rows of the coding table.
 
     Raises:
-        UnreadableError: the table or the clips are not there, or a column is missing.
+        UnreadableError: The table or the clips do not exist, or a column is missing.
     """
     lists = lists_of(config)
     path = next(filter(None, (find_file(lists, stem, TABLES) for stem in EDITIONS)), None)
@@ -43,4 +43,4 @@ def read_listing(config: Dataset) -> Listing:
     listing = coded_clips("casme2", "sub", table, path, folder)
     listing.findings.edition = edition
     listing.findings.recognised += [f"coding table {path.name}, the edition of {edition}", f"{form} clips in {folder}"]
-    return settle(listing, config)
+    return complete_annotations(listing, config)

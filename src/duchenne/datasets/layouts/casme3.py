@@ -1,4 +1,4 @@
-"""CAS(ME)^3, part A (Li et al., TPAMI 2023): spontaneous micro-expressions in long videos, 30 frames a second.
+"""CAS(ME)^3, part A (Li et al., TPAMI 2023): spontaneous micro-expressions in long videos, 30 frames per second.
 
 The table (``cas(me)3_part_A_ME_label_JpgIndex_v2.xlsx``) names 860 expressions in 462 videos. ``media``: ``clips``
 (``Part_A_ME_clip``: the frames of each expression in ``frame/spNo.1_a_355``, default) or ``videos`` (``part_A``: the
@@ -15,7 +15,7 @@ import pandas as pd
 
 from duchenne.datasets.find import choose, find_file, find_files, join, lists_of, steps, walk
 from duchenne.datasets.listing import Listing
-from duchenne.datasets.micro import read_codes, settle
+from duchenne.datasets.micro import complete_annotations, read_codes
 from duchenne.datasets.problems import UnreadableError
 from duchenne.datasets.settings import Dataset
 from duchenne.datasets.tables import TABLES
@@ -32,7 +32,7 @@ def read_listing(config: Dataset) -> Listing:
     """List the rows of the table.
 
     Raises:
-        UnreadableError: the table or the frames are not there, or a column is missing.
+        UnreadableError: The table or the frames do not exist, or a column is missing.
     """
     lists = lists_of(config)
     path = next(filter(None, (find_file(lists, stem, TABLES) for stem in STEMS)), None)
@@ -60,7 +60,7 @@ def read_listing(config: Dataset) -> Listing:
         fps=FPS,
     )
     _end_at_the_apex(listing)
-    listing = settle(listing, config)
+    listing = complete_annotations(listing, config)
     objective = dict(zip(sample, table["Objective class"], strict=True))
     listing.rows["factors"] = [
         json.dumps(json.loads(text if isinstance(text, str) else "{}") | {"objective_class": objective[name]})
@@ -70,7 +70,7 @@ def read_listing(config: Dataset) -> Listing:
 
 
 def _folders(root: Path) -> dict[str, str | None]:
-    """Form -> the folder of the clips, or of the subjects."""
+    """Map each form to the folder of its clips or subjects."""
     there: dict[str, str | None] = {"clips": None, "videos": None}
     for folder in walk(root):
         if {"depth", "video"} & set(steps(root, folder.path)[1:]):
@@ -82,7 +82,7 @@ def _folders(root: Path) -> dict[str, str | None]:
 
 
 def _paths(root: Path, folder: str, form: str, subject: pd.Series, video: pd.Series, onset: pd.Series) -> list[str]:
-    """Where the frames of each expression are; names of folders are compared without case."""
+    """Return the paths of the frames of each expression; names of folders are compared without case."""
     if form == "clips":
         there = _subfolders(root / folder)
         names = subject + "_" + video + "_" + onset
@@ -99,12 +99,12 @@ def _paths(root: Path, folder: str, form: str, subject: pd.Series, video: pd.Ser
 
 
 def _subfolders(place: Path) -> dict[str, str]:
-    """Name in lower case -> name of every subfolder."""
+    """Map the name in lower case to the name of every subfolder."""
     return {item.name.lower(): item.name for item in place.iterdir() if item.is_dir()} if place.is_dir() else {}
 
 
 def _end_at_the_apex(listing: Listing) -> None:
-    """An offset before the onset (the table has two zeros) is not one: the expression ends at its apex then."""
+    """Replace an offset before the onset (the table has two zeros) by the apex."""
     frames = listing.rows[["onset", "apex", "offset"]].apply(pd.to_numeric, errors="coerce")
     wrong = (frames["offset"] < frames["onset"]) & (frames["apex"] >= frames["onset"])
     for i in listing.rows.index[wrong]:

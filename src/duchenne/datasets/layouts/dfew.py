@@ -1,6 +1,6 @@
 """DFEW (Jiang et al., ACM MM 2020), single-labelled clips in five folds.
 
-``media``: ``clip_224x224_16f`` (aligned faces, 16 frames a clip, as IFDD uses them; default), ``clip_224x224`` (all
+``media``: ``clip_224x224_16f`` (aligned faces, 16 frames per clip, as IFDD uses them; default), ``clip_224x224`` (all
 frames) or ``original`` (videos).
 """
 
@@ -14,16 +14,16 @@ from duchenne.datasets.settings import Dataset
 from duchenne.datasets.tables import TABLES, read_table, refuse_zero
 
 VIDEOS = "original"
-"""The form whose clips are files."""
+"""The form in which clips are files."""
 NAMES = {"clip_224x224_16f": "clip224x16f"}
-"""Form -> plain name that its folder has in some archives."""
+"""Form -> plain name of its folder in some archives."""
 
 
 def read_listing(config: Dataset) -> Listing:
-    """List the clips of ``EmoLabel_DataSplit``; of ``annotation.xlsx`` (or .csv), without folds, where that is all.
+    """List the clips of ``EmoLabel_DataSplit`` or, without it, of ``annotation.xlsx`` (or .csv), without folds.
 
     Raises:
-        UnreadableError: neither is there, a list of a fold is missing, or the clips are.
+        UnreadableError: Neither exists, or a list of a fold or the clips are missing.
     """
     lists, tables = lists_of(config), {}
     folders = {

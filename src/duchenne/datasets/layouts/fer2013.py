@@ -1,4 +1,4 @@
-"""FER2013 (Goodfellow et al., ICONIP 2013), and FER+ (Barsoum et al., ICMI 2016), which has other labels of its images.
+"""FER2013 (Goodfellow et al., ICONIP 2013), and FER+ (Barsoum et al., ICMI 2016), which relabels its images.
 
 ``root`` holds ``fer2013.csv`` (emotion, pixels, Usage; Kaggle's ``icml_face_data.csv`` is the same), whose 48 x 48 grey
 images are read from their rows. For FER+ (label set ``ferplus``) ``fer2013new.csv`` lies beside it, with the votes of
@@ -28,9 +28,9 @@ from duchenne.datasets.tables import read_list
 from duchenne.media.pixel_tables import COLUMN, place
 
 USAGE = {"training": "train", "publictest": "val", "privatetest": "test"}
-"""The owners' parts, in lower case -> ours."""
+"""The owners' parts, in lower case -> our names."""
 FOLDERS = {"train": "fer2013train", "val": "fer2013valid", "test": "fer2013test"}
-"""Part -> plain name of its folder in the tree of FER+."""
+"""Part -> plain name of its folder in FER+'s tree."""
 VOTES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "nf")
 """Columns of the votes, in the owners' order; ``nf``: not a face."""
 
@@ -47,7 +47,7 @@ def read_listing(config: Dataset) -> Listing:
     """List the images of FER2013, or those that FER+ gives a label.
 
     Raises:
-        UnreadableError: there is no table, or one lacks a column; the tables of FER2013 and FER+ do not fit.
+        UnreadableError: A table or a column is missing, or the tables of FER2013 and FER+ do not match.
     """
     tables = [path for stem in ("fer2013", "icmlfacedata") for path in find_files(config.root, stem, (".csv",))]
     table = next(filter(_is_pixels, tables), None)
@@ -65,13 +65,13 @@ def read_listing(config: Dataset) -> Listing:
 
 
 def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[_Row]:
-    """The rows of a table one after the other: FER2013's is 300 MB.
+    """Yield the rows of a table one by one; FER2013's is 300 MB.
 
     Args:
-        columns: plain names that the header must have.
+        columns: plain names of the required columns.
 
     Raises:
-        UnreadableError: it is not UTF-8 text, or lacks a column.
+        UnreadableError: The file is not UTF-8 text, or lacks a column.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -91,13 +91,13 @@ def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[_Row]:
 
 
 def _is_pixels(path: Path) -> bool:
-    """Whether a file is the table of images, not that of FER+, whose name begins alike."""
+    """Whether a file is the table of images, not that of FER+, whose name begins in the same way."""
     with path.open("rb") as file:
         return COLUMN.encode() in file.readline(1000).lower()
 
 
 def _images(config: Dataset, table: Path, listing: Listing) -> pd.DataFrame:
-    """row (the line), label, split and path of every image; rows of another shape are problems, and have no path."""
+    """Read row (the line), label, split and path of every image; rows of another size are problems without path."""
     name, records = within(config.root, table), []
     for line, cells in _rows(table, ("emotion", COLUMN, "usage")):
         if (n := cells.get(COLUMN, "").strip().count(" ") + 1) != 48 * 48:
@@ -146,14 +146,14 @@ def _ferplus(config: Dataset, table: Path | None) -> Listing:
     rows = pd.concat([votes, images[["split", "path"]]], axis=1)[named & images["path"].notna()].reset_index(drop=True)
     again = rows["name"].duplicated()
     for row, name in rows.loc[again, ["row", "name"]].itertuples(index=False):
-        listing.findings.notes.append((row, "name", name, "is the name of an image before too", "both are used"))
+        listing.findings.notes.append((row, "name", name, "is also the name of an earlier image", "both are used"))
     rows["sample"] = "ferplus/" + rows["name"].str.rpartition(".")[0] + ("~" + rows["row"].astype(str)).where(again, "")
     listing.rows = _elected(rows, listing)
     return listing
 
 
 def _as_written(config: Dataset, folders: Mapping[str, str | None]) -> Listing:
-    """The images and lists that the owners' script writes: name, perhaps the whole image as a box, votes."""
+    """Read the images and lists written by the owners' script: name, optionally the whole image as a box, votes."""
     listing, tables = Listing(pd.DataFrame(), str(config.root), unit="line"), []
     for part, folder in folders.items():
         path = config.root / folder / "label.csv"
@@ -165,7 +165,7 @@ def _as_written(config: Dataset, folders: Mapping[str, str | None]) -> Listing:
     rows = pd.concat(tables, ignore_index=True)
     overwritten = rows["path"].duplicated(keep="last")
     for row, file in rows.loc[overwritten, ["row", "path"]].itertuples(index=False):
-        oddity = "is named again further down, and the script wrote that image over it"
+        oddity = "is named again further down, and the script overwrote it with that image"
         listing.findings.notes.append((row, "name", file, oddity, "left out"))
     listing.leave_out("images that others of the same name replaced", int(overwritten.sum()))
     listing.findings.recognised.append("images and lists as the owners' script writes them, enlarged to faces.size")
@@ -184,10 +184,10 @@ def _label_list(path: Path) -> pd.DataFrame:
 
 
 def _elected(rows: pd.DataFrame, listing: Listing) -> pd.DataFrame:
-    """The rows with votes and the label that the owners' code gives them in its mode ``majority``.
+    """Return the rows with votes and the label of the owners' code in its mode ``majority``.
 
-    A single vote counts as a mistake and is dropped; the label needs more than half of the votes that are left.
-    ``unknown`` and ``nf`` are ignored by the label set; the votes that the index keeps are those as given.
+    A single vote counts as a mistake and is dropped; the label needs more than half of the remaining votes.
+    ``unknown`` and ``nf`` are ignored by the label set; the index keeps the original votes.
     """
     numbers = rows[list(VOTES)].apply(pd.to_numeric, errors="coerce")
     wrong = numbers.isna().any(axis=1) | (numbers < 0).any(axis=1)

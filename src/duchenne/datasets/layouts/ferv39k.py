@@ -1,6 +1,6 @@
 """FERV39k (Wang et al., CVPR 2022): clips of 22 scenes as folders of face frames, with one official test part.
 
-The lists end in ``.csv`` but have blanks and no header: ``Action/Happy/0267 Happy``. Clip numbers count anew in each
+The lists end in ``.csv`` but have blanks and no header: ``Action/Happy/0267 Happy``. Clip numbers start again in each
 scene and emotion.
 """
 
@@ -22,7 +22,7 @@ def read_listing(config: Dataset) -> Listing:
     """List the clips of ``4_setups/All_scenes/train_All.csv`` and ``test_All.csv``.
 
     Raises:
-        UnreadableError: a list, or the folder of scenes, is not there.
+        UnreadableError: A list or the folder of scenes does not exist.
     """
     lists, tables = lists_of(config), []
     listing = Listing(pd.DataFrame(), str(lists), unit="line")
@@ -60,12 +60,12 @@ def read_listing(config: Dataset) -> Listing:
 
 
 def _below_the_scenes(clip: str) -> str:
-    """``<Scene>/<Emotion>/<NNNN>``, without the folders that some lists have before it (``2_ClipsforFaceCrop/``)."""
+    """Return ``<Scene>/<Emotion>/<NNNN>``, without the leading folders of some lists (``2_ClipsforFaceCrop/``)."""
     return "/".join(clip.split("/")[-3:])
 
 
 def _top(root: Path, scenes: set[str]) -> str:
-    """The folder of the scenes: where whole frames lie beside face crops, that of the crops."""
+    """Find the folder of the scenes; if there are whole frames and face crops, that of the crops."""
     found = [folder.path for folder in walk(root) if scenes & set(folder.folders)]
     if not found:
         raise UnreadableError(root, f"there is no folder of scenes (2_ClipsforFaceCrop/{min(scenes)} ...)")

@@ -11,10 +11,10 @@ from duchenne.media.paths import broken, is_image
 
 
 def read_listing(config: Dataset) -> Listing:
-    """List the images and videos of a class-folder tree; anything else is counted and passed over.
+    """List the images and videos of a class-folder tree; other files are counted and skipped.
 
-    Archives are often unpacked one level too deep: while a folder holds one folder alone and that is no part, the
-    samples are looked for inside it.
+    Archives are often unpacked one level too deep: while a folder holds only one folder and that is not a part, the
+    samples are searched inside it.
     """
     return list_tree(config.root, _unwrap(config.root))
 

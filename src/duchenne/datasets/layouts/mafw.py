@@ -17,7 +17,7 @@ from duchenne.datasets.settings import Dataset
 from duchenne.datasets.tables import TEXTS, read_list
 
 VIDEOS = "clips"
-"""The form whose clips are files."""
+"""The form in which clips are files."""
 LISTS = {"mafw": "single", "mafw_43": "compound"}
 """Label set -> folder of its lists."""
 
@@ -26,7 +26,7 @@ def read_listing(config: Dataset) -> Listing:
     """List the clips of ``Train & Test Set/single/no_caption/set_1 ... set_5``, or of ``compound``.
 
     Raises:
-        UnreadableError: these lists, or the clips, are not there.
+        UnreadableError: The lists or the clips do not exist.
     """
     top, tables = _lists(lists_of(config), LISTS[config.label_set]), {}
     for fold in FOLDS:
@@ -42,7 +42,7 @@ def read_listing(config: Dataset) -> Listing:
 
 
 def _lists(root: Path, kind: str) -> Path:
-    """The folder that holds ``set_1`` of the lists without captions; one that names no kind is that of the single."""
+    """Find the folder with ``set_1`` of the lists without captions; a folder that names no kind counts as single."""
     captioned = False
     for folder in walk(root):
         if not any(plain(name) == "set1" for name in folder.folders):

@@ -26,15 +26,15 @@ from duchenne.errors import nearest
 from duchenne.media.pixel_tables import COLUMN as PIXELS
 
 VOTES = "votes_"
-"""Begins the name of a column that counts the annotators who chose an emotion."""
+"""Prefix of columns that count the annotators who chose an emotion."""
 
 
 def read_listing(config: Dataset) -> Listing:
     """List the rows of the manifest.
 
     Raises:
-        UnreadableError: there is no manifest, it is neither text, Excel nor Parquet, a required column is missing, or
-            two columns have one meaning.
+        UnreadableError: The manifest does not exist or is neither text, Excel nor Parquet, a required column is
+            missing, or two columns have the same meaning.
     """
     path = config.root / config.manifest
     if not path.is_file():
@@ -66,15 +66,15 @@ def read_listing(config: Dataset) -> Listing:
 
 
 def meanings(header: list[str], columns: Mapping[str, str], path: Path) -> list[str]:
-    """What each column of the header means: a name of ``MANIFEST_COLUMNS``, ``votes_<emotion>``, or nothing ("").
+    """Return the meaning of each column: a name of ``MANIFEST_COLUMNS``, ``votes_<emotion>``, or none ("").
 
     Args:
-        header: names as the file has them.
-        columns: name in the file -> name here, which goes before what a name says by itself.
+        header: names as in the file.
+        columns: name in the file -> name here; overrides the meaning of the name itself.
         path: the file, for messages.
 
     Raises:
-        UnreadableError: a name stands twice, ``columns`` names none of them, two mean the same, or one is missing.
+        UnreadableError: A name occurs twice, ``columns`` names a missing one, two mean the same, or one is missing.
     """
     if twice := sorted(name for name, n in Counter(header).items() if n > 1 and name):
         raise UnreadableError(path, f"the header names {', '.join(map(repr, twice))} more than once")
@@ -118,18 +118,18 @@ TIED = "\0"
 
 
 def elected(votes: str) -> str | None:
-    """The word with most votes, :data:`TIED` for several, None for no votes; of the JSON text of a listing."""
+    """Return the word with most votes in the JSON text of a listing; :data:`TIED` for several, None without votes."""
     try:
         counts = {word: float(n) for word, n in json.loads(votes).items()}
     except ValueError:
-        return None  # the checks of all datasets tell
+        return None  # reported by the checks of all datasets
     most = max(counts.values(), default=0)
     first = [word for word, n in counts.items() if n == most]
     return None if most <= 0 else first[0] if len(first) == 1 else TIED
 
 
 def _parquet(path: Path) -> Listing:
-    """All columns as text; the index counts the rows as a person does. So do the other two."""
+    """Read all columns of a Parquet file as text; rows are numbered from 1."""
     try:
         table = pq.read_table(path)
     except pa.ArrowInvalid as error:
@@ -139,7 +139,7 @@ def _parquet(path: Path) -> Listing:
 
 
 def _excel(path: Path, config: Dataset) -> Listing:
-    """The first sheet whose first filled row names the columns; where none does, the first sheet's fault is told."""
+    """Read the first sheet whose first filled row names the columns; without one, report the first sheet's problem."""
     fault = None
     for grid in sheets(path):
         (_, header), *rows = [(i, cells) for i, cells in enumerate(grid, 1) if any(cells)] or [(0, [])]

@@ -1,7 +1,7 @@
 """The composite of MEGC 2019 (See et al., FG 2019): CASME II, SAMM and SMIC-HS as one set of three classes.
 
 ``root`` holds the folders ``casme2``, ``samm`` and ``smic`` (or links to them), each unpacked as for that set alone.
-Who takes part follows from the three sets' tables by rule; with the challenge's own list (``combined_3class_gt.csv``,
+The samples follow from the three sets' tables by rule; with the challenge's own list (``combined_3class_gt.csv``,
 below root or in ``annotations``) the list decides.
 """
 
@@ -25,16 +25,16 @@ from duchenne.datasets.tables import TEXTS, read_list
 PARTS = layout_facts("megc2019").parts
 """Layout -> label set."""
 NAMES = {"casmeii": "casme2", "smichs": "smic"}
-"""Plain names that lists give the sets, beside those of :data:`PARTS`."""
+"""Plain names of the sets in lists, besides those of :data:`PARTS`."""
 SUBJECTS = {"casme2": "sub{:02d}", "samm": "{:03d}", "smic": "s{:02d}"}
 """Name -> how its subjects are written."""
 
 
 def read_listing(config: Dataset) -> Listing:
-    """List the samples of the three sets that take part.
+    """List the samples of the three sets that belong to the composite.
 
     Raises:
-        UnreadableError: a set, or its table, is not there.
+        UnreadableError: A set or its table does not exist.
     """
     listing = Listing(pd.DataFrame(), str(config.root))
     tables = [_part(name, config, listing) for name in PARTS]
@@ -56,7 +56,7 @@ def read_listing(config: Dataset) -> Listing:
 
 
 def _part(name: str, config: Dataset, listing: Listing) -> pd.DataFrame:
-    """The rows of one set, labelled with the composite's classes; what its reader tells is passed on."""
+    """Return the rows of one set with the composite's classes; the findings of its reader are kept."""
     part = Dataset(
         layout=name,
         label_set=PARTS[name],
@@ -94,7 +94,7 @@ def _part(name: str, config: Dataset, listing: Listing) -> pd.DataFrame:
 
 
 def _as_listed(rows: pd.DataFrame, path: Path, listing: Listing, config: Dataset) -> pd.DataFrame:
-    """Keep what the challenge's list names, with its labels."""
+    """Keep the samples of the challenge's list, with its labels."""
     listed, file = {}, within(config.root, path)
     for row, part, subject, clip, code in read_list(path, ["part", "subject", "clip", "code"]).itertuples(index=False):
         if code not in config.labels:
@@ -121,7 +121,7 @@ def _as_listed(rows: pd.DataFrame, path: Path, listing: Listing, config: Dataset
 
 
 def _sample(part: str, subject: str, clip: str) -> str | None:
-    """The list's sample under our name: it writes SAMM's subjects without zeros. None: it is of no part."""
+    """Return our name of a sample of the list, which writes SAMM's subjects without zeros; None: not of any part."""
     part, number = NAMES.get(plain(part), plain(part)), re.search(r"\d+", subject)
     if part not in SUBJECTS or not number:
         return None

@@ -16,14 +16,14 @@ from duchenne.datasets.settings import Dataset
 from duchenne.datasets.tables import TEXTS, read_list, refuse_zero
 
 STEMS = ("listpatitionlabel", "listpartitionlabel")
-"""The owners' spelling first."""
+"""Names of the list, the owners' spelling first."""
 
 
 def read_listing(config: Dataset) -> Listing:
     """List the images of the owners' list or, without it, of ``train/<class>`` and ``valid/<class>`` (or ``test``).
 
     Raises:
-        UnreadableError: there is neither, or the list is that of the compound emotions, which has the same name.
+        UnreadableError: Neither exists, or the list is that of the compound emotions, which has the same name.
     """
     lists = lists_of(config)
     found = (find_file(lists, stem, TEXTS, without="compound") for stem in STEMS)

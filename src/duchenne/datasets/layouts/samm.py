@@ -1,4 +1,4 @@
-"""SAMM (Davison et al., 2018): spontaneous micro-movements, 200 frames a second, grey, 2040 x 1088.
+"""SAMM (Davison et al., 2018): spontaneous micro-movements, 200 frames per second, grey, 2040 x 1088.
 
 ``media``: ``raw`` (SAMM, default) or ``cropped`` (SAMM_CROP).
 """
@@ -11,20 +11,20 @@ import pandas as pd
 
 from duchenne.datasets.find import find_files, lists_of
 from duchenne.datasets.listing import Listing
-from duchenne.datasets.micro import clip_folder, coded_clips, read_codes, settle
+from duchenne.datasets.micro import clip_folder, coded_clips, complete_annotations, read_codes
 from duchenne.datasets.problems import UnreadableError
 from duchenne.datasets.settings import Dataset
 from duchenne.datasets.tables import TABLES
 
 LONGEST = 100
-"""Frames of a micro-expression: half a second."""
+"""Maximum number of frames of a micro-expression: half a second."""
 
 
 def read_listing(config: Dataset) -> Listing:
-    """List the rows of the FACS table. Its ``Duration`` is a formula and is not read.
+    """List the rows of the FACS table; its ``Duration`` is a formula and is not read.
 
     Raises:
-        UnreadableError: the table or the clips are not there, or a column is missing.
+        UnreadableError: The table or the clips do not exist, or a column is missing.
     """
     lists = lists_of(config)
     path, table = _codes(lists)
@@ -41,12 +41,14 @@ def read_listing(config: Dataset) -> Listing:
     for row, clip, n in zip(rows["row"], rows["path"], length, strict=True):
         if n > LONGEST:
             listing.findings.notes.append((row, "offset", clip, f"{n:.0f} frames are over half a second", "kept"))
-    return settle(listing, config)
+    return complete_annotations(listing, config)
 
 
 def _codes(lists: Path) -> tuple[Path, pd.DataFrame]:
-    """The FACS table and its columns: the first file by name that has them, for copies are dated and the table of
-    SAMM's long videos lies beside it."""
+    """Find the FACS table and its columns: the first file by name that has them.
+
+    Copies are dated, and the table of SAMM's long videos may be beside it.
+    """
     named = [*find_files(lists, "sammmicrofacscodes", TABLES), *find_files(lists, "samm", TABLES)]
     fault = UnreadableError(lists, "there is no SAMM_Micro_FACS_Codes_v2.xlsx")
     for i, path in enumerate(dict.fromkeys(named)):

@@ -3,10 +3,10 @@
 There is no table: the emotion is in the clip's name (``s1_ne_01``) and folder, onset and offset are the first and the
 last frame. No apex is given.
 
-``media``: of the HS clips ``raw`` (SMIC_all_raw, default), ``cropped`` (SMIC_all_cropped) or ``extended`` (SMIC-E,
+``media``: for the HS clips ``raw`` (SMIC_all_raw, default), ``cropped`` (SMIC_all_cropped) or ``extended`` (SMIC-E,
 which lacks 7 of the 164 clips; its table gives onset and offset); or ``vis`` and ``nir``, 71 clips each.
-``annotations``: optionally a third party's table of spotted apexes (columns clip, apex_frame), taken where its frame
-lies inside the clip.
+``annotations``: optionally a third party's table of spotted apexes (columns clip, apex_frame); frames outside the clip
+are ignored.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pandas as pd
 
 from duchenne.datasets.find import descend, find_file, frame_numbers, join, lists_of, plain
 from duchenne.datasets.listing import Listing
-from duchenne.datasets.micro import clip_folder, form_of, settle
+from duchenne.datasets.micro import clip_folder, complete_annotations, form_of
 from duchenne.datasets.problems import UnreadableError
 from duchenne.datasets.settings import Dataset
 from duchenne.datasets.tables import TABLES, read_table
@@ -33,7 +33,7 @@ FORMS = {
     "vis": ("visible-light camera", "25"),
     "nir": ("near-infrared camera", "25"),
 }
-"""Form -> camera and frames a second."""
+"""Form -> camera and frames per second."""
 CLIP = re.compile(r"s0*(\d{1,3})_(ne|po|sur)_0*(\d{1,3})", re.IGNORECASE)
 
 
@@ -41,7 +41,7 @@ def read_listing(config: Dataset) -> Listing:
     """List the clip folders.
 
     Raises:
-        UnreadableError: there are none; or SMIC-E lies there without its table.
+        UnreadableError: There are none, or SMIC-E has no table.
     """
     form, folder = clip_folder(config, r"s\d+", "folder SMIC_all_raw/HS/s1 or SMIC_all_cropped/HS/s1", _form_of)
     camera, fps = FORMS[form]
@@ -78,11 +78,11 @@ def read_listing(config: Dataset) -> Listing:
         _extended(listing, config)
     if config.annotations:
         _spotted(listing, lists_of(config))
-    return settle(listing, config, apex_given=False)
+    return complete_annotations(listing, config, apex_given=False)
 
 
 def _form_of(way: list[str]) -> str | None:
-    """The form by the folders on the way to the subjects; SMIC-E of the slower cameras is none."""
+    """Return the form by the folders above the subjects; SMIC-E of the slower cameras is none."""
     form = form_of(way)
     extended = any(step.startswith(("smice", "smichse")) for step in way)
     camera = next((step[:3] for step in way if step.startswith(("vis", "nir"))), None)
@@ -92,10 +92,10 @@ def _form_of(way: list[str]) -> str | None:
 
 
 def name_of(clip: str) -> str:
-    """A clip's name with two digits for subject and number: paddings differ between copies.
+    """Return a clip's name with two digits for subject and number, because padding differs between copies.
 
     Raises:
-        ValueError: it is not a clip name.
+        ValueError: The text is not a clip name.
     """
     match = CLIP.fullmatch(clip.strip())
     if not match:
@@ -110,7 +110,7 @@ def _contradicts(step: str, subject: int, emotion: str) -> bool:
 
 
 def _clips(root: Path, folder: str, listing: Listing) -> list[str]:
-    """The clip folders, without those of other movements (``non_micro``)."""
+    """List the clip folders, without those of other movements (``non_micro``)."""
     found = []
     for here, folders, others in descend(root, folder):
         found += [join(here, name) for name in folders if CLIP.fullmatch(name)]
@@ -121,7 +121,7 @@ def _clips(root: Path, folder: str, listing: Listing) -> list[str]:
 
 
 def _extended(listing: Listing, config: Dataset) -> None:
-    """SMIC-E's clips begin before the onset and end after the offset, which its table gives."""
+    """Set onset and offset from SMIC-E's table, because its clips begin before the onset and end after the offset."""
     path = find_file(config.root, "smichseannotation", TABLES)
     if path is None:
         raise UnreadableError(config.root, "there is SMIC-E, but not its table SMIC-HS-E_annotation.xlsx")
@@ -140,7 +140,7 @@ def _extended(listing: Listing, config: Dataset) -> None:
 
 
 def _keyed(table: pd.DataFrame, path: Path) -> dict[str, list[str]]:
-    """Clip -> cells of a table whose first column after ``row`` names it."""
+    """Map each clip to the cells of a table whose first column after ``row`` names it."""
     found = {}
     for row, clip, *cells in table.itertuples(index=False):
         try:
@@ -151,7 +151,7 @@ def _keyed(table: pd.DataFrame, path: Path) -> dict[str, list[str]]:
 
 
 def _spotted(listing: Listing, lists: Path) -> None:
-    """Apexes of a table that is not the owners': frame numbers are taken only where they lie inside the clip."""
+    """Set apexes from a third party's table; frame numbers outside the clip are ignored."""
     path = find_file(lists, "smicapex", TABLES)
     if path is None:
         return  # annotations may be the folder of the other sets' tables

@@ -1,4 +1,4 @@
-"""Layout ``synth``: the rendered sets, whose ``truth.parquet`` has one row a sample."""
+"""Layout ``synth``: the rendered sets, whose ``truth.parquet`` has one row per sample."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from duchenne.datasets.settings import Dataset
 
 
 def read_listing(config: Dataset) -> Listing:
-    """List the rendered samples; what only the renderer knows (points, poses) stays in its own tables."""
+    """List the rendered samples; ground truth such as points and poses stays in the renderer's tables."""
     path = config.root / "truth.parquet"
     if not path.is_file():
-        raise UnreadableError(path, "has not been rendered yet: `dvc repro` does it")
+        raise UnreadableError(path, "has not been rendered yet: run `dvc repro`")
     truth = pd.read_parquet(path).rename(columns={"emotion": "label"})
     if "box" in truth:
         truth[["x0", "y0", "x1", "y1"]] = truth["box"].tolist()

@@ -1,10 +1,10 @@
-"""The first layer of IFDD's networks and of their baselines: clips to eight maps of 56 x 56."""
+"""First layer of IFDD's networks and of their baselines: from clips to eight maps of 56 x 56."""
 
 from torch import Tensor, nn
 
 from duchenne.errors import UserError
 
-FRAMES = 8  # after the stem, whatever the length of the clip
+FRAMES = 8  # number of frames after the stem, for every length of clip
 TEMPORAL_STRIDES = {8: 1, 16: 2, 32: 2}
 
 

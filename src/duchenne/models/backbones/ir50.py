@@ -49,8 +49,8 @@ class Unit(nn.Module):
 class IR50(nn.Module):
     """Three stages of residual units; the official state dict (304 entries).
 
-    Ballast: ``output_layer`` (12,847,616 parameters) is the embedding head of the face recogniser. It expects a
-    fourth stage that does not exist here, so it never runs; it is kept because official files hold it.
+    Unused: ``output_layer`` (12,847,616 parameters) is the embedding head of the face recogniser. It expects a
+    fourth stage that does not exist here, so it never runs. It is kept because official files contain it.
 
     Args:
         split_stages: name the units by stage, ``body1.0`` to ``body3.13``, as POSTER++ does, else in a row,

@@ -13,7 +13,7 @@ from duchenne.models.precision import in_float32
 def conv_bn(
     in_channels: int, channels: int, kernel: int, stride: int = 1, padding: int = 0, groups: int = 1, act: bool = True
 ) -> nn.Sequential:
-    """Convolution without bias, BatchNorm and, with ``act``, PReLU."""
+    """Build a convolution without bias, BatchNorm and, with ``act``, PReLU."""
     layers = OrderedDict(
         conv=nn.Conv2d(in_channels, channels, kernel, stride, padding, groups=groups, bias=False),
         bn=nn.BatchNorm2d(channels),
@@ -39,7 +39,7 @@ class DepthWise(nn.Module):
 
 
 def residuals(channels: int, expansion: int, count: int) -> nn.Sequential:
-    """``count`` residual bottlenecks under the official member name ``model``."""
+    """Build ``count`` residual bottlenecks under the official member name ``model``."""
     units = (DepthWise(channels, channels, expansion, 1, residual=True) for _ in range(count))
     return nn.Sequential(OrderedDict(model=nn.Sequential(*units)))
 
@@ -68,14 +68,14 @@ class MobileFaceNet(nn.Module):
         )
 
     def forward_features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Normalised images (B, 3, 112, 112) -> maps (B, 64, 28, 28), (B, 128, 14, 14), (B, 512, 7, 7)."""
+        """Compute maps (B, 64, 28, 28), (B, 128, 14, 14), (B, 512, 7, 7) of normalised images (B, 3, 112, 112)."""
         first = self.conv_3(self.conv_23(self.conv2_dw(self.conv1(x))))
         second = self.conv_4(self.conv_34(first))
         return first, second, self.conv_6_sep(self.conv_5(self.conv_45(second)))
 
     @in_float32
     def forward_head(self, x: Tensor) -> Tensor:
-        """The last map (B, 512, 7, 7) -> (B, 136), in float32: in bfloat16 a point near 1 moves by 0.2 px of 112."""
+        """Compute points (B, 136) from the last map (B, 512, 7, 7), in float32: bfloat16 errors reach 0.2 px of 112."""
         return self.output_layer(x)
 
     def forward(self, x: Tensor) -> Tensor:

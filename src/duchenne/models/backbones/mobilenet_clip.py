@@ -10,7 +10,7 @@ Weights for ImageNet: torchvision's ``mobilenet_v2`` (``MobileNet_V2_Weights.IMA
 from torch import Tensor, nn
 from torchvision.models import MobileNetV2
 
-# of each group: expansion, channels, blocks, stride of its first block
+# for each group: expansion, channels, blocks, stride of its first block
 GROUPS = ([1, 16, 1, 1], [6, 24, 2, 1], [6, 32, 3, 1], [6, 64, 4, 2], [6, 96, 3, 2])
 LEVELS = {6: (32, 56), 10: (64, 28), 13: (96, 14)}  # last block of groups 3, 4 and 5: channels and side of its map
 
@@ -26,7 +26,7 @@ class FrameMobileNet(nn.Module):
         self.features = MobileNetV2(inverted_residual_setting=GROUPS).features[1:-1]  # keeps their numbers
 
     def maps(self, x: Tensor) -> list[Tensor]:
-        """Maps (B, 32, T, 56, 56) -> of every frame (T B, 32, 56, 56), (T B, 64, 28, 28) and (T B, 96, 14, 14)."""
+        """Compute maps of every frame, (T B, 32, 56, 56), (T B, 64, 28, 28) and (T B, 96, 14, 14)."""
         x = x.transpose(1, 2).flatten(0, 1)
         maps = []
         for number, block in enumerate(self.features, 1):

@@ -1,8 +1,8 @@
 """MViTv2-S without six of its blocks: the trunk of IFDD-3DViT and of its baseline.
 
 Li et al., "MViTv2", CVPR 2022 (https://arxiv.org/abs/2112.01526), shortened as in the official code of IFDD,
-https://github.com/CyberPegasus/IFDD: stages of 1, 2, 5 and 2 blocks, where MViTv2-S has 1, 2, 11 and 2. Position enters
-through the relative bias of every attention alone. The blocks are torchvision's.
+https://github.com/CyberPegasus/IFDD: stages of 1, 2, 5 and 2 blocks, where MViTv2-S has 1, 2, 11 and 2. Positions enter
+only through the relative bias of every attention. The blocks are torchvision's.
 
 Weights for Kinetics-400: torchvision's ``mvit_v2_s`` (``MViT_V2_S_Weights.KINETICS400_V1``), which expects pixels of
 mean 0.45 and standard deviation 0.225.
@@ -16,7 +16,7 @@ from torchvision.models.video.mvit import MSBlockConfig, MViT
 
 from duchenne.models.backbones.clip_stem import FRAMES
 
-# of each block: heads, channels in and out, spatial stride of the queries and of keys and values
+# for each block: heads, channels in and out, spatial stride of the queries and of keys and values
 BLOCKS = (
     (1, 96, 96, 1, 8),
     (2, 96, 192, 2, 4),
@@ -45,7 +45,7 @@ class ShortMViT(nn.Module):
         ]
         network = MViT(
             spatial_size=(224, 224),
-            temporal_size=2 * FRAMES,  # before the stem, which is not part of this module
+            temporal_size=2 * FRAMES,  # frames before the stem, which is not part of this module
             block_setting=settings,
             residual_pool=True,
             residual_with_cls_embed=False,
@@ -71,7 +71,7 @@ class ShortMViT(nn.Module):
         return third, self.norm(x)
 
     def maps(self, x: Tensor) -> list[Tensor]:
-        """Maps (B, 96, 8, 56, 56) -> maps of every frame (8 B, 384, 14, 14) and (8 B, 768, 7, 7)."""
+        """Compute maps of every frame, (8 B, 384, 14, 14) and (8 B, 768, 7, 7), from maps (B, 96, 8, 56, 56)."""
         return [
             tokens[:, 1:].unflatten(1, (FRAMES, side, side)).flatten(0, 1).permute(0, 3, 1, 2)
             for tokens, (_, side) in zip(self(x), LEVELS, strict=True)
@@ -79,9 +79,9 @@ class ShortMViT(nn.Module):
 
 
 def from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Entries of :class:`ShortMViT` out of torchvision's ``mvit_v2_s``: its blocks 14 and 15 become 8 and 9.
+    """Convert torchvision's ``mvit_v2_s`` to entries of :class:`ShortMViT`: its blocks 14 and 15 become 8 and 9.
 
-    Blocks 8 to 13 and the classifier are left out, and so is the stem, which is a module of its own.
+    Blocks 8 to 13, the classifier and the stem, which is a separate module, are left out.
     """
     kept = {}
     for name, value in state.items():

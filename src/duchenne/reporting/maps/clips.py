@@ -16,11 +16,11 @@ from duchenne.reporting.style import BLUE, GRID, ORANGE
 STYLES = ((BLUE, "o-"), (ORANGE, "s--"))
 """Colour, marker and dashes of the parts of a clip, in order."""
 COLUMNS = 4
-"""Frames of a line."""
+"""Number of frames per line."""
 
 
 def clip_pictures(explained: Explained) -> list[Picture]:
-    """Gradient attention over frames and face (IFDD, https://arxiv.org/abs/2412.13168, Fig. 2a)."""
+    """Draw gradient attention over frames and face (IFDD, https://arxiv.org/abs/2412.13168, Fig. 2a)."""
     numbers = explained.numbers
     words = {f"attention_{part}": f"attention of the {label}" for part, label in explained.maps.items()}
     words["split"] = f"belonging to the {explained.maps.get('dynamic')}"
@@ -77,7 +77,7 @@ def _draw(explained: Explained, own: list[Sample]) -> Figure:
 
 
 def _strips(explained: Explained, sample: Sample) -> list[tuple[str, pd.DataFrame]]:
-    """The frames of the shown window: each part of the clip in order, a line for every four.
+    """The frames of the shown window: each part of the clip in order, four frames per line.
 
     The column ``at`` says which of the sample's maps is of a frame.
     """
@@ -104,7 +104,7 @@ def _curves(axes: Axes, explained: Explained, sample: Sample) -> None:
 
 
 def _curve(axes: Axes, label: str, style: tuple[str, str], part: pd.DataFrame) -> None:
-    """A line a window: attention over its mean, a mark at each frame that was read."""
+    """Draw a line per window: attention divided by its mean, with a mark at each frame that was read."""
     colour, dashes = style
     mean = part["attention"].mean() or 1.0
     for _, line in part.sort_values("frame").groupby("window"):

@@ -1,4 +1,4 @@
-"""Displacements of a face as colours and arrows, beside the truth where it is known."""
+"""Displacements of a face as colours and arrows, with the truth if it is known."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from duchenne.reporting.maps.drawing import Sample, grid, name_of, show
 from duchenne.reporting.style import INK
 
 STEP = 16
-"""Between two arrows, and of an arrow at full colour, px."""
+"""Distance between two arrows, and length of an arrow at full colour, px."""
 
 NAMES = {"truth": "truth", "dgm": "learnt (DGM)", "farneback": "Farnebäck", "dis": "DIS", "zero": "no motion"}
-"""Displacement of :func:`duchenne.evaluation.motion.estimates` -> its name; Farnebäck 2003, Kroeger et al. 2016."""
+"""Method of :func:`duchenne.evaluation.motion.estimates` -> its name; Farnebäck 2003, Kroeger et al. 2016."""
 
 
 def coloured(field: np.ndarray, reach: float) -> np.ndarray:
-    """A displacement (H, W, 2) as float (H, W, 3) RGB in [0, 1]: hue for direction, the darker the longer.
+    """Colour a displacement (H, W, 2) as float (H, W, 3) RGB in [0, 1]: hue for direction, darker for longer.
 
-    CIELAB with lightness from 97 to 47 and chroma from 0 to 40 at a length of ``reach`` px and above, so that length
-    is seen without colour too. Grey where the displacement is unknown (NaN).
+    CIELAB with lightness from 97 to 47 and chroma from 0 to 40 at a length of ``reach`` px and above, so that length is
+    visible without colour. Grey where the displacement is unknown (NaN).
     """
     known = np.isfinite(field[..., 0])
     x, y = np.nan_to_num(field).astype(np.float32).transpose(2, 0, 1)
@@ -34,7 +34,7 @@ def coloured(field: np.ndarray, reach: float) -> np.ndarray:
 
 
 def draw_displacements(explained: Explained, own: list[Sample]) -> Figure:
-    """A column a pair: onset, apex and its displacements, all on the scale of the first one; and the wheel."""
+    """Draw a column per pair: onset, apex and its displacements, all on the scale of the first one; and the wheel."""
     names = [name for name in NAMES if f"field_{name}" in own[0].arrays]
     fields = [{name: sample.arrays[f"field_{name}"] for name in names} for sample in own]
     reaches = [float(np.nanquantile(np.linalg.norm(each[names[0]], axis=2), 0.99)) for each in fields]
@@ -54,7 +54,7 @@ def draw_displacements(explained: Explained, own: list[Sample]) -> Figure:
 
 
 def _errors(explained: Explained, pair: Sample) -> dict[str, float]:
-    """End-point errors of a pair by method, px; empty where the truth is not known."""
+    """End-point errors of a pair by method, px; empty if the truth is not known."""
     if explained.table is None:
         return {}
     table = explained.table

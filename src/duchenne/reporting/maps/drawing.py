@@ -1,4 +1,4 @@
-"""Panels with faces and maps over them."""
+"""Panels of faces with maps over them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from duchenne.evaluation.explained import SIDE, Explained
 from duchenne.reporting import style
 
 CELL = 1.3
-"""Of a drawn face, inches."""
+"""Side of a drawn face, inches."""
 LINE = 0.75
-"""Share of the scale at which a line is drawn: at half of it nearly even attention would be all lines."""
+"""Share of the scale at which a line is drawn; at one half, nearly even attention would be covered by lines."""
 STYLE = style.STYLE | {
     "axes.grid": False,
     "font.size": 8,
@@ -42,18 +42,18 @@ class Sample(NamedTuple):
     """A shown sample."""
 
     row: Any
-    """its row of ``Explained.samples``, by attribute"""
+    """row of ``Explained.samples``, by attribute"""
     arrays: Mapping[str, np.ndarray]
 
 
 def shown(explained: Explained, right: bool) -> list[Sample]:
-    """The samples that were named right, or those that were not."""
+    """Return the samples that were classified correctly, or the others."""
     pairs = zip(explained.samples.itertuples(), explained.arrays, strict=True)
     return [Sample(row, arrays) for row, arrays in pairs if row.right == right]
 
 
 def name_of(explained: Explained, row: Any) -> str:
-    """A title: class, the class it was taken for where that is another, and the confidence."""
+    """Return a title: class, predicted class if different, and confidence."""
     lines = [explained.classes[row.label]]
     if row.label != row.predicted:
         lines.append(f"named {explained.classes[row.predicted]}")
@@ -61,7 +61,7 @@ def name_of(explained: Explained, row: Any) -> str:
 
 
 def map_sentences(explained: Explained, maps: Sequence[str], own: str) -> str:
-    """What a caption says of maps; ``own`` of those that the network has beside Grad-CAM."""
+    """Return the sentences of a caption on maps; ``own`` describes the network's maps besides Grad-CAM."""
     sentences = [own, explained.caption] if set(maps) & set(explained.own) else []
     if "grad_cam" in maps:
         sentences.append(
@@ -72,7 +72,7 @@ def map_sentences(explained: Explained, maps: Sequence[str], own: str) -> str:
 
 
 def grid(columns: list[str], rows: list[str], margin: float = 0.06) -> tuple[Figure, np.ndarray, np.ndarray]:
-    """A figure of square panels with titles over its columns and words beside its rows.
+    """Make a figure of square panels with titles over its columns and labels beside its rows.
 
     Args:
         margin: width of the panels at the right end, in panels.
@@ -97,18 +97,18 @@ def grid(columns: list[str], rows: list[str], margin: float = 0.06) -> tuple[Fig
 
 
 def bare(axes: Axes) -> None:
-    """Take ticks and frame from a panel."""
+    """Remove ticks and frame of a panel."""
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
 
 
 def show(axes: Axes, face: np.ndarray | None) -> None:
-    """A face in grey (224, 224), or a white panel."""
+    """Show a face in grey (224, 224), or a white panel."""
     axes.imshow(np.full((SIDE, SIDE), 255, np.uint8) if face is None else face, cmap="gray", vmin=0, vmax=255)
 
 
 def overlay(axes: Axes, face: np.ndarray | None, values: np.ndarray, most: float) -> AxesImage:
-    """A map (H, W) from 0 to ``most`` over a face; where it is NaN the face is bare."""
+    """Draw a map (H, W) from 0 to ``most`` over a face, transparent where it is NaN."""
     show(axes, face)
     fine = cv2.resize(values.astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
     image = axes.imshow(fine, cmap="viridis", vmin=0, vmax=most, alpha=0.6)
@@ -118,11 +118,11 @@ def overlay(axes: Axes, face: np.ndarray | None, values: np.ndarray, most: float
 
 
 def scale(axes: Axes, image: AxesImage, words: str) -> None:
-    """Make a panel the colour bar of a map."""
+    """Turn a panel into the colour bar of a map."""
     axes.set_visible(True)
     axes.figure.colorbar(image, cax=axes, label=words).outline.set_visible(False)
 
 
 def of_largest(values: np.ndarray) -> np.ndarray:
-    """A map as shares of its largest value; one of zeros as it is."""
+    """Return a map as shares of its largest value; a map of zeros does not change."""
     return values / (values.max() or 1.0)

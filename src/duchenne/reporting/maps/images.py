@@ -22,11 +22,11 @@ from duchenne.reporting.style import BLUE
 
 ATTENTION = "Attention: the share of each cell, averaged over heads and queries, as a multiple of an even share."
 POINT = {"color": BLUE, "markersize": 2.2, "markeredgecolor": "white", "markeredgewidth": 0.4}
-"""How a landmark is drawn."""
+"""Style of a landmark."""
 
 
 def image_pictures(explained: Explained) -> list[Picture]:
-    """Landmarks, cross-fusion attention (POSTER++, https://arxiv.org/abs/2301.12149, Figs. 4 and 13) and Grad-CAM."""
+    """Draw landmarks, cross-fusion attention (POSTER++, https://arxiv.org/abs/2301.12149, Figs. 4, 13) and Grad-CAM."""
     pictures = []
     for right, (name, adverb) in RESULTS.items():
         own = shown(explained, right)

@@ -26,7 +26,7 @@ from duchenne.reporting.style import BLUE, INK
 
 
 def pair_pictures(explained: Explained) -> list[Picture]:
-    """Errors where the truth is known, displacements, and fusion weights (FRL-DGT, supplement, Fig. 2)."""
+    """Draw errors if the truth is known, displacements, and fusion weights (FRL-DGT, supplement, Fig. 2)."""
     pictures = [] if explained.table is None else [_errors(explained)]
     for right, (name, adverb) in RESULTS.items():
         if own := shown(explained, right):

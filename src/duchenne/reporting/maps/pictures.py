@@ -1,4 +1,4 @@
-"""The pictures of a run: drawn from what the explain stage wrote, beside it."""
+"""Pictures of a run, drawn from the arrays of the explain stage into the same folder."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from duchenne.reporting.maps.images import image_pictures
 from duchenne.reporting.maps.pairs import pair_pictures
 
 KINDS = {"image": image_pictures, "clip": clip_pictures, "pair": pair_pictures}
-"""What a network takes -> its pictures."""
+"""Kind of a network's input -> function that draws its pictures."""
 
 
 def draw_pictures(folder: Path) -> None:
-    """Draw what :class:`duchenne.evaluation.explained.Explained` holds in ``folder``.
+    """Draw the :class:`duchenne.evaluation.explained.Explained` in ``folder``.
 
-    Writes the pictures and ``maps.json``, a list of ``file``, ``title``, ``caption``, ``alt`` and ``faces`` (whether
-    faces may be seen in it). Older pictures are deleted.
+    Writes the pictures and ``maps.json``, a list of ``file``, ``title``, ``caption``, ``alt`` and ``faces`` (whether it
+    may show faces). Older pictures are deleted.
     """
     explained = Explained.load(folder)
     with rc_context(STYLE):

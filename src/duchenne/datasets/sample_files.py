@@ -1,4 +1,4 @@
-"""What lies at a path below a dataset's root: an image, a video or a folder of frames."""
+"""Finds the files of samples below a dataset's root: an image, a video or a folder of frames."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"RIFF", b"II*\x00"
 
 
 class Found(NamedTuple):
-    """One sample's files."""
+    """The files of one sample."""
 
     kind: str | None  # image, video or frames; None when there is a problem
-    numbers: np.ndarray | None  # int (T,), rising: the frames of a folder
+    numbers: np.ndarray | None  # int (T,), ascending: the frames of a folder
     problem: str | None
 
 
-def look(root: Path, paths: Sequence[str]) -> list[Found]:
-    """What lies at each path. Links to files and folders are followed, wherever they lead.
+def find_samples(root: Path, paths: Sequence[str]) -> list[Found]:
+    """Find what is at each path; links to files and folders are followed, wherever they lead.
 
-    Folders are listed once each instead of asking for every file, and of an image only the first bytes are read
-    (14 us a file; parsing the header with Pillow takes 180 us): damage further in is found when faces are aligned.
+    Each folder is listed once instead of testing every file, and only the first bytes of an image are read (14 us per
+    file; parsing the header with Pillow takes 180 us). Other damage is found when faces are aligned.
 
     Args:
         root: the dataset's root.
         paths: relative to ``root``, normalised, with forward slashes.
     """
-    looker = _Looker(root)
-    return [looker.look(path) for path in tqdm(paths, desc="files", unit="file", delay=3, leave=False)]
+    finder = _Finder(root)
+    return [finder.find(path) for path in tqdm(paths, desc="files", unit="file", delay=3, leave=False)]
 
 
 def respell(root: Path, paths: Iterable[str]) -> dict[str, str]:
-    """Path -> the file that is there, for those of the paths that differ from it in the case of their ending alone.
+    """Return path -> existing file for the paths that differ from a file only in the case of the ending.
 
-    Cameras write ``.JPG`` and converters ``.jpg``, while lists are made on systems to which both are one.
+    Cameras write ``.JPG`` and converters ``.jpg``, while lists are made on systems that do not distinguish them.
     """
     folders: dict[str, dict[str, list[str]]] = {}
     found = {}
@@ -68,7 +68,7 @@ def _same_ending(name: str) -> str:
 
 
 def linked_folders(root: Path, folders: Iterable[str]) -> list[str]:
-    """Which of some folders below ``root``, and of those on the way to them, are links; sorted."""
+    """List the links among folders below ``root`` and the folders that lead to them, sorted."""
     seen: set[str] = set()
     for folder in folders:
         while folder and folder not in seen:
@@ -78,11 +78,11 @@ def linked_folders(root: Path, folders: Iterable[str]) -> list[str]:
 
 
 def video_frames(path: Path, number: int) -> int | None:
-    """How many frames a video has; None where it cannot be read.
+    """Return the number of frames of a video; None if it cannot be read.
 
     Args:
-        number: frame that is looked for. The header's count is taken where it is larger; otherwise the frames are
-            counted without decoding them, for headers may be silent or a few frames off.
+        number: frame that is needed. The header's count is used if it is larger; otherwise the frames are counted
+            without decoding them, because the count in a header may be missing or a few frames off.
     """
     try:
         with av.open(path) as container:
@@ -96,14 +96,14 @@ def video_frames(path: Path, number: int) -> int | None:
         return None
 
 
-class _Looker:
+class _Finder:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.folders: dict[str, dict[str, os.DirEntry[str]]] = {}
         self.plain: dict[str, dict[str, str]] = {}
         self.clips: dict[str, Found] = {}
 
-    def look(self, path: str) -> Found:
+    def find(self, path: str) -> Found:
         if below(self.root, path) != path:
             return Found(None, None, "leads out of the dataset's root: give a path below it, without '..'")
         folder, name = posixpath.split(path)
@@ -119,7 +119,7 @@ class _Looker:
         return _file(entry)
 
     def _list(self, folder: str) -> dict[str, os.DirEntry[str]]:
-        """The entries of a folder by name; none where the folder does not exist."""
+        """The entries of a folder by name; none if the folder does not exist."""
         if folder not in self.folders:
             try:
                 with os.scandir(self.root / folder) as entries:
@@ -129,7 +129,7 @@ class _Looker:
         return self.folders[folder]
 
     def _absent(self, path: str) -> str:
-        """Why nothing is at a path: a link on the way that leads nowhere, or another spelling."""
+        """The reason why nothing is at a path: a broken link above it, or another spelling."""
         steps = path.split("/")
         for depth in range(1, len(steps)):
             step = "/".join(steps[:depth])
@@ -165,10 +165,10 @@ def _file(entry: os.DirEntry[str]) -> Found:
     if is_video(entry.name):
         return Found("video", None, None)
     if not start.startswith(_SIGNATURES):
-        return Found(None, None, "is not an image, whatever its name says")
+        return Found(None, None, "is not an image, although its name says so")
     return Found("image", None, None)
 
 
 def _plain(name: str) -> str:
-    """Case and the two ways to encode an accent differ between operating systems."""
+    """Normalise case and the encoding of accents, which differ between operating systems."""
     return unicodedata.normalize("NFC", name).casefold()
