@@ -53,11 +53,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     (package / "models" / "places_net.py").write_text(documented("python"))
     rng, rows = np.random.default_rng(0), []
     (root / "raw").mkdir()
-    for i in range(36):
+    for i in range(18):
         picture = rng.integers(40, 120, (64, 64, 3), dtype=np.uint8)
         picture[i % 3 * 21 : i % 3 * 21 + 21] += 100
         cv2.imwrite(str(root / "raw" / f"{i}.png"), picture)
-        rows.append({"path": f"{i}.png", "label": CLASSES[i % 3], "split": "train" if i < 24 else "test"})
+        rows.append({"path": f"{i}.png", "label": CLASSES[i % 3], "split": "train" if i < 12 else "test"})
     pd.DataFrame(rows).to_csv(root / "raw" / "manifest.csv", index=False)
     (block,) = YAML(typ="safe").load(documented("yaml")).values()
     block |= {"dataset": "drawn", "selection": "last"}
@@ -94,8 +94,8 @@ def test_it_is_trained_and_predicts(project: tuple[Path, str]):
 
 def test_it_is_evaluated(project: tuple[Path, str]):
     results = project[0] / "results" / "mine"
-    assert json.loads((results / "metrics.json").read_text())["n"] == 12
-    assert np.load(results / "features.npz")["features"].shape == (12, 32)
+    assert json.loads((results / "metrics.json").read_text())["n"] == 6
+    assert np.load(results / "features.npz")["features"].shape == (6, 32)
 
 
 def test_it_is_counted(project: tuple[Path, str]):
