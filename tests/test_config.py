@@ -55,6 +55,14 @@ NO_START = {key: value for key, value in LIBRARY["variants"]["poster_v2_demo"].i
 MISTAKES = {
     "misspelt key": (("variants", "poster_v2_demo", "sed", 1), "unknown key (did you mean 'seed'?)"),
     "nested misspelt key": (("variants", "poster_v2_demo", "recipe", "epoch", 3), "(did you mean 'epochs'?)"),
+    "misspelt option": (
+        ("variants", "poster_v2_demo", "model", "options", {"vit_depht": 2}),
+        "variants.poster_v2_demo.model.options: poster_v2 has no option 'vit_depht' (did you mean 'vit_depth'?)",
+    ),
+    "unknown option": (
+        ("variants", "poster_t_demo", "model", {"architecture": "mobilenetv2_clip", "options": {"x": 2}}),
+        "variants.poster_t_demo.model.options: mobilenetv2_clip has no option 'x' (it has frames)",
+    ),
     "misspelt choice": (("variants", "poster_v2_demo", "selection", "vall"), "(did you mean 'val'?)"),
     "training loss by another figure": (
         ("variants", "poster_v2_demo", "selection", "train"),

@@ -102,12 +102,17 @@ def test_settings_hold_what_was_left_out(tmp_path: Path):
     assert json.loads(found["faces/mine.json"].read_text()) == Faces().model_dump(mode="json")
 
 
-def test_a_misspelt_network_is_told_before_any_work(tmp_path: Path):
+def test_a_misspelt_network_or_option_is_told_before_any_work(tmp_path: Path):
     params = minimal()
     params["variants"]["my_first"]["model"] = {"architecture": "resnet10"}
     write(params, tmp_path / "params.yaml")
     with pytest.raises(UserError, match="no network is called 'resnet10'"):
         smoke.run(config.load(tmp_path / "params.yaml"), "my_first", 16, tmp_path / "scratch")
+    for network in ("test_resnet", "ifdd_2dcnn"):  # their options are not in the source
+        params["variants"]["my_first"]["model"] = {"architecture": network, "options": {"widht": 3}}
+        write(params, tmp_path / "params.yaml")
+        with pytest.raises(UserError, match=rf"^variants\.my_first\.model\.options: {network} cannot .*'widht'"):
+            smoke.run(config.load(tmp_path / "params.yaml"), "my_first", 16, tmp_path / "scratch")
     assert not list((tmp_path / "scratch").rglob("*.*"))
 
 

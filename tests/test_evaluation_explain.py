@@ -14,6 +14,7 @@ from torch import nn
 from training_tools import COMPUTE, SMALL, variant, write_store
 
 from duchenne import models  # noqa: F401  (registers the networks)
+from duchenne.errors import UserError
 from duchenne.evaluation.explain import View, agreement, all_maps, grad_cam, most_confident, readings, views
 from duchenne.faces.store import FaceStore
 from duchenne.models.contract import Contract, create
@@ -104,6 +105,33 @@ def test_looking_leaves_no_trace():
 def test_a_network_that_names_no_layer_shows_nothing():
     network = create("tiny", {}, 3)
     assert all_maps(network, torch.rand(1, 3, 64, 64)) == {}
+
+
+@pytest.mark.parametrize(
+    ("takes", "named", "given", "said"),
+    [
+        (
+            "image",
+            ["attention"],
+            ["places"],
+            "returns places, and maps in register_network stands for attention:",
+        ),
+        ("image", [], ["a", "b"], "explain returns a, b, and maps in register_network stands for none:"),
+        ("clip", ["attention_a"], ["attention_a"], "stands for attention_a, frames_a:"),
+        ("clip", ["attention_a"], ["attention_a", "frames_b"], "explain returns attention_a, frames_b, and"),
+        ("image", ["a", "b"], ["a"], None),  # an option may leave a map out
+        ("clip", ["attention_a", "attention_b"], ["frames_a", "attention_a"], None),
+    ],
+)
+def test_maps_have_the_names_of_the_facts(takes: str, named: list[str], given: list[str], said: str | None):
+    network = Quadrant()
+    network.facts = Facts("Mine", takes=takes, maps=dict.fromkeys(named, "words"))
+    network.explain = lambda x: dict.fromkeys(given, x)
+    if said is None:
+        assert all_maps(network, torch.zeros(1)).keys() == set(given)
+    else:
+        with pytest.raises(UserError, match=f"Mine: .*{said}"):
+            all_maps(network, torch.zeros(1))
 
 
 def test_maps_are_those_of_the_precision_on_the_card(tmp_path):

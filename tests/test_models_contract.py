@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
+import inspect
 import subprocess
 import sys
 import warnings
@@ -10,7 +12,7 @@ import warnings
 import pytest
 import timm
 import torch
-from network_tools import QUICK
+from network_tools import QUICK, documented
 from torch import Tensor, nn
 
 import duchenne.models  # noqa: F401  (registers the networks)
@@ -301,6 +303,95 @@ def test_facts_are_checked_where_a_network_is_registered():
         register_network("Mine", takes="video")
     with pytest.raises(TypeError):
         register_network("Mine", colour=1)
+
+
+MISTAKES = {
+    "entry": ('"NAME": {', '"places": {', "default_cfgs has no entry 'NAME' (it has 'places'): "),
+    "no entries": ("default_cfgs =", "configs =", "default_cfgs has no entry 'NAME' (it has none): "),
+    "classifier": (
+        '"classifier": "head"',
+        '"classifier": "haed"',
+        "is 'haed', not the name of a linear layer (did",
+    ),
+    "not linear": (
+        '"classifier": "head"',
+        '"classifier": "stem"',
+        "is 'stem', not the name of a linear layer (the",
+    ),
+    "no classifier": ('"classifier": "head",', "", "is None, not the name of a linear layer (the last one is 'head')"),
+    "layer": (
+        'layer="stem.2"',
+        'layer="stem.3"',
+        "layer='stem.3' in register_network is not a module of PlacesNet",
+    ),
+    "far layer": ('layer="stem.2"', 'layer="x"', "is not a module of PlacesNet (it has stem, score, head)"),
+    "explain": ("def explain(", "def show(", "register_network names maps (places), and PlacesNet has no explain"),
+}
+"""Right and wrong text of the guide's module -> what is said."""
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_in_a_module_are_named(mistake: str, tmp_path):
+    right, wrong, said = MISTAKES[mistake]
+    name = f"places_{list(MISTAKES).index(mistake)}"  # timm keeps what it registered
+    path, text = tmp_path / f"{name}.py", documented("python").replace("places_net", name)
+    right, wrong, said = (words.replace("NAME", name) for words in (right, wrong, said))
+    assert right in text
+    path.write_text(text.replace(right, wrong))
+    spec = importlib.util.spec_from_file_location(name, path)
+    sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(sys.modules[name])
+        with pytest.raises(UserError) as error:
+            create(name, {}, 3)
+    finally:
+        del sys.modules[name]
+    assert str(error.value).startswith(f"{path}: ")
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("def mine(pretrained=False, **kwargs) -> Mine: ...", ("width", "depth")),
+        ("def mine(pretrained=False, size=3, *, width=1, **kwargs) -> Mine: ...", ("size", "width", "depth")),
+        ("def mine(pretrained=False, num_classes=7, size=3) -> Mine: ...", ("size",)),
+        ("def mine(pretrained=False, **kwargs) -> Others: ...", None),
+        ("def mine(pretrained=False, **kwargs): ...", None),
+        ("def mine(pretrained=False, **kwargs) -> Open: ...", None),
+    ],
+)
+def test_options_are_read_from_the_source(folder, text: str, options: tuple[str, ...] | None):
+    head = """
+class Mine(Network):
+    def forward(self, x): ...
+    def __init__(self, num_classes=7, width=16, *, depth=2): ...
+
+class Open(Network):
+    def __init__(self, num_classes=7, **options): ...
+
+@register_network("Mine")
+"""
+    (folder / "mine.py").write_text(head + text)
+    assert networks()["mine"].options == options
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_options_of_the_source_are_those_of_the_network(name: str):
+    options = networks()[name].options
+    if options is None:
+        with pytest.raises(UserError, match=f"{name} cannot be built with the options {{widht: 3}}: .*'widht'"):
+            create(name, {"widht": 3}, 3)
+    else:
+        taken = inspect.signature(type(shapes(name))).parameters.keys() - {"num_classes"}
+        assert set(options) == taken
+
+
+def test_values_that_an_option_cannot_have():
+    with pytest.raises(UserError, match=r"test_resnet cannot be built with the options \{widht: 3\}: .*'widht'"):
+        create("test_resnet", {"widht": 3}, 3)
+    with pytest.raises(UserError, match=r"poster_t cannot be built with the options \{drop_path_rate: 'a'\}: "):
+        create("poster_t", {"drop_path_rate": "a"}, 3)
 
 
 def test_a_network_needs_both_halves_of_its_forward_pass():

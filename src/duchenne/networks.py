@@ -100,6 +100,8 @@ class Known(NamedTuple):
 
     module: str
     facts: Facts
+    options: tuple[str, ...] | None
+    """Names that ``model.options`` may have; None: the source does not list them (``**options`` of the class)."""
 
 
 @cache
@@ -119,7 +121,7 @@ def networks() -> dict[str, Known]:
             elif isinstance(node, ast.FunctionDef):
                 for decorator in node.decorator_list:
                     if facts := _facts(path, node.name, decorator, names):
-                        found[node.name] = Known(f"duchenne.models.{path.stem}", facts)
+                        found[node.name] = Known(f"duchenne.models.{path.stem}", facts, _options(tree, node))
     return found
 
 
@@ -154,6 +156,24 @@ def _facts(path: Path, name: str, decorator: ast.expr, names: Mapping[str, Any])
         return _evaluate(call, {**names, "Facts": Facts})
     except Exception as error:
         raise UserError(f"{path}: the facts of {name} must be literals: {error}") from error
+
+
+def _options(tree: ast.Module, function: ast.FunctionDef) -> tuple[str, ...] | None:
+    """Return the arguments of a function and, if it has ``**kwargs``, of the class in its module that it returns."""
+    names = _arguments(function)
+    if function.args.kwarg:
+        classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+        made = [node for node in classes if function.returns and node.name == ast.unparse(function.returns)]
+        methods = [node for own in made for node in own.body if isinstance(node, ast.FunctionDef)]
+        inits = [node for node in methods if node.name == "__init__"]
+        if not inits or inits[0].args.kwarg:
+            return None
+        names += _arguments(inits[0])[1:]
+    return tuple(name for name in dict.fromkeys(names) if name not in ("pretrained", "num_classes"))
+
+
+def _arguments(function: ast.FunctionDef) -> list[str]:
+    return [argument.arg for argument in (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)]
 
 
 def _define(name: str, value: ast.expr, names: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ precision of their cards, in which they predict.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,9 +16,11 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from duchenne.errors import UserError
 from duchenne.evaluation.explained import CLIP
 from duchenne.faces.store import FaceStore
 from duchenne.models.contract import weighted
+from duchenne.networks import Facts
 from duchenne.training.clips import SAMPLING
 from duchenne.training.data import loader
 from duchenne.training.device import autocast, device_of, trained_precision
@@ -109,8 +111,12 @@ def all_maps(network: nn.Module, x: Tensor) -> dict[str, Tensor]:
     Returns:
         The network's own maps and Grad-CAM: for images and pairs ``grad_cam`` (B, H, W), for clips ``attention_clip``
         (B, T, H, W) with ``frames_clip`` (B, T). Empty for a network with neither.
+
+    Raises:
+        UserError: ``explain`` returns maps under other names than the network's facts have.
     """
     maps = network.explain(x)
+    _require_named(maps, network.facts)
     cam = None if network.facts.layer is None else grad_cam(network, x)
     if cam is None:
         return maps
@@ -118,6 +124,17 @@ def all_maps(network: nn.Module, x: Tensor) -> dict[str, Tensor]:
         return maps | {"grad_cam": cam}
     middles = (torch.arange(cam.shape[1]) + 0.5) * x.shape[2] / cam.shape[1] - 0.5
     return maps | {"attention_clip": cam, "frames_clip": middles.expand(len(x), -1)}
+
+
+def _require_named(maps: Mapping[str, Tensor], facts: Facts) -> None:
+    frames = {name: name.replace("attention_", "frames_", 1) for name in facts.maps if facts.takes == "clip"}
+    known = {*facts.maps, *frames.values()}
+    wrong = maps.keys() - known | {frames[name] for name in frames.keys() & maps.keys()} - maps.keys()
+    if wrong:
+        raise UserError(
+            f"{facts.title}: explain returns {', '.join(maps)}, and maps in register_network stands for "
+            f"{', '.join(sorted(known)) or 'none'}: use the same names in both"
+        )
 
 
 def views(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from timm.models import build_model_with_cfg
@@ -23,8 +24,14 @@ def build(
         options: keyword arguments of the network, and timm's own.
 
     Raises:
-        UserError: ``in_chans`` differs from the number of channels that the network takes.
+        UserError: ``in_chans`` differs from the number of channels that the network takes, or the ``default_cfgs`` of
+            the network's module have no entry ``name`` (timm would then build it with timm's default input size).
     """
+    module = sys.modules[network.__module__]
+    entries = getattr(module, "default_cfgs", {})
+    if name not in entries:
+        there = ", ".join(map(repr, entries)) or "none"
+        raise UserError(f"{module.__file__}: default_cfgs has no entry {name!r} (it has {there}): add it or rename it")
     wanted = options.pop("in_chans", None)
     model = build_model_with_cfg(network, name, pretrained, kwargs_filter=("in_chans",), **options)
     if input_size is not None:

@@ -15,6 +15,7 @@ uses the last module of their ``feature_info``.
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, wraps
@@ -139,6 +140,10 @@ def register_network(title: str, **facts: Any) -> Callable[[Callable[..., Networ
 
     Args:
         title, facts: fields of :class:`duchenne.networks.Facts`, as literals (see that module).
+
+    Raises:
+        UserError: A fact has an invalid value; or, when the network is built, ``layer`` or the ``classifier`` of its
+            ``default_cfgs`` is not one of its modules, or it has ``maps`` and no ``explain``.
     """
     stated = Facts(title, **facts)
 
@@ -147,11 +152,34 @@ def register_network(title: str, **facts: Any) -> Callable[[Callable[..., Networ
         def entry(pretrained: bool = False, **kwargs: Any) -> Network:
             network = function(pretrained, **kwargs)
             network.facts = stated
+            _check(network, function)
             return network
 
         return register_model(entry)
 
     return decorate
+
+
+def _check(network: Network, function: Callable[..., Network]) -> None:
+    """Raise a UserError for names of modules and maps that the network does not have."""
+    where = f"{sys.modules[function.__module__].__file__}: {function.__name__}"
+    modules = dict(network.named_modules())
+    classifier, layer = (getattr(network, "default_cfg", None) or {}).get("classifier"), network.facts.layer
+    if not isinstance(modules.get(classifier), nn.Linear):
+        linear = [name for name, module in modules.items() if isinstance(module, nn.Linear)]
+        raise UserError(
+            f"{where}: 'classifier' in default_cfgs is {classifier!r}, not the name of a linear layer"
+            f"{nearest(str(classifier), linear) or f' (the last one is {linear[-1]!r})' if linear else ''}"
+        )
+    if layer is not None and layer not in modules:
+        top = ", ".join(name for name, _ in network.named_children())
+        raise UserError(
+            f"{where}: layer={layer!r} in register_network is not a module of {type(network).__name__}"
+            f"{nearest(layer, modules) or f' (it has {top})'}"
+        )
+    if network.facts.maps and type(network).explain is Contract.explain:
+        named = ", ".join(network.facts.maps)
+        raise UserError(f"{where}: register_network names maps ({named}), and {type(network).__name__} has no explain")
 
 
 def require(architecture: str) -> None:
@@ -168,10 +196,16 @@ def create(architecture: str, options: Mapping[str, Any], num_classes: int) -> n
     """Create a network of the registry with random weights and the contract; its logits are always float32.
 
     Raises:
-        UserError: There is no network of this name, or an option has an invalid value.
+        UserError: There is no network of this name, or an option has an invalid name or value.
     """
     require(architecture)
-    network = timm.create_model(architecture, num_classes=num_classes, **options)
+    try:
+        network = timm.create_model(architecture, num_classes=num_classes, **options)
+    except TypeError as error:
+        if not options:
+            raise
+        given = ", ".join(f"{name}: {value!r}" for name, value in options.items())
+        raise UserError(f"{architecture} cannot be built with the options {{{given}}}: {error}") from error
     return classify_in_float32(with_contract(network, architecture))
 
 

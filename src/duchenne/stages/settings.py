@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from duchenne.config import Catalog
+from duchenne.errors import UserError
 from duchenne.files import write_json
 from duchenne.networks import facts_of, networks
 from duchenne.sources import network_digest
+from duchenne.training.settings import Model
 from duchenne.workspace import Workspace
 
 TRAINS = {"model", "recipe", "selection", "monitor", "seed", "init_from"}
@@ -21,21 +23,36 @@ def run(catalog: Catalog, workspace: Workspace) -> None:
 
     DVC compares contents: after an edit of params.yaml or of a default, only the stages whose values changed are stale.
     ``networks/<variant>.json`` holds the facts of the variant's network and a digest of its sources, so that an edit of
-    one network does not change the others' results. Names of networks are checked here, so that a misspelling is found
-    before hours of face processing.
+    one network does not change the others' results. Names of networks and of their options are checked here, so that a
+    misspelling is found before hours of face processing.
 
     Raises:
-        UserError: There is no network of this name.
+        UserError: There is no network of this name, or it cannot be built with its options.
     """
-    architectures = {variant.model.architecture for variant in catalog.variants.values()}
-    if others := architectures - networks().keys():
-        from duchenne.models.contract import require
-
-        for architecture in sorted(others):
-            require(architecture)
+    for name, variant in catalog.variants.items():
+        _check(name, variant.model, len(catalog.datasets[variant.dataset].classes))
     shutil.rmtree(workspace.settings, ignore_errors=True)
     for name, block in _blocks(catalog):
         write_json(workspace.settings / f"{name}.json", block)
+
+
+def _check(name: str, model: Model, classes: int) -> None:
+    """Raise a UserError for a network that does not exist or does not take its options.
+
+    :class:`duchenne.training.settings.Model` has checked options that the network's source lists; otherwise the network
+    is built here.
+    """
+    known = networks().get(model.architecture)
+    if known and (known.options is not None or not model.options):
+        return
+    from duchenne.models.contract import create, require
+
+    require(model.architecture)
+    if model.options:
+        try:
+            create(model.architecture, model.options, classes)
+        except UserError as error:
+            raise UserError(f"variants.{name}.model.options: {error}") from error
 
 
 def _blocks(catalog: Catalog) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from duchenne.blocks import Place, Probability, Range, Share, Strict
 from duchenne.errors import nearest
 from duchenne.metrics import METRICS
-from duchenne.networks import facts_of
+from duchenne.networks import facts_of, networks
 from duchenne.protocol import Protocol
 from duchenne.weights import PACKAGED
 
@@ -33,6 +33,19 @@ class Model(Strict):
             default = dict.fromkeys(facts_of(str(block.get("architecture"))).packaged, "packaged")
             return block | {"pretrained": default | given}
         return block
+
+    @field_validator("options")
+    @classmethod
+    def _options_exist(cls, options: dict[str, Any], block: ValidationInfo) -> dict[str, Any]:
+        architecture = block.data.get("architecture", "")
+        network = networks().get(architecture)
+        if network is None or network.options is None:
+            return options  # the settings stage builds the network with them
+        for name in options:
+            if name not in network.options:
+                hint = nearest(name, network.options) or f" (it has {', '.join(network.options) or 'none'})"
+                raise ValueError(f"{architecture} has no option {name!r}{hint}")
+        return options
 
     @field_validator("pretrained")
     @classmethod
