@@ -208,3 +208,5 @@ def test_the_table_has_a_row_a_network(catalog: Catalog):
     lines = markdown(table.reset_index()).splitlines()
     assert len(lines) == 4
     assert {line.count("|") for line in lines} == {11}
+    small = table.reset_index()[:1].assign(params=0.002203, params_used=0.0, macs=0.0001, seconds=0.0031)
+    assert markdown(small).splitlines()[-1].startswith("| `resnet18` | 0.00220 | 0 | 0.000100 | 0 | 0.00310 |")

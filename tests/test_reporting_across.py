@@ -74,6 +74,11 @@ def test_runs_that_differ_in_more_than_depth_are_no_curve():
     assert not depths(Together([run("a", 0.5, "frl_dgt")]))
 
 
+def test_small_sizes_keep_three_digits_in_words():
+    (found,) = sizes(Together([run("a", 0.5), run("b", 0.6, params=0.002203)])).values()
+    assert "b: 0.00220 M parameters, 1.25 G MACs" in ACROSS_FIGURES["sizes"].alt(found)
+
+
 def test_sizes_are_drawn_where_networks_of_two_sizes_share_a_dataset():
     same = [run("d", 0.8, dataset="e"), run("e", 0.8, dataset="e")]
     found = sizes(Together([run("a", 0.5), run("b", 0.6, params=20.0), run("c", 0.7, params=None), *same]))

@@ -44,7 +44,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     finish(workspace, "better", wrong=3, selection="test")
     finish(workspace, "published/reference", wrong=12)
     finish(workspace, "others", wrong=0, classes=["anger", "fear", "sadness"])
-    write_json(workspace.results("better") / "complexity.json", {"params": 58.3, "macs": 8.59, "seconds": 0.2})
+    write_json(workspace.results("better") / "complexity.json", {"params": 58.3, "macs": 0.00859, "seconds": 0.2})
     return workspace
 
 
@@ -60,7 +60,7 @@ def test_values_differences_and_sizes(workspace: Workspace):
     assert better["difference_war"] == pytest.approx(9 / 60)
     assert better["difference_war_low"] < 9 / 60 < better["difference_war_high"]
     assert better["p"] == pytest.approx(2 / 2**9)  # nine samples, all of them won
-    assert (better["params"], better["macs"]) == (58.3, 8.59)
+    assert (better["params"], better["macs"]) == (58.3, 0.00859)
     assert found.frame.loc["published/reference", "difference_war"] == 0
     assert list(found.pairs) == ["better", "published/reference"]
     assert found.pairs["better"].mcnemar == (0, 9, pytest.approx(2 / 2**9))
@@ -84,6 +84,7 @@ def test_the_terminal_shows_the_numbers(workspace: Workspace):
     text = io.StringIO()
     show(compared(workspace, ["reference", "better"]), Console(file=text, width=160))
     shown = text.getvalue()
+    assert "0.00859" in shown
     for part in ("80.00 [", "95.00 [", "+15.00 [+", "9 / 0, p 0.0039", "58.30", "test (optimistic)", "s03", "better"):
         assert part in shown
     assert re.search(

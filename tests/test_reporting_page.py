@@ -213,8 +213,8 @@ def test_factors_are_measured_alone(project: tuple[Workspace, Catalog], page: st
 def test_sizes_stand_in_the_overview(page: str):
     overview = page.split('<section id="overview"', 1)[1].split("</section>", 1)[0]
     assert f"20.00{NARROW}M" in overview
-    assert f"4.50{NARROW}G" in overview
-    assert "folds: 20.0 M parameters, 3.00 G MACs" in page  # what the figure says in words
+    assert f"0.00450{NARROW}G" in overview
+    assert "folds: 20.0 M parameters, 0.00300 G MACs" in page  # what the figure says in words
 
 
 def test_maps_are_shown_where_there_are_some(page: str):

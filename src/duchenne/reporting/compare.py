@@ -15,6 +15,7 @@ from rich.table import Table
 from duchenne.errors import UserError, nearest
 from duchenne.evaluation.comparing import Comparison, compare
 from duchenne.metrics import METRICS, Metric
+from duchenne.reporting.complexity import amount
 from duchenne.reporting.runs import Run
 from duchenne.workspace import Workspace
 
@@ -137,7 +138,7 @@ def show(runs: ComparedRuns, console: Console) -> None:
     outcomes = (f"{test.only_second} / {test.only_first}, p {test.p:.2g}" for test in tests)
     table.add_row("right alone / the first alone", "", *outcomes)
     for size, head in (("params", "parameters, M"), ("macs", "MACs, G")):
-        table.add_row(head, *("–" if pd.isna(value) else f"{value:.2f}" for value in runs.frame[size]))
+        table.add_row(head, *("–" if pd.isna(value) else amount(value) for value in runs.frame[size]))
     chosen = ("test (optimistic)" if rule == "test" else rule for rule in runs.frame["selection"])
     table.add_row("epoch selected by", *chosen)
     console.print(table)

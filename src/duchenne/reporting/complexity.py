@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -69,6 +70,18 @@ def complexity_row(catalog: Catalog, name: str, size: Mapping[str, Any]) -> dict
     return row | {"paper": sources(theirs)}
 
 
+def amount(number: float, digits: int = 2) -> str:
+    """Format a size or a time with ``digits`` decimals, below 0.1 with three significant digits.
+
+    >>> amount(58.3166), amount(1.19), amount(0.002203), amount(0.4567, 3), amount(0.0)
+    ('58.32', '1.19', '0.00220', '0.457', '0')
+    """
+    if number == 0:
+        return "0"
+    small = abs(number) < 0.1
+    return f"{number:.{2 - math.floor(math.log10(abs(number))) if small else digits}f}"
+
+
 def markdown(table: pd.DataFrame) -> str:
     """Format the table as Markdown, for a README."""
     head = [
@@ -79,12 +92,12 @@ def markdown(table: pd.DataFrame) -> str:
     for row in table.to_dict("records"):
         line = [
             f"`{row['network']}`{MARKS[row['basis']]}",
-            *(f"{row[key]:.2f}" for key in ("params", "params_used", "macs")),
+            *(amount(row[key]) for key in ("params", "params_used", "macs")),
         ]
-        line += [f"{row['macs_attention']:.3f}", f"{row['seconds']:.2f}"]
+        line += [amount(row["macs_attention"], 3), amount(row["seconds"])]
         for metric in ("params", "flops"):
             there = pd.notna(row.get(f"paper_{metric}"))
-            line += [f"{row[f'paper_{metric}']:g}", f"{row[f'{metric}_so_counted']:.3f}"] if there else ["", ""]
+            line += [f"{row[f'paper_{metric}']:g}", amount(row[f"{metric}_so_counted"], 3)] if there else ["", ""]
         lines.append(line)
     notes = footnotes(set(table["basis"]))
     return "".join([*(f"| {' | '.join(line)} |\n" for line in lines), *(f"\n{note}\n" for note in notes)])

@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from duchenne.reporting import across
 from duchenne.reporting.across import MAX_STARS, Depths, Pair, Recalls, Sizes
+from duchenne.reporting.complexity import amount
 from duchenne.reporting.figures import star
 from duchenne.reporting.registry import across_figure
 from duchenne.reporting.style import BLUE, INK, MARKERS, ORANGE, PALETTE, PAPER, SOFT, WIDTH, rgb
@@ -29,7 +30,7 @@ PRINTED_STYLE = {
 
 def _sizes_alt(sizes: Sizes) -> str:
     each = [
-        f"{row.Index}: {row.params:.1f} M parameters, {row.macs:.2f} G MACs, WAR {percent(row.war)}"
+        f"{row.Index}: {amount(row.params, 1)} M parameters, {amount(row.macs)} G MACs, WAR {percent(row.war)}"
         for row in sizes.runs.itertuples()
     ]
     each += [

@@ -19,6 +19,7 @@ from duchenne.papers.printed import sources
 from duchenne.reporting import figures, figures_across, gallery, wording  # noqa: F401  (they register the figures)
 from duchenne.reporting.across import Together
 from duchenne.reporting.basis import FOOTNOTES, MARKS, footnotes
+from duchenne.reporting.complexity import amount
 from duchenne.reporting.provenance import code_revision, data_revisions
 from duchenne.reporting.registry import Drawn, draw_across
 from duchenne.reporting.runs import Run, open_run
@@ -63,6 +64,7 @@ def write_report(workspace: Workspace, catalog: Catalog, out: Path) -> Path:
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "amount": amount,
         "percent": wording.percent,
         "interval": wording.interval,
         "label": wording.metric_label,
