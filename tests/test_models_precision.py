@@ -22,8 +22,10 @@ from duchenne.models.landmark_guided import attention_weights
 from duchenne.models.lifting import CHOICES, LiftingOptions, WaveletLifting
 from duchenne.models.precision import classify_in_float32, in_float32
 from duchenne.networks import networks
+from duchenne.training.device import multiplies_bf16
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+NATIVE = multiplies_bf16(torch.device("cpu"))
 
 TRUNKS = {
     **dict.fromkeys(("poster_t", "poster_s", "poster_l", "poster_v2"), ("landmark_maps", "ir_back.forward")),
@@ -103,8 +105,18 @@ def train_a_little(network: nn.Module, x: Tensor, labels: Tensor) -> None:
     network.eval()
 
 
+EMULATED = {"ifdd_3dvit", "mvit_clip", "poster_image_only"}
+"""Networks that take minutes where bfloat16 is emulated; others share their layers."""
+
+
 # poster_s and poster_l are poster_t with more blocks
-@pytest.mark.parametrize("name", sorted(networks().keys() - {"poster_s", "poster_l"}))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.exhaustive if name in EMULATED and not NATIVE else ())
+        for name in sorted(networks().keys() - {"poster_s", "poster_l"})
+    ],
+)
 def test_a_trained_network_says_the_same_in_bf16(name: str):
     torch.manual_seed(0)
     network = timm.create_model(name, num_classes=3, **QUICK[name])

@@ -14,7 +14,6 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-import timm
 import torch
 import training_networks  # noqa: F401  (registers the tiny networks)
 from faces_tools import MarksDetector, marked, video
@@ -31,6 +30,7 @@ from duchenne.faces.build import _meta, align_dataset
 from duchenne.faces.settings import Faces
 from duchenne.faces.store import FaceStore
 from duchenne.files import write_json
+from duchenne.models.contract import create
 from duchenne.predict import Predictor
 from duchenne.training.fold import train_fold
 from duchenne.training.settings import Augment, Clip
@@ -107,7 +107,7 @@ def test_what_a_network_cannot_take_is_said(folds):
 
 def fold_of(folder: Path, architecture: str, faces: Faces) -> Path:
     """An untrained network and its card in ``folder``, as if it had been trained on faces found as ``faces`` says."""
-    network = timm.create_model(architecture, num_classes=len(CLASSES))
+    network = create(architecture, {}, len(CLASSES))
     config = variant(architecture=architecture, options={}, **RECIPES.get(architecture, {}))
     store = SimpleNamespace(meta=_meta(faces))
     samples = pd.DataFrame({"sample": ["s"], "part": ["train"]})
