@@ -150,6 +150,12 @@ EDITS = {
         "train evaluate explain",
     ),
     "a default of the faces": ("faces/settings.py", ("Field(95", "Field(94"), "align landmarks report"),
+    "a default of a dataset": (
+        "datasets/settings.py",
+        ('bad_rows: Literal["stop", "skip"] = "stop"', 'bad_rows: Literal["stop", "skip"] = "skip"'),
+        "index report",
+    ),
+    "a default of the landmark network": ("landmark_net/settings.py", ("Field(0.01", "Field(0.02"), "landmark_net"),
     "a default of the protocol": ("protocol.py", ("Field(24", "Field(23"), "split"),
     "a default of the page": ("reporting/settings.py", ("Field(24", "Field(23"), "report"),
     "a spelling of labels": ("emotions.py", ('"angry": "anger"', '"angry": "disgust"'), "index report"),
