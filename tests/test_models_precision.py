@@ -105,7 +105,7 @@ def train_a_little(network: nn.Module, x: Tensor, labels: Tensor) -> None:
     network.eval()
 
 
-EMULATED = {"ifdd_3dvit", "mvit_clip", "poster_image_only"}
+EMULATED = {"ifdd_3dvit", "mvit_clip", "poster_image_only", "poster_t"}
 """Networks that take minutes where bfloat16 is emulated; others share their layers."""
 
 

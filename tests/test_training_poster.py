@@ -17,7 +17,7 @@ BALLAST = ("VIT.IRLinear1", "VIT.IRLinear2", "VIT.CON1", "VIT.patch_embed", "VIT
 @pytest.mark.slow
 @pytest.mark.parametrize("frozen", [False, True])
 def test_one_epoch(tmp_path, frozen):
-    samples = parts(write_store(tmp_path / "faces", 9), 4, 3)
+    samples = parts(write_store(tmp_path / "faces", 5), 2, 1)
     store = FaceStore(tmp_path / "faces")
     options = {"landmark_bn_frozen": frozen}
     config = variant(
