@@ -101,7 +101,7 @@ VALUES = {
     "a recipe": (("variants", "poster", "recipe", "lr", 2e-3), "train@poster report"),
     "a protocol": (("variants", "own", "protocol", "folds", 3), "split@own report"),
     "a network": (
-        ("variants", "ifdd", "model", "options", {"depth": 1}),
+        ("variants", "ifdd", "model", "options", {"split": "even_odd"}),
         "train@ifdd evaluate@ifdd explain@ifdd complexity@ifdd report",
     ),
     "faces as they were by default": (("datasets", "faces", "faces", {"size": 224}), "index@faces report"),
