@@ -21,7 +21,8 @@ import numpy as np
 import typer
 from PIL import Image
 
-from duchenne.media.frames import numbered_frames, read_frames
+from duchenne.media.frame_names import numbered
+from duchenne.media.frames import read_frames
 from duchenne.synth.clips import render_clip
 from duchenne.synth.plan import plan
 from duchenne.synth.settings import Synth
@@ -58,11 +59,11 @@ def torchcodec(path: Path) -> Iterator[np.ndarray]:
 
 
 def opencv_images(path: Path) -> Iterator[np.ndarray]:
-    return (cv2.imread(str(file), cv2.IMREAD_COLOR_RGB) for _, file in numbered_frames(path))
+    return (cv2.imread(str(path / name), cv2.IMREAD_COLOR_RGB) for _, name in numbered(path))
 
 
 def pillow_images(path: Path) -> Iterator[np.ndarray]:
-    return (np.asarray(Image.open(file).convert("RGB")) for _, file in numbered_frames(path))
+    return (np.asarray(Image.open(path / name).convert("RGB")) for _, name in numbered(path))
 
 
 WAYS: dict[str, dict[str, Callable[[Path], Iterator[np.ndarray]]]] = {

@@ -27,7 +27,7 @@ from duchenne.reporting.maps.pictures import KINDS, draw_pictures
 
 
 def finished(folder, architecture: str, lengths: list[int] | None = None, size: int = 224, **options) -> RunToExplain:
-    """Six drawn samples in two folds, two of them named wrong, and a network of random weights."""
+    """Six drawn samples in two folds, two of them misclassified, and a network of random weights."""
     samples = write_store(folder / "store", 6, size, lengths=lengths)
     samples = samples.assign(emotion="anger", onset=pd.NA, apex=pd.NA, offset=pd.NA)
     predicted = samples["label"].where(samples.index % 3 != 1, 0)
@@ -286,7 +286,7 @@ def test_own_maps_are_drawn_in_even_shares_and_grad_cam_by_its_largest(takes, fa
     picture = KINDS[takes](drawn_by_hand(takes, face))[-1]
     assert picture.file == "looks_wrong.png"
     axes = picture.figure.axes
-    assert axes[0].get_title() == f"{CLASSES[1]}\nnamed {CLASSES[2]}\n90 %"
+    assert axes[0].get_title() == f"{CLASSES[1]}\npredicted {CLASSES[2]}\n90 %"
     shown = {panel.get_ylabel(): panel.images for panel in axes if len(panel.images) == 2}
     ranges = {label: (float(top.get_array().min()), float(top.get_array().max())) for label, (_, top) in shown.items()}
     assert ranges == {"my map": (2, 3), "Grad-CAM": (0.5, 1)}

@@ -166,6 +166,7 @@ EDITS = {
     "what every network needs": ("models/official.py", COMMENT, f"align landmarks landmark_net {' '.join(NETWORK)}"),
     "how predictions are made": ("stages/evaluate.py", ("argmax(axis=1)", "argmin(axis=1)"), "evaluate"),
     "who validates": ("datasets/subset.py", COMMENT, "index split evaluate report"),
+    "the map of the features": ("evaluation/embedding.py", COMMENT, "report"),
     "the schedule": ("training/optim.py", COMMENT, "train evaluate explain"),
     "the store": ("faces/store.py", COMMENT, "align landmarks landmark_net split train evaluate explain report"),
     "the page": ("reporting/page.py", COMMENT, "report"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -115,6 +115,11 @@ def find_folder(root: Path, *names: str) -> str | None:
 def find_file(root: Path, stem: str, endings: tuple[str, ...], without: str = "\0") -> Path | None:
     """Return the first result of :func:`find_files`."""
     return next(find_files(root, stem, endings, without), None)
+
+
+def find_first(root: Path, stems: Iterable[str], endings: tuple[str, ...], without: str = "\0") -> Path | None:
+    """Return the result of :func:`find_file` for the first of several stems that has one."""
+    return next(filter(None, (find_file(root, stem, endings, without) for stem in stems)), None)
 
 
 def find_files(root: Path, stem: str, endings: tuple[str, ...], without: str = "\0") -> Iterator[Path]:

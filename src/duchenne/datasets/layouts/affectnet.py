@@ -21,7 +21,17 @@ import pandas as pd
 from tqdm import tqdm
 
 from duchenne.datasets.class_folders import find_parts, read_parts
-from duchenne.datasets.find import find_file, find_folder, join, lists_of, media_names, plain, wanted, within
+from duchenne.datasets.find import (
+    find_file,
+    find_first,
+    find_folder,
+    join,
+    lists_of,
+    media_names,
+    plain,
+    wanted,
+    within,
+)
 from duchenne.datasets.listing import Listing
 from duchenne.datasets.problems import UnreadableError
 from duchenne.datasets.settings import Dataset
@@ -129,8 +139,8 @@ def _listed_codes(config: Dataset, images: str, part: str) -> pd.DataFrame:
     """Read row, id and label of POSTER's list of one part for one number of classes: ``<id>.jpg <code>``."""
     ending = f"annotations{len(config.classes)}class"
     folder = config.root / Path(images).parent
-    stem = ("train", "valid", "val")[0 if part == "train" else 1 :]
-    path = next(filter(None, (find_file(folder, name + ending, (".txt",)) for name in stem)), None)
+    names = ("train",) if part == "train" else ("valid", "val")
+    path = find_first(folder, [name + ending for name in names], (".txt",))
     if path is None:
         name = f"{'train' if part == 'train' else 'valid'}_annotations_{len(config.classes)}class.txt"
         raise UnreadableError(folder, f"there is neither a folder annotations nor {name}")

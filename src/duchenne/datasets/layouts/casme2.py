@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from duchenne.datasets.find import find_file, lists_of
+from duchenne.datasets.find import find_file, find_first, lists_of
 from duchenne.datasets.listing import Listing
 from duchenne.datasets.micro import clip_folder, coded_clips, complete_annotations, read_codes
 from duchenne.datasets.problems import UnreadableError
@@ -26,7 +26,7 @@ def read_listing(config: Dataset) -> Listing:
         UnreadableError: The table or the clips do not exist, or a column is missing.
     """
     lists = lists_of(config)
-    path = next(filter(None, (find_file(lists, stem, TABLES) for stem in EDITIONS)), None)
+    path = find_first(lists, EDITIONS, TABLES)
     if path is None:
         old = find_file(lists, "casme2label", TABLES)
         hint = f" ({old.name} is an older coding)" if old else ""

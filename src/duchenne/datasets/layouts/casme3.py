@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from duchenne.datasets.find import choose, find_file, find_files, join, lists_of, steps, walk
+from duchenne.datasets.find import choose, find_files, find_first, join, lists_of, steps, walk
 from duchenne.datasets.listing import Listing
 from duchenne.datasets.micro import complete_annotations, read_codes
 from duchenne.datasets.problems import UnreadableError
@@ -35,7 +35,7 @@ def read_listing(config: Dataset) -> Listing:
         UnreadableError: The table or the frames do not exist, or a column is missing.
     """
     lists = lists_of(config)
-    path = next(filter(None, (find_file(lists, stem, TABLES) for stem in STEMS)), None)
+    path = find_first(lists, STEMS, TABLES)
     if path is None:
         others = [other.name for other in find_files(lists, "casme3", TABLES)]
         hint = f" ({', '.join(others)} is another table)" if others else ""

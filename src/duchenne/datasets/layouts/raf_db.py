@@ -9,7 +9,7 @@ from __future__ import annotations
 import pandas as pd
 
 from duchenne.datasets.class_folders import find_parts, read_parts
-from duchenne.datasets.find import choose, find_file, find_folder, join, lists_of, media_names
+from duchenne.datasets.find import choose, find_first, find_folder, join, lists_of, media_names
 from duchenne.datasets.listing import Listing, digest
 from duchenne.datasets.problems import UnreadableError
 from duchenne.datasets.settings import Dataset
@@ -26,8 +26,7 @@ def read_listing(config: Dataset) -> Listing:
         UnreadableError: Neither exists, or the list is that of the compound emotions, which has the same name.
     """
     lists = lists_of(config)
-    found = (find_file(lists, stem, TEXTS, without="compound") for stem in STEMS)
-    path = next(filter(None, found), None)
+    path = find_first(lists, STEMS, TEXTS, without="compound")
     if path is None:
         if (top := find_parts(config.root)) is None:
             expected = "EmoLabel/list_patition_label.txt (owners) nor train/<class>, valid/<class> (POSTER++)"

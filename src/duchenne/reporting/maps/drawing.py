@@ -25,7 +25,8 @@ STYLE = style.STYLE | {
     "savefig.transparent": False,
 }
 
-RESULTS = {True: ("right", "rightly named"), False: ("wrong", "wrongly named")}
+RESULTS = {True: ("right", "correctly classified"), False: ("wrong", "misclassified")}
+"""Whether a prediction is correct -> word in file names and captions, and in titles."""
 
 
 class Picture(NamedTuple):
@@ -56,7 +57,7 @@ def name_of(explained: Explained, row: Any) -> str:
     """Return a title: class, predicted class if different, and confidence."""
     lines = [explained.classes[row.label]]
     if row.label != row.predicted:
-        lines.append(f"named {explained.classes[row.predicted]}")
+        lines.append(f"predicted {explained.classes[row.predicted]}")
     return "\n".join([*lines, f"{row.confidence:.0%}".replace("%", " %")])
 
 
@@ -121,6 +122,32 @@ def scale(axes: Axes, image: AxesImage, words: str) -> None:
     """Turn a panel into the colour bar of a map."""
     axes.set_visible(True)
     axes.figure.colorbar(image, cax=axes, label=words).outline.set_visible(False)
+
+
+def draw_maps(
+    explained: Explained,
+    axes: np.ndarray,
+    bars: np.ndarray,
+    faces: Sequence[np.ndarray | None],
+    maps: Mapping[str, Sequence[np.ndarray]],
+    clear: bool = False,
+) -> None:
+    """Draw each map as a row of panels over the faces, with its colour bar.
+
+    Args:
+        axes: panels (maps, faces).
+        bars: panels at the right end (maps,).
+        faces: faces in grey (224, 224); None: a white panel.
+        maps: name -> map (H, W) of each face: the network's own as multiples of an even share, Grad-CAM in any unit.
+        clear: whether zeros are transparent.
+    """
+    for row, bar, (name, values) in zip(axes, bars, maps.items(), strict=True):
+        own = name in explained.own
+        values = values if own else [of_largest(drawn) for drawn in values]
+        most = max(drawn.max() for drawn in values)
+        for axis, face, drawn in zip(row, faces, values, strict=True):
+            image = overlay(axis, face, np.where(drawn > 0, drawn, np.nan) if clear else drawn, most)
+        scale(bar, image, "× even share" if own else "of largest")
 
 
 def of_largest(values: np.ndarray) -> np.ndarray:

@@ -9,12 +9,10 @@ from duchenne.reporting.maps.drawing import (
     RESULTS,
     Picture,
     Sample,
+    draw_maps,
     grid,
     map_sentences,
     name_of,
-    of_largest,
-    overlay,
-    scale,
     show,
     shown,
 )
@@ -51,12 +49,9 @@ def _draw(explained: Explained, own: list[Sample], maps: list[str]) -> Figure:
             show(axis, face)
             if k == 1 and "points" in sample.arrays:
                 axis.plot(*sample.arrays["points"].T, "o", **POINT)
-    for row, bar, name in zip(axes[len(heads) :], bars[len(heads) :], maps, strict=True):
-        shares = name in explained.own
-        values = [sample.arrays[name] for sample in own]
-        values = [own_map * own_map.size if shares else of_largest(own_map) for own_map in values]
-        most = max(own_map.max() for own_map in values)
-        for axis, face, own_map in zip(row, faces, values, strict=True):
-            image = overlay(axis, face, own_map, most)
-        scale(bar, image, "× even share" if shares else "of largest")
+    values = {
+        name: [sample.arrays[name] * (sample.arrays[name].size if name in explained.own else 1) for sample in own]
+        for name in maps
+    }
+    draw_maps(explained, axes[len(heads) :], bars[len(heads) :], faces, values)
     return figure

@@ -10,18 +10,7 @@ from matplotlib.figure import Figure
 
 from duchenne.evaluation.explained import SIDE, Explained
 from duchenne.reporting.maps.displacement import NAMES, STEP, draw_displacements
-from duchenne.reporting.maps.drawing import (
-    RESULTS,
-    Picture,
-    Sample,
-    grid,
-    map_sentences,
-    name_of,
-    of_largest,
-    overlay,
-    scale,
-    shown,
-)
+from duchenne.reporting.maps.drawing import RESULTS, Picture, Sample, draw_maps, grid, map_sentences, name_of, shown
 from duchenne.reporting.style import BLUE, INK
 
 
@@ -85,12 +74,8 @@ def _errors(explained: Explained) -> Picture:
 def _draw_maps(explained: Explained, own: list[Sample], maps: list[str]) -> Figure:
     titles = [name_of(explained, sample.row) for sample in own]
     figure, axes, bars = grid(titles, [explained.maps[name] for name in maps])
-    for row, bar, name in zip(axes, bars, maps, strict=True):
-        shares = name in explained.own
-        values = [sample.arrays[name] if shares else of_largest(sample.arrays[name]) for sample in own]
-        most = max(own_map.max() for own_map in values)
-        for axis, sample, own_map in zip(row, own, values, strict=True):
-            face = sample.arrays["faces"][1] if "faces" in sample.arrays else None
-            image = overlay(axis, face, np.where(own_map > 0, own_map, np.nan), most)
-        scale(bar, image, "× even share" if shares else "of largest")
+    faces = [sample.arrays["faces"][1] if "faces" in sample.arrays else None for sample in own]
+    draw_maps(
+        explained, axes, bars, faces, {name: [sample.arrays[name] for sample in own] for name in maps}, clear=True
+    )
     return figure
