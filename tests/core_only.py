@@ -37,10 +37,11 @@ class Hiding:
 sys.meta_path[:] = map(Hiding, sys.meta_path)
 HEAVY = {"torch", "timm", "pandas", "sklearn", "scipy", "cv2", "datasets"}
 COMMAND = ["config", "cli", "extras", "papers.library"]
+FACES = ["datasets.build", "splits", "tracking", "faces.build", "faces.annotate", "models.backbones.mobilefacenet"]
 CORE = [
     "datasets.audit", "datasets.build", "datasets.deep", "evaluation.comparing", "evaluation.complexity",
     "evaluation.embedding", "evaluation.explain", "evaluation.motion", "evaluation.statistics", "faces.annotate",
-    "faces.build", "faces.sheets", "landmark_net.train", "models", "papers.printed", "params_file", "predict",
+    "faces.build", "faces.sheets", "landmark_net.train", "models.contract", "papers.printed", "params_file", "predict",
     "published", "reporting.basis", "reporting.compare", "reporting.complexity", "reporting.provenance", "smoke",
     "splits", "stages", "stages.train", "tracking", "training.fold", "training.trained",
 ]  # fmt: skip
@@ -48,6 +49,9 @@ CORE = [
 for name in COMMAND:
     importlib.import_module(f"duchenne.{name}")
 loaded_by_the_command = sorted(HEAVY & sys.modules.keys())
+for name in FACES:
+    importlib.import_module(f"duchenne.{name}")
+loaded_for_faces = sorted({"accelerate", "sklearn", "timm", "torchvision"} & sys.modules.keys())
 for name in CORE:
     importlib.import_module(f"duchenne.{name}")
 
@@ -67,9 +71,11 @@ from duchenne.faces.landmarks import landmarker, model_digest  # noqa: E402
 from duchenne.faces.settings import Faces  # noqa: E402
 from duchenne.faces.store import FaceStore  # noqa: E402
 from duchenne.files import read_json, write_json  # noqa: E402
+from duchenne.models.contract import register_networks  # noqa: E402
 from duchenne.predict import Predictor  # noqa: E402
 from duchenne.workspace import Workspace  # noqa: E402
 
+register_networks()
 CLASSES = ["happiness", "sadness"]
 
 
@@ -169,7 +175,8 @@ def main() -> None:
     messages = ask_for_extras(folder, Path(core["fold"]))
     left = sorted(path.name for path in folder.iterdir())
     found = {"core": core, "messages": messages, "warnings": warnings.messages, "left": left}
-    found |= {"loaded_by_the_command": loaded_by_the_command, "imported": sorted(OPTIONAL & sys.modules.keys())}
+    found |= {"loaded_by_the_command": loaded_by_the_command, "loaded_for_faces": loaded_for_faces}
+    found |= {"imported": sorted(OPTIONAL & sys.modules.keys())}
     print(json.dumps(found))
 
 

@@ -9,7 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from duchenne.models.contract import register_networks
 from duchenne.models.landmark_guided import Maps
+
+register_networks()
 
 LABELS = torch.tensor([0, 3])
 

@@ -10,7 +10,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from duchenne.networks import Facts, networks
-from duchenne.sources import HARMLESS, PACKAGE, closure, imports, network_digest, path_of, source_digest
+from duchenne.sources import PACKAGE, closure, imports, network_digest, path_of, source_digest
 from duchenne.training.fingerprint import code_version
 
 ROOT = Path(__file__).parents[1]
@@ -34,9 +34,7 @@ def deps(stage: str) -> list[str]:
 def test_dvc_knows_every_module_that_a_stage_uses(stage: str):
     known = deps(stage)
     through_settings = "data/settings/networks/${key}.json" in known
-    needed = closure(
-        f"duchenne.stages.{stage}", without={*HARMLESS, *(["duchenne.models"] if through_settings else [])}
-    )
+    needed = closure(f"duchenne.stages.{stage}")
     if through_settings:
         needed = {name for name in needed if not name.startswith("duchenne.models.")}
     files = {name: (PACKAGE / Path(*name.split(".")[1:])).relative_to(ROOT) for name in needed}
@@ -182,6 +180,38 @@ def test_what_runs_no_network_does_not_import_pytorch(part: str):
     for module in modules_of(part):
         for needed in closure(module, without=()):
             assert not packages(needed) & {"torch", "torchvision", "timm", "accelerate"}, f"{module} needs {needed}"
+
+
+SLOW = {"accelerate", "matplotlib", "mlflow", "sklearn", "timm", "torch", "torchvision", "warp"}
+"""Packages whose import takes more than half a second, or imports one that does."""
+BUILDS_A_NETWORK = {"accelerate", "timm", "torch", "torchvision"}
+NEEDED = {
+    "settings": {"timm", "torch"},  # only to check the options of a network of timm
+    "synthesize": {"warp"},
+    "landmark_net": BUILDS_A_NETWORK,
+    "index": set(),
+    "align": {"torch"},
+    "landmarks": {"torch"},
+    "split": {"sklearn"},
+    "train": BUILDS_A_NETWORK | {"mlflow"},
+    "evaluate": BUILDS_A_NETWORK | {"sklearn"},
+    "explain": BUILDS_A_NETWORK | {"matplotlib"},
+    "complexity": {"accelerate", "timm", "torch"},
+    "report": {"matplotlib", "mlflow", "sklearn"},
+}
+"""Stage -> slow packages that it imports, at the start or when a part of it runs."""
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_imports_no_slow_package_that_it_does_not_need(stage: str):
+    modules = closure(f"duchenne.stages.{stage}", without=())
+    assert set().union(*map(packages, modules)) & SLOW == NEEDED[stage]
+
+
+def test_a_package_imports_nothing_slow_before_its_modules_do():
+    for path in PACKAGE.rglob("__init__.py"):
+        name = ".".join(("duchenne", *path.relative_to(PACKAGE).parent.parts))
+        assert not set().union(*map(packages, closure(name, without=()))) & SLOW, name
 
 
 @cache

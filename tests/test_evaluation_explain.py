@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from torch import nn
 from training_tools import COMPUTE, SMALL, variant, write_store
 
-from duchenne import models  # noqa: F401  (registers the networks)
 from duchenne.errors import UserError
 from duchenne.evaluation.explain import View, agreement, all_maps, grad_cam, most_confident, readings, views
 from duchenne.faces.store import FaceStore
-from duchenne.models.contract import Contract, create
+from duchenne.models.contract import Contract, create, register_networks
 from duchenne.networks import Facts
 from duchenne.training.settings import Clip
+
+register_networks()
 
 
 def test_the_most_confident_answers_of_each_class():

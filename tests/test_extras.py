@@ -178,6 +178,7 @@ def core(tmp_path_factory: pytest.TempPathFactory) -> dict:
 
 def test_the_command_starts_without_the_slow_packages(core: dict):
     assert core["loaded_by_the_command"] == []
+    assert core["loaded_for_faces"] == []
 
 
 def test_the_core_trains_and_predicts_without_the_extras(core: dict):

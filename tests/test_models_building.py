@@ -6,9 +6,11 @@ import pytest
 import timm
 import torch
 
-import duchenne.models  # noqa: F401  (registers the networks)
 from duchenne.errors import UserError
+from duchenne.models.contract import register_networks
 from duchenne.networks import networks
+
+register_networks()
 
 
 @pytest.mark.parametrize("name", networks())

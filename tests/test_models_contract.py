@@ -15,14 +15,15 @@ import torch
 from network_tools import QUICK, documented
 from torch import Tensor, nn
 
-import duchenne.models  # noqa: F401  (registers the networks)
 from duchenne import networks as module
 from duchenne.errors import UserError
 from duchenne.evaluation.explain import all_maps
-from duchenne.models.contract import Contract, Network, create, register_network, weighted
+from duchenne.models.contract import Contract, Network, create, register_network, register_networks, weighted
 from duchenne.models.official import load_pretrained
 from duchenne.networks import Counting, Facts, facts_of, networks
 from duchenne.weights import PACKAGED
+
+register_networks()
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

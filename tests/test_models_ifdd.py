@@ -17,8 +17,7 @@ import torchvision
 from export_tools import check_exports
 from torch import Tensor, nn
 
-import duchenne.models
-import duchenne.models.ifdd  # noqa: F401  (registers the networks)
+import duchenne.models.ifdd
 from duchenne.errors import UserError
 from duchenne.models.backbones import mobilenet_clip, mvit
 from duchenne.models.backbones.clip_stem import ClipStem

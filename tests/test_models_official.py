@@ -18,7 +18,10 @@ from torch import Tensor, nn
 from duchenne.models.backbones.ir50 import IR50, STAGES
 from duchenne.models.backbones.ir50_names import split_body
 from duchenne.models.backbones.mobilefacenet import MobileFaceNet
+from duchenne.models.contract import register_networks
 from duchenne.models.official import OfficialWeightsError, load_official, load_pretrained, read_official
+
+register_networks()
 
 
 def network(name: str, **options) -> nn.Module:

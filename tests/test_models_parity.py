@@ -17,7 +17,10 @@ from torch import Tensor, nn
 from duchenne.models.backbones.ir50 import IR50
 from duchenne.models.backbones.ir50_names import split_body
 from duchenne.models.backbones.mobilefacenet import MobileFaceNet
+from duchenne.models.contract import register_networks
 from duchenne.models.official import load_official
+
+register_networks()
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -13,16 +13,17 @@ import training_networks  # noqa: F401  (registers the tiny networks)
 from network_tools import QUICK
 from torch import Tensor, nn
 
-import duchenne.models  # noqa: F401  (registers the networks)
 from duchenne.landmark_net.network import WithAuxiliaryHead
 from duchenne.models.backbones.mobilefacenet import MobileFaceNet
-from duchenne.models.contract import create
+from duchenne.models.contract import create, register_networks
 from duchenne.models.displacement import normalise, self_supervised_loss
 from duchenne.models.landmark_guided import attention_weights
 from duchenne.models.lifting import CHOICES, LiftingOptions, WaveletLifting
 from duchenne.models.precision import classify_in_float32, in_float32
 from duchenne.networks import networks
 from duchenne.training.device import multiplies_bf16
+
+register_networks()
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 NATIVE = multiplies_bf16(torch.device("cpu"))

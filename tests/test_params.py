@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from accelerate import init_empty_weights
 
-import duchenne.models  # noqa: F401  (registers the networks)
 from duchenne import config
 from duchenne.models.contract import create
 from duchenne.training.settings import Variant

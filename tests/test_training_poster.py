@@ -5,7 +5,6 @@ import torch
 from safetensors.torch import load_file
 from training_tools import CLASSES, COMPUTE, parts, variant, write_store
 
-import duchenne.models  # noqa: F401  (registers the networks)
 from duchenne.faces.store import FaceStore
 from duchenne.models.contract import create
 from duchenne.training.fold import train_fold

@@ -14,11 +14,11 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 
-from duchenne.predict import Answer, Predictor
-
 
 class Expressions(mlflow.pyfunc.PythonModel):
     def load_context(self, context: mlflow.pyfunc.PythonModelContext) -> None:
+        from duchenne.predict import Predictor  # imports the networks, which logging a model does not need
+
         self.predictor = Predictor(Path(context.artifacts["fold"]))
 
     def predict(self, context, model_input: pd.DataFrame, params: dict | None = None) -> pd.DataFrame:
@@ -27,7 +27,7 @@ class Expressions(mlflow.pyfunc.PythonModel):
             [{key: row[key] or "" for key in ("emotion", "note")} | row["probabilities"] for row in rows]
         )
 
-    def _answer(self, row: dict) -> Answer:
+    def _answer(self, row: dict) -> dict:
         if self.predictor.takes == "image":
             return self.predictor(io.BytesIO(base64.b64decode(row["image"])))
         with tempfile.TemporaryDirectory() as folder:

@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
-from sklearn.model_selection import StratifiedGroupKFold
 
 from duchenne.datasets.subset import pick
 from duchenne.errors import UserError
@@ -210,6 +209,8 @@ def _official(rows: pd.DataFrame, group: np.ndarray, protocol: Protocol) -> Iter
 
 
 def _kfold(rows: pd.DataFrame, group: np.ndarray, protocol: Protocol) -> Iterator[np.ndarray]:
+    from sklearn.model_selection import StratifiedGroupKFold  # slow to import, and no other protocol needs it
+
     n = len(np.unique(group))
     if protocol.folds > n:
         raise SplitError(f"{protocol.folds} folds need as many subjects (or groups of like samples); there are {n}")

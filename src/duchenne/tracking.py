@@ -33,7 +33,6 @@ from duchenne.errors import UserError
 from duchenne.extras import how_to_install, installed, requirements
 from duchenne.faces.settings import Faces
 from duchenne.files import file_digest, write_json
-from duchenne.training.record import span
 from duchenne.training.settings import Variant
 from duchenne.workspace import Workspace
 
@@ -242,7 +241,7 @@ class Tracker:
         """Send the epochs that the run of a fold lacks; returns the run's id."""
         from mlflow.entities import Metric
 
-        began, _ = span(folder)
+        began, _ = _span(folder)
         if fold not in self._folds:
             self._folds[fold] = self._find_fold(client, fold, began)
         run, last = self._folds[fold]
@@ -280,7 +279,7 @@ class Tracker:
         for fold, folder in folders.items():
             run = self._send_fold(client, fold, folder)
             client.log_artifact(run, str(folder / "card.json"))
-            ends.append(_ms(span(folder)[1]))
+            ends.append(_ms(_span(folder)[1]))
             client.set_terminated(run, end_time=ends[-1])
         results = self.workspace.results(self.name)
         metrics = Run(self.name, workspace=self.workspace).metrics
@@ -401,6 +400,18 @@ def served_requirements(card: dict[str, Any]) -> list[str]:
         if settings.get("detector", Faces.model_fields["detector"].default) == "dlib":
             modules.append("dlib")
     return requirements(*modules)
+
+
+def _span(folder: Path) -> tuple[float, float]:
+    """Return when the training of a fold began and when its last epoch ended, Unix time in s.
+
+    Args:
+        folder: a trained fold, or one that is being trained.
+    """
+    last = pd.read_csv(folder / "history.csv")
+    first = folder / "pretraining.csv"
+    first = pd.read_csv(first) if first.exists() else last
+    return float(first["ended"].iloc[0] - first["seconds"].iloc[0]), float(last["ended"].iloc[-1])
 
 
 def relocate(workspace: Workspace) -> None:

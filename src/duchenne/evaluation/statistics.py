@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.stats import beta, binomtest
+from scipy.special import bdtr, betaincinv  # scipy.stats takes a second to import
 
 from duchenne.metrics import BINS, BLOCK, METRICS, Metric, Predictions, Resamples, chosen, confidence_bin
 
@@ -181,8 +181,8 @@ def exact_interval(value: float, sizes: list[int]) -> tuple[float, float]:
         sizes: number of units; for a mean over classes, that of each class.
     """
     n, tail = np.asarray(sizes, dtype=np.float64), (1 - LEVEL / 100) / 2
-    low = beta.ppf(tail, n * value, n * (1 - value) + 1) if value > 0 else np.zeros(1)
-    high = beta.ppf(1 - tail, n * value + 1, n * (1 - value)) if value < 1 else np.ones(1)
+    low = betaincinv(n * value, n * (1 - value) + 1, tail) if value > 0 else np.zeros(1)
+    high = betaincinv(n * value + 1, n * (1 - value), 1 - tail) if value < 1 else np.ones(1)
     return float(low.mean()), float(high.mean())
 
 
@@ -266,8 +266,8 @@ def mcnemar(first: pd.DataFrame, second: pd.DataFrame) -> McNemar:
         raise ValueError("McNemar's test needs two runs on the same test samples with the same labels")
     right_a, right_b = a["label"] == a["predicted"], b["label"] == b["predicted"]
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
-    differing = only_a + only_b
-    return McNemar(only_a, only_b, float(binomtest(only_a, differing).pvalue) if differing else 1.0)
+    p = min(1.0, 2 * float(bdtr(min(only_a, only_b), only_a + only_b, 0.5)))  # both tails of the binomial distribution
+    return McNemar(only_a, only_b, p)
 
 
 def check(predictions: pd.DataFrame, classes: list[str]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
 
 from duchenne.media.images import resized
 
@@ -95,5 +94,8 @@ def smooth(key_points: np.ndarray, sigma: float) -> np.ndarray:
     known = ~np.isnan(flat[:, 0])
     times = np.arange(len(flat))
     filled = np.stack([np.interp(times, times[known], column[known]) for column in flat.T], axis=1)
-    blurred = gaussian_filter1d(filled, sigma, axis=0, mode="nearest") if sigma > 0 else filled
-    return blurred.reshape(key_points.shape)
+    if sigma > 0:
+        from scipy.ndimage import gaussian_filter1d  # slow to import, and only videos need it
+
+        filled = gaussian_filter1d(filled, sigma, axis=0, mode="nearest")
+    return filled.reshape(key_points.shape)

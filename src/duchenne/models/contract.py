@@ -19,6 +19,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, wraps
+from importlib import import_module
 from typing import Any
 
 import timm
@@ -28,7 +29,7 @@ from torch import Tensor, nn
 
 from duchenne.errors import UserError, nearest
 from duchenne.models.precision import LinearFp32, classify_in_float32
-from duchenne.networks import Facts
+from duchenne.networks import Facts, networks
 
 Converter = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 
@@ -182,14 +183,23 @@ def _check(network: Network, function: Callable[..., Network]) -> None:
         raise UserError(f"{where}: register_network names maps ({named}), and {type(network).__name__} has no explain")
 
 
+def register_networks() -> None:
+    """Register every network of this package with timm, for ``timm.create_model("poster_v2", num_classes=7)``."""
+    for module in sorted({network.module for network in networks().values()}):
+        import_module(module)
+
+
 def require(architecture: str) -> None:
-    """Check that timm's registry, which includes the networks of this package, has a network of this name.
+    """Make sure that timm's registry has a network of this name; registers the one of this package, if it is ours.
 
     Raises:
         UserError: There is no such network.
     """
-    if not timm.is_model(architecture):
-        raise UserError(f"no network is called {architecture!r}{nearest(architecture, timm.list_models())}")
+    if known := networks().get(architecture):
+        import_module(known.module)
+    elif not timm.is_model(architecture):
+        known_names = {*networks(), *timm.list_models()}
+        raise UserError(f"no network is called {architecture!r}{nearest(architecture, known_names)}")
 
 
 def create(architecture: str, options: Mapping[str, Any], num_classes: int) -> nn.Module:

@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
-from scipy.stats import gaussian_kde
 
 from duchenne.evaluation.statistics import LEVEL, calibration
 from duchenne.metrics import BINS, METRICS
@@ -362,6 +361,8 @@ def kernel_density(values: np.ndarray) -> np.ndarray | None:
     """
     if np.ptp(values) < LEVELS[1]:
         return None
+    from scipy.stats import gaussian_kde  # takes a second to import
+
     kernel = gaussian_kde(values)
     return kernel(LEVELS) + kernel(-LEVELS) + kernel(2 - LEVELS)
 

@@ -71,7 +71,7 @@ def code_version(architecture: str) -> str:
     Sources of other networks and the metrics are not included: a new metric does not change the weights, and the metric
     that picks the epoch is part of the fingerprint.
     """
-    trains = source_digest("duchenne.training.fold", without={*HARMLESS, "duchenne.models", "duchenne.metrics"})
+    trains = source_digest("duchenne.training.fold", without={*HARMLESS, "duchenne.metrics"})
     return hashlib.sha256((trains + network_digest(architecture)).encode()).hexdigest()
 
 

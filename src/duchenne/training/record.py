@@ -1,4 +1,4 @@
-"""Record of a variant's training run: ``training.json`` beside its folds, and the times of each fold."""
+"""Record of a variant's training run: ``training.json`` beside its folds."""
 
 from __future__ import annotations
 
@@ -60,15 +60,3 @@ def begin(work: Path, key: str, facts: dict[str, Any]) -> dict[str, Any]:
         known = {"id": uuid.uuid4().hex, "key": key, "started": round(time.time(), 3), **facts}
         write_json(file, known)
     return known
-
-
-def span(folder: Path) -> tuple[float, float]:
-    """Return when the training of a fold began and when its last epoch ended, Unix time in s.
-
-    Args:
-        folder: a trained fold, or one that is being trained.
-    """
-    last = pd.read_csv(folder / "history.csv")
-    first = folder / "pretraining.csv"
-    first = pd.read_csv(first) if first.exists() else last
-    return float(first["ended"].iloc[0] - first["seconds"].iloc[0]), float(last["ended"].iloc[-1])
