@@ -16,6 +16,7 @@ import torch.nn.functional as F
 import torchvision
 from export_tools import check_exports
 from torch import Tensor, nn
+from torchvision.models.video.mvit import MSBlockConfig, MultiscaleBlock
 
 import duchenne.models.ifdd
 from duchenne.errors import UserError
@@ -322,6 +323,31 @@ def test_last_blocks_of_mvit_become_the_last_of_ten() -> None:
     kept = mvit.from_torchvision(state | {"head.1.bias": torch.tensor(0)})
     sources = [0, 1, 2, 3, 4, 5, 6, 7, 14, 15]
     assert kept == {f"blocks.{number}.norm1.weight": torch.tensor(source) for number, source in enumerate(sources)}
+
+
+@pytest.mark.parametrize("number", [0, 1, 8])
+def test_a_block_has_the_output_and_gradients_of_torchvisions(number: int) -> None:
+    """Blocks with keys coarser than queries, with a coarser skip connection, and with queries coarser than keys."""
+    torch.manual_seed(0)
+    _, inputs, outputs, q, kv = mvit.BLOCKS[number]
+    setting = MSBlockConfig(2, inputs, outputs, [3] * 3, [3] * 3, [1, q, q], [1, kv, kv])
+    options = {"residual_pool": True, "residual_with_cls_embed": False, "rel_pos_embed": True, "proj_after_attn": True}
+    theirs, ours = (block([2, 16, 16], setting, **options).double() for block in (MultiscaleBlock, mvit.Block))
+    for name, parameter in theirs.named_parameters():
+        if "rel_pos" in name:
+            nn.init.normal_(parameter)
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.randn(2, 1 + 2 * 16 * 16, inputs, dtype=torch.float64, requires_grad=True)
+    (expected, size), (found, own_size) = theirs(x, (2, 16, 16)), ours(x, (2, 16, 16))
+    assert own_size == size
+    torch.testing.assert_close(found, expected)
+    weight = torch.randn_like(expected)
+    gradients = [
+        torch.autograd.grad((y * weight).sum(), (x, *block.parameters()))
+        for block, y in ((theirs, expected), (ours, found))
+    ]
+    for name, one, other in zip(("x", *dict(theirs.named_parameters())), *gradients, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-7, atol=1e-9, msg=lambda text, name=name: f"{name}: {text}")
 
 
 # -------------------------------------------------------------------------------------------------------------- tools

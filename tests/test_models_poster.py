@@ -222,6 +222,8 @@ def test_attention_is_its_weights_times_the_values() -> None:
     values = key_value[..., 8:].unflatten(2, (4, 2)).transpose(1, 2)
     by_hand = (weights @ values).transpose(1, 2).flatten(2)
     torch.testing.assert_close(attend(query, key_value, 4, bias), by_hand)
+    with_gradient = attend(query, key_value, 4, bias.clone().requires_grad_())  # computed in another form
+    torch.testing.assert_close(with_gradient, by_hand)
 
 
 def test_explanation_is_the_attention_to_landmark_cells(model: nn.Module) -> None:

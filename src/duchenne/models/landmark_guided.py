@@ -40,7 +40,13 @@ def attend(query: Tensor, key_value: Tensor, heads: int, bias: Tensor | None = N
     """Attention of queries (B, N, C) to [keys | values] (B, M, 2 * C), with a bias (heads, N, M): (B, N, C)."""
     key, value = key_value.unflatten(2, (2, heads, -1)).permute(2, 0, 3, 1, 4).unbind()
     query = query.unflatten(2, (heads, -1)).transpose(1, 2)
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=bias).transpose(1, 2).flatten(2)
+    if bias is not None and bias.requires_grad and query.device.type == "cpu":
+        # torch's form for a bias with gradient also tests every row of the scores for being masked out
+        found = (query * query.shape[-1] ** -0.5 @ key.mT + bias).softmax(-1) @ value
+    else:  # a bias of three dimensions, without the batch, has no fused kernel on a CPU
+        bias = None if bias is None else bias[None]
+        found = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+    return found.transpose(1, 2).flatten(2)
 
 
 @in_float32
