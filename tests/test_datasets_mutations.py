@@ -153,14 +153,17 @@ many = settings(
 
 @pytest.fixture
 def at(tmp_path, request):
-    """A case's root (its files other than the annotations are there), and its configuration."""
+    """A case, its root (with its files other than the annotations), its configuration, and its index."""
     case = request.param
     case.build(tmp_path)
     (tmp_path / case.file).parent.mkdir(parents=True, exist_ok=True)
     options = dict(case.options)
     if options.pop("annotations", False):
         options["annotations"] = tmp_path if case.layout == "smic" else tmp_path / "boxes"
-    return case, tmp_path, dataset(case.layout, tmp_path, **options)
+    config = dataset(case.layout, tmp_path, **options)
+    table = [case.header, *case.rows] if case.header else case.rows
+    write(fresh(tmp_path, case, ".csv" if case.header else ""), table, case.delimiter)
+    return case, tmp_path, config, build_index(case.layout, config).rows
 
 
 def over(cases: dict[str, Case]):
@@ -183,18 +186,11 @@ def write(path: Path, rows: Rows, delimiter: str, newline: str = "\n", encoding:
     return path
 
 
-def expected(case: Case, root: Path, config) -> pd.DataFrame:
-    ending = ".csv" if case.header else ""
-    write(fresh(root, case, ending), [case.header, *case.rows] if case.header else case.rows, case.delimiter)
-    return build_index(case.layout, config).rows
-
-
 @over(DELIMITED)
 @many
 @given(data=st.data())
 def test_a_table_with_header_means_the_same_however_it_is_saved(at, data):
-    case, root, config = at
-    rows = expected(case, root, config)
+    case, root, config, rows = at
     order = data.draw(st.permutations(range(len(case.header))))
     spell = data.draw(SPELLINGS)
     table = [[spell(case.header[i]) for i in order], *([row[i] for i in order] for row in case.rows)]
@@ -212,8 +208,7 @@ def test_a_table_with_header_means_the_same_however_it_is_saved(at, data):
 @many
 @given(data=st.data())
 def test_a_spreadsheet_means_the_same_however_it_is_saved(at, data):
-    case, root, config = at
-    rows = expected(case, root, config)
+    case, root, config, rows = at
     order = data.draw(st.permutations(range(len(case.header))))
     as_numbers, unnamed, titles = data.draw(st.booleans()), data.draw(st.booleans()), data.draw(st.integers(0, 13))
 
@@ -242,8 +237,7 @@ def test_a_spreadsheet_means_the_same_however_it_is_saved(at, data):
 @many
 @given(data=st.data())
 def test_a_list_without_header_means_the_same_however_it_is_saved(at, data):
-    case, root, config = at
-    rows = expected(case, root, config)
+    case, root, config, rows = at
     delimiter = data.draw(st.sampled_from([" ", "  ", "\t", ",", ", ", ";"]))
     codes = data.draw(st.sampled_from(["{}", "{} ", "{}.0"]))
     lines = [
@@ -259,7 +253,7 @@ def test_a_list_without_header_means_the_same_however_it_is_saved(at, data):
 
 def refused_or_read(at, written: Path) -> None:
     """Whatever the file holds: an index, or one error that says which file."""
-    case, _, config = at
+    case, _, config, _ = at
     try:
         build_index(case.layout, config)
     except IndexProblems as error:
@@ -274,7 +268,7 @@ def refused_or_read(at, written: Path) -> None:
 @many
 @given(data=st.data())
 def test_a_missing_column_is_named(at, data):
-    case, root, config = at
+    case, root, config, _ = at
     needed = [name for name in case.header if name not in ("Action Units", "facial_landmarks")]
     lost = data.draw(st.sampled_from(needed))
     new = data.draw(st.sampled_from([None, "", "no such thing"]))  # gone, without a name, or with another
@@ -293,7 +287,7 @@ def test_a_missing_column_is_named(at, data):
 @many
 @given(data=st.data())
 def test_cells_of_any_text(at, data):
-    case, root, _ = at
+    case, root, *_ = at
     rows = [list(row) for row in case.rows]
     for _ in range(data.draw(st.integers(1, 3))):
         row, column = data.draw(st.integers(0, len(rows) - 1)), data.draw(st.integers(0, len(rows[0]) - 1))
@@ -309,7 +303,7 @@ def test_cells_of_any_text(at, data):
 @many
 @given(data=st.data())
 def test_files_cut_short_or_of_any_bytes(at, data):
-    case, root, _ = at
+    case, root, *_ = at
     path = fresh(root, case, ".csv" if case.header else "")
     whole = write(path, [case.header, *case.rows] if case.header else case.rows, case.delimiter).read_bytes()
     start = data.draw(st.integers(0, len(whole)))
@@ -331,7 +325,7 @@ def workbook(name: str) -> bytes:
 @many
 @given(data=st.data())
 def test_spreadsheets_that_are_damaged(at, data):
-    case, root, _ = at
+    case, root, *_ = at
     whole = workbook(case.layout)
     start, n = data.draw(st.integers(0, len(whole))), data.draw(st.integers(0, 200))
     path = fresh(root, case, data.draw(st.sampled_from([".xlsx", ".xls"])))

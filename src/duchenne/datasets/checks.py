@@ -49,9 +49,10 @@ def check(listing: Listing, dataset: str, config: Dataset) -> tuple[pd.DataFrame
     noted.note(text["fold"] == 0, "fold", "is 0: folds count from 1")
     noted.note(text["fps"] <= 0, "fps", "must be above 0")
     for first, second in (("onset", "apex"), ("apex", "offset"), ("onset", "offset")):
-        late = text[first] > text[second]
-        pairs = text.loc[late.fillna(False), [first, second]].astype("str")
-        noted.each(late, first, f"{first} " + pairs[first] + f" lies after {second} " + pairs[second])
+        late = (text[first] > text[second]).fillna(False)
+        if late.any():
+            pairs = text.loc[late, [first, second]].astype("str")
+            noted.each(late, first, f"{first} " + pairs[first] + f" lies after {second} " + pairs[second])
     _boxes(text, noted)
     text["votes"] = _votes(text["votes"], Labels(dataset, config), noted)
     found = _files(text, listing, config)
@@ -85,13 +86,13 @@ class _Problems:
 
     def note(self, wrong: pd.Series, column: str, problem: str) -> None:
         """Add the same problem to every row where ``wrong`` is true."""
-        self.each(wrong, column, pd.Series(problem, wrong.index))
+        for i in wrong.index[wrong.fillna(False).astype(bool)]:
+            self.one(i, column, problem)
 
     def each(self, wrong: pd.Series, column: str, problem: pd.Series) -> None:
         """Add the row's own problem to every row where ``wrong`` is true."""
-        index = wrong.index[wrong.fillna(False).astype(bool)]
-        self.rows.update(index)
-        self.notes += [(i, column, problem[i]) for i in index]
+        for i in wrong.index[wrong.fillna(False).astype(bool)]:
+            self.one(i, column, problem[i])
 
     def one(self, i: int, column: str, problem: str) -> None:
         """Add a problem to one row."""
@@ -139,6 +140,8 @@ def _parts(words: pd.Series, noted: _Problems) -> pd.Series:
 
 
 def _number(words: pd.Series, column: str, noted: _Problems) -> pd.Series:
+    if words.isna().all():  # most columns of most datasets
+        return pd.Series(np.nan, words.index)
     numbers = pd.to_numeric(words, errors="coerce").astype(float)
     wrong = words.notna() & ~np.isfinite(numbers)
     noted.each(wrong, column, words[wrong].map(repr) + " is not a number")
@@ -147,6 +150,8 @@ def _number(words: pd.Series, column: str, noted: _Problems) -> pd.Series:
 
 def _whole(words: pd.Series, column: str, noted: _Problems) -> pd.Series:
     numbers = _number(words, column, noted)
+    if numbers.isna().all():
+        return numbers.astype("Int64")
     broken = np.isfinite(numbers) & (numbers % 1 != 0)
     noted.each(broken, column, words[broken].map(repr) + " is not a whole number")
     noted.each(numbers < 0, column, words[numbers < 0].map(repr) + " is negative")
