@@ -240,8 +240,13 @@ def test_frozen_landmark_statistics_stay_and_maps_can_be_reused() -> None:
 
 
 def test_bfloat16_autocast_gives_finite_logits_and_gradients() -> None:
-    model = build("poster_v2", drop_path_rate=0.0).train()
-    check_bfloat16(model, lambda: model(images()))
+    """The backbones read small images, which take all their layers: bfloat16 is slow where it is emulated."""
+    model = build("poster_v2", drop_path_rate=0.0, vit_depth=1).train()
+    check_bfloat16(model, lambda: model.forward_head(model.fuse(*maps())))
+    x = images()[:, :, :32, :32]
+    check_bfloat16(model.ir_back, lambda: model.ir_back(x)[2].mean((2, 3)))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert all(level.isfinite().all() for level in model.face_landback.forward_features(x))
 
 
 def test_the_exported_graph_gives_the_same_logits_for_another_batch_size(model: nn.Module) -> None:
