@@ -1,5 +1,6 @@
 """The geometry of alignment: exact formulas, and no motion where the face does not move."""
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -71,6 +72,21 @@ def test_shrinking_averages_fine_texture():
     stripes[:, ::2] = 255  # every second column: 127.5 on average
     face = warp(stripes, np.array([[0.2, 0, 12], [0, 0.2, 12]]), 224)[20:200, 20:200]
     assert np.abs(face.astype(int) - 127).max() <= 8
+
+
+@pytest.mark.parametrize("at", [(300, 250), (10, 15), (790, 590), (-2000, 300)])
+def test_only_the_part_that_is_shown_is_shrunk(at):
+    """Far from the face, and over the border, nothing changes what a face shows."""
+    rng = np.random.default_rng(0)
+    image = cv2.GaussianBlur(rng.integers(0, 256, (600, 800, 3), np.uint8), (0, 0), 4)
+    turned = cv2.getRotationMatrix2D((0, 0), 20, 0.45)
+    turned[:, 2] = 56 - turned[:, :2] @ np.array(at, float)
+    wide = cv2.copyMakeBorder(image, *[2400] * 4, cv2.BORDER_REPLICATE)
+    whole_picture = turned.copy()
+    whole_picture[:, 2] -= turned[:, :2] @ [2400, 2400]
+    averaged = cv2.GaussianBlur(wide, (0, 0), 0.6)
+    expected = cv2.warpAffine(averaged, whole_picture, (112, 112), flags=cv2.INTER_LINEAR)
+    assert np.abs(warp(image, turned, 112).astype(int) - expected).max() <= 4
 
 
 def test_outside_the_image_its_border_goes_on():

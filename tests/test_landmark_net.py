@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from math import log
 from pathlib import Path
 
+import cv2
 import numpy as np
+import onnx
 import pandas as pd
 import pytest
 import torch
@@ -21,7 +24,8 @@ from duchenne.config import Catalog
 from duchenne.errors import UserError
 from duchenne.faces.align import apply, template
 from duchenne.faces.landmarks import landmarker
-from duchenne.faces.mobilefacenet import EYE_DISTANCE, INNER, MIRROR, SIZE, inner_share, nearer
+from duchenne.faces.mobilefacenet import EYE_DISTANCE, INNER, MEAN, MIRROR, SIZE, STD, inner_share, nearer
+from duchenne.faces.mobilefacenet_onnx import onnx_model
 from duchenne.faces.points import key_points
 from duchenne.faces.settings import Faces
 from duchenne.landmark_net import train
@@ -140,11 +144,53 @@ def test_only_weights_that_were_trained_on_nearer_crops_take_them(renders: Path,
         save_file(weights, path, metadata)
         config = Faces(landmarks="mobilefacenet", landmark_model=path)
         found[name] = landmarker(config)(image, np.array([100.0, 50.0, 250.0, 200.0]))
-    np.testing.assert_array_equal(found["near"][:17], found["plain"][:17])
     assert np.abs(found["near"][17:] - found["plain"][17:]).max() > 1
     assert inner_share(tmp_path / "near.safetensors") == 0.8
     assert inner_share(tmp_path / "plain.safetensors") is None
     assert inner_share(tmp_path / "mobilefacenet_model_best.pth.tar") is None
+
+
+@pytest.fixture
+def trained_network() -> MobileFaceNet:
+    """Random weights, with statistics and slopes that differ from channel to channel."""
+    torch.manual_seed(0)
+    network = MobileFaceNet().eval()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.running_mean, -0.2, 0.2)
+            torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.uniform_(module.bias, -0.2, 0.2)
+        elif isinstance(module, torch.nn.PReLU):
+            torch.nn.init.uniform_(module.weight, -0.3, 0.5)
+    return network
+
+
+def test_opencv_computes_what_pytorch_computes(trained_network: MobileFaceNet):
+    crop = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
+    with torch.inference_mode():
+        normalised = ((crop / 255 - MEAN) / STD).astype(np.float32)
+        expected = trained_network(torch.from_numpy(normalised).permute(2, 0, 1)[None])[0].numpy()
+    state = {name: value.numpy() for name, value in trained_network.state_dict().items()}
+    model = onnx_model(state, MEAN, STD)
+    onnx.checker.check_model(onnx.load_from_string(model))
+    network = cv2.dnn.readNetFromONNX(np.frombuffer(model, np.uint8))
+    network.setInput(cv2.dnn.blobFromImage(crop, mean=255 * MEAN.astype(float)))
+    assert expected.std() > 0.1
+    np.testing.assert_allclose(network.forward().ravel(), expected, atol=1e-4)
+
+
+def test_landmarks_are_the_same_for_any_number_of_threads():
+    images = np.random.default_rng(0).integers(0, 256, (8, 120, 120, 3), np.uint8)
+    find, box = landmarker(Faces()), np.array([20.0, 20.0, 90.0, 90.0])
+    alone = np.stack([find(image, box) for image in images])
+    with ThreadPoolExecutor(4) as pool:
+        together = np.stack(list(pool.map(lambda image: find(image, box), images)))
+    np.testing.assert_array_equal(alone, together)
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(3 - min(before, 2))
+    np.testing.assert_array_equal(find(images[0], box), alone[0])
+    cv2.setNumThreads(before)
 
 
 def test_training_starts_around_the_mean_face(renders: Path):

@@ -71,12 +71,22 @@ def warp(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     """
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
     if scale < 1:
+        image, matrix = _visible(image, matrix, size, 2 / scale)
         small = resized(image, scale)
         factors = np.array([small.shape[1] / image.shape[1], small.shape[0] / image.shape[0]])
         image = small
         # pixel centres are at whole numbers: x_small = (x + 0.5) * factor - 0.5
         matrix = np.column_stack([matrix[:, :2] / factors, matrix[:, 2] + matrix[:, :2] @ (0.5 / factors - 0.5)])
     return cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _visible(image: np.ndarray, matrix: np.ndarray, size: int, margin: float) -> tuple[np.ndarray, np.ndarray]:
+    """The part of an image that a transform shows, with ``margin`` px around it, and the transform of that part."""
+    corners = apply(cv2.invertAffineTransform(matrix), np.array([(x, y) for x in (0, size) for y in (0, size)]))
+    sides = np.array(image.shape[1::-1])
+    low = np.clip(np.floor(corners.min(axis=0) - margin), 0, sides - 1).astype(int)
+    high = np.clip(np.ceil(corners.max(axis=0) + margin), low + 1, sides).astype(int)
+    return image[low[1] : high[1], low[0] : high[0]], np.column_stack([matrix[:, :2], apply(matrix, low)])
 
 
 def smooth(key_points: np.ndarray, sigma: float) -> np.ndarray:
