@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
 from accelerate import init_empty_weights
 
 from duchenne import config
-from duchenne.models.contract import create
+from duchenne.models.contract import Network, create
 from duchenne.training.settings import Variant
 
 CATALOG = config.whole_library()
 CLASSES = {name: len(dataset.classes) for name, dataset in CATALOG.datasets.items()}
 
 
-def built(variant: Variant):
+def built(variant: Variant) -> Network:
+    """Its network, which variants that differ in their recipe share."""
+    return empty(variant.model.architecture, json.dumps(variant.model.options), CLASSES[variant.dataset])
+
+
+@cache
+def empty(architecture: str, options: str, classes: int) -> Network:
     with init_empty_weights():
-        return create(variant.model.architecture, variant.model.options, CLASSES[variant.dataset])
+        return create(architecture, json.loads(options), classes)
 
 
 @pytest.mark.parametrize("name", CATALOG.variants)
