@@ -98,7 +98,11 @@ def python_path() -> dict[str, str]:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from test_training_loop import *
+import pandas as pd
+from duchenne.faces.store import FaceStore
+from duchenne.training.fold import train_fold
+from duchenne.training.settings import Variant
+from training_tools import CLASSES, COMPUTE
 
 class Killer(FaceStore):
     left = int(sys.argv[3])
@@ -111,7 +115,8 @@ class Killer(FaceStore):
 store = Killer(Path(sys.argv[1]))
 work = Path(sys.argv[2])
 samples = pd.read_parquet(work.parent / "samples.parquet")
-train_fold(resumable(), CLASSES, 1, samples, store, work.parent / "out", work, COMPUTE)
+config = Variant.model_validate_json(sys.argv[4])
+train_fold(config, CLASSES, 1, samples, store, work.parent / "out", work, COMPUTE)
 """
 
 
@@ -138,8 +143,10 @@ def test_a_killed_training_ends_bit_for_bit_like_one_that_was_not(train, drawn, 
     work.mkdir(parents=True)
     samples.to_parquet(work.parent / "samples.parquet")
     one_epoch = 20 + 8  # frames of an epoch: training and validation
-    arguments = [sys.executable, "-c", KILLED, str(store.path), str(work), str(one_epoch + 11)]
-    died = subprocess.run(arguments, env=python_path(), check=False, capture_output=True, text=True)
+    arguments = [str(store.path), str(work), str(one_epoch + 11), resumable().model_dump_json()]
+    died = subprocess.run(
+        [sys.executable, "-c", KILLED, *arguments], env=python_path(), check=False, capture_output=True, text=True
+    )
     assert died.returncode == -signal.SIGKILL, died.stderr
     assert torch.load(work / "state.pt", weights_only=True)["epoch"] == 1
     assert not (work.parent / "out").exists()
@@ -374,7 +381,10 @@ def test_a_lonely_last_sample_waits_for_another_epoch(train, drawn):
 LAUNCHED = """
 import sys
 from pathlib import Path
-from test_training_loop import *
+import pandas as pd
+from duchenne.faces.store import FaceStore
+from duchenne.training.fold import train_fold
+from training_tools import CLASSES, COMPUTE, variant
 
 root = Path(sys.argv[1])
 samples = pd.read_parquet(root / "samples.parquet")
