@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import datasets
@@ -22,6 +21,7 @@ from faces_tools import moved, picture, render, rows, write
 from duchenne.errors import UserError
 from duchenne.faces.align import apply, similarity, template, template_box
 from duchenne.faces.annotate import landmark_dataset
+from duchenne.faces.arrow import CHUNK
 from duchenne.faces.build import _changes_of, _chunks, align_dataset
 from duchenne.faces.find import find_face
 from duchenne.faces.hashing import face_hash
@@ -108,46 +108,73 @@ def test_jpeg_is_smaller_and_nearly_the_same(stills, root, store, tmp_path):
     assert np.abs(jpeg.frame("s0").astype(int) - store.frame("s0")).mean() < 2
 
 
+@pytest.fixture(scope="module")
+def many(root, tmp_path_factory) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Rows of two chunks, of which the second has the last picture, and the digests of their store."""
+    table = rows(*({"sample": f"s{i:03d}", "path": f"{i // 5}.jpg"} for i in range(40)))
+    assert 35 - 5 < CHUNK["image"] <= 35
+    return table, digests(align(table, root, tmp_path_factory.mktemp("many")).path)
+
+
 @pytest.mark.slow
-def test_the_number_of_processes_does_not_change_a_byte(root, tmp_path):
-    table = rows(*({"sample": f"s{i:03d}", "path": f"{i % 8}.jpg"} for i in range(34)))
-    stores = [align(table, root, tmp_path / str(jobs), jobs=jobs) for jobs in (1, 2)]
-    assert digests(stores[0].path) == digests(stores[1].path)
+def test_the_number_of_processes_does_not_change_a_byte(many, root, tmp_path):
+    table, expected = many
+    assert digests(align(table, root, tmp_path, jobs=2).path) == expected
 
 
-KILLED = """
-import sys
+SCRIPT = """
+import os, signal, sys
 from pathlib import Path
 import pandas as pd
-from duchenne.faces.build import align_dataset
+from duchenne.faces import build
 from duchenne.faces.settings import Faces
 
-if __name__ == "__main__":
-    folder, root = Path(sys.argv[1]), Path(sys.argv[2])
-    table = pd.read_pickle(folder / "rows.pkl")
-    align_dataset(table, root, Faces(encoding="png"), folder / "faces", folder / "work", 1)
+align_file, left = build.align_file, int(sys.argv[3])
+
+def killed(*arguments):
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return align_file(*arguments)
+
+build.align_file = killed
+folder, root = Path(sys.argv[1]), Path(sys.argv[2])
+table = pd.read_pickle(folder / "rows.pkl")
+build.align_dataset(table, root, Faces(encoding="png"), folder / "faces", folder / "work", 1)
 """
+"""Aligns faces, and is killed at the start of the file of a number; 0: never."""
+
+
+@pytest.fixture(scope="module")
+def resumed(many, root, tmp_path_factory) -> Path:
+    """A folder of what a process made, which took over from one that was killed in the second chunk, and its home."""
+    folder, (table, _) = tmp_path_factory.mktemp("resumed"), many
+    table.to_pickle(folder / "rows.pkl")
+    (folder / "home").mkdir()
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "XDG_"))}
+    home = {"HOME": str(folder / "home"), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+    def run(killed_before: int) -> int:
+        command = [sys.executable, "-c", SCRIPT, folder, root, str(killed_before)]
+        return subprocess.run(command, env=kept | home, stderr=subprocess.DEVNULL, check=False).returncode
+
+    assert run(8) == -signal.SIGKILL
+    assert len(list((folder / "work").glob("0*.arrow"))) == 1
+    assert not (folder / "faces").exists()
+    assert run(0) == 0
+    return folder
 
 
 @pytest.mark.slow
-def test_a_killed_run_resumes_and_gives_the_same_bytes(root, tmp_path):
-    table = rows(*({"sample": f"s{i:03d}", "path": f"{i % 8}.jpg"} for i in range(98)))
-    table.to_pickle(tmp_path / "rows.pkl")
-    (tmp_path / "run.py").write_text(KILLED)
-    process = subprocess.Popen([sys.executable, tmp_path / "run.py", tmp_path, root], stderr=subprocess.DEVNULL)
-    work = tmp_path / "work"
-    until = time.monotonic() + 300
-    while not list(work.glob("0*.arrow")) and process.poll() is None and time.monotonic() < until:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    assert 0 < len(list(work.glob("0*.arrow"))) < 4
-    assert not (tmp_path / "faces").exists()
+def test_a_killed_run_resumes_and_gives_the_same_bytes(many, resumed):
+    assert digests(resumed / "faces") == many[1]
+    assert not (resumed / "work").exists()
 
-    align_dataset(table, root, PNG, tmp_path / "faces", work, 1)
-    fresh = align(table, root, tmp_path / "fresh")
-    assert digests(tmp_path / "faces") == digests(fresh.path)
-    assert not work.exists()
+
+def test_nothing_is_written_to_the_home_folder(resumed):
+    assert len(FaceStore(resumed / "faces")) == 40
+    assert not list((resumed / "home").iterdir())
 
 
 def test_chunks_of_other_settings_samples_or_code_are_not_taken(root, tmp_path, monkeypatch):
@@ -187,17 +214,6 @@ def test_a_copy_of_the_pictures_gives_the_same_bytes(stills, root, store, tmp_pa
     for path in stills["path"]:
         shutil.copy(root / path, tmp_path / path)  # of another time, in another folder
     assert digests(align(stills, tmp_path, tmp_path).path) == digests(store.path)
-
-
-def test_nothing_is_written_to_the_home_folder(stills, root, tmp_path):
-    stills.to_pickle(tmp_path / "rows.pkl")
-    (tmp_path / "run.py").write_text(KILLED)
-    (tmp_path / "home").mkdir()
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "XDG_"))}
-    home = {"HOME": str(tmp_path / "home"), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    subprocess.run([sys.executable, tmp_path / "run.py", tmp_path, root], env=kept | home, check=True)
-    assert len(FaceStore(tmp_path / "faces")) == 8
-    assert not list((tmp_path / "home").iterdir())
 
 
 def test_what_fails_is_listed_with_its_reason(root, tmp_path):
