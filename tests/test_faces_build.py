@@ -86,7 +86,8 @@ def test_a_store_is_a_hugging_face_dataset(store):
     table = datasets.load_from_disk(str(store.path))
     assert table["sample"][:] == store.samples
     assert set(table.column_names) == {
-        "sample", "frame_numbers", "frames", "transforms", "boxes", "confidence", "doubtful", "faces", "phash",
+        "sample", "frame_numbers", "frames", "transforms", "points", "boxes", "confidence", "doubtful", "faces",
+        "phash",
     }  # fmt: skip
 
 
@@ -357,6 +358,24 @@ def test_landmarks_of_every_frame_and_the_mean_centres(store, root, tmp_path):
     assert (mean["size"], mean["n"], list(mean["mean"])) == (224, 8, list(REGIONS))
     flat = [value for boxes in mean["mean"].values() for point in boxes for value in point]
     np.testing.assert_allclose(flat, np.stack(table["au_centers"]).mean(axis=0), atol=1e-3)
+
+
+def test_points_of_the_alignment_are_moved_and_the_other_frames_searched(root, tmp_path):
+    clip(tmp_path / "m", picture(root / "0.jpg"), [0, 1.5, 3.0])
+    write(tmp_path / "i.png", picture(root / "1.jpg"))
+    micro = {"sample": "m", "path": "m", "kind": "frames", "onset": 2, "apex": 3}
+    store = align(rows(micro, {"sample": "i", "path": "i.png"}), tmp_path, tmp_path)
+    landmark_dataset(store, PNG, tmp_path / "p.parquet", tmp_path / "c.json", 1)
+    points = pd.read_parquet(tmp_path / "p.parquet").set_index(["sample", "frame"])["points"].map(np.array)
+    for sample, frame, file in (("i", 0, "i.png"), ("m", 2, "m/img2.png")):
+        row = store.row(sample)
+        matrix = np.reshape(row["transforms"][row["frame_numbers"].index(frame)], (2, 3))
+        expected = apply(matrix, find_face(picture(tmp_path / file), PNG).points)
+        np.testing.assert_allclose(points[sample, frame].reshape(68, 2), expected, atol=1e-3)
+    assert [found is None for found in store.row("m")["points"]] == [True, False, True]
+    for place, frame in ((0, 1), (2, 3)):
+        found = landmarker(PNG)(store.frame("m", place), template_box(224, PNG.eye_distance))
+        np.testing.assert_allclose(points["m", frame].reshape(68, 2), found, atol=1e-3)
 
 
 def test_every_sample_counts_once_in_the_mean_centres(root, tmp_path):

@@ -124,6 +124,24 @@ def test_a_face_that_left_is_looked_for_everywhere(truth):
     np.testing.assert_allclose(face.box - [600, 0, 600, 0], gone.box, atol=12)
 
 
+def test_points_are_followed_through_a_clip(truth):
+    """From the last frame's points, moved a little or much, the points are those of a search from the box."""
+    image = picture(truth["file"].iloc[0])
+    still = find_face(image, FACES)
+    eyes = np.linalg.norm(np.subtract(*key_points(still.points)[:2]))
+    for shift in (0.05, 0.3):
+        start = still.points + shift * eyes * np.array([1, -1])
+        followed = landmarker(FACES)(image, still.box, start)
+        assert np.linalg.norm(followed - still.points, axis=1).mean() < 0.03 * eyes
+    face = still
+    for k in range(1, 6):
+        frame = moved(image, 3.0 * k, -2.0 * k, turn=2.0 * k)
+        face = find_face(frame, FACES, last=face)
+        alone = find_face(frame, FACES)
+        assert face.count is None
+        assert np.linalg.norm(face.points - alone.points, axis=1).mean() < 0.03 * eyes
+
+
 @pytest.mark.parametrize("box", [(600, 600, 700, 700), (-300, -300, -200, -200)])
 def test_frames_of_a_folder_may_differ_in_size(truth, box):
     """The last face may have been where this frame has nothing."""

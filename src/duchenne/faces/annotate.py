@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from duchenne.chunks import Chunk, digest, resumable
 from duchenne.errors import UserError
 from duchenne.faces import regions
-from duchenne.faces.align import template_box
+from duchenne.faces.align import apply, template_box
 from duchenne.faces.arrow import CHUNK, write_rows
 from duchenne.faces.detect import choose, detector
 from duchenne.faces.landmarks import landmarker, model_digest
@@ -47,6 +47,8 @@ def landmark_dataset(
     work: Path | None = None,
 ) -> None:
     """Find the 68 points of every stored frame, and the mean centres of the AU regions.
+
+    The points by which a frame was aligned are moved by its transform; all other frames are searched.
 
     ``out`` has one row per frame: sample, frame, points (136 numbers), key_points (10), confidence (the detector's) and
     au_centers (18, in the order of ``regions.REGIONS``), all in px of the aligned face. ``au_centers`` is JSON with
@@ -106,10 +108,14 @@ def _landmark(store: FaceStore, config: Faces, samples: list[str], out: Path) ->
         row = store.row(sample)
         if config.mode != "aligned" and np.isnan(row["boxes"]).all():
             continue
-        for number, data, score in zip(row["frame_numbers"], row["frames"], row["confidence"], strict=True):
-            image = decode(data)
-            box, score = _look(image, template, config) if _searched(config) else (template, score)
-            points = landmarker(config)(image, box)
+        columns = ("frame_numbers", "frames", "confidence", "transforms", "points")
+        for number, data, score, matrix, found in zip(*(row[name] for name in columns), strict=True):
+            if found is not None:
+                points = apply(np.reshape(matrix, (2, 3)), np.reshape(found, (68, 2)))
+            else:
+                image = decode(data)
+                box, score = _look(image, template, config) if _searched(config) else (template, score)
+                points = landmarker(config)(image, box)
             rows.append(
                 {
                     "sample": sample,

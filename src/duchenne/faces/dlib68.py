@@ -53,7 +53,7 @@ class Dlib68:
         except RuntimeError as error:
             raise UserError(f"faces.landmark_model: {path} is not a dlib shape predictor: {error}") from None
 
-    def __call__(self, image: np.ndarray, box: np.ndarray) -> np.ndarray:
+    def __call__(self, image: np.ndarray, box: np.ndarray, start: np.ndarray | None = None) -> np.ndarray:
         grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         first = self._points(grey, box)
         middle = first.mean(axis=0)

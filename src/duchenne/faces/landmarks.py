@@ -30,8 +30,12 @@ class Landmarker(Protocol):
         """Return the model's file: ``config.landmark_model``, or the one of an installed package."""
         ...
 
-    def __call__(self, image: np.ndarray, box: np.ndarray) -> np.ndarray:
-        """Place points, float (68, 2) x and y in px, in an image, uint8 (H, W, 3) RGB, with a face box (4,)."""
+    def __call__(self, image: np.ndarray, box: np.ndarray, start: np.ndarray | None = None) -> np.ndarray:
+        """Place points, float (68, 2) x and y in px, in an image, uint8 (H, W, 3) RGB, with a face box (4,).
+
+        Args:
+            start: points of the same face in the previous frame of a clip, from which a model may start.
+        """
         ...
 
 

@@ -160,6 +160,7 @@ class _Sample:
             "frame_numbers": self.numbers,
             "frames": self.pictures,
             "transforms": self.transforms,
+            "points": [face.points.ravel() if face else None for face in self.faces],
             "boxes": [(face.box if face else np.full(4, np.nan)).tolist() for face in faces],
             "confidence": [face.score if face else float("nan") for face in faces],
             "doubtful": [face.doubtful if face else False for face in faces],

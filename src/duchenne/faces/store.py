@@ -20,6 +20,7 @@ SCHEMA = pa.schema(
         ("frame_numbers", pa.list_(pa.int64())),
         ("frames", pa.list_(pa.binary())),  # JPEG or PNG files
         ("transforms", pa.list_(pa.list_(pa.float64()))),  # row-major 2 x 3, original px -> aligned px
+        ("points", pa.list_(pa.list_(pa.float32()))),  # 136: x and y of 68 points, original px; null where not searched
         ("boxes", pa.list_(pa.list_(pa.float64()))),  # x0, y0, x1, y1, original px
         ("confidence", pa.list_(pa.float64())),  # the detector's score; NaN where there was no detection
         ("doubtful", pa.list_(pa.bool_())),  # whether the score is below the detector's own threshold
