@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms import InterpolationMode, v2
 
-from duchenne.training.augment import Mixing, PixelNoise, seeded, transform
+from duchenne.training.augment import _RECOLOUR, ColorJitter, Mixing, PixelNoise, seeded, transform
 from duchenne.training.settings import Augment, Erase, Mix
 
 DATA = {"input_size": (3, 32, 32), "mean": (0.5, 0.4, 0.3), "std": (0.2, 0.25, 0.5)}
@@ -71,6 +71,52 @@ def test_ifdd_mirrors_then_crops_then_recolours_bytes():
     assert jitter.hue == (-0.4, 0.4)
     bicubic = Augment(resized_crop={"scale": [0.8, 1.0], "interpolation": "bicubic"})
     assert transform(DATA, bicubic).transforms[1].interpolation == InterpolationMode.BICUBIC
+
+
+STEPS = {
+    "brightness": (v2.functional.adjust_brightness, (0.6, 1.0, 1.4)),
+    "contrast": (v2.functional.adjust_contrast, (0.6, 1.0, 1.4)),
+    "saturation": (v2.functional.adjust_saturation, (0.6, 1.0, 1.4)),
+    "hue": (v2.functional.adjust_hue, (-0.4, 0.0, 0.4)),
+}
+
+
+@pytest.fixture(scope="module")
+def colourful() -> torch.Tensor:
+    """Frames of every kind of colour, (2, 3, 64, 96): random ones, greys, and pure ones."""
+    frames = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    frames[0, :, :8] = frames[0, :1, :8]
+    frames[1, :2, :8] = 0
+    frames[1, :, 8] = 255
+    return frames
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_recolouring_is_that_of_torchvision(colourful, name):
+    theirs, factors = STEPS[name]
+    ours = dict(_RECOLOUR)[name]
+    pixels = colourful.movedim(1, -1).contiguous()
+    for factor in factors:
+        expected = theirs(colourful, factor).movedim(1, -1).int()
+        found = torch.from_numpy(ours(pixels.numpy(), factor)).int()
+        different = (found - expected).abs()
+        assert different.max() <= (name == "hue")
+        assert (different > 0).float().mean() < 0.001
+
+
+@pytest.mark.parametrize("form", ["a clip", "a clip with colours last in memory", "an image"])
+def test_recolouring_draws_the_numbers_of_torchvision_in_its_order(colourful, form):
+    given = {"an image": colourful[0], "a clip": colourful}.get(
+        form, colourful.contiguous(memory_format=torch.channels_last)
+    )
+    how = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1}
+    for seed in range(10):
+        expected = seeded(v2.ColorJitter(**how), given, seed).int()
+        found = seeded(ColorJitter(**how), given, seed).int()
+        assert (found != expected).float().mean() < 0.01  # a hue on a border of levels, and what follows it
+        assert (found - expected).abs().max() <= 2
+    none = ColorJitter(brightness=0.4)
+    assert torch.equal(seeded(none, given, 1), seeded(v2.ColorJitter(brightness=0.4), given, 1))
 
 
 def test_testing_resizes_and_normalises():

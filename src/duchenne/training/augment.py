@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import cv2
+import numpy as np
 import torch
 from timm.data import Mixup
 from torch import Tensor
@@ -22,6 +24,84 @@ class PixelNoise(v2.Transform):
 
     def transform(self, inpt: Tensor, params: dict[str, Any]) -> Tensor:
         return (inpt + NOISE * torch.randn(inpt.shape)).clamp(0, 255).to(torch.uint8)
+
+
+class ColorJitter(v2.ColorJitter):
+    """torchvision's ColorJitter of uint8 images (..., 3, H, W), with the same random numbers, five times as fast.
+
+    Brightness and contrast of bytes are tables of 256 values, and OpenCV converts colours for the hue. The result is
+    torchvision's, but for one level of a byte in 10,000 that a change of hue puts on the border of two levels.
+    """
+
+    def transform(self, inpt: Tensor, params: dict[str, Any]) -> Tensor:
+        pixels = inpt.movedim(-3, -1).numpy()
+        height, width = pixels.shape[-3:-1]
+        images = np.ascontiguousarray(pixels).reshape(-1, height, width, 3)
+        for step in params["fn_idx"].tolist():
+            name, recolour = _RECOLOUR[step]
+            if (factor := params[f"{name}_factor"]) is not None:
+                images = recolour(images, factor)
+        return torch.from_numpy(images.reshape(pixels.shape)).movedim(-1, -3)
+
+
+_LEVELS = torch.arange(256, dtype=torch.uint8)
+_GREY = np.array([[0.2989, 0.587, 0.114]], np.float32)
+"""Weights of red, green and blue in torchvision's grey."""
+
+
+def _strip(images: np.ndarray) -> np.ndarray:
+    """View images (N, H, W, 3) as one (N H, W, 3), so that OpenCV is called once."""
+    return images.reshape(-1, *images.shape[2:])
+
+
+def _brighter(images: np.ndarray, factor: float) -> np.ndarray:
+    table = _LEVELS.mul(factor).clamp_(0, 255).to(torch.uint8)
+    return cv2.LUT(_strip(images), table.numpy()).reshape(images.shape)
+
+
+def _contrasted(images: np.ndarray, factor: float) -> np.ndarray:
+    means = _grey(_strip(images).astype(np.float32)).reshape(len(images), -1).mean(axis=1).tolist()
+    tables = [_LEVELS.mul(factor).add_(mean, alpha=1 - factor).clamp_(0, 255).to(torch.uint8) for mean in means]
+    return np.stack([cv2.LUT(image, table.numpy()) for image, table in zip(images, tables, strict=True)])
+
+
+def _saturated(images: np.ndarray, factor: float) -> np.ndarray:
+    pixels = _strip(images).astype(np.float32)
+    grey = cv2.cvtColor(_grey(pixels), cv2.COLOR_GRAY2RGB)
+    mixed = torch.from_numpy(pixels).mul_(factor)  # OpenCV rounds differently
+    mixed.add_(torch.from_numpy(grey), alpha=1 - factor).clamp_(0, 255)
+    return mixed.numpy().astype(np.uint8).reshape(images.shape)
+
+
+def _of_another_hue(images: np.ndarray, factor: float) -> np.ndarray:
+    pixels = _strip(images).astype(np.float32)
+    pixels /= 255
+    hsv = cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV)
+    hsv[..., 0] += 360 * (factor % 1)
+    rgb = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+    return np.multiply(rgb, 255.999, out=rgb).astype(np.uint8).reshape(images.shape)  # torchvision's conversion
+
+
+def _grey(pixels: np.ndarray) -> np.ndarray:
+    """Grey, rounded down, of float32 pixels (H, W, 3): (H, W)."""
+    grey = cv2.transform(pixels, _GREY)
+    return np.floor(grey, out=grey)
+
+
+_RECOLOUR = (("brightness", _brighter), ("contrast", _contrasted), ("saturation", _saturated), ("hue", _of_another_hue))
+"""Steps of ColorJitter by their number in ``fn_idx``."""
+
+
+class ToDtype(v2.ToDtype):
+    """torchvision's ToDtype; clips (T, 3, H, W) get the order of networks in memory, (3, T, H, W).
+
+    Normalisation is faster in it, and the clip need not be copied again.
+    """
+
+    def transform(self, inpt: Tensor, params: dict[str, Any]) -> Tensor:
+        if inpt.ndim == 4:
+            inpt = inpt.transpose(0, 1).contiguous().transpose(0, 1)
+        return super().transform(inpt, params)
 
 
 def transform(data: dict[str, Any], augment: Augment | None = None) -> v2.Compose:
@@ -55,8 +135,8 @@ def transform(data: dict[str, Any], augment: Augment | None = None) -> v2.Compos
         fill = [255 * mean for mean in data["mean"]]  # outside the frame: zero once normalised, like an erased patch
         steps.append(v2.RandomAffine(augment.rotate, shift, augment.scale, None, InterpolationMode.BILINEAR, fill))
     if jitter := augment.jitter:
-        steps.append(v2.ColorJitter(**jitter.model_dump()))
-    steps.append(v2.ToDtype(torch.float32, scale=True))
+        steps.append(ColorJitter(**jitter.model_dump()))
+    steps.append(ToDtype(torch.float32, scale=True))
     steps.append(v2.Normalize(data["mean"], data["std"], inplace=True))
     if erase := augment.erase:
         steps.append(v2.RandomErasing(erase.probability, erase.scale, erase.ratio, value=0, inplace=True))
