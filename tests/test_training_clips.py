@@ -10,8 +10,8 @@ from training_tools import write_store
 from duchenne.faces.store import FaceStore
 from duchenne.training.augment import transform
 from duchenne.training.clips import SAMPLING, FaceClips, nth_window, random_window, stretched, uniform, window
-from duchenne.training.data import loader, over_views
-from duchenne.training.settings import Augment, Clip, Compute
+from duchenne.training.data import Draws, loader, over_views
+from duchenne.training.settings import Augment, Clip
 
 DATA = {"input_size": (3, 4, 32, 32), "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 LENGTHS = [3, 4, 9, 13]
@@ -113,6 +113,20 @@ def test_the_frames_of_a_clip_are_augmented_alike(videos):
         assert all(torch.equal(clip[:, 0], clip[:, i]) for i in range(8))
 
 
+def test_workers_change_no_clip(videos):
+    store, samples = videos
+    crop, colours = {"scale": [0.5, 1.0]}, {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.4}
+    strong = Augment(resized_crop=crop, jitter=colours, erase={"probability": 0.5})
+    faces = FaceClips(store, samples, transform(DATA, strong), Clip(frames=3), train=True)
+    alone, *others = (
+        list(loader(faces, 3, workers, Draws(samples["label"], 3, balanced=True, seed=4))) for workers in (0, 1, 2)
+    )
+    assert len(alone) == 1
+    for batches in others:
+        for one, other in zip(alone, batches, strict=True):
+            assert all(map(torch.equal, one, other))
+
+
 def test_a_random_test_window_follows_from_the_name_alone(videos):
     store, samples = videos
     config = Clip(frames=2, test="random_window")
@@ -126,7 +140,7 @@ def test_views_are_averaged_by_sample(videos):
     store, samples = videos
     faces = FaceClips(store, samples, transform(DATA), Clip(frames=4))
     values, rows = [], []
-    for clips, _, places in loader(faces, 3, Compute()):
+    for clips, _, places in loader(faces, 3):
         values.append(clips.mean((1, 2, 3, 4)))
         rows.append(places)
     means = over_views(torch.cat(values), torch.cat(rows))

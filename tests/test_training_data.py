@@ -10,7 +10,7 @@ from training_tools import write_store
 from duchenne.faces.store import FaceStore
 from duchenne.training.augment import transform
 from duchenne.training.data import Draws, FaceImages, loader
-from duchenne.training.settings import Augment, Compute, Erase
+from duchenne.training.settings import Augment, Erase
 
 DATA = {"input_size": (3, 32, 32), "mean": (0.5, 0.4, 0.3), "std": (0.2, 0.25, 0.5)}
 STRONG = Augment(
@@ -100,7 +100,7 @@ def test_workers_change_nothing(store_and_samples, workers):
     draws = Draws(samples["label"], 5, balanced=False, seed=0)
 
     def batches(count: int) -> list[torch.Tensor]:
-        made = loader(faces, 5, Compute(loader_workers=count), draws)
+        made = loader(faces, 5, count, draws)
         images = []
         for epoch in range(2):
             draws.set_epoch(epoch)

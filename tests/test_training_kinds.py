@@ -140,6 +140,13 @@ class Recording(FaceStore):
         return super().frame(sample, i)
 
 
+@pytest.fixture
+def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every frame is read each time that it is drawn."""
+    monkeypatch.setattr("duchenne.training.pairs.KEPT", 0)
+
+
+@pytest.mark.usefixtures("nothing_kept")
 def test_what_is_learnt_without_labels_has_random_draws_of_its_own(train, videos):
     store = Recording(videos[0].path)
     train(pairs(epochs=1, pretrain_epochs=1), store=store)
@@ -160,6 +167,7 @@ class Interrupted(FaceStore):
         return super().frame(sample, i)
 
 
+@pytest.mark.usefixtures("nothing_kept")
 @pytest.mark.parametrize(("frames", "done"), [(45, (1, 0)), (30 * 3 + 15, (3, 0)), (30 * 3 + 40 + 15, (3, 1))])
 def test_an_interrupted_training_ends_like_one_that_was_not(train, videos, tmp_path, frames, done):
     store, _, _ = videos

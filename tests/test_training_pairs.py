@@ -19,7 +19,7 @@ from duchenne.faces.store import FaceStore
 from duchenne.training.data import Draws, loader
 from duchenne.training.errors import TrainingError
 from duchenne.training.pairs import FLOWS, PairImages, apex_range
-from duchenne.training.settings import Augment, Compute
+from duchenne.training.settings import Augment
 
 PLAIN = Augment(hflip=0)
 ROWS = pd.DataFrame({"sample": ["a", "b"], "label": [2, 0], "onset": [46, 3], "apex": [56, 8]}).astype(
@@ -141,13 +141,34 @@ def test_the_draw_decides_and_the_global_generators_are_left_alone(store):
     assert any(not torch.equal(pairs[0, seed][0], first) for seed in range(5))
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_loader_makes_batches_of_them(store, workers):
-    pairs = PairImages(store, ROWS, Augment(apex_random=0.4), flow="dis", train=True)
-    (batch,) = loader(pairs, 2, Compute(loader_workers=workers), Draws(ROWS["label"], 2, balanced=False, seed=0))
-    x, labels, rows = batch
+def test_a_loader_makes_the_same_batches_with_any_number_of_workers(store):
+    def batches(workers: int) -> list:
+        pairs = PairImages(store, ROWS, Augment(apex_random=0.4), flow="dis", train=True)
+        return list(loader(pairs, 2, workers, Draws(ROWS["label"], 2, balanced=False, seed=0)))
+
+    ((x, labels, rows),), *others = map(batches, (0, 1, 2))
     assert x.shape == (2, 4, 224, 224)
     assert labels.tolist() == [ROWS["label"][row] for row in rows.tolist()]
+    for (other,) in others:
+        assert all(map(torch.equal, (x, labels, rows), other))
+
+
+def test_a_frame_is_decoded_once(store, monkeypatch: pytest.MonkeyPatch):
+    decoded: list[tuple[str, int]] = []
+    frame = FaceStore.frame
+    monkeypatch.setattr(
+        FaceStore, "frame", lambda own, sample, i=0: decoded.append((sample, int(i))) or frame(own, sample, i)
+    )
+    pairs = PairImages(store, ROWS, Augment(hflip=0.5, apex_random=0.4), train=True)
+    first = [pairs[row, seed][0] for row in (0, 1) for seed in range(30)]
+    again = [pairs[row, seed][0] for row in (0, 1) for seed in range(30)]
+    assert all(map(torch.equal, first, again))  # what is kept is not changed, as by mirroring
+    assert len(decoded) == len(set(decoded)) > 4
+    monkeypatch.setattr("duchenne.training.pairs.KEPT", 1)
+    pairs = PairImages(store, ROWS, PLAIN)
+    decoded.clear()
+    assert torch.equal(pairs[0, 0][0], pairs[0, 0][0])
+    assert len(decoded) == 3  # the onset once, the apex each time
 
 
 def test_faces_of_another_size_are_resized(tmp_path: Path):

@@ -219,7 +219,7 @@ def test_a_trained_network_predicts_in_the_precision_on_its_card(trained, precis
     compute = COMPUTE.model_copy(update={"precision": precision})
     full, _ = predict(model, store, samples, card, COMPUTE)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        first = next(iter(loader(inputs(model, store, samples, Recipe(epochs=1, batch_size=1, lr=1)), 18, COMPUTE)))[0]
+        first = next(iter(loader(inputs(model, store, samples, Recipe(epochs=1, batch_size=1, lr=1)), 18)))[0]
         half = model(first.to(memory_format=torch.channels_last)).numpy()
     np.testing.assert_array_equal(predict(model, store, samples, card, compute)[0], full)
     np.testing.assert_array_equal(predict(model, store, samples, older, compute)[0], full)

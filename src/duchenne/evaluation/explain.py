@@ -153,7 +153,7 @@ def views(
     faces = inputs(network, store, samples, recipe)
     rows = list(samples.itertuples(index=False))
     items = iter(faces.items)
-    batches = loader(faces, recipe.eval_batch_size, compute)
+    batches = loader(faces, recipe.eval_batch_size)
     for x, _, _ in tqdm(batches, desc="explain", unit="batch"):
         with autocast(device, precision):
             maps = all_maps(network, x.to(device))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,7 @@ from duchenne.training.data import loader
 from duchenne.training.device import Placement, accelerator_of, device_of, layout_of, precision_of
 from duchenne.training.settings import Compute
 from duchenne.training.trainer import Outcome, Row, Task, Trainer
+from duchenne.training.workers import passes, workers_for
 
 WEIGHTS = "mobilefacenet68.safetensors"
 BENT = 0.1
@@ -89,9 +91,13 @@ def _task(
 ) -> Landmarks:
     prepare = placement.accelerator.prepare
     draws = Shuffled(len(faces), config.seed)
-    batches = prepare(loader(faces, config.batch_size, compute, draws))
+    device = placement.accelerator.device
+    step = passes(network, device, placement.precision, placement.layout, backward=1)
+    count = math.ceil(len(faces) / config.batch_size) * config.epochs
+    workers = workers_for(compute, device, faces, draws, config.batch_size, count, step)
+    batches = prepare(loader(faces, config.batch_size, workers, draws))
     held_out = {"nme": Renders(root, "test"), "nme_bent": Renders(root, "test", bend=BENT)}
-    held_out = {name: prepare(loader(part, config.batch_size, compute)) for name, part in held_out.items()}
+    held_out = {name: prepare(loader(part, config.batch_size, workers)) for name, part in held_out.items()}
     return Landmarks(network, placement, config, batches, draws, faces.paths, held_out)
 
 

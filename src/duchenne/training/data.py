@@ -15,7 +15,6 @@ from torchvision.transforms import v2
 
 from duchenne.faces.store import FaceStore
 from duchenne.training.augment import seeded
-from duchenne.training.settings import Compute
 
 Item = tuple[int, int]
 """Position of a sample in its part, and the seed of its augmentation."""
@@ -79,15 +78,19 @@ class Draws(Sampler[Item]):
         return zip(rows.tolist(), seeds.tolist(), strict=True)
 
 
-def loader(faces: FaceImages, batch_size: int, compute: Compute, draws: Draws | None = None) -> DataLoader:
-    """Load batches (inputs (B, ...), labels (B,), rows (B,)) of ``draws``, or of all ``faces.items`` in order."""
+def loader(faces: FaceImages, batch_size: int, workers: int = 0, draws: Draws | None = None) -> DataLoader:
+    """Load batches (inputs (B, ...), labels (B,), rows (B,)) of ``draws``, or of all ``faces.items`` in order.
+
+    Args:
+        workers: number of processes that load; 0: this one. The batches are the same for any number.
+    """
     return DataLoader(
         faces,
         batch_size,
         sampler=faces.items if draws is None else draws,
-        num_workers=compute.loader_workers,
-        persistent_workers=compute.loader_workers > 0,
-        multiprocessing_context=_start_method() if compute.loader_workers else None,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        multiprocessing_context=_start_method() if workers else None,
         pin_memory=torch.accelerator.is_available(),
         generator=torch.Generator(),  # so that starting workers does not use the global generator
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from duchenne.training.inputs import au_centres, dataset_au_centres, inputs, vot
 from duchenne.training.settings import Compute, Variant
 from duchenne.training.trained import initialise, make_card
 from duchenne.training.trainer import Trainer
+from duchenne.training.workers import passes, workers_for
 
 log = logging.getLogger(__name__)
 
@@ -137,13 +139,17 @@ def _task(
     recipe, train = variant.recipe, parts["train"]
     draws = Draws(train["label"], recipe.batch_size, recipe.sampler == "balanced", variant.seed, recipe.drop_last)
     faces = inputs(network, store, train, recipe, train=True)
-    batches = placement.accelerator.prepare(loader(faces, recipe.batch_size, compute, draws))
+    device, backward = placement.accelerator.device, 2 if recipe.sam_rho else 1
+    step = passes(network, device, placement.precision, placement.layout, backward)
+    count = math.ceil(len(draws) / recipe.batch_size) * (recipe.pretrain_epochs + recipe.epochs)
+    workers = workers_for(compute, device, faces, draws, recipe.batch_size, count, step)
+    batches = placement.accelerator.prepare(loader(faces, recipe.batch_size, workers, draws))
     held_out = {}
     for part in ("val", "test") if variant.selection == "test" else ("val",):
         held_out[part] = None
         if part in parts:
             faces = inputs(network, store, parts[part], recipe)
-            held_out[part] = placement.accelerator.prepare(loader(faces, recipe.eval_batch_size, compute))
+            held_out[part] = placement.accelerator.prepare(loader(faces, recipe.eval_batch_size, workers))
     names = train["sample"].tolist()
     return Classification(network, placement, variant, batches, draws, names, held_out, classes, title, shares)
 

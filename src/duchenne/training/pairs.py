@@ -51,11 +51,16 @@ FLOWS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {"farneback":
 """Optical flow by name: grey uint8 onset and apex (H, W) -> motion of the onset (H, W, 2), px right and down."""
 
 
+KEPT = 10_000
+"""Largest number of decoded frames that are kept: 0.5 GB of 50 kB each (chosen by us)."""
+
+
 class PairImages(Dataset):
     """Onset and apex of each sample: ``[(row, seed)]`` -> (grey frames (2, 224, 224) in [0, 1], label, row).
 
     In training the apex is a random frame near the annotated one (supplement of FRL-DGT, Eqs. 2-4), drawn among those
-    in the store, and both frames are mirrored together. The seed determines both.
+    in the store, and both frames are mirrored together. The seed determines both. Decoded frames are kept
+    (:data:`KEPT`), so that each is decoded once in all epochs.
 
     Args:
         rows: columns sample, label, onset and apex, as frame numbers of the store.
@@ -76,6 +81,7 @@ class PairImages(Dataset):
         self.store, self.flow = store, FLOWS[flow] if flow else None
         self.hflip, self.apex_random = (augment.hflip, augment.apex_random) if train else (0.0, 0.0)
         self.samples, self.labels = rows["sample"].tolist(), rows["label"].tolist()
+        self._grey_frames: dict[tuple[int, int], np.ndarray] = {}
         self.frames = []
         for sample, onset, apex in rows[["sample", "onset", "apex"]].itertuples(index=False):
             numbers = np.array(store.frame_numbers(sample))
@@ -113,7 +119,13 @@ class PairImages(Dataset):
         return torch.from_numpy(x), self.labels[row], row
 
     def _grey(self, row: int, number: int) -> np.ndarray:
-        """Return a frame by its number: uint8 (224, 224)."""
+        """Return a frame by its number: uint8 (224, 224), of those that are kept if it is one."""
+        if (row, number) in self._grey_frames:
+            return self._grey_frames[row, number]
         position = np.flatnonzero(self.frames[row][2] == number)[0]
         image = cv2.cvtColor(self.store.frame(self.samples[row], position), cv2.COLOR_RGB2GRAY)
-        return image if image.shape == (SIZE, SIZE) else cv2.resize(image, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+        if image.shape != (SIZE, SIZE):
+            image = cv2.resize(image, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+        if len(self._grey_frames) < KEPT:
+            self._grey_frames[row, number] = image
+        return image

@@ -236,7 +236,11 @@ class Compute(Strict):
         description="precision of training; auto: bf16 if the hardware has it. A trained network predicts in its "
         "training precision; published weights in fp32, unless this says bf16",
     )
-    loader_workers: int = Field(0, ge=0)
+    loader_workers: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(
+        "auto",
+        description="processes that load samples, per training process; auto: as many as keep the device busy, "
+        "measured when training begins; none on a CPU. The batches are the same for any number",
+    )
     folds_at_once: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
         "auto", description="folds trained at the same time; auto: one on a GPU, else as many as cores and memory allow"
     )

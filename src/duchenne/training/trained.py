@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import platform
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -29,6 +30,7 @@ from duchenne.training.errors import TrainingError
 from duchenne.training.fingerprint import code_version
 from duchenne.training.inputs import inputs
 from duchenne.training.settings import Compute, Recipe, Variant
+from duchenne.training.workers import passes, workers_for
 
 log = logging.getLogger(__name__)
 
@@ -231,9 +233,11 @@ def predict(
     model = model.to(device, memory_format=layout).eval()
     recipe = Recipe.model_validate(card["variant"]["recipe"])
     faces = inputs(model, store, samples.assign(label=0), recipe)
+    step, count = passes(model, device, precision, layout), math.ceil(len(faces) / recipe.eval_batch_size)
+    workers = workers_for(compute, device, faces, faces.items, recipe.eval_batch_size, count, step)
     logits, features, places = [], [], []
     with tqdm(total=len(faces), desc="predict", unit="view", delay=1) as bar:
-        for x, _, rows in loader(faces, recipe.eval_batch_size, compute):
+        for x, _, rows in loader(faces, recipe.eval_batch_size, workers):
             with autocast(device, precision):
                 last = model.forward_features(x.to(device, memory_format=layout))
                 logits.append(model.forward_head(last).float().cpu())
