@@ -52,7 +52,8 @@ def align_dataset(
     """
     if config.mode == "boxes" and (lacking := rows[rows["box"].isna()]["sample"].tolist()):
         raise UserError(f"faces.mode is boxes, but {len(lacking)} rows have none, the first is {lacking[0]!r}")
-    landmarker(config)  # a missing package or model file stops here, before any work
+    if config.mode != "aligned":
+        landmarker(config)  # a missing package or model file stops here, before any work
     if config.mode == "detect":
         detector(config)
     files = resumable(_chunks(rows, root, config, work), "align", jobs, backend)
@@ -111,8 +112,10 @@ def _changes_of(path: Path) -> list[tuple[str, int, int, str]]:
 
 
 def _align(rows: pd.DataFrame, root: Path, config: Faces, out: Path) -> None:
-    files = [group.to_dict("records") for _, group in rows.groupby("path", sort=False)]
-    done = [sample for file in files for sample in align_file(file, root, config)]
+    files: dict[str, list[dict[str, Any]]] = {}
+    for row in rows.to_dict("records"):
+        files.setdefault(row["path"], []).append(row)
+    done = [sample for file in files.values() for sample in align_file(file, root, config)]
     write_rows(out, SCHEMA, [face for face, _ in done if face], [f for _, failed in done for f in failed])
 
 
