@@ -5,16 +5,36 @@ from __future__ import annotations
 import importlib.util
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+
+from duchenne.networks import networks
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)
-def test_it_imports(path: Path, monkeypatch: pytest.MonkeyPatch):
-    spec = importlib.util.spec_from_file_location(f"benchmark_{path.stem}", path)
+def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", FOLDER / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, spec.name, module)
     spec.loader.exec_module(module)
-    assert module.__doc__
+    return module
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.py")))
+def test_it_imports(name: str, monkeypatch: pytest.MonkeyPatch):
+    assert load(name, monkeypatch).__doc__
+
+
+def test_every_network_is_measured_on_a_gpu(monkeypatch: pytest.MonkeyPatch):
+    gpu = load("gpu", monkeypatch)
+    assert gpu.VARIANTS.keys() == networks().keys()
+    found = {name: gpu.variant_of(name) for name in gpu.VARIANTS}
+    assert all(variant.model.architecture == name for name, variant in found.items())
+    assert found["poster_v2"].recipe.batch_size == 144
+
+
+def test_the_exponent_of_growth_is_the_slope_of_the_last_three_sizes(monkeypatch: pytest.MonkeyPatch):
+    growth = load("growth", monkeypatch)
+    assert growth.exponent([1, 10, 100, 1000], [50.0, 2.0, 200.0, 20000.0]) == pytest.approx(2)
