@@ -41,7 +41,10 @@ def test_dvc_knows_every_module_that_a_stage_uses(stage: str):
     missing = [
         name
         for name, path in files.items()
-        if not any(Path(dep.split(" ")[0]) in (path.with_suffix(".py"), path, *path.parents) for dep in known)
+        if not any(
+            Path(dep.split(" ")[0]) in (path.with_suffix(".py"), path / "__init__.py", path, *path.parents)
+            for dep in known
+        )
     ]
     assert not missing
     assert f"stages/{stage}.py" in known

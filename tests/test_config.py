@@ -161,7 +161,9 @@ def test_packaged_weights_are_not_their_owners():
     assert model.published == ["ir50"]
     assert model.files["mobilefacenet"].is_file()
     assert Model(architecture="poster_v2", pretrained={"ir50": "ir50.pth"}) == model
-    with pytest.raises(ValueError, match="no weights of ir50 are packaged; only those of mobilefacenet are"):
+    with pytest.raises(
+        ValueError, match="no weights of ir50 are packaged; only those of mobilefacenet, ifdd_2dcnn, dgm are"
+    ):
         Model(architecture="poster_v2", pretrained={"ir50": "packaged"})
 
 

@@ -285,6 +285,37 @@ def test_a_frozen_dgm_learns_in_its_pre_training_alone() -> None:
     assert torch.equal(statistics(), after)
 
 
+def test_a_frozen_dgm_sees_each_pair_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "REMEMBERED", 3)
+    model = build(joint=False).train()
+    nn.init.normal_(model.dgm.conv10.weight, std=0.1)
+    seen: list[int] = []
+    model.dgm.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
+    x = pairs(model, 4)[..., 96:160, 96:160]
+
+    def displacements(*chosen: int) -> int:
+        """How many pairs the DGM computed for those chosen; each has its own displacement."""
+        seen.clear()
+        found, count = model.displacement(x[list(chosen)]), len(seen)
+        assert seen == [1] * count
+        assert torch.equal(found, torch.cat([model.dgm(x[i : i + 1]) for i in chosen]))
+        return count
+
+    with torch.no_grad():
+        assert displacements(0, 1, 1, 2) == 3
+        assert displacements(0, 2) == 0
+        assert displacements(3) == 1  # 1 is forgotten: the one not used for the longest time
+        assert displacements(2, 3, 0) == 0
+        assert displacements(1) == 1
+        model.load_state_dict({name: value * 1.01 for name, value in model.state_dict().items()})
+        assert displacements(0) == 1
+        model.pretraining_loss(x[:1])
+        assert displacements(0) == 1
+        seen.clear()
+        model.eval().displacement(x)
+        assert seen == [4]
+
+
 def test_without_a_dgm_there_is_no_pre_training() -> None:
     model = build(displacement="none")
     with pytest.raises(UserError, match=r"recipe\.pretrain_epochs to 0"):

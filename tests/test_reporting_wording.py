@@ -9,7 +9,7 @@ from reporting_tools import run_of
 from duchenne.protocol import Protocol
 from duchenne.reporting.runs import Run
 from duchenne.reporting.tables import SELECTED
-from duchenne.reporting.wording import percent, points, selection, verdict
+from duchenne.reporting.wording import percent, points, selection, start, verdict
 from duchenne.training.settings import Model, Recipe, Variant
 
 NARROW = "\N{NARROW NO-BREAK SPACE}"
@@ -49,6 +49,29 @@ def test_the_whole_sentence():
 )
 def test_what_differs(metrics: dict[str, float], words: str):
     assert words in verdict(run(**metrics))
+
+
+@pytest.mark.parametrize(
+    ("pretrained", "words"),
+    [
+        ({}, "packaged weights of mobilefacenet, trained on rendered people; all other weights were random."),
+        ({"mobilefacenet": None}, "random weights."),
+        ({"mobilefacenet": None, "ir50": "a.pth"}, "published weights of ir50; all other weights were random."),
+        (
+            {"ir50": "a.pth"},
+            "packaged weights of mobilefacenet, trained on rendered people and published weights of ir50; all other "
+            "weights were random.",
+        ),
+        ({"mobilefacenet": None, "checkpoint": "a.pth"}, "published weights of checkpoint."),
+    ],
+)
+def test_what_training_started_from(pretrained: dict[str, str | None], words: str):
+    begun = run()
+    model = Model(architecture="poster_v2", pretrained=pretrained)
+    begun.config = begun.config.model_copy(update={"model": model})
+    assert start(begun) == f"Training started from {words}"
+    begun.config = begun.config.model_copy(update={"init_from": "other"})
+    assert start(begun) == "Training started from the weights of other."
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from dvc.repo import Repo
 from dvc_tools import Project, changed
 
 from duchenne import config, stages
+from duchenne.weights import PACKAGED
 from duchenne.workspace import Workspace
 
 CLASSES = ["anger", "happiness"]
@@ -194,6 +195,19 @@ def test_an_edit_makes_stale_what_uses_it_and_nothing_else(finished: Project, wh
     file, (before, after), expected = EDITS[what]
     with edited(finished.root / "src" / "duchenne" / file, before, after):
         assert finished.stale() == named(expected)
+
+
+@pytest.mark.parametrize(
+    ("part", "expected"), [("mobilefacenet", "align landmarks landmark_net train@poster"), ("dgm", "")]
+)
+def test_other_packaged_weights_make_stale_what_starts_from_them(finished: Project, part: str, expected: str):
+    path = finished.root / "src" / "duchenne" / "weights" / PACKAGED[part].name
+    before = path.read_bytes()
+    path.write_bytes(before + b" ")
+    try:
+        assert finished.stale() == named(expected)
+    finally:
+        path.write_bytes(before)
 
 
 def test_other_weights_make_stale_what_starts_from_them(finished: Project):

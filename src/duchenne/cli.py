@@ -38,7 +38,7 @@ T = TypeVar("T")
 def main() -> None:
     """Run the command."""
     _print_whatever_the_locale()
-    with _readable_errors():
+    with readable_errors():
         app()
 
 
@@ -46,7 +46,7 @@ def stage(function: Callable[..., object]) -> None:
     """Run a stage of ``duchenne.stages`` for DVC; its dataset or variant, if any, is the argument."""
     _print_whatever_the_locale()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    with _readable_errors():
+    with readable_errors():
         function(config.load(), Workspace(), *sys.argv[1:])
 
 
@@ -67,7 +67,7 @@ def _print_json(value: object, indent: int | None = None) -> None:
 
 
 @contextmanager
-def _readable_errors() -> Iterator[None]:
+def readable_errors() -> Iterator[None]:
     """Print an error that the user can fix as one message without traceback, and exit with status 1."""
     try:
         yield

@@ -183,8 +183,11 @@ class IFDD2DCNN(IFDD):
     """
 
     ballast = ()
-    pretrained_parts: ClassVar = {"mobilenet_v2": "backbone.backbone", "checkpoint": ""}
-    pretrained_entries: ClassVar = {"mobilenet_v2": mobilenet_clip.FrameMobileNet.torchvision_entries}
+    pretrained_parts: ClassVar = {"mobilenet_v2": "backbone.backbone", "ifdd_2dcnn": "", "checkpoint": ""}
+    pretrained_entries: ClassVar = {
+        "mobilenet_v2": mobilenet_clip.FrameMobileNet.torchvision_entries,
+        "ifdd_2dcnn": ("embed.*", "backbone.*"),
+    }
 
     def __init__(
         self,
@@ -250,7 +253,7 @@ class MobileNetV2Clip(Network):
 
     num_features = 1280
     pretrained_parts: ClassVar = {"mobilenet_v2": "backbone", "checkpoint": ""}
-    pretrained_entries: ClassVar = IFDD2DCNN.pretrained_entries
+    pretrained_entries: ClassVar = {"mobilenet_v2": mobilenet_clip.FrameMobileNet.torchvision_entries}
 
     def __init__(self, num_classes: int = 7, frames: int = 16) -> None:
         super().__init__()

@@ -7,7 +7,7 @@ Files are read without running anything they contain: ``torch.load(weights_only=
 from __future__ import annotations
 
 import pickletools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -156,12 +156,8 @@ def load_pretrained(model: Contract, files: Mapping[str, str | Path]) -> dict[st
     Raises:
         OfficialWeightsError: A part is unknown, or an error of :func:`load_official`.
     """
-    parts = model.pretrained_parts
-    if unknown := sorted(set(files) - set(parts)):
-        raise OfficialWeightsError(
-            f"{type(model).__name__} has no part {', '.join(unknown)}; its parts: {', '.join(parts) or 'none'}"
-        )
-    only, converters = model.pretrained_entries, model.pretrained_converters
+    _require_parts(model, files)
+    parts, only, converters = model.pretrained_parts, model.pretrained_entries, model.pretrained_converters
     return {
         part: load_official(
             model.get_submodule(parts[part]),
@@ -170,6 +166,26 @@ def load_pretrained(model: Contract, files: Mapping[str, str | Path]) -> dict[st
         )
         for part, path in files.items()
     }
+
+
+def entries_of(model: Contract, part: str) -> dict[str, Tensor]:
+    """Return the entries of a part of ``model``, as a file for :func:`load_pretrained` holds them.
+
+    Raises:
+        OfficialWeightsError: The part is unknown.
+    """
+    _require_parts(model, [part])
+    only = model.pretrained_entries.get(part, ("*",))
+    state = model.get_submodule(model.pretrained_parts[part]).state_dict()
+    return {name: value for name, value in state.items() if any(fnmatchcase(name, pattern) for pattern in only)}
+
+
+def _require_parts(model: Contract, names: Iterable[str]) -> None:
+    parts = model.pretrained_parts
+    if unknown := sorted(set(names) - set(parts)):
+        raise OfficialWeightsError(
+            f"{type(model).__name__} has no part {', '.join(unknown)}; its parts: {', '.join(parts) or 'none'}"
+        )
 
 
 def _legacy_globals(path: str | Path) -> set[str]:

@@ -114,6 +114,20 @@ def selection(run: Run) -> str:
     }[run.config.selection]
 
 
+def start(run: Run) -> str:
+    """Describe the weights that training began with."""
+    config = run.config
+    if config.init_from != "scratch":
+        return f"Training started from the weights of {config.init_from}."
+    packaged, published = list(config.model.packaged), config.model.published
+    parts = [f"packaged weights of {', '.join(packaged)}, trained on rendered people"] if packaged else []
+    parts += [f"published weights of {', '.join(published)}"] if published else []
+    if not parts:
+        return "Training started from random weights."
+    rest = "" if "checkpoint" in published else "; all other weights were random"
+    return f"Training started from {' and '.join(parts)}{rest}."
+
+
 def verdict(run: Run) -> str:
     """Summarise a run in one or two sentences: test set, accuracy, interval, and comparison with guessing."""
     m = run.metrics

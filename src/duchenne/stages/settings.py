@@ -8,7 +8,7 @@ from typing import Any
 
 from duchenne.config import Catalog
 from duchenne.errors import UserError
-from duchenne.files import write_json
+from duchenne.files import file_digest, write_json
 from duchenne.networks import facts_of, networks
 from duchenne.sources import network_digest
 from duchenne.training.settings import Model
@@ -66,7 +66,8 @@ def _blocks(catalog: Catalog) -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"faces/{name}", dataset.faces.model_dump(mode="json")
     for name, variant in catalog.variants.items():
         yield f"protocols/{name}", variant.protocol.model_dump(mode="json")
-        yield f"training/{name}", variant.model_dump(mode="json", include=TRAINS)
+        packaged = {part: file_digest(path) for part, path in variant.model.packaged.items()}
+        yield f"training/{name}", variant.model_dump(mode="json", include=TRAINS) | {"packaged": packaged}
         yield f"printed/{name}", variant.model_dump(mode="json", include={"dataset", "reproduces"})
         network = variant.model.model_dump(mode="json", include={"architecture", "options"})
         network["classes"] = len(catalog.datasets[variant.dataset].classes)

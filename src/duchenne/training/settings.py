@@ -58,8 +58,12 @@ class Model(Strict):
     @property
     def files(self) -> dict[str, Path]:
         """``pretrained`` with the paths of packaged files, without the parts that start from random weights."""
-        named = {part: PACKAGED[part] if path == Path("packaged") else path for part, path in self.pretrained.items()}
-        return {part: path for part, path in named.items() if path is not None}
+        return {part: path for part, path in (self.pretrained | self.packaged).items() if path is not None}
+
+    @property
+    def packaged(self) -> dict[str, Path]:
+        """Parts that start from packaged weights, and their files."""
+        return {part: PACKAGED[part] for part, path in self.pretrained.items() if path == Path("packaged")}
 
     @property
     def published(self) -> list[str]:

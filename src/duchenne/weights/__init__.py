@@ -2,5 +2,11 @@
 
 from pathlib import Path
 
-PACKAGED = {"mobilefacenet": Path(__file__).with_name("mobilefacenet68.safetensors")}
+_HERE = Path(__file__).parent
+
+PACKAGED = {
+    "mobilefacenet": _HERE / "mobilefacenet68.safetensors",
+    "ifdd_2dcnn": _HERE / "ifdd_2dcnn.safetensors",
+    "dgm": _HERE / "dgm.safetensors",
+}
 """Part of a network -> its file."""
