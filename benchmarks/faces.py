@@ -186,7 +186,7 @@ def main(
             flags = ["--once", "--count", str(count), "--quality" if quality and not number else "--no-quality"]
             environment = os.environ | {"PYTHONPATH": str(source.resolve()), "OMP_NUM_THREADS": "1"}
             call = [sys.executable, __file__, *flags]
-            done = subprocess.run(call, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+            done = subprocess.run(call, env=environment, check=True, stdout=subprocess.PIPE, encoding="utf-8")
             found[name].append(json.loads(done.stdout.splitlines()[-1]))
     steps = {name: least([one["steps"] for one in runs]) for name, runs in found.items()}
     for row, times in steps["here"].items():
