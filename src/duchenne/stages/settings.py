@@ -68,13 +68,12 @@ def _blocks(catalog: Catalog) -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"protocols/{name}", variant.protocol.model_dump(mode="json")
         packaged = {part: file_digest(path) for part, path in variant.model.packaged.items()}
         yield f"training/{name}", variant.model_dump(mode="json", include=TRAINS) | {"packaged": packaged}
-        yield f"printed/{name}", variant.model_dump(mode="json", include={"dataset", "reproduces"})
+        yield f"printed/{name}", variant.model_dump(mode="json", include={"reproduces"})
         network = variant.model.model_dump(mode="json", include={"architecture", "options"})
         network["classes"] = len(catalog.datasets[variant.dataset].classes)
         network["sources"] = network_digest(variant.model.architecture)
         yield f"networks/{name}", network | {"facts": str(facts_of(variant.model.architecture))}
     report = catalog.report.model_dump(mode="json")
-    blocks = catalog.model_dump(mode="json", include={"rendered", "datasets", "variants"})
-    yield "report", report | blocks | {"networks": {name: str(network.facts) for name, network in networks().items()}}
+    yield "report", report | {"networks": {name: str(network.facts) for name, network in networks().items()}}
     yield "evaluate", {"bootstrap": report["bootstrap"]}
     yield "explain", {"show_faces": report["show_faces"]}
