@@ -59,6 +59,9 @@ def test_a_part_of_a_trained_network_is_packaged(tmp_path: Path, monkeypatch: py
     assert written["trained"] == "duchenne add people; dvc repro"
     assert written["sha256"] == file_digest(path)
 
+    write_json(tmp_path / "poster" / CARD, card | {"architecture": "poster_v2"})
+    with pytest.raises(UserError, match="starts from the packaged mobilefacenet"):
+        package("mobilefacenet", tmp_path / "poster")
     with pytest.raises(UserError, match="did you mean 'dgm'"):
         package("dgn", fold)
     with pytest.raises(UserError, match="IFDD2DCNN has no part dgm; its parts: mobilenet_v2, ifdd_2dcnn, checkpoint"):

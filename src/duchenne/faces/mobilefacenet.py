@@ -9,11 +9,12 @@ import cv2
 import numpy as np
 
 from duchenne.faces.align import DETECTED_BOX, apply, similarity, template, warp
-from duchenne.faces.mobilefacenet_onnx import SIZE, onnx_model
 from duchenne.faces.points import key_points
 from duchenne.faces.settings import Faces
 from duchenne.weights import PACKAGED
 
+SIZE = 112
+"""Side of the network's input, px."""
 EYE_DISTANCE = 0.34
 """Distance of the eyes in the network's crop, a share of its width: that of an aligned face by default, so that the
 landmark branch of POSTER sees what the network was trained on."""
@@ -60,6 +61,8 @@ class MobileFaceNet68:
         return config.landmark_model or PACKAGED["mobilefacenet"]
 
     def __init__(self, config: Faces) -> None:
+        from duchenne.faces.mobilefacenet_onnx import onnx_model  # slow to import
+
         path = self.file(config)
         self._model = np.frombuffer(onnx_model(_state(path), MEAN, STD), np.uint8)
         self._inner = inner_share(path)

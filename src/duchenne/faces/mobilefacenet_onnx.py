@@ -1,17 +1,17 @@
 """MobileFaceNet as an ONNX model with folded BatchNorm, for OpenCV: half the time of PyTorch for one crop on a CPU.
 
-One crop at a time keeps its maps in the cache, and its points do not depend on what else is computed. The few fields of
-ONNX that are needed are written here, because the package ``onnx`` is much larger than all of this.
+One crop at a time keeps its maps in the cache, and its points do not depend on what else is computed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-SIZE = 112
-"""Side of the network's input, px."""
+from duchenne.faces.mobilefacenet import SIZE
 
 State = Mapping[str, np.ndarray]
 
@@ -47,7 +47,7 @@ def onnx_model(state: State, mean: np.ndarray, std: np.ndarray) -> bytes:
     x = graph.unit(x, state, "output_layer.conv_6_dw")
     scale, shift = _scale_and_shift(state, "output_layer.bn")
     linear = state["output_layer.linear.weight"] * scale[:, None]
-    return graph.model(graph.convolution(x, linear[:, :, None, None], shift, name="output"))
+    return graph.model(graph.convolution(x, linear[:, :, None, None], shift))
 
 
 def _scale_and_shift(state: State, norm: str) -> tuple[np.ndarray, np.ndarray]:
@@ -69,17 +69,16 @@ class _Graph:
     """The nodes and weights of a model while it is put together."""
 
     def __init__(self) -> None:
-        self._parts: list[bytes] = []
-        self._count = 0
+        self._nodes: list[NodeProto] = []
+        self._weights: list[TensorProto] = []
 
     def unit(self, x: str, state: State, name: str, stride: int = 1) -> str:
         """Append convolution, BatchNorm and, where the state has one, PReLU; returns the output's name."""
         return self.convolution(x, *_folded(state, name), state.get(f"{name}.prelu.weight"), stride)
 
     def convolution(
-        self, x: str, weight: np.ndarray, bias: np.ndarray, slope: np.ndarray | None = None, stride: int = 1,
-        name: str | None = None,
-    ) -> str:  # fmt: skip
+        self, x: str, weight: np.ndarray, bias: np.ndarray, slope: np.ndarray | None = None, stride: int = 1
+    ) -> str:
         side = weight.shape[2]
         attributes = {
             "kernel_shape": [side, side],
@@ -87,69 +86,22 @@ class _Graph:
             "pads": [1 if side == 3 else 0] * 4,
             "group": len(weight) if weight.shape[1] == 1 else 1,
         }
-        x = self.node("Conv", [x, self._constant(weight), self._constant(bias)], attributes, name)
+        x = self.node("Conv", [x, self._constant(weight), self._constant(bias)], **attributes)
         return x if slope is None else self.node("PRelu", [x, self._constant(slope[:, None, None])])
 
-    def node(
-        self,
-        kind: str,
-        inputs: list[str],
-        attributes: dict[str, int | list[int]] | None = None,
-        name: str | None = None,
-    ) -> str:
-        name = name or self._name()
-        fields = [_text(1, one) for one in inputs] + [_text(2, name), _text(3, name), _text(4, kind)]
-        for key, value in (attributes or {}).items():
-            many = isinstance(value, list)
-            numbers = [_number(8 if many else 3, one) for one in (value if many else [value])]
-            fields.append(_bytes(5, [_text(1, key), *numbers, _number(20, 7 if many else 2)]))
-        self._parts.append(_bytes(1, fields))
+    def node(self, kind: str, inputs: list[str], **attributes: Any) -> str:
+        name = f"node_{len(self._nodes)}"
+        self._nodes.append(helper.make_node(kind, inputs, [name], name, **attributes))
         return name
 
     def model(self, output: str) -> bytes:
         """Return the whole file; ``output`` has 136 values."""
-        outside = [
-            _bytes(11, [_text(1, "input"), _shape((1, 3, SIZE, SIZE))]),
-            _bytes(12, [_text(1, output), _shape((1, 136, 1, 1))]),
-        ]
-        graph = _bytes(7, [*self._parts, _text(2, "mobilefacenet"), *outside])
-        return b"".join([_number(1, 8), graph, _bytes(8, [_number(2, 13)])])  # versions of the format and operators
+        image = helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3, SIZE, SIZE])
+        points = helper.make_tensor_value_info(output, TensorProto.FLOAT, [1, 136, 1, 1])
+        graph = helper.make_graph(self._nodes, "mobilefacenet", [image], [points], self._weights)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)]).SerializeToString()
 
     def _constant(self, value: np.ndarray) -> str:
-        name = self._name()
-        sides = [_number(1, side) for side in value.shape]
-        values = np.ascontiguousarray(value, "<f4").tobytes()
-        self._parts.append(_bytes(5, [*sides, _number(2, 1), _text(8, name), _bytes(9, [values])]))
+        name = f"weight_{len(self._weights)}"
+        self._weights.append(numpy_helper.from_array(np.ascontiguousarray(value, np.float32), name))
         return name
-
-    def _name(self) -> str:
-        self._count += 1
-        return f"v{self._count}"
-
-
-def _shape(sides: Iterable[int]) -> bytes:
-    """Type of a float32 tensor."""
-    dimensions = [_bytes(1, [_number(1, side)]) for side in sides]
-    return _bytes(2, [_bytes(1, [_number(1, 1), _bytes(2, dimensions)])])
-
-
-def _varint(value: int) -> bytes:
-    """Write an integer in protobuf's base 128."""
-    digits = []
-    while value > 127:
-        digits.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*digits, value])
-
-
-def _number(field: int, value: int) -> bytes:
-    return _varint(field << 3) + _varint(value)
-
-
-def _bytes(field: int, parts: Iterable[bytes]) -> bytes:
-    content = b"".join(parts)
-    return _varint(field << 3 | 2) + _varint(len(content)) + content
-
-
-def _text(field: int, value: str) -> bytes:
-    return _bytes(field, [value.encode()])

@@ -10,12 +10,17 @@ apex was at p - displacement(p) in the onset.
 
 from __future__ import annotations
 
+import hashlib
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import gaussian_blur
 
 from duchenne.models.precision import in_float32
+
+REMEMBERED = 512
+"""Displacements that a fixed module remembers, 0.4 MB each: those of a small data set (chosen by us)."""
 
 
 def layer(channels: int, width: int, kernel: int, stride: int = 1) -> nn.Sequential:
@@ -49,15 +54,40 @@ class DisplacementGenerator(nn.Module):
         self.conv10 = nn.Conv2d(64, 2, 3, padding=1)
         nn.init.normal_(self.conv10.weight, std=1e-3)
         nn.init.zeros_(self.conv10.bias)
+        self._known: dict[bytes, Tensor] = {}
+        self.register_load_state_dict_post_hook(_forget)
 
     @in_float32
     def forward(self, pair: Tensor) -> Tensor:
+        if self.training:  # its weights are about to change
+            self._known.clear()
         fine = self.conv3(self.conv2(self.conv1(pair)))
         coarse = self.conv6(self.conv5(self.conv4(fine)))
         coarse = self.conv7(F.interpolate(coarse, scale_factor=2, mode="bilinear"))
         x = self.conv9(self.conv8(torch.cat((fine, coarse), dim=1)))
         x = self.conv10(F.interpolate(x, scale_factor=2, mode="bilinear"))
         return self.max_displacement * torch.tanh(x)
+
+    @torch.compiler.disable
+    @torch.no_grad()
+    def recall(self, pairs: Tensor) -> Tensor:
+        """Compute the displacement of a module in ``eval()``, for pairs on a CPU; those of pairs seen before are known.
+
+        Each pair is computed on its own, so that the numbers do not depend on what is remembered.
+        """
+        found = []
+        for pair in pairs:
+            key = hashlib.blake2b(pair.contiguous().numpy().data, digest_size=16).digest()
+            known = self._known.pop(key, None)
+            if known is None and len(self._known) == REMEMBERED:
+                del self._known[next(iter(self._known))]  # the one not used for the longest time
+            self._known[key] = self(pair[None])[0] if known is None else known
+            found.append(self._known[key])
+        return torch.stack(found)
+
+
+def _forget(module: DisplacementGenerator, _: object) -> None:
+    module._known.clear()
 
 
 @in_float32

@@ -12,9 +12,7 @@ head, the loss of the displacement and how it is added to the classification los
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -31,8 +29,6 @@ from duchenne.models.precision import LinearFp32
 
 SIZE = 224
 WIDTH, HEADS, MLP_RATIO = 256, 8, 2
-REMEMBERED = 512
-"""Displacements that a fixed DGM remembers in training, 0.4 MB each: those of a small data set (chosen by us)."""
 BOX, BOX_PATCH, FACE_PATCH = 48, 8, 16
 """Sides in px of an AU region's box, of its patches and of the patches of the full face."""
 
@@ -114,7 +110,7 @@ class FrlDgt(Network):
     """
 
     has_au_regions = True
-    pretrained_parts: ClassVar = {"dgm": "dgm", "checkpoint": ""}
+    pretrained_parts: Mapping[str, str] = {"dgm": "dgm"}
 
     def __init__(
         self,
@@ -152,8 +148,7 @@ class FrlDgt(Network):
         self.dgm = DisplacementGenerator(max_displacement) if displacement == "dgm" else None
         self.learns_without_labels = self.dgm is not None
         if self.dgm is None:
-            self.pretrained_parts = {"checkpoint": ""}
-        self._known: dict[bytes, Tensor] = {}
+            self.pretrained_parts = {}
         channels = 2 if displacement == "none" else 4
         centers = [(name in REGION_SETS[regions], centre) for name, all_ in AU_CENTERS.items() for centre in all_]
         self.register_buffer("au_centers", torch.tensor([centre for _, centre in centers], dtype=torch.float32))
@@ -206,7 +201,6 @@ class FrlDgt(Network):
         """
         if self.dgm is None:
             raise UserError("without displacement: dgm there is nothing to pre-train: set recipe.pretrain_epochs to 0")
-        self._known.clear()
         frozen = self.training and not self.joint
         if frozen:
             self.dgm.train()
@@ -223,28 +217,10 @@ class FrlDgt(Network):
             return None
         if self.joint:
             return self.dgm(x)
+        if self.training and x.device.type == "cpu":  # where the DGM costs more than all that is trained behind it
+            return self.dgm.recall(x)
         with torch.no_grad():
-            return self._recalled(x) if self.training and x.device.type == "cpu" else self.dgm(x)
-
-    def _recalled(self, x: Tensor) -> Tensor:
-        """Return the displacement of a fixed DGM, for pairs seen before from memory.
-
-        On a CPU the DGM costs more than all that is trained behind it. Each pair is computed on its own, so that the
-        numbers do not depend on what is remembered.
-        """
-        found = []
-        for pair in x:
-            key = hashlib.blake2b(pair.contiguous().numpy().data, digest_size=16).digest()
-            known = self._known.pop(key, None)
-            if known is None and len(self._known) == REMEMBERED:
-                del self._known[next(iter(self._known))]  # the one not used for the longest time
-            self._known[key] = self.dgm(pair[None])[0] if known is None else known
-            found.append(self._known[key])
-        return torch.stack(found)
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-        self._known.clear()
-        return super().load_state_dict(state_dict, *args, **kwargs)
+            return self.dgm(x)
 
     def box_pixels(self) -> Tensor:
         """Return the pixels of the boxes, counted row by row in the face: (boxes, 36 patches, 64 pixels)."""

@@ -22,8 +22,8 @@ class Model(Strict):
     options: dict[str, Any] = Field({})
     pretrained: dict[str, Place | None] = Field(
         {},
-        description="part of the network -> file published by its owners; packaged: the one in this package, which is "
-        "the default if there is one; null: random weights",
+        description="part of the network -> file published by its owners; packaged: the one in this package (of "
+        "mobilefacenet by default, of ifdd_2dcnn and dgm on request); null: random weights",
     )
 
     @model_validator(mode="before")

@@ -11,7 +11,8 @@ from duchenne.cli import readable_errors
 from duchenne.errors import UserError, nearest
 from duchenne.files import file_digest, write_json
 from duchenne.models.official import entries_of
-from duchenne.training.trained import load_trained
+from duchenne.networks import facts_of
+from duchenne.training.trained import load_trained, read_card
 from duchenne.weights import PACKAGED
 
 
@@ -19,6 +20,8 @@ def package(part: str, fold: Path) -> None:
     """Write PART of the network in the folder FOLD to this package, as float16, with a card."""
     if part not in PACKAGED:
         raise UserError(f"no part {part!r} is packaged{nearest(part, PACKAGED)}: add it to duchenne.weights.PACKAGED")
+    if part in facts_of(read_card(fold)["architecture"]).packaged:
+        raise UserError(f"{fold} starts from the packaged {part}: another training makes that (landmark_nets)")
     network, card = load_trained(fold)
     entries = entries_of(network, part)
     path = PACKAGED[part]

@@ -101,7 +101,7 @@ class Block(MultiscaleBlock):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.attn.__class__ = FusedAttention
+        self.attn.__class__ = FusedAttention  # torchvision's block makes its attention itself
 
     def forward(self, x: Tensor, thw: Size) -> tuple[Tensor, Size]:
         normed = self.norm1(x)
