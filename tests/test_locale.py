@@ -17,7 +17,7 @@ import pytest
 from conftest import ROOT
 from test_reporting_compare import finish
 
-from duchenne.cli import _print_json, _print_whatever_the_locale
+from duchenne.commands.common import print_json, print_whatever_the_locale
 from duchenne.faces.settings import Faces
 from duchenne.files import read_json, write_json
 from duchenne.workspace import Workspace
@@ -182,7 +182,7 @@ def test_check_compare_and_a_stage_in_any_locale(project: Path, encoding: str):
 def test_json_has_escapes_only_where_they_are_needed(monkeypatch: pytest.MonkeyPatch, encoding: str, escaped: bool):
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     monkeypatch.setattr(sys, "stdout", stream)
-    _print_json({"path": NAMES})
+    print_json({"path": NAMES})
     text = stream.buffer.getvalue().decode(encoding)
     assert json.loads(text) == {"path": NAMES}
     assert text.isascii() == escaped
@@ -191,6 +191,6 @@ def test_json_has_escapes_only_where_they_are_needed(monkeypatch: pytest.MonkeyP
 def test_a_file_name_that_is_not_utf8_is_printed(monkeypatch: pytest.MonkeyPatch):
     stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     monkeypatch.setattr(sys, "stdout", stream)
-    _print_whatever_the_locale()
-    _print_json({"path": os.fsdecode(b"\xff.png")})
+    print_whatever_the_locale()
+    print_json({"path": os.fsdecode(b"\xff.png")})
     assert json.loads(stream.buffer.getvalue()) == {"path": "\udcff.png"}

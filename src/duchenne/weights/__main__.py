@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 from safetensors.torch import save_file
 
-from duchenne.cli import readable_errors
+from duchenne.commands.common import readable_errors
 from duchenne.errors import UserError, nearest
 from duchenne.files import file_digest, write_json
 from duchenne.models.official import entries_of

@@ -1,0 +1,1 @@
+"""The commands of ``duchenne``, by what they work on."""

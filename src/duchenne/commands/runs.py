@@ -1,0 +1,131 @@
+"""Commands on datasets and runs: check, try, compare, count, report."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from duchenne import config
+from duchenne.commands.common import DEFAULT, Params, lookup, print_json
+from duchenne.extras import require_extra
+from duchenne.papers.library import library
+from duchenne.workspace import Workspace
+
+app = typer.Typer()
+
+
+@app.command()
+def check(
+    dataset: str,
+    root: Annotated[Path | None, typer.Option(help="folder of the dataset, instead of the one in params.yaml")] = None,
+    params: Params = DEFAULT,
+    deep: Annotated[bool, typer.Option("--deep", help="also decode every image and frame")] = False,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Compare a dataset on disk with its published counts; exit status 1 when it is not complete."""
+    from duchenne.datasets.audit import audit
+    from duchenne.datasets.build import build_index
+    from duchenne.datasets.printing import print_audit
+    from duchenne.datasets.problems import lines
+
+    catalog = config.load(params)
+    like = {name.replace("_", ""): name for name in [*library()["datasets"], *catalog.datasets]}
+    name = like.get(dataset.replace("_", "").replace("-", "").lower(), dataset)
+    catalog = catalog.with_library("datasets", name)
+    block = lookup(catalog.datasets, name, "dataset")
+    block = block.model_copy(update={"root": root or block.root, "bad_rows": "skip", "limit": None})
+    index = build_index(name, block)
+    if deep:
+        from duchenne.datasets.deep import decode_all
+
+        compute = catalog.compute
+        index = decode_all(index, block.root, block.faces.max_megapixels, compute.jobs, compute.backend)
+    result = audit(index, block)
+    if as_json:
+        result["problem rows"] = json.loads(index.problems.to_json(orient="records"))
+        print_json(result, indent=2)
+    else:
+        print_audit(result, lines(index.problems, index.unit), Console(), index.unit)
+    raise typer.Exit(0 if result["complete"] else 1)
+
+
+@app.command()
+def smoke(
+    variant: str,
+    scratch: Annotated[
+        Path | None, typer.Option(help="folder to work in, which is kept; default: a temporary one")
+    ] = None,
+    samples: Annotated[int, typer.Option(min=16)] = 64,
+    params: Params = DEFAULT,
+) -> None:
+    """Run every stage of VARIANT on a few samples for one epoch, to find errors before a long run."""
+    from duchenne.smoke import run
+
+    catalog = config.load(params).with_library("variants", variant)
+    lookup(catalog.variants, variant, "variant")
+    typer.echo(run(catalog, variant, samples, scratch))
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[str], typer.Argument(help="variants, or published/VARIANT; the first is the reference")],
+    params: Params = DEFAULT,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Compare finished runs with the first: differences with intervals, McNemar's test, and disagreements."""
+    from duchenne.reporting.compare import compare_runs, finished_runs, show
+
+    found = compare_runs(finished_runs(Workspace(), runs), config.load(params).report.bootstrap)
+    if as_json:
+        print_json(found.as_json(), indent=2)
+    else:
+        show(found, Console())
+
+
+@app.command()
+def complexity(
+    names: Annotated[list[str] | None, typer.Argument(help="variants; default: one for each network")] = None,
+    every: Annotated[bool, typer.Option("--all", help="every variant")] = False,
+    params: Params = DEFAULT,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Count parameters and operations of networks and time them, with the values printed in their papers."""
+    import pandas as pd
+    from tqdm import tqdm
+
+    from duchenne.reporting.complexity import markdown, representatives
+    from duchenne.stages.complexity import row
+
+    catalog = config.load(params)
+    for name in names or library()["variants"]:
+        catalog = catalog.with_library("variants", name)
+        lookup(catalog.variants, name, "variant")
+    names = names or list(catalog.variants if every else representatives(catalog))
+    table = pd.DataFrame([row(catalog, name) for name in tqdm(names, desc="complexity", unit="network")])
+    typer.echo(table.to_json(orient="records", indent=2) if as_json else markdown(table))
+
+
+@app.command()
+def report(params: Params = DEFAULT) -> None:
+    """Write the report again from the results on disk."""
+    from duchenne import stages
+
+    typer.echo(stages.run("report", config.load(params), Workspace()))
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def ui(context: typer.Context) -> None:
+    """Start the MLflow UI with the runs of this folder; takes the options of `mlflow ui`."""
+    require_extra("duchenne ui", "pipeline", "mlflow")
+    from duchenne import tracking
+
+    workspace = Workspace()
+    tracking.relocate(workspace)
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracking.uri(workspace), *context.args]
+    raise typer.Exit(subprocess.run(command, check=False).returncode)
