@@ -18,12 +18,13 @@ from reporting_tools import run_of
 from duchenne.metrics import BINS
 from duchenne.reporting import figures, figures_across
 from duchenne.reporting.across import MAX_STARS, Pair, Recalls, Sizes
+from duchenne.reporting.colours import BLUE, ORANGE, PALETTE
 from duchenne.reporting.factors import Factor
 from duchenne.reporting.feature_map import FeatureMap, Panel
 from duchenne.reporting.map_layout import places
 from duchenne.reporting.registry import RUN_FIGURES
 from duchenne.reporting.runs import Run
-from duchenne.reporting.style import BLUE, ORANGE, PALETTE, VARIABLES, inline, svg_text
+from duchenne.reporting.style import VARIABLES, inline, svg_text
 
 CLASSES = ["happiness", "surprise", "anger"]
 NARROW = "\N{NARROW NO-BREAK SPACE}"

@@ -17,9 +17,9 @@ from duchenne.evaluation.explain_run import RunToExplain, explain
 from duchenne.evaluation.explained import Explained
 from duchenne.faces.store import FaceStore
 from duchenne.models.contract import create
+from duchenne.reporting.colours import coloured
 from duchenne.reporting.gallery import pictures_with_faces
 from duchenne.reporting.maps.clips import clip_pictures
-from duchenne.reporting.maps.displacement import coloured
 from duchenne.reporting.maps.drawing import STYLE
 from duchenne.reporting.maps.images import image_pictures
 from duchenne.reporting.maps.pairs import pair_pictures

@@ -13,11 +13,12 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from duchenne.evaluation.statistics import LEVEL, calibration
 from duchenne.metrics import BINS, METRICS
+from duchenne.reporting.colours import BLUE, GRID, INK, MARKERS, ORANGE, PALETTE, PAPER, SOFT, rgb
 from duchenne.reporting.factors import Factor
 from duchenne.reporting.map_layout import layout_of, on_map, places
 from duchenne.reporting.registry import Point, run_figure
 from duchenne.reporting.runs import Run
-from duchenne.reporting.style import BLUE, GRID, INK, MARKERS, ORANGE, PALETTE, PAPER, SOFT, WIDTH, rgb
+from duchenne.reporting.style import WIDTH
 from duchenne.reporting.wording import interval, metric_label, percent, selection
 
 BALANCE_BARS = {"train": ("#8a8f98", ""), "val": ("#56b4e9", "//"), "test": (BLUE, "")}

@@ -11,10 +11,11 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from duchenne.reporting import across
 from duchenne.reporting.across import MAX_STARS, Depths, Pair, Recalls, Sizes
+from duchenne.reporting.colours import BLUE, INK, MARKERS, ORANGE, PALETTE, PAPER, SOFT, rgb
 from duchenne.reporting.complexity import amount
 from duchenne.reporting.figures import star
 from duchenne.reporting.registry import across_figure
-from duchenne.reporting.style import BLUE, INK, MARKERS, ORANGE, PALETTE, PAPER, SOFT, WIDTH, rgb
+from duchenne.reporting.style import WIDTH
 from duchenne.reporting.wording import percent, points
 
 PRINTED_STYLE = {

@@ -1,6 +1,5 @@
-"""Shared style of all figures: colours, Matplotlib settings, and embedding of an SVG in a page.
+"""Shared style of all figures: Matplotlib settings, and embedding of an SVG in a page.
 
-The palette is colour-blind safe, and no figure needs colour: markers, hatches and line styles carry the same meaning.
 The colours of :data:`VARIABLES` become CSS variables in :func:`inline`, so that the page decides on light or dark.
 """
 
@@ -15,10 +14,10 @@ from markupsafe import Markup, escape
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from duchenne.reporting.colours import BLUE, GRID, INK, ORANGE, PAPER, SOFT
+
 P = ParamSpec("P")
 
-INK, SOFT, GRID, PAPER = "#1d242c", "#5d6772", "#d9dee3", "#ffffff"
-BLUE, ORANGE = "#22598f", "#c2571a"
 VARIABLES = {
     INK: "var(--ink)",
     SOFT: "var(--soft)",
@@ -27,9 +26,6 @@ VARIABLES = {
     BLUE: "var(--accent)",
     ORANGE: "var(--mark)",
 }
-# After Okabe and Ito 2008, with grey and wine for its black and yellow, which vanish on a dark or a light page.
-PALETTE = ("#2f8bd0", "#e69f00", "#17a67c", "#d55e00", "#56b4e9", "#cc79a7", "#8a8f98", "#9c3a63")
-MARKERS = "osD^vPX*<>p"
 
 STYLE = {
     "axes.axisbelow": True,
@@ -78,8 +74,3 @@ def inline(svg: str, prefix: str, label: str) -> Markup:
     for colour, variable in VARIABLES.items():
         element = element.replace(colour, variable)
     return Markup(element.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1))
-
-
-def rgb(colour: str) -> tuple[float, ...]:
-    """Return red, green and blue, 0 to 1, of a colour ``#rrggbb``."""
-    return tuple(int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))

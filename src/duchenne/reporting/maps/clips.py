@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from duchenne.evaluation.explained import Explained
+from duchenne.reporting.colours import BLUE, GRID, ORANGE
 from duchenne.reporting.maps.drawing import CELL, RESULTS, Picture, Sample, bare, name_of, overlay, shown
-from duchenne.reporting.style import BLUE, GRID, ORANGE
 
 STYLES = ((BLUE, "o-"), (ORANGE, "s--"))
 """Colour, marker and dashes of the parts of a clip, in order."""

@@ -2,35 +2,19 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from duchenne.evaluation.explained import Explained
+from duchenne.reporting.colours import INK, coloured, wheel
 from duchenne.reporting.maps.drawing import Sample, grid, name_of, show
-from duchenne.reporting.style import INK
 
 STEP = 16
 """Distance between two arrows, and length of an arrow at full colour, px."""
 
 NAMES = {"truth": "truth", "dgm": "learnt (DGM)", "farneback": "Farnebäck", "dis": "DIS", "zero": "no motion"}
 """Method of :func:`duchenne.evaluation.motion.estimates` -> its name; Farnebäck 2003, Kroeger et al. 2016."""
-
-
-def coloured(field: np.ndarray, reach: float) -> np.ndarray:
-    """Colour a displacement (H, W, 2) as float (H, W, 3) RGB in [0, 1]: hue for direction, darker for longer.
-
-    CIELAB with lightness from 97 to 47 and chroma from 0 to 40 at a length of ``reach`` px and above, so that length is
-    visible without colour. Grey where the displacement is unknown (NaN).
-    """
-    known = np.isfinite(field[..., 0])
-    x, y = np.nan_to_num(field).astype(np.float32).transpose(2, 0, 1)
-    length = np.minimum(np.hypot(x, y) / reach, 1)
-    angle = np.arctan2(y, x)
-    lab = np.stack([97 - 50 * length, 40 * length * np.cos(angle), 40 * length * np.sin(angle)], axis=2)
-    rgb = cv2.cvtColor(lab.astype(np.float32), cv2.COLOR_LAB2RGB).clip(0, 1)
-    return np.where(known[..., None], rgb, 0.87)
 
 
 def draw_displacements(explained: Explained, own: list[Sample]) -> Figure:
@@ -71,10 +55,6 @@ def _arrows(axes: Axes, field: np.ndarray, reach: float) -> None:
 
 
 def _wheel(axes: Axes) -> None:
-    y, x = np.mgrid[-1:1:129j, -1:1:129j]
-    disc = np.where((np.hypot(x, y) <= 1)[..., None], np.stack([x, y], axis=2), np.nan)
-    rgb = coloured(disc, 1.0)
-    rgb[np.isnan(disc[..., 0])] = 1
     axes.set_visible(True)
-    axes.imshow(rgb)
+    axes.imshow(wheel())
     axes.set_xlabel("edge: px above\nthe column", fontsize=7, labelpad=2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 
 from duchenne.evaluation.explained import Explained
+from duchenne.reporting.colours import BLUE
 from duchenne.reporting.maps.drawing import (
     RESULTS,
     Picture,
@@ -16,7 +17,6 @@ from duchenne.reporting.maps.drawing import (
     show,
     shown,
 )
-from duchenne.reporting.style import BLUE
 
 ATTENTION = "Attention: the share of each cell, averaged over heads and queries, as a multiple of an even share."
 POINT = {"color": BLUE, "markersize": 2.2, "markeredgecolor": "white", "markeredgewidth": 0.4}

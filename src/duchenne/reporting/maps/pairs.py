@@ -9,9 +9,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from duchenne.evaluation.explained import SIDE, Explained
+from duchenne.reporting.colours import BLUE, INK
 from duchenne.reporting.maps.displacement import NAMES, STEP, draw_displacements
 from duchenne.reporting.maps.drawing import RESULTS, Picture, Sample, draw_maps, grid, map_sentences, name_of, shown
-from duchenne.reporting.style import BLUE, INK
 
 
 def pair_pictures(explained: Explained) -> list[Picture]:
