@@ -152,6 +152,7 @@ def ask_for_extras(folder: Path, fold: Path) -> dict[str, str]:
         "report": said(stages.run, "report", config, workspace),
         "smoke": said(smoke.run, config, "tiny", 16, folder / "smoke"),
         "feature map": said(embed, np.random.default_rng(0).random((8, 3))),
+        "doctor": CliRunner().invoke(cli.app, ["doctor", "--json", "--params", str(folder / "none.yaml")]).stdout,
         "ui": str(CliRunner().invoke(cli.app, ["ui"]).exception),
     }
 

@@ -223,5 +223,12 @@ def test_without_dlib_the_other_ways_to_a_face_are_named(core: dict):
     assert "`detector: yunet` or `mode: aligned`" in core["messages"]["predict"]
 
 
+def test_the_doctor_names_what_is_not_installed(core: dict):
+    said = json.loads(core["messages"]["doctor"])
+    missing = {item["fix"]: item["state"] for item in said["findings"] if item["topic"] == "extras"}
+    assert missing == {f"pip install 'duchenne[{extra}]'": "warning" for extra in EXTRAS}
+    assert said["ok"]
+
+
 def test_what_stops_for_lack_of_a_package_leaves_nothing_behind(core: dict):
     assert core["left"] == ["data", "detecting", "models", "raw", "results", "work"]

@@ -140,6 +140,7 @@ def test_epochs_then_everything_else(workspace: Workspace):
     Tracker(workspace, "v", VARIANT).publish()  # a second time adds nothing
 
     (parent,), children = runs(workspace)
+    assert tracking.count_runs(workspace) == 3
     assert [run.data.tags["mlflow.parentRunId"] for run in children] == [parent.info.run_id] * 2
     assert parent.data.metrics["war"] == 0.9
     assert parent.data.tags["data"] == "0123.dir"
@@ -434,6 +435,7 @@ def test_a_server_takes_runs_and_artifacts(
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         Tracker(workspace, "v", VARIANT).publish()
         (parent,), children = runs(workspace)
+        assert tracking.count_runs(workspace) == 3
         assert [curve(workspace, run) for run in children] == [[(1, 1.0), (2, 0.5)]] * 2
         sent = mlflow.MlflowClient(address).list_artifacts(parent.info.run_id)
         assert {item.path for item in sent} == {"results", "report"}

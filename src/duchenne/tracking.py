@@ -73,6 +73,76 @@ def _own(workspace: Workspace) -> str:
     return f"sqlite:///{workspace.root.resolve() / 'mlflow.db'}"
 
 
+def shown_uri(workspace: Workspace) -> str:
+    """Return :func:`uri` for messages, without user and password."""
+    return _masked(uri(workspace))
+
+
+def count_runs(workspace: Workspace) -> int | None:
+    """Count the active runs of the store, without changing it; None if it is a file that does not exist yet.
+
+    Raises:
+        UserError: The store cannot be read, or a server does not answer within :func:`deadline`.
+    """
+    address = uri(workspace)
+    if address.startswith("sqlite:"):
+        file = Path(address.removeprefix("sqlite:///"))
+        if not file.exists():
+            return None
+        try:
+            with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as store:
+                return store.execute("SELECT count(*) FROM runs WHERE lifecycle_stage = 'active'").fetchone()[0]
+        except sqlite3.DatabaseError as error:
+            raise UserError(f"MLflow cannot use {file}: {error}") from None
+    import mlflow  # noqa: F401  (seconds that are not the server's)
+
+    count, reason = _within(deadline(), lambda: _count(_client(address)))
+    if reason:
+        raise UserError(f"MLflow at {_masked(address)} does not answer: {reason}")
+    return count
+
+
+def _count(client: Any) -> int:
+    experiments = [each.experiment_id for each in client.search_experiments()]
+    found, token = 0, None
+    while experiments:
+        page = client.search_runs(experiments, max_results=1000, page_token=token)
+        found, token = found + len(page), page.token
+        if not token:
+            break
+    return found
+
+
+def _client(address: str) -> Any:
+    # An unreachable server must cost seconds, not the default minutes of retries.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(max(1, round(deadline()))))
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # of retries: our own warning is enough
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=address)
+
+
+def _within(limit: float | None, function: Callable[[], T]) -> tuple[T | None, str]:
+    """Call in a thread that is abandoned after ``limit`` seconds; returns the result, and why there is none or ""."""
+    done: list[T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            done.append(function())
+        except BaseException as error:  # training continues after any error of a tracking server
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)  # one that hangs does not keep the process alive
+    thread.start()
+    thread.join(limit)
+    if done:
+        return done[0], ""
+    return None, _line(errors[0]) if errors else f"no answer within {limit:g} s"
+
+
 def deadline() -> float:
     """Return the timeout of a server in seconds: ``DUCHENNE_MLFLOW_TIMEOUT``, by default 10.
 
@@ -141,14 +211,7 @@ class Tracker:
         return None if self.uri.startswith("sqlite:") else deadline()  # a file never hangs
 
     def _client(self) -> Any:
-        # An unreachable server must cost seconds, not the default minutes of retries.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(max(1, round(deadline()))))
-        logging.getLogger("alembic").setLevel(logging.WARNING)
-        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # of retries: our own warning is enough
-        from mlflow import MlflowClient
-
-        return MlflowClient(tracking_uri=self.uri)
+        return _client(self.uri)
 
     def _attempt(self, function: Callable[[], T], limit: float | None) -> T | None:
         """Call in a thread that is abandoned after ``limit`` seconds; None if it failed or nothing is tried."""
@@ -164,23 +227,11 @@ class Tracker:
             return None
         import mlflow  # noqa: F401  (seconds that are not the server's)
 
-        done: list[T] = []
-        errors: list[BaseException] = []
-
-        def run() -> None:
-            try:
-                done.append(function())
-            except BaseException as error:  # training continues after any error of a tracking server
-                errors.append(error)
-
         began = time.monotonic()
-        thread = threading.Thread(target=run, daemon=True)  # one that hangs does not keep the process alive
-        thread.start()
-        thread.join(limit)
-        if done:
-            return done[0]
+        result, reason = _within(limit, function)
+        if not reason:
+            return result
         _failed.add(self.uri)
-        reason = _line(errors[0]) if errors else f"no answer within {limit:g} s"
         if time.monotonic() - began > 1 and self._limit:
             write_json(self._pause, {"uri": hashlib.sha256(self.uri.encode()).hexdigest(), "time": time.time()})
         logger.warning(

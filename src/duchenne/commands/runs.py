@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from duchenne import config
 from duchenne.commands.common import DEFAULT, Params, lookup, print_json
@@ -18,6 +20,9 @@ from duchenne.papers.library import library
 from duchenne.workspace import Workspace
 
 app = typer.Typer()
+
+STYLES = {"ok": "[green]ok[/green]", "warning": "[yellow]warning[/yellow]", "problem": "[bold red]problem[/bold red]"}
+"""State of a finding of ``duchenne doctor`` -> its cell."""
 
 
 @app.command()
@@ -117,6 +122,23 @@ def report(params: Params = DEFAULT) -> None:
     from duchenne import stages
 
     typer.echo(stages.run("report", config.load(params), Workspace()))
+
+
+@app.command()
+def doctor(params: Params = DEFAULT, as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
+    """Check packages, GPU, disk, MLflow, DVC and the files that params.yaml names; exit status 1 on a problem."""
+    from duchenne.doctor import examine
+
+    findings = examine(params, Workspace(params.parent))
+    broken = any(finding.state == "problem" for finding in findings)
+    if as_json:
+        print_json({"ok": not broken, "findings": [finding.as_json() for finding in findings]}, indent=2)
+    else:
+        table = Table("", "", "found", "to fix it")
+        for finding in findings:
+            table.add_row(finding.topic, STYLES[finding.state], escape(finding.text), escape(finding.fix))
+        Console().print(table)
+    raise typer.Exit(1 if broken else 0)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
