@@ -16,6 +16,7 @@ from dvc_tools import ROOT
 from ruamel.yaml import YAML
 from safetensors.torch import load_file
 from training_tools import CLASSES, SMALL
+from typer.main import get_command
 
 from duchenne import cli, config, stages
 from duchenne.workspace import Workspace
@@ -195,6 +196,12 @@ def test_ui(duchenne):
     assert "--backend-store-uri" in out
 
 
+def test_doctor(duchenne):
+    status, out, _ = duchenne("doctor")
+    assert status == 0
+    assert "valid; datasets: 1, variants: 2" in out
+
+
 MISTAKES = {
     "variants": (["--table", "8"], "--table needs --paper"),
     "add": (["poster_v2_rafd"], "did you mean 'poster_v2_rafdb'"),
@@ -202,6 +209,7 @@ MISTAKES = {
     "check": (["drwn"], "there is no dataset 'drwn' (did you mean 'drawn'?)"),
     "compare": (["first", "third"], "third"),
     "complexity": (["frist"], "there is no variant 'frist' (did you mean 'first'?)"),
+    "doctor": (["--params", "absent.yaml"], "absent.yaml does not exist"),
     "evaluate": (["--checkpoint", "absent.pth", "--variant", "first"], "absent.pth"),
     "report": (["--params", "absent.yaml"], "absent.yaml"),
     "smoke": (["frist"], "there is no variant 'frist' (did you mean 'first'?)"),
@@ -221,7 +229,7 @@ def test_a_mistake_is_one_clear_error(duchenne, command: str):
 
 
 def test_every_command_is_tested():
-    commands = {command.name or command.callback.__name__ for command in cli.app.registered_commands}
+    commands = get_command(cli.app).commands.keys()
     assert commands == MISTAKES.keys()
     with_a_test = {word for name in globals() if name.startswith("test_") for word in name.split("_")}
     assert commands <= with_a_test

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from duchenne import config
 from duchenne.commands.common import DEFAULT, Params, lookup, print_json
+from duchenne.errors import UserError
 from duchenne.extras import require_extra
 from duchenne.papers.library import library
 from duchenne.workspace import Workspace
@@ -129,6 +130,8 @@ def doctor(params: Params = DEFAULT, as_json: Annotated[bool, typer.Option("--js
     """Check packages, GPU, disk, MLflow, DVC and the files that params.yaml names; exit status 1 on a problem."""
     from duchenne.doctor import examine
 
+    if params != DEFAULT and not params.exists():
+        raise UserError(f"{params} does not exist; without --params the machine is checked alone")
     findings = examine(params, Workspace(params.parent))
     broken = any(finding.state == "problem" for finding in findings)
     if as_json:
