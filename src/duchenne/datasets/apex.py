@@ -16,7 +16,7 @@ regions; the frame that differs most from the onset alone is 6.3 frames off.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -45,13 +45,21 @@ def difference(frames: Frames, onset: int, offset: int) -> int:
     if len(frames) < 3 or onset not in frames:
         return middle(frames, onset, offset)
     *inside, last = list(frames)[1:]
-    start, end = _grey(frames[onset]), _grey(frames[last])
+    return inside[strongest(_grey(frames[onset]), (_grey(frames[number]) for number in inside), _grey(frames[last]))]
+
+
+def strongest(start: np.ndarray, inside: Iterable[np.ndarray], end: np.ndarray) -> int:
+    """Return the place among the frames ``inside`` of the one with the largest criterion.
+
+    Args:
+        start, end: grey onset and offset (H, W), float32, 0 to 255.
+        inside: the frames between them in order, at least one.
+    """
     scores, before = [], start
-    for number in inside:
-        now = _grey(frames[number])
+    for now in inside:
         scores.append(np.mean((np.abs(now - start) + np.abs(now - end) + 2) / (np.abs(now - before) + 1)))
         before = now
-    return inside[int(np.argmax(scores))]
+    return int(np.argmax(scores))
 
 
 RULES: dict[str, Callable[[Frames, int, int], int]] = {"middle": middle, "difference": difference}

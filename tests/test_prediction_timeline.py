@@ -1,0 +1,55 @@
+"""Probabilities over time: a line per class in a panel per track, broken where the face was lost."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from duchenne.errors import UserError
+from duchenne.prediction.timeline import _broken, _edges, timeline
+
+CLASSES = ("anger", "happiness", "surprise")
+
+
+def rows(kind: str = "frame", tracks: int = 1, count: int = 6) -> pd.DataFrame:
+    shares = np.random.default_rng(0).dirichlet(np.ones(3), (tracks, count))
+    table = [
+        {"source": "a/talk.mp4", "kind": kind, "frame": 4 * i, "last": 4 * i + 7, "time": 0.16 * i, "track": track}
+        | {"emotion": "anger", **{f"p_{name}": share for name, share in zip(CLASSES, shares[track, i], strict=True)}}
+        for track in range(tracks)
+        for i in range(count)
+    ]
+    return pd.DataFrame(table).astype({"frame": "Int64", "last": "Int64", "track": "Int64"})
+
+
+@pytest.mark.parametrize(("kind", "corners"), [("frame", 6), ("window", 12)])
+def test_a_panel_has_a_line_per_class(tmp_path: Path, kind: str, corners: int):
+    timeline(rows(kind, tracks=2), tmp_path / "plot.svg")
+    text = (tmp_path / "plot.svg").read_text(encoding="utf-8")
+    assert all(f">{words}<" in text for words in ("talk.mp4 · face 0", "talk.mp4 · face 1", *CLASSES))
+    line = r'<path d="((?:[ML] [\d. -]+\n)+)" clip-path[^>]*style="fill: none; stroke: #\w{6}; stroke-width: 1.4'
+    assert [each.count("\n") for each in re.findall(line, text)] == [corners] * 3 * 2
+
+
+@pytest.mark.parametrize(("suffix", "start"), [("png", b"\x89PNG"), ("pdf", b"%PDF")])
+def test_the_suffix_decides(tmp_path: Path, suffix: str, start: bytes):
+    timeline(rows().assign(time=np.nan, track=None), tmp_path / f"plot.{suffix}")
+    assert (tmp_path / f"plot.{suffix}").read_bytes().startswith(start)
+
+
+def test_what_cannot_be_plotted_is_said(tmp_path: Path):
+    with pytest.raises(UserError, match=r"plot\.gif: a plot is a file \.png, \.pdf or \.svg"):
+        timeline(rows(), tmp_path / "plot.gif")
+    with pytest.raises(UserError, match="no frame or window"):
+        timeline(rows(kind="picture"), tmp_path / "plot.png")
+
+
+def test_lines_break_where_the_face_was_lost_and_windows_change_between_their_middles():
+    x, y = _broken(np.array([0.0, 0.1, 0.5, 0.6]), np.array([0, 1, 5, 6]), np.array([1.0, 2, 3, 4]))
+    np.testing.assert_array_equal(x, [0, 0.1, np.nan, 0.5, 0.6])
+    np.testing.assert_array_equal(y, [1, 2, np.nan, 3, 4])
+    np.testing.assert_array_equal(_edges(np.array([0.0, 4, 8]), np.array([7.0, 11, 15])), [0, 5.5, 9.5, 16])
