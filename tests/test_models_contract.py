@@ -88,8 +88,71 @@ def test_another_number_of_classes_afterwards(name: str):
     assert network.num_classes == network.get_classifier().out_features == 9
     assert network(sample(network, device="meta")).shape == (2, 9)
     assert network.state_dict().keys() == shapes(name, 9).state_dict().keys()
-    with pytest.raises(UserError, match="num_classes is 0"):
-        network.reset_classifier(0)
+    network.reset_classifier(0, "")
+    x = sample(network, device="meta")
+    assert network.num_classes == 0
+    assert network(x).shape == network.forward_head(network.forward_features(x), pre_logits=True).shape
+    assert network.state_dict().keys() == shapes(name, 0).state_dict().keys()
+    network.reset_classifier(4)
+    assert network.get_classifier().weight.is_meta
+    assert network(x).shape == (2, 4)
+    with pytest.raises(UserError, match="num_classes is -1"):
+        network.reset_classifier(-1)
+    with pytest.raises(UserError, match="leave global_pool='avg' out"):
+        network.reset_classifier(3, global_pool="avg")
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_stages_are_those_of_its_feature_info(name: str):
+    """Of timm's own interface: maps, features_only and their errors."""
+    network = shapes(name)
+    x, info = sample(network, device="meta"), network.feature_info
+    features, maps = network.forward_intermediates(x)
+    assert features.shape == (2, network.num_features)
+    clip = network.facts.takes == "clip"
+    for each, stage in zip(maps, info, strict=True):
+        side = x.shape[-1] // stage["reduction"]
+        assert each.shape == (2, stage["num_chs"], *([8] if clip else []), side, side)
+        network.get_submodule(stage["module"])
+    (last,) = network.forward_intermediates(x, [-1], stop_early=True, intermediates_only=True)
+    assert last.shape == maps[-1].shape
+    assert len(network.forward_intermediates(x, 2, intermediates_only=True)) == 2
+    with pytest.raises(UserError, match=rf"indices \[9\] are not among its {len(info)} stages"):
+        network.forward_intermediates(x, [9])
+    with pytest.raises(UserError, match="without a norm and as NCHW"):
+        network.forward_intermediates(x, output_fmt="NLC")
+    with torch.device("meta"):
+        wrapped = timm.create_model(name, features_only=True, **QUICK[name]).eval()
+        two = create(name, {"features_only": True, "out_indices": (0, 2)} | QUICK[name], 3).eval()
+    assert [each.shape for each in wrapped(x)] == [each.shape for each in maps]
+    assert wrapped.feature_info.channels() == [stage["num_chs"] for stage in info]
+    assert two.feature_info.reduction() == [info[0]["reduction"], info[2]["reduction"]]
+    assert len(two(x)) == 2
+
+
+def test_features_come_from_the_maps_of_the_stages():
+    network = small("mobilenetv2_clip")
+    with torch.no_grad():
+        features, maps = network.forward_intermediates(sample(network, 2))
+        means = maps[-1].mean((3, 4)).transpose(1, 2).flatten(1)  # of each frame
+        torch.testing.assert_close(network.hidden(means), features)
+    network = small("poster_image_only")
+    x = sample(network, 1)
+    with torch.no_grad():
+        features, maps = network.forward_intermediates(x)
+        torch.testing.assert_close(network(x), network.forward_head(features), rtol=0, atol=0)
+        for own, each in zip(network.ir_back(nn.functional.interpolate(x, 112)), maps, strict=True):
+            torch.testing.assert_close(own, each, rtol=0, atol=0)
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_a_network_without_stages_says_so():
+    with torch.device("meta"):
+        network = timm.create_model("frl_dgt", full_face=False)
+        with pytest.raises(UserError, match="FRL-DGT, with these options, has no stages"):
+            network.forward_intermediates(sample(network, device="meta"))
+        with pytest.raises(UserError, match="FrlDgt, with these options, has no stages"):
+            timm.create_model("frl_dgt", full_face=False, features_only=True)
 
 
 def test_a_new_classifier_answers_by_the_features():

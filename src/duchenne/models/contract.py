@@ -2,13 +2,16 @@
 
 A network is a subclass of :class:`Network` and a function under :func:`register_network` that builds it. It must have
 
-* ``forward_features``: input (B, ...) -> features (B, num_features), and ``forward_head``: features -> logits;
+* ``forward_features``: input (B, ...) -> features (B, num_features), and ``forward_head``: features -> logits, or with
+  ``pre_logits=True`` what the last layer sees of them;
 * ``num_features`` and ``num_classes``, lengths of these two;
 * an entry in its module's ``default_cfgs`` (timm's ``generate_default_cfgs``): ``input_size`` (C, H, W), ``mean`` and
   ``std`` of the normalisation, ``num_classes``, and ``classifier``, the name of its last layer;
 * facts that other code needs without building it: :class:`duchenne.networks.Facts`.
 
-Everything else has a default in :class:`Contract`, so callers never test whether a network has a method. timm's own
+Everything else has a default in :class:`Contract` or :class:`Network`, so callers never test whether a network has a
+method, and users of timm find its usual ones: ``reset_classifier``, ``forward_intermediates``, ``feature_info``, and
+``features_only=True`` of ``timm.create_model``. timm's own
 networks get the same defaults from :func:`with_contract`: they take images, have no maps of their own, and Grad-CAM
 uses the last module of their ``feature_info``.
 """
@@ -101,39 +104,122 @@ class Network(Contract, nn.Module, ABC):
     num_features: int
     default_cfg: dict[str, Any]
     """Set by timm, from the module's ``default_cfgs``."""
+    head_hidden_size: int
+    """Length of the last layer's input; set when the network is built, for :meth:`reset_classifier`."""
     ballast: tuple[str, ...] = ()
     """Names of unused modules and parameters: official weights hold them, but the logits do not depend on them."""
+    feature_info: Sequence[Mapping[str, Any]] = ()
+    """Stages of :meth:`forward_intermediates`, as in timm: ``module`` (its name), ``num_chs`` (channels of its map) and
+    ``reduction`` (height of the network's input by that of the map)."""
 
     @abstractmethod
     def forward_features(self, x: Tensor) -> Tensor:
         """Compute features (B, num_features) of an input (B, ...)."""
 
     @abstractmethod
-    def forward_head(self, features: Tensor) -> Tensor:
-        """Compute logits (B, num_classes) from features (B, num_features)."""
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        """Compute logits (B, num_classes) from features (B, num_features).
+
+        Args:
+            pre_logits: return the input of the last layer instead, (B, head_hidden_size).
+        """
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
         """Compute logits; in ``train()`` optionally ``(logits, {name: loss})``, losses to add to the main loss."""
         return self.forward_head(self.forward_features(x))
 
-    def get_classifier(self) -> nn.Module:
-        """Return the last layer."""
-        return self.get_submodule(self.default_cfg["classifier"])
+    def stage_maps(self, output: Any) -> Tensor:
+        """Reshape the output of a module of :attr:`feature_info` to maps: (B, C, H, W), for clips (B, C, T, H, W)."""
+        return output
 
-    def reset_classifier(self, num_classes: int) -> None:
-        """Replace the last layer by a new one for a different number of classes.
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | Sequence[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """Compute the maps of stages, and the features, of an input (B, ...).
+
+        Args:
+            indices: positions in :attr:`feature_info`, negative ones from the end; a number: the last so many; None:
+                all.
+            stop_early: with ``intermediates_only``, compute nothing after the last of these stages.
+            norm, output_fmt: for timm's callers; only these values exist here.
+            intermediates_only: return the maps alone.
+
+        Returns:
+            Features (B, num_features), and a map for each index: (B, C, H, W), for clips (B, C, T, H, W).
 
         Raises:
-            UserError: There is less than one class; for features use ``forward_features``.
+            UserError: The network names no stages, an index is not one of them, or ``norm`` or ``output_fmt`` has
+                another value.
         """
-        if num_classes < 1:
-            raise UserError(f"{self.facts.title}: num_classes is {num_classes}; for features call forward_features")
-        old = self.get_classifier()
-        new = LinearFp32(old.in_features, num_classes, device=old.weight.device, dtype=old.weight.dtype)
-        nn.init.normal_(new.weight, std=0.02)
-        nn.init.zeros_(new.bias)
+        count = len(self.feature_info)
+        if not count:
+            raise UserError(f"{self.facts.title}, with these options, has no stages: its feature_info is empty")
+        if norm or output_fmt != "NCHW":
+            raise UserError(f"{self.facts.title}: stages are given without a norm and as NCHW maps")
+        wanted = range(-count if indices is None else -indices, 0) if isinstance(indices, int | None) else indices
+        if not wanted or not all(-count <= index < count for index in wanted):
+            raise UserError(f"{self.facts.title}: indices {indices} are not among its {count} stages")
+        taken = [index % count for index in wanted]
+        maps: dict[int, Tensor] = {}
+        features = None
+
+        def keep(number: int) -> Callable[[nn.Module, Any, Any], None]:
+            def hook(module: nn.Module, args: Any, output: Any) -> None:
+                maps[number] = self.stage_maps(output)
+                if stop_early and intermediates_only and maps.keys() == set(taken):
+                    raise _StoppedError
+
+            return hook
+
+        modules = {number: self.get_submodule(self.feature_info[number]["module"]) for number in taken}
+        hooks = [module.register_forward_hook(keep(number)) for number, module in modules.items()]
+        try:
+            features = self.forward_features(x)
+        except _StoppedError:
+            pass
+        finally:
+            for each in hooks:
+                each.remove()
+        found = [maps[number] for number in taken]
+        return found if intermediates_only else (features, found)
+
+    def get_classifier(self) -> nn.Module:
+        """Return the last layer; an identity if there are no classes."""
+        return self.get_submodule(self.default_cfg["classifier"])
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Replace the last layer by a new one for a different number of classes, or by an identity for none.
+
+        Without classes ``forward`` returns the input of the last layer, (B, head_hidden_size).
+
+        Args:
+            global_pool: for timm's callers: how features are pooled is part of these networks, so only None or "".
+
+        Raises:
+            UserError: ``num_classes`` is negative, or ``global_pool`` is given.
+        """
+        if global_pool:
+            raise UserError(f"{self.facts.title} pools in its own way: leave global_pool={global_pool!r} out")
+        if num_classes < 0:
+            raise UserError(f"{self.facts.title}: num_classes is {num_classes}: give 0, for features, or more")
+        new: nn.Module = nn.Identity()
+        if num_classes:
+            like = next(self.parameters())
+            new = LinearFp32(self.head_hidden_size, num_classes, device=like.device, dtype=like.dtype)
+            nn.init.normal_(new.weight, std=0.02)
+            nn.init.zeros_(new.bias)
         self.set_submodule(self.default_cfg["classifier"], new, strict=True)
         self.num_classes = num_classes
+
+
+class _StoppedError(Exception):
+    """Raised within a forward pass after the last stage that is wanted."""
 
 
 def register_network(title: str, **facts: Any) -> Callable[[Callable[..., Network]], Callable[..., Network]]:
@@ -151,9 +237,18 @@ def register_network(title: str, **facts: Any) -> Callable[[Callable[..., Networ
     def decorate(function: Callable[..., Network]) -> Callable[..., Network]:
         @wraps(function)
         def entry(pretrained: bool = False, **kwargs: Any) -> Network:
+            headless = kwargs.get("num_classes") == 0
+            if headless:  # a linear layer without outputs would warn, and lose the length of its input
+                del kwargs["num_classes"]
             network = function(pretrained, **kwargs)
+            if kwargs.get("features_only"):  # timm's wrapper, which uses no head
+                network.model.facts = stated
+                return network
             network.facts = stated
             _check(network, function)
+            network.head_hidden_size = network.get_classifier().in_features
+            if headless:
+                network.reset_classifier(0)
             return network
 
         return register_model(entry)
@@ -205,10 +300,15 @@ def require(architecture: str) -> None:
 def create(architecture: str, options: Mapping[str, Any], num_classes: int) -> nn.Module:
     """Create a network of the registry with random weights and the contract; its logits are always float32.
 
+    With the option ``features_only`` it is timm's wrapper, which returns the maps of the stages, without the contract.
+
     Raises:
-        UserError: There is no network of this name, or an option has an invalid name or value.
+        UserError: There is no network of this name, an option has an invalid name or value, or ``num_classes`` is
+            negative.
     """
     require(architecture)
+    if num_classes < 0:
+        raise UserError(f"{architecture}: num_classes is {num_classes}: give 0, for features, or more")
     try:
         network = timm.create_model(architecture, num_classes=num_classes, **options)
     except TypeError as error:
@@ -216,6 +316,8 @@ def create(architecture: str, options: Mapping[str, Any], num_classes: int) -> n
             raise
         given = ", ".join(f"{name}: {value!r}" for name, value in options.items())
         raise UserError(f"{architecture} cannot be built with the options {{{given}}}: {error}") from error
+    if options.get("features_only"):
+        return network
     return classify_in_float32(with_contract(network, architecture))
 
 

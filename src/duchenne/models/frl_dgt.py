@@ -163,6 +163,8 @@ class FrlDgt(Network):
         if full_face:
             self.embed_face = nn.Conv2d(channels, WIDTH, FACE_PATCH, FACE_PATCH)
             self.face_fusion = Fusion((SIZE // FACE_PATCH) ** 2, 4, learned)
+            names = ["embed_face", *(f"face_fusion.blocks.{number}" for number in range(4))]
+            self.feature_info = [{"module": name, "num_chs": WIDTH, "reduction": FACE_PATCH} for name in names]
         self.norm = nn.LayerNorm(self.num_features)
         self.drop = nn.Dropout(drop_rate)
         self.head = LinearFp32(self.num_features, num_classes)
@@ -251,13 +253,18 @@ class FrlDgt(Network):
             features.append(vector)
         return torch.cat(features, dim=1), weights
 
+    def stage_maps(self, output: Tensor) -> Tensor:
+        """Maps (B, 256, 14, 14) of the patches of the full face, or tokens (B, 196, 256) -> (B, 256, 14, 14)."""
+        return output if output.ndim == 4 else output.transpose(1, 2).unflatten(2, (SIZE // FACE_PATCH, -1))
+
     def forward_features(self, x: Tensor) -> Tensor:
         """Compute features (B, F): the vector of the regions, followed by that of the full face."""
         return self.fuse(x, self.displacement(x))[0]
 
-    def forward_head(self, features: Tensor) -> Tensor:
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
         """Features (B, F) -> logits (B, num_classes)."""
-        return self.head(self.drop(self.norm(features)))
+        features = self.drop(self.norm(features))
+        return features if pre_logits else self.head(features)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
         displacement = self.displacement(x)

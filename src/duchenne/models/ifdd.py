@@ -82,14 +82,19 @@ class IFDD(Network):
         self.head = head
         linear = head.head[1]
         self.num_features, self.num_classes = linear.in_features, linear.out_features
+        self.feature_info = backbone.backbone.stages("backbone.backbone")
+
+    def stage_maps(self, output: Any) -> Tensor:
+        return self.backbone.backbone.stage_maps(output)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Clips (B, 3, frames, 224, 224) -> features (B, num_features)."""
         return self.backbone(self.embed(x))[0]
 
-    def forward_head(self, features: Tensor) -> Tensor:
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
         """Features (B, num_features) -> logits (B, num_classes)."""
-        return self.head(features)
+        drop, linear = self.head.head
+        return drop(features) if pre_logits else linear(drop(features))
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
         features, losses = self.backbone(self.embed(x))
@@ -227,15 +232,20 @@ class MViTClip(Network):
         self.num_classes = num_classes
         self.embed = ClipStem(96, frames)
         self.backbone = mvit.ShortMViT(drop_path_rate)
+        self.feature_info = self.backbone.stages("backbone")
         self.head = classifier(self.num_features, num_classes, drop_rate)
+
+    def stage_maps(self, output: Any) -> Tensor:
+        return self.backbone.stage_maps(output)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Clips (B, 3, frames, 224, 224) -> class token (B, 768)."""
         return self.backbone(self.embed(x))[1][:, 0]
 
-    def forward_head(self, features: Tensor) -> Tensor:
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
         """Features (B, 768) -> logits (B, num_classes)."""
-        return self.head(features)
+        drop, linear = self.head.head
+        return drop(features) if pre_logits else linear(drop(features))
 
     def cam_maps(self, output: Tensor) -> Tensor:
         """Tokens (B, 1 + 8 * 49, C), the class token first -> (B, 8, C, 7, 7)."""
@@ -260,17 +270,21 @@ class MobileNetV2Clip(Network):
         self.num_classes = num_classes
         self.embed = ClipStem(32, frames)
         self.backbone = mobilenet_clip.FrameMobileNet()
+        self.feature_info = self.backbone.stages("backbone")
         self.hidden = nn.Sequential(nn.Linear(FRAMES * 96, self.num_features), nn.ReLU6())
         self.head = LinearFp32(self.num_features, num_classes)
+
+    def stage_maps(self, output: Any) -> Tensor:
+        return self.backbone.stage_maps(output)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Clips (B, 3, frames, 224, 224) -> features (B, 1280)."""
         maps = self.backbone.maps(self.embed(x))[-1]
         return self.hidden(maps.mean((2, 3)).unflatten(0, (-1, FRAMES)).flatten(1))
 
-    def forward_head(self, features: Tensor) -> Tensor:
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
         """Features (B, 1280) -> logits (B, num_classes)."""
-        return self.head(features)
+        return features if pre_logits else self.head(features)
 
     def cam_maps(self, output: Tensor) -> Tensor:
         """Maps of every frame (8 B, 96, 14, 14) -> (B, 8, 96, 14, 14)."""

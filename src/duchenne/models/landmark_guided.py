@@ -93,6 +93,7 @@ class LandmarkGuided(Network):
         self.landmark_bn_frozen = landmark_bn_frozen
         self.face_landback = MobileFaceNet().requires_grad_(False)
         self.ir_back = IR50(split_stages)
+        self.feature_info = self.ir_back.stages("ir_back", shrunk=2)
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)

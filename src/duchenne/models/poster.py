@@ -225,8 +225,8 @@ class Poster(LandmarkGuided):
     def fuse(self, images: Maps, landmarks: Maps) -> Tensor:
         return self.se_block(self.pyramid_fuse(self.ir_layer(image_tokens(images)), tokens(landmarks[-1])))
 
-    def forward_head(self, features: Tensor) -> Tensor:
-        return self.head(features)
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        return features if pre_logits else self.head(features)
 
     def attentions(self) -> dict[str, nn.Module]:
         """Return the attention layers of the last large block, as far as it has them.
@@ -277,6 +277,7 @@ class PosterImageOnly(Network):
         self.num_classes = num_classes
         self.num_features = WIDTH
         self.ir_back = IR50(split_stages=False)
+        self.feature_info = self.ir_back.stages("ir_back", shrunk=2)
         self.ir_layer = nn.Linear(1024, WIDTH)
         self.pyramid_fuse = PyramidTransformer(
             depth, drop_path_rate, layers=3, streams=1, swapped=0, updated=(IMAGE,), token_conv=True
@@ -289,9 +290,9 @@ class PosterImageOnly(Network):
         maps = self.ir_back(nn.functional.interpolate(x, 112))
         return self.se_block(self.pyramid_fuse(self.ir_layer(image_tokens(maps))))
 
-    def forward_head(self, features: Tensor) -> Tensor:
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
         """Features (B, 512) -> logits (B, num_classes)."""
-        return self.head(features)
+        return features if pre_logits else self.head(features)
 
 
 _CONFIG = {

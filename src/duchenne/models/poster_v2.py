@@ -248,8 +248,8 @@ class PosterV2(LandmarkGuided):
         fused = getattr(self, f"ffn{scale}")(attended, shortcut)
         return fused.transpose(1, 2).unflatten(2, image.shape[2:])
 
-    def forward_head(self, features: Tensor) -> Tensor:
-        return self.VIT.head(features)
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        return features if pre_logits else self.VIT.head(features)
 
     def attentions(self) -> dict[str, nn.Module]:
         """Attention of landmarks to the image at ``scale1`` (28 x 28), ``scale2`` (14 x 14) and ``scale3`` (7 x 7)."""

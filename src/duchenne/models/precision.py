@@ -63,7 +63,7 @@ def classify_in_float32(network: nn.Module) -> nn.Module:
     names = network.default_cfg.get("classifier") or ()
     for name in (names,) if isinstance(names, str) else names:
         layer = network.get_submodule(name)
-        if not isinstance(layer, LinearFp32):
+        if not isinstance(layer, LinearFp32 | nn.Identity):  # an identity: no classes
             layer.__class__ = _fp32(type(layer))
     return network
 

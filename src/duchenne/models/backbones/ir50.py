@@ -6,6 +6,7 @@ https://arxiv.org/abs/2301.12149) use it.
 """
 
 from itertools import accumulate, chain
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -73,6 +74,23 @@ class IR50(nn.Module):
         self.output_layer = nn.Sequential(
             nn.BatchNorm2d(512), nn.Dropout(0.0), nn.Flatten(), nn.Linear(512 * 7 * 7, 512), nn.BatchNorm1d(512)
         )
+
+    def stages(self, prefix: str, shrunk: int) -> list[dict[str, Any]]:
+        """List the stages for a network's ``feature_info``.
+
+        Args:
+            prefix: name of this module in the network.
+            shrunk: height of the network's input by that of this module's.
+        """
+        ends = accumulate(units for units, _ in STAGES)
+        return [
+            {
+                "module": f"{prefix}.body{number}" if self.split_stages else f"{prefix}.body.{end - 1}",
+                "num_chs": channels,
+                "reduction": shrunk * 2**number,
+            }
+            for number, (end, (_, channels)) in enumerate(zip(ends, STAGES, strict=True), 1)
+        ]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Normalised images (B, 3, 112, 112) -> maps (B, 64, 56, 56), (B, 128, 28, 28), (B, 256, 14, 14)."""

@@ -7,8 +7,12 @@ are the only ones that give those widths. The blocks are torchvision's.
 Weights for ImageNet: torchvision's ``mobilenet_v2`` (``MobileNet_V2_Weights.IMAGENET1K_V1``).
 """
 
+from typing import Any
+
 from torch import Tensor, nn
 from torchvision.models import MobileNetV2
+
+from duchenne.models.backbones.clip_stem import FRAMES
 
 # for each group: expansion, channels, blocks, stride of its first block
 GROUPS = ([1, 16, 1, 1], [6, 24, 2, 1], [6, 32, 3, 1], [6, 64, 4, 2], [6, 96, 3, 2])
@@ -24,6 +28,18 @@ class FrameMobileNet(nn.Module):
         super().__init__()
         # without MobileNetV2's own stem and its last, 1280 wide, layer
         self.features = MobileNetV2(inverted_residual_setting=GROUPS).features[1:-1]  # keeps their numbers
+
+    def stages(self, prefix: str) -> list[dict[str, Any]]:
+        """List the stages for the ``feature_info`` of a network in which this module has the name ``prefix``."""
+        return [
+            {"module": f"{prefix}.features.{number}", "num_chs": channels, "reduction": 224 // side}
+            for number, (channels, side) in LEVELS.items()
+        ]
+
+    @staticmethod
+    def stage_maps(output: Tensor) -> Tensor:
+        """Reshape the output of a stage (8 B, C, H, W), frame by frame, to (B, C, 8, H, W)."""
+        return output.unflatten(0, (-1, FRAMES)).transpose(1, 2)
 
     def maps(self, x: Tensor) -> list[Tensor]:
         """Compute maps of every frame, (T B, 32, 56, 56), (T B, 64, 28, 28) and (T B, 96, 14, 14)."""

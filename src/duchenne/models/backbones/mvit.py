@@ -30,6 +30,7 @@ BLOCKS = (
     (8, 384, 768, 2, 1),
     (8, 768, 768, 1, 1),
 )
+STAGES = {0: (96, 56), 2: (192, 28), 7: (384, 14), 9: (768, 7)}  # last block of each: channels and side of its map
 STAGE_3 = 7  # last block of the third stage
 LEVELS = ((384, 14), (768, 7))  # channels and side of the maps of stages 3 and 4
 
@@ -140,6 +141,19 @@ class ShortMViT(nn.Module):
         self.pos_encoding = network.pos_encoding
         self.blocks = network.blocks
         self.norm = network.norm
+
+    def stages(self, prefix: str) -> list[dict[str, Any]]:
+        """List the stages for the ``feature_info`` of a network in which this module has the name ``prefix``."""
+        return [
+            {"module": f"{prefix}.blocks.{number}", "num_chs": channels, "reduction": 224 // side}
+            for number, (channels, side) in STAGES.items()
+        ]
+
+    @staticmethod
+    def stage_maps(output: tuple[Tensor, Size]) -> Tensor:
+        """Reshape the output of a block, tokens (B, 1 + N, C) and their size, to maps (B, C, 8, H, W)."""
+        tokens, size = output
+        return tokens[:, 1:].transpose(1, 2).unflatten(2, size)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Maps (B, 96, 8, 56, 56) -> tokens of stage 3 (B, 1569, 384) and, normalised, of stage 4 (B, 393, 768).
