@@ -207,11 +207,24 @@ def test_without_probabilities_the_metrics_of_them_are_left_out():
     plain = frame.drop(columns=[f"p_{name}" for name in names(3)])
     found = evaluate(plain, names(3), 50)
     assert {name for name in METRICS if name in found} == {
-        name for name, metric in METRICS.items() if metric.needs == "predicted"
+        name for name, metric in METRICS.items() if metric.needs != "probabilities"
     }
     both = evaluate(frame, names(3), 50)
     assert found.items() <= both.items()
     assert set(compare(frame, plain, names(3), 50).metrics.index) == set(METRICS) & found.keys()
+
+
+def test_without_confidence_the_metrics_of_it_are_left_out():
+    frame = draw(3, 40, 3)
+    plain = frame[["sample", "fold", "subject", "label", "predicted"]]
+    found = evaluate(plain, names(3), 50)
+    assert {name for name in METRICS if name in found} == {
+        name for name, metric in METRICS.items() if metric.needs == "predicted"
+    }
+    assert found.items() <= evaluate(frame, names(3), 50).items()
+    mixed = compare(frame, plain, names(3), 50)
+    assert "ece" not in mixed.metrics.index
+    assert mixed.disagreements.empty
 
 
 @pytest.mark.parametrize(

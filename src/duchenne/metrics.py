@@ -41,7 +41,7 @@ class Predictions:
     Attributes:
         labels: actual classes, integers (N,) from 0.
         predicted: predicted classes, in the same form.
-        confidence: probability of the predicted class, (N,), 0 to 1.
+        confidence: probability of the predicted class, (N,), 0 to 1; None if not known.
         units: (N,) integers from 0; samples of one unit are drawn together.
         classes: number of classes C.
         probabilities: probabilities of all classes, (N, C), rows sum to 1; None if not known.
@@ -49,7 +49,7 @@ class Predictions:
 
     labels: np.ndarray
     predicted: np.ndarray
-    confidence: np.ndarray
+    confidence: np.ndarray | None
     units: np.ndarray
     classes: int
     probabilities: np.ndarray | None = None
@@ -61,7 +61,12 @@ class Predictions:
 
     @cached_property
     def surplus(self) -> np.ndarray:
-        """Number of correct predictions minus the sum of confidences, by unit and confidence bin, (units, BINS)."""
+        """Number of correct predictions minus the sum of confidences, by unit and confidence bin, (units, BINS).
+
+        Without confidences it has no bins, (units, 0).
+        """
+        if self.confidence is None:
+            return np.zeros((self.units.max() + 1, 0))
         right = self.labels == self.predicted
         return self.sums(right - self.confidence, confidence_bin(self.confidence), BINS)
 
@@ -152,8 +157,9 @@ class Metric:
         label: name on the page and in tables, such as ``UF1``.
         help: one sentence for the glossary, in lower case and with a full stop.
         function: :class:`Resamples` -> (R,); NaN where the value is not defined, which is then left out.
-        needs: ``predicted``: label, predicted class and its confidence, which all predictions have;
-            ``probabilities``: also the probabilities of all classes, without which the metric is left out.
+        needs: ``predicted``: label and predicted class, which all predictions have; ``confidence``: also the
+            probability of the predicted class; ``probabilities``: also those of all classes. Where predictions lack
+            them, the metric is left out.
         low, high: range; infinite if it has no end.
         better: which values are better.
         percent: whether papers print it in per cent.
@@ -167,7 +173,7 @@ class Metric:
     label: str
     help: str
     function: Function
-    needs: Literal["predicted", "probabilities"] = "predicted"
+    needs: Literal["predicted", "confidence", "probabilities"] = "predicted"
     low: float = 0.0
     high: float = 1.0
     better: Literal["higher", "lower"] = "higher"
@@ -321,6 +327,7 @@ def uf1(r: Resamples) -> np.ndarray:
     "ECE",
     f"expected calibration error, how far confidence is from accuracy on average, in {BINS} bins of confidence; "
     "0 is perfect.",
+    needs="confidence",
     better="lower",
 )
 def ece(r: Resamples) -> np.ndarray:
@@ -419,7 +426,7 @@ def metric_of(key: str) -> Metric | None:
 def chosen(predictions: Predictions, names: tuple[str, ...] | None = None) -> list[Metric]:
     """Return the metrics ``names`` (None: all) for which ``predictions`` have the data."""
     known = METRICS.values() if names is None else [METRICS[name] for name in names]
-    return [metric for metric in known if metric.needs == "predicted" or predictions.probabilities is not None]
+    return [metric for metric in known if metric.needs == "predicted" or getattr(predictions, metric.needs) is not None]
 
 
 def measured(labels: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray) -> dict[str, float]:

@@ -36,8 +36,8 @@ class Comparison:
     its number of samples ``n``.
     ``confusion``: actual by predicted class, difference of the shares of the actual class; every row sums to 0.
     ``disagreements``: samples on which the two disagree, by ``sample``: ``subject``, ``actual``, ``first`` and
-    ``second`` (class names), ``first_confidence``, ``second_confidence`` and ``right`` (first, second or neither), the
-    most confident pair of predictions first.
+    ``second`` (class names), ``first_confidence``, ``second_confidence`` (NaN where not known) and ``right`` (first,
+    second or neither), the most confident pair of predictions first.
     """
 
     metrics: pd.DataFrame
@@ -161,9 +161,9 @@ def _disagreements(first: pd.DataFrame, second: pd.DataFrame, classes: list[str]
             "subject": a["subject"],
             "actual": a["label"].map(names),
             "first": a["predicted"].map(names),
-            "first_confidence": a["confidence"],
+            "first_confidence": a.get("confidence", np.nan),
             "second": b["predicted"].map(names),
-            "second_confidence": b["confidence"],
+            "second_confidence": b.get("confidence", np.nan),
             "right": right,
         }
     )

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import bdtr, betaincinv  # scipy.stats takes a second to import
 
+from duchenne.errors import UserError
 from duchenne.metrics import BINS, BLOCK, METRICS, Metric, Predictions, Resamples, chosen, confidence_bin
 
 LEVEL = 95
@@ -53,8 +54,9 @@ def evaluate(
 
     Args:
         predictions: columns ``sample``, ``fold``, ``subject`` (or null), ``label`` and ``predicted`` (positions in
-            ``classes``) and ``confidence`` (probability of ``predicted``, 0 to 1); one row per sample. Metrics of
-            probabilities also need ``p_<class>`` of every class; without these columns they are left out.
+            ``classes``); one row per sample. Metrics of confidence also need ``confidence`` (probability of
+            ``predicted``, 0 to 1), metrics of probabilities ``p_<class>`` of every class; without these columns they
+            are left out.
         classes: class names in order.
         bootstrap: number of resamples.
         seed: seed of the resampling.
@@ -64,7 +66,7 @@ def evaluate(
         A flat dictionary; WAR, UAR, UF1, ECE and recalls are shares between 0 and 1.
 
     Raises:
-        ValueError: There are no rows, a label is outside ``classes``, a sample occurs twice, a confidence or
+        UserError: There are no rows, a label is outside ``classes``, a sample occurs twice, a confidence or
             probability is outside 0 to 1, or only some classes have probabilities.
     """
     check(predictions, classes)
@@ -127,7 +129,7 @@ def predictions_of(frame: pd.DataFrame, classes: list[str], units: np.ndarray) -
     return Predictions(
         labels=frame["label"].to_numpy(np.int64),
         predicted=frame["predicted"].to_numpy(np.int64),
-        confidence=frame["confidence"].to_numpy(np.float64),
+        confidence=frame["confidence"].to_numpy(np.float64) if "confidence" in frame else None,
         classes=len(classes),
         probabilities=frame[columns].to_numpy(np.float64) if whole else None,
         units=units,
@@ -274,23 +276,23 @@ def check(predictions: pd.DataFrame, classes: list[str]) -> None:
     """Refuse a table that cannot be measured.
 
     Raises:
-        ValueError: As for :func:`evaluate`.
+        UserError: As for :func:`evaluate`.
     """
     if predictions.empty:
-        raise ValueError("there are no predictions to evaluate: no test sample has a face")
+        raise UserError("there are no predictions to evaluate: no test sample has a face")
     for column in ("label", "predicted"):
         outside = ~predictions[column].between(0, len(classes) - 1)
         if outside.any():
             row = predictions[outside].iloc[0]
-            raise ValueError(
+            raise UserError(
                 f"{column} {row[column]} of sample {row['sample']!r} is not one of the {len(classes)} classes"
             )
     twice = predictions["sample"].duplicated()
     if twice.any():
-        raise ValueError(f"sample {predictions['sample'][twice].iloc[0]!r} is predicted twice")
-    if not predictions["confidence"].between(0, 1).all():
-        raise ValueError("a confidence lies outside 0 to 1 or is NaN")
+        raise UserError(f"sample {predictions['sample'][twice].iloc[0]!r} is predicted twice")
     _check_probabilities(predictions, [f"p_{name}" for name in classes])
+    if "confidence" in predictions and not predictions["confidence"].between(0, 1).all():
+        raise UserError("a confidence lies outside 0 to 1 or is NaN")
 
 
 def _check_probabilities(predictions: pd.DataFrame, columns: list[str]) -> None:
@@ -298,13 +300,13 @@ def _check_probabilities(predictions: pd.DataFrame, columns: list[str]) -> None:
     missing = [name for name in columns if name not in predictions]
     if missing:
         if len(missing) < len(columns):
-            raise ValueError(f"probabilities are given for some classes only: {', '.join(missing)} missing")
+            raise UserError(f"probabilities are given for some classes only: {', '.join(missing)} missing")
         return
     table = predictions[columns]
     wrong = ~(table.ge(0).all(axis=1) & table.sum(axis=1).sub(1).abs().le(TOLERANCE))
     if wrong.any():
         row = table[wrong].iloc[0]
-        raise ValueError(
+        raise UserError(
             f"the probabilities of sample {predictions['sample'][wrong].iloc[0]!r} are not shares that sum to 1: "
             + ", ".join(f"{name} {value:g}" for name, value in row.items())
         )

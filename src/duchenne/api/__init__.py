@@ -1,0 +1,1 @@
+"""Functions of ``import duchenne``; the package imports each with its first use."""
