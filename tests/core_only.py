@@ -73,7 +73,7 @@ from duchenne.faces.settings import Faces  # noqa: E402
 from duchenne.faces.store import FaceStore  # noqa: E402
 from duchenne.files import read_json, write_json  # noqa: E402
 from duchenne.models.contract import register_networks  # noqa: E402
-from duchenne.predict import Predictor  # noqa: E402
+from duchenne.prediction.model import Model  # noqa: E402
 from duchenne.workspace import Workspace  # noqa: E402
 
 register_networks()
@@ -123,7 +123,7 @@ def run_core(folder: Path) -> dict[str, object]:
     for stage in ("split", "train", "evaluate", "complexity"):
         stages.run(stage, config, workspace, "tiny")
     (fold,) = workspace.model("tiny").glob("fold_*")
-    answer = Predictor(fold)(folder / "raw" / "sadness" / "3.png")
+    (answer,) = Model(fold).stream(folder / "raw" / "sadness" / "3.png")
     tested = read_json(workspace.results("tiny") / "metrics.json")["n"]
     return {"fold": str(fold), "tested": tested, "answer": answer}
 
@@ -149,7 +149,7 @@ def ask_for_extras(folder: Path, fold: Path) -> dict[str, str]:
     return {
         "align": said(align_dataset, rows, folder / "raw", Faces(), folder / "aligned", folder / "work" / "none", 1),
         "landmarks": said(landmark_dataset, store, Faces(mode="aligned", size=64), points, folder / "centres.json", 1),
-        "predict": said(Predictor, detecting),
+        "predict": said(Model, detecting),
         "dlib68": said(landmarker, Faces(mode="boxes", landmarks="dlib68")),
         "dlib68 of a file": said(
             landmarker, Faces(mode="boxes", landmarks="dlib68", landmark_model=fold / "weights.safetensors")

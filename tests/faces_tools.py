@@ -67,7 +67,7 @@ class MarksDetector:
 
     threshold, clear = 0.0, 0.5
 
-    def __call__(self, image: np.ndarray, faint: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, image: np.ndarray, faint: bool = True, small: bool = False) -> tuple[np.ndarray, np.ndarray]:
         (columns,) = np.nonzero((image[0, :, :2] == 255).all(axis=1))
         scores = image[0, columns, 2] / 100.0 - 1
         kept = scores >= (0 if (scores >= 0).any() or not faint else -1)

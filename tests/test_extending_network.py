@@ -37,11 +37,11 @@ for stage in stages.OF_A_DATASET:
 for stage in stages.OF_A_VARIANT:
     stages.run(stage, catalog, workspace, "mine")
 
-from duchenne.predict import Predictor
+from duchenne.prediction.model import Model
 from duchenne.reporting.page import write_report
 
 write_report(workspace, catalog, workspace.reports)
-print(Predictor("models/mine/fold_1")("raw/0.png")["emotion"])
+print(Model("models/mine/fold_1").predict("raw/0.png")["emotion"][0])
 """
 
 

@@ -10,11 +10,11 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from predict_tools import answered
 
 from duchenne import stages
 from duchenne.config import Catalog
 from duchenne.datasets.index import read_index
-from duchenne.predict import Predictor
 from duchenne.tracking import uri
 from duchenne.workspace import Workspace
 
@@ -124,7 +124,7 @@ def test_predict_names_a_clip_as_the_pipeline_did(project):
         index = pd.read_parquet(workspace.index(dataset)).set_index("sample")
         row = index.loc[wanted["sample"]]
         fold = workspace.model(variant) / f"fold_{wanted['fold']}"
-        answer = Predictor(fold)(catalog.datasets[dataset].root / row["path"], *(int(row[name]) for name in frames))
+        answer = answered(fold, catalog.datasets[dataset].root / row["path"], *(int(row[name]) for name in frames))
         for name, share in answer["probabilities"].items():
             assert share == pytest.approx(wanted[f"p_{name}"], abs=0.02)  # frames are stored as JPEG, or as PNG
 
@@ -148,6 +148,6 @@ def test_mlflow_serves_a_network_of_clips(project, tmp_path):
     (model,) = mlflow.MlflowClient().get_run(parent).outputs.model_outputs
     served = mlflow.pyfunc.load_model(f"models:/{model.model_id}")
     answers = served.predict(pd.DataFrame({"video": [base64.b64encode(path.read_bytes()).decode()]}))
-    answer = Predictor(workspace.model("video") / "fold_1")(path)
+    answer = answered(workspace.model("video") / "fold_1", path)
     assert answers["emotion"].tolist() == [answer["emotion"]]
     np.testing.assert_allclose(answers[EMOTIONS], [list(answer["probabilities"].values())], atol=1e-4)

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,6 +19,7 @@ import torch
 import training_networks  # noqa: F401  (registers the tiny networks)
 from faces_tools import MarksDetector, marked, video
 from PIL import Image
+from predict_tools import answered
 from safetensors.torch import save_file
 from scipy.special import softmax
 from training_tools import CLASSES, COMPUTE, SMALL, parts, variant
@@ -31,7 +33,8 @@ from duchenne.faces.settings import Faces
 from duchenne.faces.store import FaceStore
 from duchenne.files import write_json
 from duchenne.models.contract import create
-from duchenne.predict import Predictor
+from duchenne.prediction.model import Model
+from duchenne.training.augment import transform
 from duchenne.training.fold import train_fold
 from duchenne.training.settings import Augment, Clip
 from duchenne.training.trained import load_trained, make_card, predict
@@ -83,7 +86,7 @@ def test_a_new_sample_is_named_as_the_pipeline_names_it(architecture: str, clips
         logits, _ = predict(network, store, rows.iloc[-1:], card | {"precision": precision}, COMPUTE)
         source = root / rows["path"].iloc[-1]
         asked = (source / "img1.png",) if architecture == "test_resnet" else (source, 2, 6)
-        answer = Predictor(fold)(*asked)
+        answer = answered(fold, *asked)
         assert answer["emotion"] == CLASSES[int(logits[0].argmax())]
         np.testing.assert_allclose(list(answer["probabilities"].values()), softmax(logits[0]), atol=1e-4)
         assert answer["box"] is None  # aligned faces are not looked for
@@ -93,16 +96,16 @@ def test_a_new_sample_is_named_as_the_pipeline_names_it(architecture: str, clips
 
 
 def test_the_class_is_that_of_the_largest_logit_where_probabilities_tie():
-    predictor = Predictor.__new__(Predictor)
-    predictor.classes = CLASSES
-    answer = predictor._answer(np.array([1e-20, 2e-20, 0], dtype=np.float32), None)
+    model = Model.__new__(Model)
+    model.classes = CLASSES
+    answer = model.row({}, torch.tensor([1e-20, 2e-20, 0]))
     assert len(set(answer["probabilities"].values())) == 1
     assert answer["emotion"] == CLASSES[1]
 
 
 def test_what_a_network_cannot_take_is_said(folds):
     with pytest.raises(UserError, match="path of a video"):
-        Predictor(folds["tiny_clip"])(io.BytesIO())
+        answered(folds["tiny_clip"], io.BytesIO())
 
 
 def fold_of(folder: Path, architecture: str, faces: Faces) -> Path:
@@ -156,14 +159,14 @@ def test_pictures_that_cannot_be_read_are_named_and_the_others_answered(folds, t
     cut(tmp_path / "half.jpg", 0.5)
     (tmp_path / "page.jpg").write_text("<!doctype html>")
     (tmp_path / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0")
-    movie(tmp_path / "clip.mp4", 3)
+    (tmp_path / "page.mp4").write_text("<html>")
     (tmp_path / "folder").mkdir()
     reasons = {
         "half.jpg": r": cannot be read: .*truncated.*",
         "page.jpg": ": is a web page, not an image: download the file itself",
         "phone.heic": ": is a HEIC picture, not an image: convert it to JPEG or PNG",
-        "clip.mp4": ": is a video, not an image",
-        "folder": " is a folder: this network takes single pictures, so name its files",
+        "page.mp4": ": is a web page: download the file itself",
+        "folder": ": holds no picture and no video",
         "gone.jpg": ": no such file or folder",
     }
     names = ["first.jpg", *reasons, "last.png"]
@@ -225,7 +228,7 @@ def test_a_clip_that_is_not_whole_is_answered_with_a_note(folds, clips, tmp_path
         ("tiny_pair", (2, 60), r"s00: frame 60 is not among those that can be used \(frames 1 to 8\)"),
         ("tiny_pair", (0, 6), r"s00: frame 0 is not among those that can be used \(frames 1 to 8\)"),
         ("tiny_clip", (2, 60), "s00: frame 60 is not among"),
-        ("tiny_pair", (2,), "this network takes onset and apex: give both frame numbers"),
+        ("tiny_pair", (), "this network takes onset and apex: give both frame numbers"),
         ("tiny_clip", (2,), "give both frame numbers, onset and apex, or neither"),
         ("tiny_pair", (6, 2), "the apex, frame 2, comes before the onset, frame 6"),
         ("tiny", (2, 6), "this network takes single pictures: leave out onset and apex"),
@@ -233,12 +236,12 @@ def test_a_clip_that_is_not_whole_is_answered_with_a_note(folds, clips, tmp_path
 )
 def test_an_onset_or_apex_that_cannot_be_used_is_an_error(folds, clips, network: str, frames: tuple, reason: str):
     with pytest.raises(UserError, match=reason):
-        Predictor(folds[network])(clips[0] / "s00", *frames)
+        answered(folds[network], clips[0] / "s00", *frames)
 
 
 def test_a_pair_of_one_frame_is_answered_with_a_note(folds, clips):
-    assert Predictor(folds["tiny_pair"])(clips[0] / "s00", 2, 6)["note"] is None
-    note = Predictor(folds["tiny_pair"])(clips[0] / "s00", 2, 2)["note"]
+    assert answered(folds["tiny_pair"], clips[0] / "s00", 2, 6)["note"] is None
+    note = answered(folds["tiny_pair"], clips[0] / "s00", 2, 2)["note"]
     assert note == "onset and apex are the same frame, so no motion to see"
 
 
@@ -248,7 +251,7 @@ def detector(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_answer_says_where_the_face_is_and_how_many_there_are(detector, tmp_path: Path):
-    predict = Predictor(fold_of(tmp_path / "image", "tiny", Faces()))
+    predict = partial(answered, fold_of(tmp_path / "image", "tiny", Faces()))
     one, two = predict(marked(tmp_path / "one.png", {20: 0.5})), predict(marked(tmp_path / "two.png", {0: 1, 35: 1.5}))
     assert (one["box"], one["score"], one["faces"], one["note"]) == ([20, 10, 60, 50], 0.5, 1, None)
     assert (two["box"], two["score"], two["faces"]) == ([35, 10, 75, 50], 1.5, 2)  # the central one of two
@@ -257,7 +260,7 @@ def test_the_answer_says_where_the_face_is_and_how_many_there_are(detector, tmp_
     assert none["note"] == "no face found"
     for i, scores in enumerate([{}, {0: 1, 35: 1.5}, {}, {20: 0.5}]):
         marked(tmp_path / "clip" / f"{i}.png", scores)
-    clip = Predictor(fold_of(tmp_path / "clip_net", "tiny_clip", Faces()))(tmp_path / "clip")
+    clip = answered(fold_of(tmp_path / "clip_net", "tiny_clip", Faces()), tmp_path / "clip")
     assert (clip["box"], clip["score"], clip["faces"]) == ([35, 10, 75, 50], 1.0, 2)  # scores 1.5 and 0.5
     assert (clip["doubtful"], clip["note"]) == (False, "no face found in 2 of 4 frames")
     status, (answer,), errors = said(tmp_path / "image", tmp_path / "none.png")
@@ -266,21 +269,22 @@ def test_the_answer_says_where_the_face_is_and_how_many_there_are(detector, tmp_
 
 def test_a_picture_is_cut_as_the_faces_that_the_network_was_trained_on(detector, tmp_path: Path):
     faces = Faces(size=96, eye_distance=0.25, encoding="png")
-    predict, seen = Predictor(fold_of(tmp_path / "image", "tiny", faces)), []
-    predict.model.register_forward_pre_hook(lambda _, inputs: seen.extend(inputs))
+    model, seen = Model(fold_of(tmp_path / "image", "tiny", faces)), []
+    forward = model.network.forward_features
+    model.network.forward_features = lambda x: seen.append(x) or forward(x)
     image = np.random.default_rng(0).integers(0, 200, (100, 100, 3), np.uint8)
     image[0] = np.asarray(Image.open(marked(tmp_path / "one.png", {20: 0.5})))[0]
     Image.fromarray(image).save(tmp_path / "one.png")
-    predict(tmp_path / "one.png")
+    answered(model, tmp_path / "one.png")
     row = {"sample": "one", "path": "one.png", "kind": "image"}
     align_dataset(as_schema(pd.DataFrame([row])), tmp_path, faces, tmp_path / "faces", tmp_path / "work", jobs=1)
     face = torch.from_numpy(FaceStore(tmp_path / "faces").frame("one")).permute(2, 0, 1)
-    assert torch.equal(seen[0], predict._transform(face)[None])
+    assert torch.equal(seen[0], transform(model.card)(face)[None])
 
 
 @pytest.mark.parametrize("misses", ["drop", "whole"])
 def test_a_clip_without_a_face_says_what_else_is_wrong(detector, tmp_path: Path, misses: str):
-    predict = Predictor(fold_of(tmp_path / "net", "tiny_clip", Faces(misses=misses)))
+    predict = partial(answered, fold_of(tmp_path / "net", "tiny_clip", Faces(misses=misses)))
     short = predict(cut(video(tmp_path / "short.avi", 20), 0.7))
     assert (short["emotion"], short["faces"]) == (None, 0)
     assert re.fullmatch(r"no face found; ends after \d+ of 20 frames", short["note"])
@@ -291,7 +295,7 @@ def test_a_clip_without_a_face_says_what_else_is_wrong(detector, tmp_path: Path,
 
 def test_of_several_pictures_in_a_file_the_answer_says_that_it_is_the_first(folds, tmp_path: Path):
     frames = [Image.new("RGB", (64, 64), (60 * k, 0, 0)) for k in range(3)]
-    predict = Predictor(folds["tiny"])
+    predict = partial(answered, folds["tiny"])
     for name in ("a.gif", "a.webp", "a.tif"):
         frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
         assert predict(tmp_path / name)["note"] == "only the first of 3 pictures in the file was used"
@@ -302,15 +306,15 @@ def test_of_several_pictures_in_a_file_the_answer_says_that_it_is_the_first(fold
 
 def test_an_answer_that_is_not_a_number_is_an_error(folds, clips):
     for name, source in (("tiny", clips[0] / "s00" / "img1.png"), ("tiny_clip", clips[0] / "s00")):
-        predict = Predictor(folds[name])
+        model = Model(folds[name])
         with torch.no_grad():
-            predict.model.head.bias[1] = float("inf")
+            model.network.head.bias[1] = float("inf")
         with pytest.raises(UserError, match=r"(s00|img1\.png): the network returns NaN or infinite numbers"):
-            predict(source)
+            answered(model, source)
 
 
 def test_a_doubtful_face_is_marked(detector, tmp_path: Path):
-    predict = Predictor(fold_of(tmp_path / "image", "tiny", Faces()))
+    predict = partial(answered, fold_of(tmp_path / "image", "tiny", Faces()))
     doubtful, clear = predict(marked(tmp_path / "a.png", {20: -0.1})), predict(marked(tmp_path / "b.png", {20: 0.1}))
     assert doubtful["emotion"] in CLASSES
     assert (doubtful["score"], doubtful["doubtful"]) == (pytest.approx(-0.1), True)
@@ -318,18 +322,18 @@ def test_a_doubtful_face_is_marked(detector, tmp_path: Path):
     assert (clear["doubtful"], clear["note"]) == (False, None)
     for i, score in enumerate([-0.2, -0.1, 0.8]):
         marked(tmp_path / "clip" / f"{i}.png", {20: score})
-    clip = Predictor(fold_of(tmp_path / "clip_net", "tiny_clip", Faces()))(tmp_path / "clip")
+    clip = answered(fold_of(tmp_path / "clip_net", "tiny_clip", Faces()), tmp_path / "clip")
     assert (clip["doubtful"], clip["score"]) == (True, pytest.approx(-0.1))
     assert clip["note"].startswith("the face is doubtful")
 
 
 def test_a_turned_picture_is_not_answered(detector, tmp_path: Path):
-    predict = Predictor(fold_of(tmp_path / "image", "tiny", Faces()))
+    predict = partial(answered, fold_of(tmp_path / "image", "tiny", Faces()))
     answer = predict(marked(tmp_path / "a.png", {20: 0.1}, {2: 0.9}))
     assert (answer["emotion"], answer["box"]) == (None, None)
     assert answer["note"] == "seems to be upside down: turn the file, or set its orientation"
     marked(tmp_path / "clip" / "0.png", {20: 0.1}, {3: 0.9})
-    answer = Predictor(fold_of(tmp_path / "clip_net", "tiny_clip", Faces()))(tmp_path / "clip")
+    answer = answered(fold_of(tmp_path / "clip_net", "tiny_clip", Faces()), tmp_path / "clip")
     assert answer["emotion"] is None
     assert answer["note"].startswith("seems to be turned by 90 degrees counter-clockwise: ")
 
@@ -344,10 +348,10 @@ def test_a_network_of_other_face_models_says_which_file_it_needs(tmp_path: Path)
     ):
         write_json(fold / "card.json", card | {"alignment": card["alignment"] | change})
         with pytest.raises(UserError, match=reason):
-            Predictor(fold)
+            Model(fold)
     write_json(fold / "card.json", card)
     for name in ("landmark_model", "detector_model"):
         settings = card["alignment"]["settings"] | ({"detector": "yunet"} if name == "detector_model" else {})
         write_json(fold / "card.json", card | {"alignment": card["alignment"] | {"settings": settings}})
         with pytest.raises(UserError, match=r"gone\.onnx does not exist"):
-            Predictor(fold, {name: tmp_path / "gone.onnx"})(marked(tmp_path / "grey.png", {}))
+            Model(fold, {name: tmp_path / "gone.onnx"})

@@ -17,23 +17,30 @@ import pandas as pd
 
 class Expressions(mlflow.pyfunc.PythonModel):
     def load_context(self, context: mlflow.pyfunc.PythonModelContext) -> None:
-        from duchenne.predict import Predictor  # imports the networks, which logging a model does not need
+        from duchenne.prediction.model import Model  # imports the networks, which logging a model does not need
 
-        self.predictor = Predictor(Path(context.artifacts["fold"]))
+        self.model = Model(Path(context.artifacts["fold"]))
 
     def predict(self, context, model_input: pd.DataFrame, params: dict | None = None) -> pd.DataFrame:
         rows = [self._answer(row) for row in model_input.to_dict("records")]
+        unknown = dict.fromkeys(self.model.classes, float("nan"))
         return pd.DataFrame(
-            [{key: row[key] or "" for key in ("emotion", "note")} | row["probabilities"] for row in rows]
+            [{key: row[key] or "" for key in ("emotion", "note")} | (row["probabilities"] or unknown) for row in rows]
         )
 
     def _answer(self, row: dict) -> dict:
-        if self.predictor.takes == "image":
-            return self.predictor(io.BytesIO(base64.b64decode(row["image"])))
+        from duchenne.prediction.options import Options
+
+        if self.model.takes == "image":
+            return self._only(io.BytesIO(base64.b64decode(row["image"])), Options())
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "clip"
             path.write_bytes(base64.b64decode(row["video"]))
-            return self.predictor(path, row.get("onset"), row.get("apex"))
+            return self._only(path, Options(onset=row.get("onset"), apex=row.get("apex")))
+
+    def _only(self, source, options) -> dict:
+        (answer,) = self.model.stream(source, options, workers=0)
+        return answer
 
 
 mlflow.models.set_model(Expressions())

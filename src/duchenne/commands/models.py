@@ -9,7 +9,6 @@ import typer
 
 from duchenne import config
 from duchenne.commands.common import DEFAULT, Params, lookup, print_json
-from duchenne.errors import UserError
 from duchenne.workspace import Workspace
 
 app = typer.Typer()
@@ -37,35 +36,55 @@ def evaluate(
 
 @app.command()
 def predict(
-    sources: Annotated[list[Path], typer.Argument(help="images; or clips: videos and folders of frames")],
     model: Annotated[Path, typer.Option(help="a fold's folder, such as models/poster_v2_demo/fold_1")],
+    sources: Annotated[
+        list[str] | None, typer.Argument(help="pictures, videos, folders of them, folders of frames, or patterns")
+    ] = None,
+    camera: Annotated[
+        list[str] | None, typer.Option(help="number of a camera, or file or address of a stream; Ctrl-C ends it")
+    ] = None,
+    faces: Annotated[str, typer.Option(help="largest: follow the largest face; all: every face")] = "largest",
+    every: Annotated[int, typer.Option(help="use every N-th frame of a video")] = 1,
+    window: Annotated[int | None, typer.Option(help="frames of a window of a clip; each gets a row")] = None,
+    stride: Annotated[int | None, typer.Option(help="frames from window to window; default: --window")] = None,
     onset: Annotated[int | None, typer.Option(help="frame number of the onset, for micro-expression networks")] = None,
     apex: Annotated[int | None, typer.Option(help="frame number of the apex")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="file of the rows, .jsonl, .csv or .parquet; an interrupted job resumes")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="replace --out, and do not resume")] = False,
+    features: Annotated[bool, typer.Option("--features", help="also the input of the last layer")] = False,
+    workers: Annotated[int, typer.Option(help="threads that read sources and find faces", min=0)] = 1,
+    batch_size: Annotated[int | None, typer.Option(help="faces at a time; default: as in training", min=1)] = None,
+    device: Annotated[str | None, typer.Option(help="such as cpu or cuda:1; default: the first GPU")] = None,
     landmark_model: Annotated[
         Path | None, typer.Option(help="file of the landmark model that found the training faces")
     ] = None,
     detector_model: Annotated[Path | None, typer.Option(help="file of the detector that found them")] = None,
 ) -> None:
-    """Classify the expression of the largest face in each image or clip: one JSON object per line.
+    """Classify the expressions in pictures, videos and clips: one JSON object per line, or a table.
 
     Without a face the emotion is null. Unreadable inputs are listed on stderr, and the exit status is 1.
     """
-    from duchenne.predict import Predictor
+    from duchenne.prediction.options import Options
+    from duchenne.prediction.run import run
 
     files = {"landmark_model": landmark_model, "detector_model": detector_model}
-    predictor = Predictor(model, {name: path for name, path in files.items() if path})
-    predictor.require_frames(onset, apex)
-    failed = []
-    for path in sources:
-        try:
-            answer = predictor(path, onset, apex)
-        except UserError as error:
-            typer.echo(f"error: {error}", err=True)
-            failed.append(str(path))
-            continue
-        if answer["emotion"] is None:
-            answer["probabilities"] = None  # JSON has no NaN
-        print_json({"source": str(path), **answer})
+    failed, count = run(
+        model,
+        {name: path for name, path in files.items() if path},
+        sources or [],
+        camera or [],
+        Options(faces, every, window, stride, onset, apex, features),  # type: ignore[arg-type]
+        out=out,
+        force=force,
+        workers=workers,
+        batch_size=batch_size,
+        device=device,
+        show=print_json,
+    )
     if failed:
-        typer.echo(f"{len(failed)} of {len(sources)} failed: {', '.join(failed)}", err=True)
+        for _, error in failed:
+            typer.echo(f"error: {error}", err=True)
+        typer.echo(f"{len(failed)} of {count} failed: {', '.join(name for name, _ in failed)}", err=True)
         raise typer.Exit(1)

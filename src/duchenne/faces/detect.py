@@ -29,11 +29,12 @@ class Detector(Protocol):
     clear: float
     """From this score on, the picture is not tested for being turned."""
 
-    def __call__(self, image: np.ndarray, faint: bool = True) -> Found:
+    def __call__(self, image: np.ndarray, faint: bool = True, small: bool = False) -> Found:
         """Detect faces in an image, uint8 (H, W, 3) RGB: boxes and scores; empty arrays when there is no face.
 
         Args:
             faint: also look for doubtful faces if there is no other.
+            small: also look for small faces if there is a larger one.
         """
         ...
 
@@ -74,10 +75,11 @@ class DlibDetector:
         self._longest = self.LONGEST[config.landmarks]
         self._detect = dlib.get_frontal_face_detector()
 
-    def __call__(self, image: np.ndarray, faint: bool = True) -> Found:
+    def __call__(self, image: np.ndarray, faint: bool = True, small: bool = False) -> Found:
         grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         side = max(grey.shape)
-        for size in dict.fromkeys(min(max(side, self.SHORTEST), longest) for longest in self._longest):
+        sides = self._longest[-1:] if small else self._longest
+        for size in dict.fromkeys(min(max(side, self.SHORTEST), longest) for longest in sides):
             scale = size / side
             scaled = resized(grey, scale)
             boxes, scores = self._run(scaled, 0, 0.0, 0.0)
@@ -117,11 +119,11 @@ class YunetDetector:
         except cv2.error as error:
             raise UserError(f"faces.detector_model: {path} is not a YuNet ONNX file: {error.err}") from None
 
-    def __call__(self, image: np.ndarray, faint: bool = True) -> Found:
+    def __call__(self, image: np.ndarray, faint: bool = True, small: bool = False) -> Found:
         scale = min(1.0, self.LONGEST / max(image.shape[:2]))
-        small = resized(image, scale)
-        self._net.setInputSize((small.shape[1], small.shape[0]))
-        rows = self._net.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))[1]
+        scaled = resized(image, scale)
+        self._net.setInputSize((scaled.shape[1], scaled.shape[0]))
+        rows = self._net.detect(cv2.cvtColor(scaled, cv2.COLOR_RGB2BGR))[1]
         rows = np.zeros((0, 15)) if rows is None else rows.astype(float)
         boxes = np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4]], axis=1)
         return boxes / scale, rows[:, -1]

@@ -51,7 +51,7 @@ def find_face(image: np.ndarray, config: Faces, box: np.ndarray | None = None, l
     if config.mode == "boxes":
         box = np.asarray(box, dtype=float)
         return Face(landmarker(config)(image, box), box, float("nan"))
-    boxes, scores = _near(image, config, last.box) if last else ((), ())
+    boxes, scores = near(image, config, last.box) if last else ((), ())
     count = None
     if not len(boxes):
         boxes, scores = detector(config)(image)
@@ -59,7 +59,23 @@ def find_face(image: np.ndarray, config: Faces, box: np.ndarray | None = None, l
     if not len(boxes):
         return None
     best = choose(boxes, image.shape)
-    box, score = boxes[best], float(scores[best])
+    return face_in(image, config, boxes[best], float(scores[best]), count, last)
+
+
+def find_boxes(image: np.ndarray, config: Faces) -> Found:
+    """Find the boxes of all faces of an image, uint8 (H, W, 3) RGB, also of small ones beside a large one."""
+    return detector(config)(image, small=True)
+
+
+def face_in(
+    image: np.ndarray, config: Faces, box: np.ndarray, score: float, count: int | None = None, last: Face | None = None
+) -> Face:
+    """Place the points of the face in a detected box (4,).
+
+    Args:
+        count: number of faces detected in the image; None if only a part of it was searched.
+        last: the same face in the previous frame of a clip; if it moved little, its points are where the search starts.
+    """
     stayed = last is not None and np.abs(box - last.box).max() <= STAYED * (last.box[2] - last.box[0])
     points = landmarker(config)(image, box, last.points if stayed else None)
     return Face(points, box, score, count, score < detector(config).threshold)
@@ -92,8 +108,11 @@ def turned(image: np.ndarray, face: Face | None, config: Faces) -> str | None:
     return how and f"{TURNED}{how}: turn the file, or set its orientation"
 
 
-def _near(image: np.ndarray, config: Faces, box: np.ndarray) -> Found:
-    """Find the most likely face around a box, which may lie outside: frames of a folder may differ in size."""
+def near(image: np.ndarray, config: Faces, box: np.ndarray) -> Found:
+    """Find the most likely face around a box (4,): one box and its score, or none.
+
+    The box may lie outside the image: frames of a folder may differ in size.
+    """
     width = box[2] - box[0]
     scale = min(1.0, FACE / width)
     for distance in AROUND:

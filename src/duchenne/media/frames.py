@@ -76,8 +76,8 @@ def read_frames(path: Path, kind: str, max_megapixels: float, spans: Sequence[Sp
             for number, file in wanted:
                 yield _read(number, file, max_megapixels, bits)
         case "video":
-            for number, image in _decode(path, max_megapixels, spans):
-                yield number, RestError(str(image)) if isinstance(image, ImageError) else image
+            for number, _, image in read_video(path, max_megapixels, spans):
+                yield number, image
 
 
 def _pixels(table: Path, line: int) -> np.ndarray | ImageError:
@@ -94,17 +94,24 @@ def _read(number: int, file: Path, max_megapixels: float, bits: int | None = Non
         return number, error
 
 
-def _decode(path: Path, max_megapixels: float, spans: Sequence[Span]) -> Iterator[Frame]:
+def read_video(
+    path: Path, max_megapixels: float, spans: Sequence[Span] = (Span(),), every: int = 1
+) -> Iterator[tuple[int, float | None, np.ndarray | RestError]]:
+    """Yield number, time (s; None if the file has none) and image of a video's frames, as :func:`read_frames` does.
+
+    Args:
+        every: only frames whose number is a multiple of it.
+    """
     number, end = 0, 0.0
     try:
         with av.open(path) as container:
             if not container.streams.video:
-                yield 0, ImageError("holds no video stream")
+                yield 0, None, RestError("holds no video stream")
                 return
             stream = container.streams.video[0]
             width, height = sides(stream.width, stream.height, stream.sample_aspect_ratio)
             if width * height > max_megapixels * 1e6:
-                yield 0, ImageError(f"is {width} x {height} px, over the limit of {max_megapixels:g} megapixels")
+                yield 0, None, RestError(f"is {width} x {height} px, over the limit of {max_megapixels:g} megapixels")
                 return
             # without a number of frames only the container's duration is known, which includes sound
             for packet in container.demux(stream) if stream.frames else container.demux():
@@ -114,16 +121,16 @@ def _decode(path: Path, max_megapixels: float, spans: Sequence[Span]) -> Iterato
                 for frame in packet.decode():
                     if all(span.ends_before(number) for span in spans):
                         return
-                    if any(number in span for span in spans):
-                        yield number, shown(frame, stream.sample_aspect_ratio)
+                    if number % every == 0 and any(number in span for span in spans):
+                        yield number, frame.time, shown(frame, stream.sample_aspect_ratio)
                     number += 1
                     end = max(end, _end(frame))
             if number == 0:
-                yield 0, ImageError("holds no frame")
+                yield 0, None, RestError("holds no frame")
             elif reason := _cut(container, stream, number, end):
-                yield number, ImageError(reason)
+                yield number, None, RestError(reason)
     except (av.FFmpegError, ValueError) as error:
-        yield number, ImageError(_why(path, number, error))
+        yield number, None, RestError(_why(path, number, error))
 
 
 def _end(piece: av.Packet | av.VideoFrame) -> float:

@@ -52,11 +52,7 @@ def read_image(source: Path | io.BytesIO, max_megapixels: float = 100.0, bits: i
             narrow = Image.fromarray(_narrow(values, bits or _bits(values)))
             narrow.getexif()[ORIENTATION] = image.getexif().get(ORIENTATION, 1)
             image = narrow
-        image = ImageOps.exif_transpose(image)
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        return np.asarray(image.convert("RGB"))
+        return rgb(image)
     except ImageError:
         raise
     except Image.DecompressionBombError:
@@ -65,6 +61,15 @@ def read_image(source: Path | io.BytesIO, max_megapixels: float = 100.0, bits: i
         raise ImageError(_what_else(source)) from None
     except Exception as error:  # on a damaged file Pillow raises any error of its parsers, struct.error included
         raise ImageError(f"cannot be read: {words(error)}") from None
+
+
+def rgb(image: Image.Image) -> np.ndarray:
+    """Convert an image of 8 bits per channel to uint8 (H, W, 3) RGB, as :func:`read_image` does."""
+    image = ImageOps.exif_transpose(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.asarray(image.convert("RGB"))
 
 
 def pictures_of(source: Path | io.BytesIO) -> int:

@@ -1,0 +1,128 @@
+"""A prediction whose rows go to a file, and which resumes after an interruption.
+
+Rows are written to parts in the folder ``FILE.parts``, each with the point at which the next one starts; when all are
+there, they are joined to the file and the folder is removed. A part is 64 pictures, a clip, or 1000 frames of a video.
+Batches of the network end with a part, so an interrupted job gives the same rows as one that was not interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from duchenne.errors import UserError
+from duchenne.files import read_json, replacing, write_json
+from duchenne.prediction.model import Failed, Mark
+from duchenne.prediction.reading import Row
+from duchenne.prediction.sources import Source
+from duchenne.prediction.tables import check_suffix, nested, table_of, writer
+
+FACTS = "job.json"
+
+
+class Job:
+    """File of rows, with the finished parts of an interrupted job.
+
+    Args:
+        out: file of the rows.
+        facts: everything that the rows depend on; an interrupted job with other facts is refused.
+        features: number of features of a row; 0: without.
+        again: remove the file and the parts of an earlier job.
+
+    Raises:
+        UserError: The file exists, its suffix is not known, or its parts belong to another command.
+    """
+
+    def __init__(
+        self, out: Path, facts: dict[str, Any], classes: list[str], features: int = 0, again: bool = False
+    ) -> None:
+        check_suffix(out)
+        self.out, self._classes, self._features = out, classes, features
+        self._folder = out.with_name(f"{out.name}.parts")
+        if again:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        elif self._folder.exists():
+            self._check(facts)
+        elif out.exists():
+            raise UserError(f"{out} exists already: give another file, or --force to replace it")
+        if not self._folder.exists():
+            self._folder.mkdir(parents=True)
+            write_json(self._folder / FACTS, facts)
+        for part in self._folder.glob(".*.part"):  # left by a killed run
+            part.unlink()
+
+    def _check(self, facts: dict[str, Any]) -> None:
+        try:
+            known = read_json(self._folder / FACTS)
+        except (OSError, ValueError):
+            known = {}
+        facts = json.loads(json.dumps(facts))
+        if changed := [name for name in facts.keys() | known.keys() if facts.get(name) != known.get(name)]:
+            what = ", ".join(sorted(changed))
+            raise UserError(
+                f"{self._folder} holds a part of another command's rows (different: {what}): run that command again to "
+                "complete it, give another file, or --force to start again"
+            )
+
+    @property
+    def _parts(self) -> list[Path]:
+        return sorted(self._folder.glob("*.parquet"))
+
+    @property
+    def start(self) -> Mark:
+        """Return where the first part that is not there starts."""
+        parts = self._parts
+        return Mark(*_notes(parts[-1])["next"]) if parts else Mark(0, None)
+
+    @property
+    def failed(self) -> list[tuple[str, str]]:
+        """Return name and error of the sources that the finished parts could not read."""
+        return [(name, error) for part in self._parts for name, error in _notes(part)["failed"]]
+
+    def keep(self, answers: Iterable[Row | Failed | Mark]) -> Iterator[Row | Failed]:
+        """Write the answers into parts, and pass rows and failures on."""
+        number, rows, failed = len(self._parts), list[Row](), list[tuple[str, str]]()
+        for answer in answers:
+            if isinstance(answer, Mark):
+                notes = json.dumps({"next": answer, "failed": failed})
+                table = table_of(rows, self._classes, bool(self._features))
+                table = table.replace_schema_metadata({"duchenne": notes})
+                with replacing(self._folder / f"{number:06d}.parquet") as part:
+                    pq.write_table(table, part)
+                number, rows, failed = number + 1, [], []
+                continue
+            if isinstance(answer, Failed):
+                failed.append((answer.source.name, str(answer.error)))
+            else:
+                rows.append(answer)
+            yield answer
+
+    def finish(self) -> None:
+        """Join the parts to the file, and remove them."""
+        with replacing(self.out) as part:
+            file = writer(part, self.out.suffix, self._classes, self._features)
+            for path in self._parts:
+                columns = pq.read_table(path).to_pylist()
+                file.write([nested(each, self._classes) for each in columns])
+            file.close()
+        shutil.rmtree(self._folder)
+
+
+def _notes(part: Path) -> dict[str, Any]:
+    return json.loads(pq.read_schema(part).metadata[b"duchenne"])
+
+
+def state_of(source: Source) -> list[Any]:
+    """Return what tells whether a source changed: its name, and size and time of its file."""
+    if not isinstance(source.data, Path):
+        return [source.name]
+    try:
+        found = source.data.stat()
+    except OSError:
+        return [source.name]
+    return [source.name, found.st_size if source.kind != "frames" else None, found.st_mtime_ns]

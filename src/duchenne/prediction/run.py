@@ -1,0 +1,166 @@
+"""The command ``duchenne predict``: sources to rows on stdout or in a file, with progress and a clean end."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from duchenne.errors import UserError
+from duchenne.files import file_digest
+from duchenne.prediction.jobs import Job, state_of
+from duchenne.prediction.model import Failed, Look, Mark, Model
+from duchenne.prediction.options import Options
+from duchenne.prediction.reading import Row
+from duchenne.prediction.sources import Source, camera, expand, total
+from duchenne.prediction.tables import Writer, check_suffix, writer
+from duchenne.training.trained import CARD, WEIGHTS
+
+
+def run(
+    folder: Path,
+    files: dict[str, Path],
+    given: Sequence[str],
+    cameras: Sequence[str],
+    options: Options,
+    *,
+    show: Callable[[Row], None],
+    out: Path | None = None,
+    force: bool = False,
+    workers: int = 1,
+    batch_size: int | None = None,
+    device: str | None = None,
+    look: Sequence[Look] = (),
+) -> tuple[list[tuple[str, str]], int]:
+    """Predict, and write the rows.
+
+    Args:
+        folder: folder of the fold.
+        files: see :class:`Model`.
+        given: paths and patterns.
+        cameras: numbers, files or addresses of cameras, which come after them.
+        show: takes each row if there is no ``out``.
+        out: file of the rows.
+        force: replace that file, and do not resume.
+        look: objects that see the frames pass; they are closed here.
+
+    Returns:
+        Names and errors of the sources that could not be read, and the number of all sources.
+
+    Raises:
+        UserError: An option cannot be used; or see :class:`Model` and :class:`Job`.
+    """
+    if out:
+        check_suffix(out)
+    if not given and not cameras:
+        raise UserError("no source: give pictures, videos or folders, or --camera")
+    model = Model(folder, files, device)
+    options.check(model.takes, model.faces.mode == "aligned")
+    sources = expand(list(given), model.takes) + [camera(each) for each in cameras]
+    keywords: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "look": look}
+    width = model.feature_count if options.features else 0
+    try:
+        with ended_by_ctrl_c(bool(cameras)) as stop:
+            if out is None:
+                answers = model.answers(sources, options, stop=stop, **keywords)
+                failed = _consume(answers, sources, options, show)
+            elif cameras:
+                failed = _record(model, sources, options, out, force, stop, width, keywords)
+            else:
+                failed = _resume(model, sources, options, out, force, width, keywords)
+    finally:
+        for each in look:
+            each.close()
+    return failed, len(sources)
+
+
+def _resume(
+    model: Model, sources: list[Source], options: Options, out: Path, force: bool, width: int, keywords: dict[str, Any]
+) -> list[tuple[str, str]]:
+    """Write the rows of files and folders, which can be read again after an interruption."""
+    network = [file_digest(model.folder / name) for name in (CARD, WEIGHTS)]
+    facts = {
+        "model": [*network, str(model.device), model.faces.model_dump(mode="json")],
+        "options": asdict(options) | {"batch_size": keywords["batch_size"], "look": bool(keywords["look"])},
+        "sources": [state_of(source) for source in sources],
+    }
+    job = Job(out, facts, model.classes, width, force)
+    before, start = job.failed, job.start
+    answers = job.keep(model.answers(sources, options, start=start, **keywords))
+    failed = before + _consume(answers, sources[start.source :], options, lambda row: None)
+    job.finish()
+    return failed
+
+
+def _record(
+    model: Model,
+    sources: list[Source],
+    options: Options,
+    out: Path,
+    force: bool,
+    stop: threading.Event,
+    width: int,
+    keywords: dict[str, Any],
+) -> list[tuple[str, str]]:
+    """Write the rows of a camera at once, because it cannot be read again."""
+    if out.exists() and not force:
+        raise UserError(f"{out} exists already: give another file, or --force to replace it")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    file: Writer = writer(out, out.suffix, model.classes, width)
+    try:
+        answers = model.answers(sources, options, stop=stop, **keywords)
+        return _consume(answers, sources, options, lambda row: file.write([row]))
+    finally:
+        file.close()
+
+
+def _consume(
+    answers: Iterator[Row | Failed | Mark], sources: Sequence[Source], options: Options, write: Callable[[Row], None]
+) -> list[tuple[str, str]]:
+    """Write all rows while a bar shows the progress, and return the failures."""
+    failed = []
+    with tqdm(desc="predict", unit="frame", delay=1, disable=None) as bar:
+        if not bar.disable:
+            bar.total = total(sources, options.every)
+        for answer in answers:
+            if isinstance(answer, Failed):
+                failed.append((answer.source.name, str(answer.error)))
+            elif not isinstance(answer, Mark):
+                write(answer)
+                bar.update(_frames(answer))
+    return failed
+
+
+def _frames(row: Row) -> int:
+    """Number of frames that a row completes: those of a person's first track count."""
+    if row["track"]:
+        return 0
+    if row["kind"] == "window":
+        return 0
+    return 1 if row["last"] is None else row["last"] - row["frame"] + 1
+
+
+@contextmanager
+def ended_by_ctrl_c(wanted: bool) -> Iterator[threading.Event]:
+    """Let the first Ctrl-C set an event instead of raising KeyboardInterrupt, and the second one raise it."""
+    stop = threading.Event()
+    if not wanted:
+        yield stop
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def end(number: int, frame: Any) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, end)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)

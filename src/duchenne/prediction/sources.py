@@ -1,0 +1,243 @@
+"""Sources of a prediction: files, folders, patterns, pictures in memory and cameras."""
+
+from __future__ import annotations
+
+import glob
+import io
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import av
+import numpy as np
+from PIL import Image
+
+from duchenne.errors import UserError
+from duchenne.files import expanded, mistaken
+from duchenne.media.frames import RestError, Span, read_frames, read_video
+from duchenne.media.images import ImageError, pictures_of, read_image, rgb
+from duchenne.media.paths import is_image, is_video
+
+Given = str | Path | np.ndarray | Image.Image | io.BytesIO
+"""What a caller may give: the path of a picture, video or folder, a pattern of such paths, or a picture."""
+
+Timed = tuple[int, float | None, np.ndarray | ImageError]
+"""A frame's number, its time (s; None if not known) and its image, uint8 (H, W, 3) RGB, or why it is missing."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One picture, clip or camera.
+
+    Attributes:
+        name: its name in the results.
+        kind: what it is; ``unusable``: nothing that can be read.
+        data: path; picture in memory; number, file or address of a camera; or why it is unusable.
+    """
+
+    name: str
+    kind: Literal["image", "frames", "video", "camera", "unusable"]
+    data: Any
+
+    @property
+    def path(self) -> Path:
+        """Return the path of a file or folder."""
+        if not isinstance(self.data, Path):
+            raise TypeError(f"{self.name} has no path")
+        return self.data
+
+
+def expand(given: Given | Iterable[Given], takes: str) -> list[Source]:
+    """List the sources behind what a caller gives, in its order.
+
+    A folder stands for all pictures and videos in it and in its subfolders, sorted by path. For networks that take
+    clips or pairs, a folder that holds images is one clip, with its images as frames; pictures are then no sources of
+    their own. Hidden files and folders are left out. A pattern (``*``, ``?``, ``[...]``, and ``**`` for any subfolders)
+    stands for the files and folders that it matches, sorted by path.
+
+    Args:
+        takes: what the network takes: image, clip or pair.
+    """
+    if isinstance(given, (str, Path, np.ndarray, Image.Image, io.BytesIO)):
+        given = [given]
+    sources: list[Source] = []
+    for number, each in enumerate(given, start=1):
+        if isinstance(each, (str, Path)):
+            sources += _of_path(str(each), takes)
+        else:
+            sources.append(_of_picture(each, f"picture {number}", takes))
+    return sources
+
+
+def _of_picture(picture: object, name: str, takes: str) -> Source:
+    if takes != "image":
+        reason = "a network that takes clips needs the path of a video or of a folder of frames"
+        return Source(name, "unusable", UserError(reason))
+    if isinstance(picture, np.ndarray) and (picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3):
+        reason = f"is {picture.dtype} {picture.shape}: a picture is an array uint8 (H, W, 3) in the order RGB"
+        return Source(name, "unusable", UserError(f"{name}: {reason}"))
+    if not isinstance(picture, (np.ndarray, Image.Image, io.BytesIO)):
+        return Source(name, "unusable", UserError(f"{name}: {type(picture).__name__} is not a picture or a path"))
+    return Source(name, "image", picture)
+
+
+def _of_path(name: str, takes: str) -> list[Source]:
+    path = expanded(name)
+    if path.is_dir():
+        return _of_folder(path, takes)
+    if path.exists():
+        return [Source(name, "video" if _is_clip(path, takes) else "image", path)]
+    if not any(sign in name for sign in "*?["):
+        return [Source(name, "unusable", UserError(f"{name}: no such file or folder"))]
+    matched = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207  (Path.glob takes no absolute pattern)
+    if not matched:
+        return [Source(name, "unusable", UserError(f"{name}: no file or folder matches"))]
+    return [source for each in matched for source in _of_path(each, takes)]
+
+
+def _is_clip(path: Path, takes: str) -> bool:
+    """Whether a file is read as a video; one without a known suffix is judged by what the network takes, or its start.
+
+    A file of pictures given to a network of clips is a clip of one frame.
+    """
+    if takes != "image" or is_image(path.name):
+        return not is_image(path.name)
+    if is_video(path.name):
+        return True
+    try:
+        with path.open("rb") as file:
+            return mistaken(file.read(64)) == "a video"
+    except OSError:
+        return False  # reading it as a picture reports the reason
+
+
+def _of_folder(folder: Path, takes: str) -> list[Source]:
+    found = list(_below(folder, takes))
+    if found:
+        return found
+    if takes != "image":
+        return [Source(str(folder), "frames", folder)]  # reading it reports that it holds no frame
+    return [Source(str(folder), "unusable", UserError(f"{folder}: holds no picture and no video"))]
+
+
+def _below(folder: Path, takes: str) -> Iterator[Source]:
+    try:
+        entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        yield Source(str(folder), "unusable", UserError(f"{folder}: cannot be read: {error.strerror}"))
+        return
+    if takes != "image" and any(is_image(entry.name) and not entry.is_dir() for entry in entries):
+        yield Source(str(folder), "frames", folder)
+    for entry in entries:
+        if entry.is_dir():
+            if not entry.is_symlink():  # it may lead back to this folder
+                yield from _below(entry, takes)
+        elif is_video(entry.name):
+            yield Source(str(entry), "video", entry)
+        elif takes == "image" and is_image(entry.name):
+            yield Source(str(entry), "image", entry)
+
+
+def camera(given: int | str) -> Source:
+    """Return the source of a camera: its number, or a file or the address of a stream."""
+    if isinstance(given, int) or given.isdecimal():
+        return Source(f"camera {int(given)}", "camera", int(given))
+    return Source(given, "camera", given)
+
+
+def read_picture(source: Source, max_megapixels: float) -> tuple[np.ndarray, list[str]]:
+    """Read a picture: uint8 (H, W, 3) RGB, and warnings.
+
+    Raises:
+        ImageError: It cannot be read.
+    """
+    if isinstance(source.data, np.ndarray):
+        return source.data, []
+    if isinstance(source.data, Image.Image):
+        return rgb(source.data), []
+    image = read_image(source.data, max_megapixels)
+    count = pictures_of(source.data)
+    return image, [f"only the first of {count} pictures in the file was used"] if count > 1 else []
+
+
+def read_clip(
+    source: Source, max_megapixels: float, first: int = 0, every: int = 1, stop: threading.Event | None = None
+) -> Iterator[Timed]:
+    """Yield the frames of a video, folder or camera, with one in memory at a time.
+
+    Args:
+        first: number of the first frame.
+        every: only frames whose number is a multiple of it.
+        stop: ends a camera.
+
+    Raises:
+        UserError: The camera cannot be opened.
+    """
+    match source.kind:
+        case "video":
+            yield from read_video(source.path, max_megapixels, [Span(first)], every)
+        case "camera":
+            yield from _read_camera(source, every, stop or threading.Event())
+        case kind:
+            for number, image in read_frames(source.path, kind, max_megapixels, [Span(first)]):
+                if number % every == 0 or isinstance(image, ImageError):
+                    yield number, None, image
+
+
+def _read_camera(source: Source, every: int, stop: threading.Event) -> Iterator[Timed]:
+    """Yield the frames of a camera until it ends or is stopped.
+
+    Times of a device are measured here, from its first frame on; those of a file or stream are its own.
+    """
+    import cv2
+
+    capture = cv2.VideoCapture(source.data)
+    try:
+        if not capture.isOpened():
+            raise UserError(f"{source.name}: cannot be opened as a camera: is it connected, and not in use elsewhere?")
+        if isinstance(source.data, int):
+            capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # the newest frame, however long the last one took
+        number, began = 0, None
+        while not stop.is_set():
+            read, image = capture.read()
+            if not read:
+                break
+            began = began or time.monotonic()
+            if number % every == 0:
+                live = isinstance(source.data, int)
+                at = time.monotonic() - began if live else capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+                yield number, at, cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+            number += 1
+        if number == 0 and not stop.is_set():
+            yield 0, None, RestError("gives no frame")
+    finally:
+        capture.release()
+
+
+def frame_count(source: Source) -> int | None:
+    """Return the number of frames by the header or the names of files; None if it is not known."""
+    if source.kind == "video":
+        try:
+            with av.open(source.path) as container:
+                stream = container.streams.video[0]
+                if stream.frames:
+                    return int(stream.frames)
+                if container.duration and stream.average_rate:
+                    return round(container.duration / av.time_base * stream.average_rate)
+        except (av.FFmpegError, IndexError, ValueError):
+            return 0  # reading it reports the reason
+        return None
+    if source.kind == "frames":
+        return sum(is_image(path.name) for path in source.path.iterdir())
+    return None if source.kind == "camera" else 1
+
+
+def total(sources: Sequence[Source], every: int) -> int | None:
+    """Return the number of frames of all sources; None if one is not known."""
+    counts = [frame_count(source) for source in sources]
+    if any(count is None for count in counts):
+        return None
+    return sum(-(-count // every) for count in counts if count is not None)
