@@ -42,9 +42,10 @@ FACES = ["datasets.build", "splits", "tracking", "faces.build", "faces.annotate"
 CORE = [
     "datasets.audit", "datasets.build", "datasets.deep", "evaluation.comparing", "evaluation.complexity",
     "evaluation.embedding", "evaluation.explain", "evaluation.motion", "evaluation.statistics", "faces.annotate",
-    "faces.build", "faces.sheets", "landmark_net.train", "models.contract", "papers.printed", "params_file", "predict",
-    "published", "reporting.basis", "reporting.compare", "reporting.complexity", "reporting.provenance", "smoke",
-    "splits", "stages", "stages.train", "tracking", "training.fold", "training.trained",
+    "faces.build", "faces.sheets", "landmark_net.train", "models.contract", "papers.printed", "params_file",
+    "prediction.run", "published", "reporting.basis", "reporting.compare", "reporting.complexity",
+    "reporting.provenance", "smoke", "splits", "stages", "stages.train", "tracking", "training.fold",
+    "training.trained",
 ]  # fmt: skip
 
 for name in COMMAND:

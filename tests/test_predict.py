@@ -8,10 +8,7 @@ import re
 import shutil
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
-import av
-import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,48 +16,32 @@ import torch
 import training_networks  # noqa: F401  (registers the tiny networks)
 from faces_tools import MarksDetector, marked, video
 from PIL import Image
-from predict_tools import answered
-from safetensors.torch import save_file
+from predict_tools import RECIPES, answered, cut, fold_of, folds_of, movie, said, write_clips
 from scipy.special import softmax
 from training_tools import CLASSES, COMPUTE, SMALL, parts, variant
-from typer.testing import CliRunner
 
-from duchenne import cli
 from duchenne.datasets.index import as_schema
 from duchenne.errors import UserError
-from duchenne.faces.build import _meta, align_dataset
+from duchenne.faces.build import align_dataset
 from duchenne.faces.settings import Faces
 from duchenne.faces.store import FaceStore
 from duchenne.files import write_json
-from duchenne.models.contract import create
 from duchenne.prediction.model import Model
 from duchenne.training.augment import transform
 from duchenne.training.fold import train_fold
-from duchenne.training.settings import Augment, Clip
-from duchenne.training.trained import load_trained, make_card, predict
-
-RECIPES = {
-    "test_resnet": {},
-    "tiny_clip": {"clip": Clip(frames=4)},
-    "tiny_pair": {"optimizer": "adamw", "augment": Augment(apex_random=0.4)},
-}
+from duchenne.training.trained import load_trained, predict
 
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame]:
-    """Folders of frames with a bright bar at the height of the class; no file has the number 0."""
-    root, rng, rows = tmp_path_factory.mktemp("clips"), np.random.default_rng(0), []
-    for i in range(18):
-        folder, top = root / f"s{i:02d}", i % 3 * 21
-        folder.mkdir()
-        for number in range(1, 9):
-            image = rng.integers(40, 120, (64, 64, 3), dtype=np.uint8)
-            image[top : top + 21] += 100
-            cv2.imwrite(str(folder / f"img{number}.png"), image)
-        rows.append(
-            {"sample": folder.name, "path": folder.name, "kind": "frames", "label": i % 3, "onset": 2, "apex": 6}
-        )
-    return root, pd.DataFrame(rows)
+    root = tmp_path_factory.mktemp("clips")
+    return root, write_clips(root)
+
+
+@pytest.fixture(scope="module")
+def folds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Networks of faces that are aligned already."""
+    return folds_of(tmp_path_factory.mktemp("folds"), Faces(mode="aligned", size=64))
 
 
 @pytest.mark.parametrize("architecture", sorted(RECIPES))
@@ -106,49 +87,6 @@ def test_the_class_is_that_of_the_largest_logit_where_probabilities_tie():
 def test_what_a_network_cannot_take_is_said(folds):
     with pytest.raises(UserError, match="path of a video"):
         answered(folds["tiny_clip"], io.BytesIO())
-
-
-def fold_of(folder: Path, architecture: str, faces: Faces) -> Path:
-    """An untrained network and its card in ``folder``, as if it had been trained on faces found as ``faces`` says."""
-    network = create(architecture, {}, len(CLASSES))
-    config = variant(architecture=architecture, options={}, **RECIPES.get(architecture, {}))
-    store = SimpleNamespace(meta=_meta(faces))
-    samples = pd.DataFrame({"sample": ["s"], "part": ["train"]})
-    write_json(folder / "card.json", make_card(network, config, CLASSES, 1, samples, store, "fp32", 1))
-    save_file(network.state_dict(), folder / "weights.safetensors")
-    return folder
-
-
-def said(fold: Path, *arguments: object) -> tuple[int, list[dict], list[str]]:
-    """Exit status, answers and lines on stderr of ``duchenne predict``."""
-    result = CliRunner().invoke(cli.app, ["predict", "--model", str(fold), *map(str, arguments)])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result.exit_code, [json.loads(line) for line in result.stdout.splitlines()], result.stderr.splitlines()
-
-
-def movie(path: Path, count: int, side: int = 64) -> Path:
-    """A video of ``count`` noisy frames, one key frame each."""
-    noise = np.random.default_rng(0)
-    with av.open(path, "w") as container:
-        stream = container.add_stream("mjpeg", rate=25)
-        stream.width, stream.height, stream.pix_fmt = side, side, "yuvj420p"
-        for _ in range(count):
-            image = noise.integers(0, 256, (side, side, 3), np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(stream.encode(None))
-    return path
-
-
-def cut(path: Path, share: float) -> Path:
-    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
-    return path
-
-
-@pytest.fixture(scope="module")
-def folds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A network of each kind, of faces that are aligned already."""
-    root, faces = tmp_path_factory.mktemp("folds"), Faces(mode="aligned", size=64)
-    return {name: fold_of(root / name, name, faces) for name in ("tiny", "tiny_clip", "tiny_pair")}
 
 
 def test_pictures_that_cannot_be_read_are_named_and_the_others_answered(folds, tmp_path: Path):

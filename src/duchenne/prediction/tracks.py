@@ -40,7 +40,9 @@ class Tracker:
 
     A face is searched around its last place. Where all faces are wanted, the whole frame is searched in every
     :data:`FULL`-th frame and while there is no track; boxes are assigned to tracks so that the sum of their overlaps is
-    the largest. A track that is lost for more than :data:`GAP` frames ends, and its number is not used again.
+    the largest. A face is the same as in the frame before if the boxes overlap by :data:`SAME`. A track that is lost
+    for more than :data:`GAP` frames ends, and its number is not used again. Faces that appear together are numbered
+    from left to right.
 
     Args:
         everyone: follow all faces; otherwise the largest central one, until it is lost.
@@ -96,7 +98,7 @@ class Tracker:
         face = find_face(image, self.config, last=last.face if last else None)
         if face is None:
             return []
-        if last and (face.count is None or overlaps(face.box[None], last.face.box[None])[0, 0] >= SAME):
+        if last and _covered(face.box, [last.face.box]):
             last.face = face
             return [last]
         self._tracks = []
@@ -108,7 +110,8 @@ class Tracker:
         boxes, scores, count = np.zeros((0, 4)), np.zeros(0), None
         if self._frames % FULL == 0 or not self._tracks:
             boxes, scores = find_boxes(image, self.config)
-            count = len(boxes)
+            order, count = np.argsort(boxes[:, 0], kind="stable"), len(boxes)
+            boxes, scores = boxes[order], scores[order]
         last = np.array([track.face.box for track in self._tracks]).reshape(-1, 4)
         shared = overlaps(last, boxes)
         places: dict[_Track, tuple[np.ndarray, float]] = {}
@@ -116,7 +119,8 @@ class Tracker:
             if shared[row, column] >= SAME:
                 places[self._tracks[row]] = boxes[column], float(scores[column])
         for track, box, score in self._nearby(image, [track for track in self._tracks if track not in places]):
-            if not _covered(box, [taken for taken, _ in places.values()]):
+            same = _covered(box, [track.face.box])  # a person who is gone may have neighbours
+            if same and not _covered(box, [taken for taken, _ in places.values()]):
                 places[track] = box, score
         for track, (box, score) in places.items():
             track.face = face_in(image, self.config, box, score, count, track.face)
