@@ -423,3 +423,4 @@ def test_onnx_gives_the_same_logits(displacement: str, tmp_path: Path) -> None:
     options = {"displacement": displacement}
     fold = fold_of(build(**options), "frl_dgt", tmp_path, options)
     export(fold, "onnx", tmp_path / "frl_dgt.onnx", half=True, preprocess=displacement == "dgm")
+    assert (tmp_path / "frl_dgt.onnx").stat().st_size < 0.6 * (fold / "weights.safetensors").stat().st_size
