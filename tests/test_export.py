@@ -21,7 +21,7 @@ from duchenne.errors import UserError
 from duchenne.export import export
 from duchenne.files import file_digest, read_json
 from duchenne.models.contract import create
-from duchenne.predict import Predictor
+from duchenne.prediction.model import Model
 
 FRAMES = {"tiny": 1, "tiny_clip": 4, "tiny_pair": 2}
 
@@ -76,8 +76,11 @@ def test_faces_in_give_what_prediction_gives(architecture: str, name: str, half:
     logits, probabilities = run(out, np.repeat(inputs, 3, axis=0))
     assert probabilities == pytest.approx(softmax(logits, axis=1), abs=1e-6)
     source = tmp_path / "clip"
-    asked = {"tiny": (source / "0.png",), "tiny_clip": (source,), "tiny_pair": (source, 0, 1)}[architecture]
-    wanted = list(Predictor(trained)(*asked)["probabilities"].values())
+    given, options = (source / "0.png" if architecture == "tiny" else source), {}
+    if architecture == "tiny_pair":
+        options = {"onset": 0, "apex": 1}
+    rows = Model(trained).predict(given, **options)
+    wanted = rows.filter(regex="^p_").iloc[-1].tolist()
     for found in probabilities:
         assert found == pytest.approx(wanted, abs=0.01 if half or architecture == "tiny_pair" else 1e-3)
 
