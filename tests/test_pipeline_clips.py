@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from predict_tools import answered
 
+import duchenne
 from duchenne import stages
 from duchenne.config import Catalog
 from duchenne.datasets.index import read_index
@@ -146,6 +147,7 @@ def test_mlflow_serves_a_network_of_clips(project, tmp_path):
     assert runs["tags.mlflow.parentRunId"].value_counts().to_dict() == children
     parent = parents["video"]
     (model,) = mlflow.MlflowClient().get_run(parent).outputs.model_outputs
+    assert duchenne.load(f"models:/{model.model_id}", workspace=workspace.root).takes == "clip"
     served = mlflow.pyfunc.load_model(f"models:/{model.model_id}")
     answers = served.predict(pd.DataFrame({"video": [base64.b64encode(path.read_bytes()).decode()]}))
     answer = answered(workspace.model("video") / "fold_1", path)

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from duchenne.api.datasets import open_dataset
     from duchenne.api.faces import align
     from duchenne.api.measuring import compare, evaluate
-    from duchenne.api.networks import create_model, list_models
+    from duchenne.api.networks import create_model, list_models, load
 
-__all__ = ["align", "compare", "create_model", "evaluate", "list_models", "open_dataset"]
+__all__ = ["align", "compare", "create_model", "evaluate", "list_models", "load", "open_dataset"]
 
 _MODULES = {
     "align": "faces",
@@ -22,6 +22,7 @@ _MODULES = {
     "create_model": "networks",
     "evaluate": "measuring",
     "list_models": "networks",
+    "load": "networks",
     "open_dataset": "datasets",
 }
 """Function -> module of :mod:`duchenne.api`."""

@@ -30,7 +30,7 @@ from urllib.request import url2pathname
 import pandas as pd
 
 from duchenne.errors import UserError
-from duchenne.extras import how_to_install, installed, requirements
+from duchenne.extras import how_to_install, installed, require_extra, requirements
 from duchenne.faces.settings import Faces
 from duchenne.files import file_digest, write_json
 from duchenne.training.settings import Variant
@@ -114,14 +114,18 @@ def _count(client: Any) -> int:
 
 
 def _client(address: str) -> Any:
-    # An unreachable server must cost seconds, not the default minutes of retries.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(max(1, round(deadline()))))
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # of retries: our own warning is enough
+    _be_brief()
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=address)
+
+
+def _be_brief() -> None:
+    """Let an unreachable server cost seconds, not MLflow's default of minutes of retries, and one warning of ours."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(max(1, round(deadline()))))
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 
 
 def _within(limit: float | None, function: Callable[[], T]) -> tuple[T | None, str]:
@@ -439,6 +443,41 @@ class Tracker:
                 pip_requirements=served_requirements(card),
             )
         client.set_tag(self._parent, "weights", digest)
+
+
+def download(address: str, folder: Path, workspace: Workspace) -> Path:
+    """Download what is at an address of MLflow into a folder, and return the trained fold in it.
+
+    Args:
+        address: ``models:/<name>/<version>``, ``models:/<id>`` or ``runs:/<run>/model``; a run alone stands for its
+            model.
+
+    Raises:
+        UserError: MLflow is not installed or has nothing there, or what it has is not one trained fold.
+    """
+    require_extra(f"loading {address}", "pipeline", "mlflow")
+    place = uri(workspace)
+    if place == _own(workspace):
+        if not (workspace.root / "mlflow.db").exists():
+            raise UserError(
+                f"{address}: {workspace.root.resolve()} has no mlflow.db: give the project's folder as workspace, or "
+                "set MLFLOW_TRACKING_URI"
+            )
+        relocate(workspace)
+    _be_brief()
+    import mlflow
+
+    whole = f"{address}/model" if re.fullmatch(r"runs:/[^/]+", address) else address
+    with _tracking_uri(place):
+        try:
+            found = Path(mlflow.artifacts.download_artifacts(artifact_uri=whole, dst_path=str(folder)))
+        except (mlflow.MlflowException, OSError) as error:
+            raise UserError(f"{address}: MLflow at {_masked(place)} has no such model: {_line(error)}") from None
+    folds = [path.parent for path in sorted(found.rglob("card.json"))]
+    if len(folds) != 1:
+        names = ", ".join(fold.relative_to(found).as_posix() for fold in folds) or "no card.json"
+        raise UserError(f"{address} is not one trained fold: it has {names}")
+    return folds[0]
 
 
 def served_requirements(card: dict[str, Any]) -> list[str]:

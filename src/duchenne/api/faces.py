@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from duchenne.errors import UserError
 from duchenne.faces.align import apply, similarity, template, warp
-from duchenne.faces.detect import choose, detector
-from duchenne.faces.find import Face
+from duchenne.faces.detect import choose
+from duchenne.faces.find import Face, face_in, find_boxes, find_face
 from duchenne.faces.landmarks import landmarker
 from duchenne.faces.points import key_points
 from duchenne.faces.regions import centres
@@ -68,8 +68,8 @@ def align(
 
     Args:
         picture: a file, an array uint8 (H, W, 3) RGB or (H, W) grey, or a picture of Pillow.
-        faces: ``all``, the largest central one first; ``main``: that one alone; or the boxes of faces (N, 4), x0, y0,
-            x1, y1 in px, which are then not searched.
+        faces: ``all``, small ones too, the largest central one first; ``main``: that one alone, found as in training;
+            or the boxes of faces (N, 4), x0, y0, x1, y1 in px, which are then not searched.
         size: height and width of an aligned face in px.
         detector, landmarks, settings: as in the block ``faces`` of ``params.yaml``
             (:class:`duchenne.faces.settings.Faces`), such as ``detector="yunet", detector_model="yunet.onnx"``.
@@ -122,14 +122,15 @@ def _in_boxes(image: np.ndarray, boxes: Any, config: Faces) -> list[Face]:
 
 
 def _detected(image: np.ndarray, config: Faces, every: bool) -> list[Face]:
-    detect = detector(config)
-    boxes, scores = detect(image)
+    if not every:
+        main = find_face(image, config)
+        return [main] if main else []
+    boxes, scores = find_boxes(image, config)
     rest = list(range(len(boxes)))
     found: list[Face] = []
-    while rest and (every or not found):
+    while rest:
         best = rest.pop(choose(boxes[rest], image.shape))
-        points = landmarker(config)(image, boxes[best])
-        found.append(Face(points, boxes[best], float(scores[best]), len(boxes), scores[best] < detect.threshold))
+        found.append(face_in(image, config, boxes[best], float(scores[best]), len(boxes)))
     return found
 
 

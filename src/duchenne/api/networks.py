@@ -1,7 +1,9 @@
-"""Networks by name: what there is, and new ones with random or published weights."""
+"""Networks: those that there are, new ones with random or published weights, and trained ones."""
 
 from __future__ import annotations
 
+import re
+import tempfile
 from collections.abc import Mapping
 from fnmatch import fnmatch
 from pathlib import Path
@@ -11,9 +13,12 @@ from pydantic import ValidationError
 
 from duchenne.errors import UserError
 from duchenne.networks import networks
+from duchenne.workspace import Workspace
 
 if TYPE_CHECKING:  # slow to import
     from torch import nn
+
+    from duchenne.prediction.model import Model
 
 TIMM = ("features_only", "in_chans", "out_indices")
 """Arguments of ``timm.create_model`` that are not options of a network."""
@@ -75,3 +80,42 @@ def create_model(
     if model.files:
         load_pretrained(network.model if own.get("features_only") else network, model.files)
     return network
+
+
+def load(
+    model: str | Path,
+    *,
+    device: str | None = None,
+    detector_model: str | Path | None = None,
+    landmark_model: str | Path | None = None,
+    workspace: str | Path = ".",
+) -> Model:
+    """Load a trained network with what finds its faces, to predict expressions.
+
+    >>> model = load("models/poster_v2_demo/fold_1")  # doctest: +SKIP
+    >>> model.predict(["photo.jpg", "holiday/*.jpg"])[["source", "emotion"]]  # doctest: +SKIP
+
+    Args:
+        model: the folder of a trained fold; or an address of MLflow: ``models:/<name>/<version>``, ``models:/<id>``,
+            ``runs:/<run>/model`` or ``runs:/<run>``.
+        device: such as ``cuda:1`` or ``cpu``; default: the first GPU, or the CPU without one.
+        detector_model, landmark_model: your own model files, if the faces of training were found by them.
+        workspace: the project's folder, whose ``mlflow.db`` is asked unless ``MLFLOW_TRACKING_URI`` is set.
+
+    Returns:
+        A :class:`duchenne.prediction.model.Model`: ``model.predict(sources)`` gives a table, ``model.network`` is the
+        network in evaluation mode, ``model.card`` describes it.
+
+    Raises:
+        UserError: There is no trained fold, one of its files is damaged, the device does not exist, MLflow is not
+            installed or has no such model, or a package that finds the faces is missing.
+    """
+    from duchenne import tracking
+    from duchenne.prediction.model import Model
+
+    given = {"detector_model": detector_model, "landmark_model": landmark_model}
+    files = {name: Path(path) for name, path in given.items() if path is not None}
+    if not re.match(r"(models|runs):/", str(model)):
+        return Model(Path(model), files, device)
+    with tempfile.TemporaryDirectory() as folder:
+        return Model(tracking.download(str(model), Path(folder), Workspace(Path(workspace))), files, device)
