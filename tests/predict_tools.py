@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -83,6 +84,25 @@ def movie(path: Path, count: int, side: int = 64) -> Path:
         stream.width, stream.height, stream.pix_fmt = side, side, "yuvj420p"
         for _ in range(count):
             image = noise.integers(0, 256, (side, side, 3), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+def scene(path: Path, count: int, faces: Sequence[tuple[int, set[int]]], move: int = 1) -> Path:
+    """A lossless video of 160 x 100 px in which :class:`MarksDetector` finds faces that move to the right.
+
+    Args:
+        faces: column of each face in the first frame, and the frames in which it is hidden.
+    """
+    with av.open(path, "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 160, 100, "bgr0"
+        for k in range(count):
+            image = np.full((100, 160, 3), 50 + k % 100, np.uint8)
+            for column, hidden in faces:
+                if k not in hidden:
+                    image[0, column + k * move // 4] = 255, 255, 200
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode(None))
     return path

@@ -166,7 +166,6 @@ def test_a_clip_that_is_not_whole_is_answered_with_a_note(folds, clips, tmp_path
         ("tiny_pair", (2, 60), r"s00: frame 60 is not among those that can be used \(frames 1 to 8\)"),
         ("tiny_pair", (0, 6), r"s00: frame 0 is not among those that can be used \(frames 1 to 8\)"),
         ("tiny_clip", (2, 60), "s00: frame 60 is not among"),
-        ("tiny_pair", (), "this network takes onset and apex: give both frame numbers"),
         ("tiny_clip", (2,), "give both frame numbers, onset and apex, or neither"),
         ("tiny_pair", (6, 2), "the apex, frame 2, comes before the onset, frame 6"),
         ("tiny", (2, 6), "this network takes single pictures: leave out onset and apex"),

@@ -5,17 +5,15 @@ from __future__ import annotations
 import io
 import json
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 
-import av
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from faces_tools import MarksDetector, marked
 from PIL import Image
-from predict_tools import folds_of, movie, said, write_clips
+from predict_tools import folds_of, movie, said, scene, write_clips
 from training_tools import CLASSES, COMPUTE
 
 from duchenne.datasets.index import as_schema
@@ -38,25 +36,6 @@ from duchenne.prediction.tracks import Tracker, Trajectory, overlaps
 from duchenne.training.trained import load_trained, predict
 
 NOISE = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), np.uint8)
-
-
-def scene(path: Path, count: int, faces: Sequence[tuple[int, set[int]]], move: int = 1) -> Path:
-    """A lossless video of 160 x 100 px in which :class:`MarksDetector` finds faces that move to the right.
-
-    Args:
-        faces: column of each face in the first frame, and the frames in which it is hidden.
-    """
-    with av.open(path, "w") as container:
-        stream = container.add_stream("ffv1", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 160, 100, "bgr0"
-        for k in range(count):
-            image = np.full((100, 160, 3), 50 + k % 100, np.uint8)
-            for column, hidden in faces:
-                if k not in hidden:
-                    image[0, column + k * move // 4] = 255, 255, 200
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(stream.encode(None))
-    return path
 
 
 @pytest.fixture

@@ -47,12 +47,16 @@ def predict(
     every: Annotated[int, typer.Option(help="use every N-th frame of a video")] = 1,
     window: Annotated[int | None, typer.Option(help="frames of a window of a clip; each gets a row")] = None,
     stride: Annotated[int | None, typer.Option(help="frames from window to window; default: --window")] = None,
-    onset: Annotated[int | None, typer.Option(help="frame number of the onset, for micro-expression networks")] = None,
-    apex: Annotated[int | None, typer.Option(help="frame number of the apex")] = None,
+    onset: Annotated[
+        int | None, typer.Option(help="frame number of a micro-expression's onset; default: the first frame")
+    ] = None,
+    apex: Annotated[int | None, typer.Option(help="frame number of its apex; default: found by its motion")] = None,
     out: Annotated[
         Path | None, typer.Option(help="file of the rows, .jsonl, .csv or .parquet; an interrupted job resumes")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="replace --out, and do not resume")] = False,
+    draw: Annotated[Path | None, typer.Option(help="folder for pictures and videos with the results drawn in")] = None,
+    plot: Annotated[Path | None, typer.Option(help="file of probabilities over time, .png, .pdf or .svg")] = None,
     features: Annotated[bool, typer.Option("--features", help="also the input of the last layer")] = False,
     workers: Annotated[int, typer.Option(help="threads that read sources and find faces", min=0)] = 1,
     batch_size: Annotated[int | None, typer.Option(help="faces at a time; default: as in training", min=1)] = None,
@@ -78,6 +82,8 @@ def predict(
         Options(faces, every, window, stride, onset, apex, features),  # type: ignore[arg-type]
         out=out,
         force=force,
+        draw=draw,
+        plot=plot,
         workers=workers,
         batch_size=batch_size,
         device=device,

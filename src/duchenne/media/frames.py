@@ -164,3 +164,13 @@ def _why(path: Path, number: int, error: Exception) -> str:
             return f"is damaged or cut off: {words(error)}"
         case reason:
             return reason
+
+
+def frame_rate(path: Path) -> float | None:
+    """Return the average frames/s of a video by its header; None if it has none, or cannot be read."""
+    try:
+        with av.open(path) as container:
+            rate = container.streams.video[0].average_rate if container.streams.video else None
+    except (av.FFmpegError, ValueError):
+        return None
+    return float(rate) if rate else None

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
 from duchenne.datasets.apex import strongest
@@ -23,7 +22,7 @@ class OnsetApex(NamedTuple):
 
 
 def find_onset_apex(
-    faces: np.ndarray, numbers: Sequence[int] | None = None, duration: float | None = None
+    faces: Sequence[np.ndarray], numbers: Sequence[int] | None = None, duration: float | None = None
 ) -> OnsetApex:
     """Find onset and apex in the aligned faces of a clip that shows one micro-expression.
 
@@ -38,13 +37,14 @@ def find_onset_apex(
     clip is better cut, and a long one has a warning.
 
     Args:
-        faces: uint8 (T, H, W) grey or (T, H, W, 3) RGB, all aligned by the transform of the first.
+        faces: grey uint8 (H, W), all aligned by the transform of the first.
         numbers: the frames' numbers, for the note; default: their places.
         duration: of the clip, s; None if not known.
     """
     apex = len(faces) - 1
     if len(faces) > 2:
-        apex = 1 + strongest(_grey(faces[0]), map(_grey, faces[1:-1]), _grey(faces[-1]))
+        grey = (face.astype(np.float32) for face in faces[1:-1])
+        apex = 1 + strongest(faces[0].astype(np.float32), grey, faces[-1].astype(np.float32))
     numbers = list(range(len(faces))) if numbers is None else numbers
     note = f"the first frame, {numbers[0]}, is assumed to be the onset; the apex was found at frame {numbers[apex]}"
     if duration is not None and duration > LONGEST:
@@ -53,7 +53,3 @@ def find_onset_apex(
             "onset and apex"
         )
     return OnsetApex(0, apex, note)
-
-
-def _grey(face: np.ndarray) -> np.ndarray:
-    return (face if face.ndim == 2 else cv2.cvtColor(face, cv2.COLOR_RGB2GRAY)).astype(np.float32)

@@ -84,6 +84,12 @@ class Job:
         """Return name and error of the sources that the finished parts could not read."""
         return [(name, error) for part in self._parts for name, error in _notes(part)["failed"]]
 
+    @property
+    def rows(self) -> Iterator[Row]:
+        """Yield the rows of the finished parts."""
+        for part in self._parts:
+            yield from (nested(columns, self._classes) for columns in pq.read_table(part).to_pylist())
+
     def keep(self, answers: Iterable[Row | Failed | Mark]) -> Iterator[Row | Failed]:
         """Write the answers into parts, and pass rows and failures on."""
         number, rows, failed = len(self._parts), list[Row](), list[tuple[str, str]]()
@@ -106,9 +112,8 @@ class Job:
         """Join the parts to the file, and remove them."""
         with replacing(self.out) as part:
             file = writer(part, self.out.suffix, self._classes, self._features)
-            for path in self._parts:
-                columns = pq.read_table(path).to_pylist()
-                file.write([nested(each, self._classes) for each in columns])
+            for row in self.rows:
+                file.write([row])
             file.close()
         shutil.rmtree(self._folder)
 

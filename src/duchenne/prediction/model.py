@@ -52,6 +52,15 @@ class Look(Protocol):
         """
         ...
 
+    def pair(self, source: Source, row: Row, x: np.ndarray, displacement: np.ndarray) -> None:
+        """Take what a network of onset and apex sees, before the frames; not called for other networks.
+
+        Args:
+            x: its input, float32 (C, 224, 224): grey onset and apex in [0, 1], and optical flow if it takes it.
+            displacement: from onset to apex, float32 (2, 224, 224), px right and down.
+        """
+        ...
+
     def close(self) -> None:
         """End: whoever made the object calls it after the last frame."""
         ...
@@ -233,9 +242,11 @@ class Model:
             source, rows = sources[place], list[Row]()
             size = 1 if source.kind == "camera" else batch_size
             boxes: Places = {}
+            x: Tensor | None = None
             try:
                 for item in items:
                     batch.add(item, source)
+                    x = x if item.x is None else item.x
                     if item.boxes is not None:
                         boxes = item.boxes
                     if item.resume is not None or batch.size >= size:
@@ -249,10 +260,22 @@ class Model:
             if last or look:
                 for answer in batch.flush():
                     yield from _looked(answer, look, rows, self.takes)
+            if look and self.takes == "pair" and rows and x is not None:
+                self._show_pair(source, rows[0], x, look)
             if look and self.takes != "image" and source.kind != "camera" and rows:
                 self._replay(source, rows, boxes, look)
             if last:
                 yield Mark(place + 1, None)
+
+    @torch.inference_mode()
+    def _show_pair(self, source: Source, row: Row, x: Tensor, look: Sequence[Look]) -> None:
+        """Show what a network of onset and apex sees, if it uses a displacement."""
+        with autocast(self.device, self.precision):
+            maps = self.network.explain(x[None].to(self.device))
+        if "displacement" in maps:
+            displacement = maps["displacement"][0].float().cpu().numpy()
+            for each in look:
+                each.pair(source, row, x.numpy(), displacement)
 
     def _replay(self, source: Source, rows: list[Row], boxes: Places, look: Sequence[Look]) -> None:
         """Show the frames of a clip whose rows are complete."""

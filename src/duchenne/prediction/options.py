@@ -48,8 +48,6 @@ class Options:
             raise UserError("this network takes single pictures: leave out onset and apex")
         if (self.onset is None) != (self.apex is None):
             raise UserError("give both frame numbers, onset and apex, or neither")
-        if takes == "pair" and self.onset is None:
-            raise UserError("this network takes onset and apex: give both frame numbers")
         if self.onset is not None and self.apex is not None and self.apex < self.onset:
             raise UserError(f"the apex, frame {self.apex}, comes before the onset, frame {self.onset}")
         if self.window is not None and takes != "clip":

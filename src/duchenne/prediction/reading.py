@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
 import torch
@@ -21,7 +22,9 @@ from duchenne.faces.points import key_points
 from duchenne.faces.sample import NO_FACE, align_file, damage_of
 from duchenne.faces.settings import Faces
 from duchenne.faces.store import decode, encode
+from duchenne.media.frames import frame_rate
 from duchenne.media.images import ImageError
+from duchenne.prediction.apex import find_onset_apex
 from duchenne.prediction.options import Options
 from duchenne.prediction.sources import Source, read_clip, read_picture
 from duchenne.prediction.tracks import Crop, Tracked, Tracker, Trajectory
@@ -202,10 +205,14 @@ class Reading:
 
     def _clip(self, source: Source) -> Iterator[Item]:
         onset, apex = self.options.onset, self.options.apex
+        if unknown := self.takes == "pair" and onset is None:
+            onset = apex = self._first(source)  # all frames are aligned by that of the onset
         face, failures = self._aligned(source, onset, apex)
         damage = _summary([damage_of(source.kind, f["frame"], f["reason"]) for f in failures if f["frame"] is not None])
         reason = next((failure["reason"] for failure in failures if failure["frame"] is None), None)
-        row: Row = {"source": source.name, "kind": "clip", "onset": onset, "apex": apex}
+        row: Row = {"source": source.name, "kind": "clip"}
+        if not unknown:
+            row |= {"onset": onset, "apex": apex}
         if reason is not None:
             if not reason.startswith((NO_FACE, TURNED)):
                 raise UserError(f"{source.name}: {reason}")
@@ -215,9 +222,13 @@ class Reading:
         if missing := sorted({frame for frame in (onset, apex) if frame is not None} - {*numbers}):
             span = f"frames {numbers[0]} to {numbers[-1]}"
             raise UserError(f"{source.name}: frame {missing[0]} is not among those that can be used ({span})")
+        notes = damage
+        if unknown:
+            onset, apex, found = self._onset_and_apex(source, face["frames"], numbers)
+            notes = [found, *damage]
         mean = yield from self._views(source.path.name, face["frames"], numbers, onset, apex)
-        notes = [*damage, *self._remarks(len(numbers), onset, apex)]
-        row |= {"frame": numbers[0], "last": numbers[-1]}
+        notes = [*notes, *self._remarks(len(numbers), onset, apex)]
+        row |= {"frame": numbers[0], "last": numbers[-1], "onset": onset, "apex": apex}
         boxes = np.array(face["boxes"])
         shown = ~np.isnan(boxes).any(axis=1)
         if self.faces.mode != "aligned":
@@ -237,6 +248,18 @@ class Reading:
         rows = as_schema(pd.DataFrame([sample])).to_dict("records")
         ((face, failures),) = align_file(rows, path.parent, self.faces)
         return face or {}, failures
+
+    def _first(self, source: Source) -> int:
+        """Return the number of the first frame that can be read; 0 if there is none."""
+        frames = read_clip(source, self.faces.max_megapixels)
+        return next((number for number, _, image in frames if not isinstance(image, ImageError)), 0)
+
+    def _onset_and_apex(self, source: Source, frames: list[bytes], numbers: list[int]) -> tuple[int, int, str]:
+        """Find the numbers of onset and apex in an aligned clip; the third value says what was assumed."""
+        rate = frame_rate(source.path) if source.kind == "video" else None
+        faces = [cv2.cvtColor(decode(frame), cv2.COLOR_RGB2GRAY) for frame in frames]
+        found = find_onset_apex(faces, numbers, len(frames) / rate if rate else None)
+        return numbers[found.onset], numbers[found.apex], found.note
 
     def _views(
         self,

@@ -14,12 +14,14 @@ from tqdm import tqdm
 
 from duchenne.errors import UserError
 from duchenne.files import file_digest
+from duchenne.prediction.drawn import Drawings
 from duchenne.prediction.jobs import Job, state_of
-from duchenne.prediction.model import Failed, Look, Mark, Model
+from duchenne.prediction.model import Failed, Mark, Model
 from duchenne.prediction.options import Options
 from duchenne.prediction.reading import Row
 from duchenne.prediction.sources import Source, camera, expand, total
-from duchenne.prediction.tables import Writer, check_suffix, writer
+from duchenne.prediction.tables import FIELDS, Writer, check_suffix, frame_of, writer
+from duchenne.prediction.timeline import check_timeline, timeline
 from duchenne.training.trained import CARD, WEIGHTS
 
 
@@ -36,7 +38,8 @@ def run(
     workers: int = 1,
     batch_size: int | None = None,
     device: str | None = None,
-    look: Sequence[Look] = (),
+    draw: Path | None = None,
+    plot: Path | None = None,
 ) -> tuple[list[tuple[str, str]], int]:
     """Predict, and write the rows.
 
@@ -48,7 +51,8 @@ def run(
         show: takes each row if there is no ``out``.
         out: file of the rows.
         force: replace that file, and do not resume.
-        look: objects that see the frames pass; they are closed here.
+        draw: folder for the drawn pictures and videos (:class:`Drawings`).
+        plot: file of the probabilities over time (:func:`timeline`).
 
     Returns:
         Names and errors of the sources that could not be read, and the number of all sources.
@@ -58,30 +62,56 @@ def run(
     """
     if out:
         check_suffix(out)
+    if plot:
+        check_timeline(plot)
     if not given and not cameras:
         raise UserError("no source: give pictures, videos or folders, or --camera")
     model = Model(folder, files, device)
     options.check(model.takes, model.faces.mode == "aligned")
     sources = expand(list(given), model.takes) + [camera(each) for each in cameras]
+    if draw and cameras and model.takes != "image":
+        raise UserError("--draw cannot draw a camera for a network that takes clips: record a video and give that")
+    if plot and (options.window is None if model.takes != "image" else all(each.kind == "image" for each in sources)):
+        raise UserError("--plot draws probabilities over time: give videos, and --window if the network takes clips")
+    look = [Drawings(draw, sources)] if draw else []
     keywords: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "look": look}
+    over_time = list[Row]()
+
+    def seen(row: Row) -> None:
+        if plot and row["kind"] in ("frame", "window"):
+            over_time.append({field: row[field] for field in FIELDS})
+
+    def shown(row: Row) -> None:
+        seen(row)
+        show(row)
+
     width = model.feature_count if options.features else 0
     try:
         with ended_by_ctrl_c(bool(cameras)) as stop:
             if out is None:
                 answers = model.answers(sources, options, stop=stop, **keywords)
-                failed = _consume(answers, sources, options, show)
+                failed = _consume(answers, sources, options, shown)
             elif cameras:
-                failed = _record(model, sources, options, out, force, stop, width, keywords)
+                failed = _record(model, sources, options, out, force, stop, width, keywords, seen)
             else:
-                failed = _resume(model, sources, options, out, force, width, keywords)
+                failed = _resume(model, sources, options, out, force, width, keywords, seen)
     finally:
         for each in look:
             each.close()
+    if plot:
+        timeline(frame_of(over_time, model.classes, 0), plot)
     return failed, len(sources)
 
 
 def _resume(
-    model: Model, sources: list[Source], options: Options, out: Path, force: bool, width: int, keywords: dict[str, Any]
+    model: Model,
+    sources: list[Source],
+    options: Options,
+    out: Path,
+    force: bool,
+    width: int,
+    keywords: dict[str, Any],
+    seen: Callable[[Row], None],
 ) -> list[tuple[str, str]]:
     """Write the rows of files and folders, which can be read again after an interruption."""
     network = [file_digest(model.folder / name) for name in (CARD, WEIGHTS)]
@@ -92,8 +122,10 @@ def _resume(
     }
     job = Job(out, facts, model.classes, width, force)
     before, start = job.failed, job.start
+    for row in job.rows:
+        seen(row)
     answers = job.keep(model.answers(sources, options, start=start, **keywords))
-    failed = before + _consume(answers, sources[start.source :], options, lambda row: None)
+    failed = before + _consume(answers, sources[start.source :], options, seen)
     job.finish()
     return failed
 
@@ -107,15 +139,21 @@ def _record(
     stop: threading.Event,
     width: int,
     keywords: dict[str, Any],
+    seen: Callable[[Row], None],
 ) -> list[tuple[str, str]]:
     """Write the rows of a camera at once, because it cannot be read again."""
     if out.exists() and not force:
         raise UserError(f"{out} exists already: give another file, or --force to replace it")
     out.parent.mkdir(parents=True, exist_ok=True)
     file: Writer = writer(out, out.suffix, model.classes, width)
+
+    def write(row: Row) -> None:
+        seen(row)
+        file.write([row])
+
     try:
         answers = model.answers(sources, options, stop=stop, **keywords)
-        return _consume(answers, sources, options, lambda row: file.write([row]))
+        return _consume(answers, sources, options, write)
     finally:
         file.close()
 

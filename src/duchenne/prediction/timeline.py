@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,9 +14,6 @@ from duchenne.extras import require_extra
 from duchenne.files import replacing
 from duchenne.prediction.lettering import printable
 from duchenne.reporting.colours import MARKERS, PALETTE
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 SUFFIXES = (".png", ".pdf", ".svg")
 PANELS = 20
@@ -86,8 +83,8 @@ def timeline(frame: pd.DataFrame, path: Path) -> None:
             figure.savefig(part, format=path.suffix[1:].lower())
 
 
-def _panel(axes: Axes, rows: pd.DataFrame, names: Sequence[str]) -> None:
-    """Draw the probabilities of one track, whose rows are in order."""
+def _panel(axes: Any, rows: pd.DataFrame, names: Sequence[str]) -> None:
+    """Draw the probabilities of one track, whose rows are in order, on Matplotlib's axes."""
     frames = rows["frame"].to_numpy(float)
     times = rows["time"].to_numpy(float, na_value=np.nan)
     windows = (rows["kind"] == "window").all()
