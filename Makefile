@@ -1,4 +1,4 @@
-# Two commands: `make demo` and `make test`. Both install what they need into .venv first.
+# `make demo`, `make test` and `make docs` install what they need into .venv first.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 PYTHON ?= python3
@@ -13,7 +13,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Two processes of one thread each are faster than one process of two threads. The long files must not come last.
 PYTEST := OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-all lint clean
+.PHONY: demo test test-all lint docs clean
 
 demo: .venv/faces.stamp
 	python -m dvc repro
@@ -35,6 +35,10 @@ lint: .venv/test.stamp
 	python -m ruff format .
 	python -m mypy
 
+docs: .venv/test.stamp
+	NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict --quiet
+	@echo "The documentation: $(CURDIR)/site/index.html (its search needs a server: python -m http.server -d site)"
+
 .venv/run.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is %s" % sys.version) if sys.version_info < (3, 11) else 0'
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
@@ -47,8 +51,8 @@ lint: .venv/test.stamp
 	touch $@
 
 .venv/test.stamp: .venv/run.stamp
-	$(PIP) -e '.[all,test]'
+	$(PIP) -e '.[all,docs,test]'
 	touch $@
 
 clean:
-	rm -rf .venv work
+	rm -rf .venv work site

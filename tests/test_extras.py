@@ -93,7 +93,7 @@ def test_what_is_declared_is_used():
 
 
 def test_the_table_of_extras_is_that_of_the_project():
-    assert OPTIONAL.keys() == {*EXTRAS, "all", "test"}
+    assert OPTIONAL.keys() == {*EXTRAS, "all", "docs", "test"}
     (whole,) = map(Requirement, OPTIONAL["all"])
     assert (whole.name, whole.extras) == ("duchenne", set(EXTRAS))
     for extra, modules in EXTRAS.items():
@@ -123,7 +123,7 @@ def test_the_core_installs_no_optional_package_by_a_detour():
 def test_every_declared_package_is_pinned_for_make():
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pins = {canonicalize_name(pin.name): pin.specifier for pin in map(Requirement, lines[2:])}
-    for line in PROJECT["dependencies"] + [line for extra in (*EXTRAS, "test") for line in OPTIONAL[extra]]:
+    for line in PROJECT["dependencies"] + [line for extra in (*EXTRAS, "docs", "test") for line in OPTIONAL[extra]]:
         declared = Requirement(line)
         (pin,) = pins[canonicalize_name(declared.name)]
         assert pin.operator == "=="
