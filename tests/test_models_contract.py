@@ -18,7 +18,10 @@ from torch import Tensor, nn
 from duchenne import networks as module
 from duchenne.errors import UserError
 from duchenne.evaluation.explain import all_maps
+from duchenne.models.backbones.mobilenet_clip import FrameMobileNet
+from duchenne.models.backbones.mvit import ShortMViT
 from duchenne.models.contract import Contract, Network, create, register_network, register_networks, weighted
+from duchenne.models.frl_dgt import FrlDgt
 from duchenne.models.official import load_pretrained
 from duchenne.networks import Counting, Facts, facts_of, networks
 from duchenne.weights import PACKAGED
@@ -117,6 +120,11 @@ def test_stages_are_those_of_its_feature_info(name: str):
     (last,) = network.forward_intermediates(x, [-1], stop_early=True, intermediates_only=True)
     assert last.shape == maps[-1].shape
     assert len(network.forward_intermediates(x, 2, intermediates_only=True)) == 2
+    ran: list[bool] = []
+    hook = network.get_submodule(info[-1]["module"]).register_forward_hook(lambda *_: ran.append(True))
+    network.forward_intermediates(x, [0], stop_early=True, intermediates_only=True)
+    assert not ran
+    hook.remove()
     with pytest.raises(UserError, match=rf"indices \[9\] are not among its {len(info)} stages"):
         network.forward_intermediates(x, [9])
     with pytest.raises(UserError, match="without a norm and as NCHW"):
@@ -144,6 +152,15 @@ def test_features_come_from_the_maps_of_the_stages():
         for own, each in zip(network.ir_back(nn.functional.interpolate(x, 112)), maps, strict=True):
             torch.testing.assert_close(own, each, rtol=0, atol=0)
     assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_tokens_become_maps_in_their_order():
+    maps = torch.rand(2, 6, 8, 7, 7)
+    tokens = torch.cat([torch.rand(2, 1, 6), maps.flatten(2).transpose(1, 2)], dim=1)
+    torch.testing.assert_close(ShortMViT.stage_maps((tokens, (8, 7, 7))), maps)
+    faces = torch.rand(2, 256, 14, 14)
+    torch.testing.assert_close(FrlDgt.stage_maps(None, faces.flatten(2).transpose(1, 2)), faces)
+    torch.testing.assert_close(FrameMobileNet.stage_maps(maps.transpose(1, 2).flatten(0, 1)), maps)
 
 
 def test_a_network_without_stages_says_so():
