@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from duchenne import cli
 from duchenne.errors import UserError
-from duchenne.faces.build import _meta
+from duchenne.faces.build import store_meta
 from duchenne.faces.settings import Faces
 from duchenne.files import write_json
 from duchenne.models.contract import create
@@ -55,7 +55,7 @@ def fold_of(folder: Path, architecture: str, faces: Faces) -> Path:
     """An untrained network and its card in ``folder``, as if it had been trained on faces found as ``faces`` says."""
     network = create(architecture, {}, len(CLASSES))
     config = variant(architecture=architecture, options={}, **RECIPES.get(architecture, {}))
-    store = SimpleNamespace(meta=_meta(faces))
+    store = SimpleNamespace(meta=store_meta(faces))
     samples = pd.DataFrame({"sample": ["s"], "part": ["train"]})
     write_json(folder / "card.json", make_card(network, config, CLASSES, 1, samples, store, "fp32", 1))
     save_file(network.state_dict(), folder / "weights.safetensors")

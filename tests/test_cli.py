@@ -156,6 +156,25 @@ def test_evaluate(duchenne, tmp_path: Path):
     assert json.loads(out)["war"] == pytest.approx((ours["label"] == ours["predicted"]).mean())
 
 
+def test_import(duchenne, tmp_path: Path):
+    torch.save(load_file("models/first/fold_2/weights.safetensors"), tmp_path / "published.pth")
+    order = ",".join(CLASSES)
+    words = ("import", tmp_path / "published.pth", "--variant", "first", "--classes", order, "--out", tmp_path / "out")
+    status, out, _ = duchenne(*words)
+    assert status == 0
+    assert f"order of the classes: {', '.join(CLASSES)} (named by the user)" in out
+    results = []
+    for model in (tmp_path / "out", "models/first/fold_2"):
+        words = ("--variant", "first", "--fold", 2, "--out", tmp_path / "results")
+        status, out, err = duchenne("evaluate", "--model", model, *words)
+        assert (status, err) == (0, "")
+        results.append(json.loads(out))
+    assert results[0] == results[1]
+    status, _, err = duchenne("evaluate", "--model", tmp_path, "--checkpoint", tmp_path, "--variant", "first")
+    assert status == 1
+    assert "either a published file (--checkpoint) or the folder of a network (--model)" in err
+
+
 def test_report(duchenne):
     status, out, _ = duchenne("report")
     assert status == 0
@@ -220,6 +239,7 @@ MISTAKES = {
     "doctor": (["--params", "absent.yaml"], "absent.yaml does not exist"),
     "evaluate": (["--checkpoint", "absent.pth", "--variant", "first"], "absent.pth"),
     "export": (["models/first"], "models/first holds no trained network"),
+    "import": (["absent.pth", "--variant", "first"], "absent.pth"),
     "report": (["--params", "absent.yaml"], "absent.yaml"),
     "smoke": (["frist"], "there is no variant 'frist' (did you mean 'first'?)"),
     "predict": (["absent.png", "--model", "models/first/fold_1"], "absent.png"),

@@ -103,6 +103,23 @@ def test_each_mistake_is_named_with_its_place(mistake: str, tree: dict, tmp_path
     assert expected in str(caught.value)
 
 
+def test_an_imported_network_is_a_start_and_no_name_of_a_run(
+    tree: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    card = tmp_path / "models" / "theirs" / "fold_1" / "card.json"
+    card.parent.mkdir(parents=True)
+    wrong(tree, "variants", "poster_v2_demo", "init_from", "theirs")
+    card.write_text('{"classes": []}')  # trained here once, by a variant that is gone
+    with pytest.raises(CatalogError, match=r"poster_v2_demo\.init_from: there is no 'theirs' in variants"):
+        load(tree, tmp_path)
+    card.write_text('{"classes": [], "imported": {"file": "theirs.pth"}}')
+    assert load(tree, tmp_path).variants["poster_v2_demo"].init_from == "theirs"
+    wrong(tree, "variants", "theirs", tree["variants"].pop("poster_t_demo"))
+    with pytest.raises(CatalogError, match="'theirs' cannot be run: models/theirs holds an imported network"):
+        load(tree, tmp_path)
+
+
 def test_every_mistake_is_reported_at_once(tree: dict, tmp_path: Path):
     wrong(tree, "variants", "poster_v2_demo", "sed", 1)
     wrong(tree, "datasets", "synth_demo", "rot", "x")

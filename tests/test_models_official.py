@@ -82,7 +82,7 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Callable[[], object]:
 
 
 @pytest.mark.parametrize("zip_format", [True, False])
-@pytest.mark.parametrize("container", ["state_dict", "model_state_dict", None])
+@pytest.mark.parametrize("container", ["state_dict", "model_state_dict", "model", None])
 def test_every_published_container(tmp_path: Path, recorder, container: str | None, zip_format: bool) -> None:
     state = filled(MobileFaceNet())
     content = (

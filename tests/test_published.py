@@ -14,7 +14,10 @@ from training_tools import CLASSES, SMALL
 from duchenne import stages
 from duchenne.config import Catalog
 from duchenne.errors import UserError
-from duchenne.published import evaluate_checkpoint
+from duchenne.importing import import_checkpoint
+from duchenne.published import evaluate_checkpoint, evaluate_model
+from duchenne.reporting.runs import Run
+from duchenne.reporting.wording import start
 from duchenne.stages.evaluate import _predictions
 from duchenne.workspace import Workspace
 
@@ -126,6 +129,45 @@ def test_outputs_in_another_order_are_noticed_and_the_order_named_mends_them(pro
     right = evaluate_checkpoint(catalog, workspace, "small", path, fold=1, out=tmp_path / "out", order=order)
     assert right["war"] > 0.8
     assert "--order" not in caplog.text
+
+
+def test_an_imported_network_is_measured_as_its_checkpoint_is(project, tmp_path, caplog):
+    """Both with outputs in another order, the one named on the card, the other by --order."""
+    catalog, workspace, weights = project
+    turned = {name: value.roll(1, 0) if name.startswith("fc.") else value for name, value in weights.items()}
+    path, order = publish(turned, tmp_path / "b.pth"), [CLASSES[2], CLASSES[0], CLASSES[1]]
+    theirs = evaluate_checkpoint(catalog, workspace, "small", path, fold=1, out=tmp_path / "file", order=order)
+    folder, _ = import_checkpoint(catalog, Workspace(tmp_path), path, "small", classes=order)
+    ours = evaluate_model(catalog, workspace, "small", folder, fold=1, out=tmp_path / "folder")
+    assert ours == theirs
+    assert ours["war"] > 0.8
+    assert not caplog.text
+    frames = [pd.read_parquet(tmp_path / name / "predictions.parquet") for name in ("file", "folder")]
+    pd.testing.assert_frame_equal(*frames)
+
+    import_checkpoint(catalog, Workspace(tmp_path), path, "small", classes=CLASSES, force=True)
+    evaluate_model(catalog, workspace, "small", folder, fold=1, out=tmp_path / "folder")
+    assert f"import it again with --force --classes {','.join(order)}" in caplog.text
+    import_checkpoint(catalog, Workspace(tmp_path), path, "small", classes=["fear", *CLASSES[1:]], force=True)
+    with pytest.raises(UserError, match=r"fold_1 knows fear, .*; the classes of drawn are anger"):
+        evaluate_model(catalog, workspace, "small", folder, fold=1, out=tmp_path / "folder")
+
+
+def test_training_starts_from_an_imported_network_with_its_classes_in_the_order_of_the_dataset(project, tmp_path):
+    catalog, workspace, weights = project
+    turned = {name: value.roll(1, 0) if name.startswith("fc.") else value for name, value in weights.items()}
+    path = publish(turned, tmp_path / "theirs.pth")
+    import_checkpoint(catalog, workspace, path, "small", classes=[CLASSES[2], CLASSES[0], CLASSES[1]])
+    still = catalog.variants["small"].recipe.model_copy(update={"epochs": 1, "lr": 1e-30})
+    variant = catalog.variants["small"].model_copy(update={"init_from": "theirs", "recipe": still})
+    catalog = catalog.model_copy(update={"variants": {"second": variant}})
+    for stage in ("split", "train", "evaluate"):
+        stages.run(stage, catalog, workspace, "second")
+    trained = load_file(workspace.fold("second", 1) / "weights.safetensors")
+    assert torch.equal(trained["fc.weight"], weights["fc.weight"])
+    assert start(Run("second", variant, workspace)).startswith(
+        "Training started from the weights of theirs, imported from theirs.pth (SHA-256 "
+    )
 
 
 def test_the_class_is_that_of_the_largest_logit_where_probabilities_tie():

@@ -6,6 +6,7 @@ its stage.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
 from pathlib import Path
@@ -216,6 +217,19 @@ def test_other_weights_make_stale_what_starts_from_them(finished: Project):
     with edited(finished.root / "models" / "poster" / "file", "poster", "other"):
         own = {f"{stage}@poster" for stage in ("train", "evaluate", "explain")}
         assert stale(finished) == own | {"train@own", "report"}
+
+
+def test_dvc_follows_an_imported_network_that_a_variant_starts_from(finished: Project):
+    fold = finished.root / "models" / "theirs" / "fold_1"
+    fold.mkdir(parents=True)
+    (fold / "card.json").write_text('{"imported": {"file": "theirs.pth"}}')
+    with params(finished, "variants", "own", "init_from", "theirs"):
+        assert stale(finished) == {"train@own", "report"}
+        with Repo(finished.root) as repo:
+            (train,) = [stage for stage in repo.index.stages if stage.addressing.endswith("train@own")]
+        assert str(fold.parent) in {dep.fs_path for dep in train.deps}
+    shutil.rmtree(fold.parent)
+    assert stale(finished) == set()
 
 
 def test_a_misspelt_key_stops_with_a_suggestion(finished: Project):

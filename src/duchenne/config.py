@@ -27,6 +27,7 @@ from duchenne.papers.library import SECTIONS, library, required_by
 from duchenne.reporting.settings import Report
 from duchenne.synth.settings import Synth
 from duchenne.training.settings import Compute, Variant
+from duchenne.workspace import Workspace
 
 
 class CatalogError(UserError):
@@ -191,9 +192,12 @@ def _dangling(catalog: Catalog) -> Iterator[str]:
             yield from known(f"datasets.{name}", name, "rendered")
             if dataset.root != (place := Path("data/raw") / name):
                 yield f"datasets.{name}.root: is {dataset.root}, but rendered.{name} goes to {place}"
+    workspace = Workspace()
     for name in catalog.variants.keys() | catalog.landmark_nets.keys():
         if name in TAKEN:
             yield f"{name!r} cannot be run: {TAKEN[name]}; use another name"
+        if workspace.imported(name):
+            yield f"{name!r} cannot be run: {workspace.model(name)} holds an imported network; use another name"
         if name in catalog.variants and name in catalog.landmark_nets:
             yield f"{name!r} is a variant and a landmark net, and both would write models/{name}: rename one"
     for name, net in catalog.landmark_nets.items():
@@ -201,7 +205,8 @@ def _dangling(catalog: Catalog) -> Iterator[str]:
         yield from known(f"landmark_nets.{name}.init_from", net.init_from, "landmark_nets", "scratch")
     for name, variant in catalog.variants.items():
         yield from known(f"variants.{name}.dataset", variant.dataset, "datasets")
-        yield from known(f"variants.{name}.init_from", variant.init_from, "variants", "scratch")
+        if not workspace.imported(variant.init_from):
+            yield from known(f"variants.{name}.init_from", variant.init_from, "variants", "scratch")
         start = catalog.variants.get(variant.init_from)
         if start and start.dataset == variant.dataset and start.protocol != variant.protocol:
             yield f"variants.{name}: {variant.init_from} knows other subjects of this dataset: use its protocol"

@@ -1,4 +1,4 @@
-"""Evaluation of published weights on a dataset, in the same way as trained runs."""
+"""Evaluation of published weights and of any network's folder on a dataset, in the same way as trained runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from duchenne.faces.store import FaceStore
 from duchenne.models.contract import create
 from duchenne.models.official import load_official
 from duchenne.stages.evaluate import measure_folds
-from duchenne.training.trained import make_card
+from duchenne.training.trained import load_trained, network_card, reorder
 from duchenne.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -35,9 +35,6 @@ def evaluate_checkpoint(
 ) -> dict[str, Any]:
     """Measure published weights on the test part of a variant, without training; returns the metrics.
 
-    Warns when the outputs look like the right classes in a different order: training on a folder tree gives the
-    alphabetical order of its folder names, which is not stored in a checkpoint.
-
     Published weights run in float32, like those of their owners, unless ``compute.precision`` says bf16: with ``auto``
     the result does not depend on the machine.
 
@@ -52,30 +49,84 @@ def evaluate_checkpoint(
             those of the dataset, or an entry does not fit.
     """
     config = catalog.variants[variant]
-    for path in (workspace.faces(config.dataset), workspace.split(variant), workspace.duplicates(variant)):
+    classes = order or _classes(catalog, workspace, variant)
+    model = create(config.model.architecture, config.model.options, len(catalog.datasets[config.dataset].classes))
+    load_official(model, checkpoint)
+    precision = "bf16" if catalog.compute.precision == "bf16" else "fp32"
+    card = network_card(model, config, classes, {}, precision)
+    return _evaluate(catalog, workspace, variant, model, card, fold, out, "--order names", "try --order")
+
+
+def evaluate_model(
+    catalog: Catalog, workspace: Workspace, variant: str, folder: Path, fold: int, out: Path
+) -> dict[str, Any]:
+    """Measure a trained or imported network on the test part of a variant, without training; returns the metrics.
+
+    The variant gives dataset and protocol; network, precision and sampling of clips are those of the card. Classes are
+    matched by name.
+
+    Args:
+        folder: folder of a network, such as ``models/poster_v2_demo/fold_1``.
+        fold, out: as for :func:`evaluate_checkpoint`.
+
+    Raises:
+        UserError: as for :func:`evaluate_checkpoint`, or the folder holds no network.
+    """
+    model, card = load_trained(folder)
+    of_fold = card.get("fold", fold)
+    if card["variant"].get("dataset") == catalog.variants[variant].dataset and of_fold != fold:
+        log.warning("%s was trained on fold %d: test samples of fold %d may be among its own", folder, of_fold, fold)
+    return _evaluate(
+        catalog, workspace, variant, model, card, fold, out, f"{folder} knows", "import it again with --force --classes"
+    )
+
+
+def _classes(catalog: Catalog, workspace: Workspace, variant: str) -> list[str]:
+    """Return the classes of a variant's dataset, whose faces and split must exist."""
+    dataset = catalog.variants[variant].dataset
+    for path in (workspace.faces(dataset), workspace.split(variant), workspace.duplicates(variant)):
         if not path.exists():
             raise UserError(f"{path} is missing: run `duchenne add {variant}`, then `dvc repro split@{variant}`")
-    classes = read_index(workspace.index(config.dataset)).classes
-    order = order or classes
+    return read_index(workspace.index(dataset)).classes
+
+
+def _evaluate(
+    catalog: Catalog,
+    workspace: Workspace,
+    variant: str,
+    model: nn.Module,
+    card: dict[str, Any],
+    fold: int,
+    out: Path,
+    named: str,
+    advice: str,
+) -> dict[str, Any]:
+    """Measure a network whose outputs are the classes of its card, in any order.
+
+    Warns when the outputs look like the right classes in a different order: training on a folder tree gives the
+    alphabetical order of its folder names, which is not stored in a checkpoint.
+
+    Args:
+        named: beginning of the error if the classes of the card are not those of the dataset.
+        advice: what to do with the order that the warning suggests.
+    """
+    dataset = catalog.variants[variant].dataset
+    order, classes = card["classes"], _classes(catalog, workspace, variant)
     if sorted(order) != sorted(classes):
-        raise UserError(f"--order names {', '.join(order)}; the classes of {config.dataset} are {', '.join(classes)}")
+        raise UserError(f"{named} {', '.join(order)}; the classes of {dataset} are {', '.join(classes)}")
+    reorder(model, order, classes)
 
-    def published(fold: int, samples: pd.DataFrame, store: FaceStore) -> tuple[nn.Module, dict[str, Any]]:
-        model = create(config.model.architecture, config.model.options, len(classes))
-        load_official(model, checkpoint)
-        last = model.get_submodule(model.default_cfg["classifier"])
-        for entry in last.parameters():
-            entry.data = entry.data[[order.index(name) for name in classes]]
-        precision = "bf16" if catalog.compute.precision == "bf16" else "fp32"
-        return model, make_card(model, config, classes, fold, samples, store, precision, selected=None)
+    def network(fold: int, samples: pd.DataFrame, store: FaceStore) -> tuple[nn.Module, dict[str, Any]]:
+        if "imported" not in card and card["alignment"] not in ({}, store.meta):
+            log.warning("the faces of %s are aligned otherwise than those of training: %s", dataset, card["alignment"])
+        return model, card | {"classes": classes, "alignment": store.meta}
 
-    metrics = measure_folds(catalog, workspace, variant, published, out, only=fold)
+    metrics = measure_folds(catalog, workspace, variant, network, out, only=fold)
     frame = pd.read_parquet(out / "predictions.parquet")
     counts = confusion_matrix(frame["predicted"], frame["label"], labels=range(len(classes)))
     outputs, meant = linear_sum_assignment(counts, maximize=True)
     if counts[outputs, meant].sum() / len(frame) > metrics["war"] + 0.2:
         by_class = dict(zip((classes[i] for i in outputs), (classes[i] for i in meant), strict=True))
-        log.warning(
-            "the outputs seem to be in another order: try --order %s", ",".join(by_class[name] for name in order)
-        )
+        better = ",".join(by_class[name] for name in order)
+        log.warning("the outputs seem to be in another order: %s %s", advice, better)
     return metrics

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from duchenne.files import read_json
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,14 @@ class Workspace:
         """The trained folds of a variant by number, in order."""
         numbers = (int(path.name.removeprefix("fold_")) for path in self.model(variant).glob("fold_*"))
         return {number: self.fold(variant, number) for number in sorted(numbers)}
+
+    def imported(self, name: str) -> dict[str, Any] | None:
+        """Origin of a network that ``duchenne import`` wrote: ``imported`` on its card; None if there is none."""
+        try:
+            card = read_json(self.fold(name, 1) / "card.json")
+        except (OSError, ValueError):
+            return None
+        return card.get("imported") if isinstance(card, dict) else None
 
     def fold_state(self, variant: str, number: int) -> Path:
         """Folder of the state from which a fold resumes, outside DVC's outs."""

@@ -9,28 +9,69 @@ import typer
 
 from duchenne import config
 from duchenne.commands.common import DEFAULT, Params, lookup, print_json
+from duchenne.errors import UserError
 from duchenne.workspace import Workspace
 
 app = typer.Typer()
 
 
+@app.command("import")
+def import_(
+    checkpoint: Annotated[Path, typer.Argument(help="file of weights, as its owners publish it")],
+    variant: Annotated[
+        str | None, typer.Option(help="variant of its network; not needed for a file under its published name")
+    ] = None,
+    network: Annotated[str | None, typer.Option(help="architecture, if no variant is meant: needs --classes")] = None,
+    classes: Annotated[
+        str, typer.Option(help="classes in the order of the outputs, separated by commas; default: the known order")
+    ] = "",
+    name: Annotated[str | None, typer.Option(help="name below models/, which init_from takes")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder, instead of models/NAME/fold_1")] = None,
+    force: Annotated[bool, typer.Option("--force", help="replace an imported network")] = False,
+    params: Params = DEFAULT,
+) -> None:
+    """Make a published checkpoint a network's folder, which predict, evaluate --model and init_from take."""
+    from duchenne.importing import import_checkpoint
+
+    catalog = config.load(params) if params.exists() else config.Catalog(datasets={}, variants={})
+    done = import_checkpoint(catalog, Workspace(), checkpoint, variant, network, _names(classes), name, out, force)
+    card, origin = done.card, done.card["imported"]
+    options = f" {card['options']}" if card["options"] else ""
+    typer.echo(f"{done.folder}: {card['architecture']}{options}, {len(card['classes'])} classes")
+    typer.echo(f"order of the classes: {', '.join(card['classes'])} ({origin['order']})")
+    typer.echo(f"faces of the owners: {origin['faces']}; licence: {origin['licence']}")
+
+
+def _names(text: str) -> list[str] | None:
+    """Names separated by commas; None if there are none."""
+    return [name.strip() for name in text.split(",")] if text else None
+
+
 @app.command()
 def evaluate(
-    checkpoint: Annotated[Path, typer.Option(help="published file of weights")],
-    variant: Annotated[str, typer.Option(help="variant that gives network, dataset and protocol")],
+    variant: Annotated[str, typer.Option(help="variant that gives dataset and protocol, for a checkpoint the network")],
+    checkpoint: Annotated[Path | None, typer.Option(help="published file of weights")] = None,
+    model: Annotated[Path | None, typer.Option(help="instead: folder of a trained or imported network")] = None,
     fold: Annotated[int, typer.Option(help="fold whose test part is evaluated")] = 1,
-    order: Annotated[str, typer.Option(help="classes in the order of the outputs, separated by commas")] = "",
+    order: Annotated[str, typer.Option(help="classes in the order of the checkpoint, separated by commas")] = "",
     out: Annotated[Path | None, typer.Option(help="default: results/published/VARIANT")] = None,
     params: Params = DEFAULT,
 ) -> None:
-    """Measure a published checkpoint on a test part, without training."""
-    from duchenne.published import evaluate_checkpoint
+    """Measure a published checkpoint, or the folder of a network, on a test part, without training."""
+    from duchenne.published import evaluate_checkpoint, evaluate_model
 
     catalog, workspace = config.load(params).with_library("variants", variant), Workspace()
     lookup(catalog.variants, variant, "variant")
     out = out or workspace.results("published") / variant
-    classes = [name.strip() for name in order.split(",")] if order else None
-    metrics = evaluate_checkpoint(catalog, workspace, variant, checkpoint, fold, out, classes)
+    if model and order:
+        raise UserError("--order is for a checkpoint: the folder of a network names its classes itself")
+    match checkpoint, model:
+        case Path(), None:
+            metrics = evaluate_checkpoint(catalog, workspace, variant, checkpoint, fold, out, _names(order))
+        case None, Path():
+            metrics = evaluate_model(catalog, workspace, variant, model, fold, out)
+        case _:
+            raise UserError("give either a published file (--checkpoint) or the folder of a network (--model)")
     print_json(metrics, indent=2)
 
 

@@ -27,6 +27,32 @@ def _known_layout(name: str) -> str:
     return name
 
 
+def distinct_names(classes: list[str]) -> list[str]:
+    """Return the names of classes, in their order.
+
+    Raises:
+        ValueError: A name has other characters than lower-case letters, digits, _ and -, or stands twice.
+    """
+    for name in classes:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
+            raise ValueError(f"{name!r} is not a class name: use lower-case letters, digits, _ and -")
+    if len(set(classes)) != len(classes):
+        raise ValueError("a class is named twice")
+    return classes
+
+
+def known_emotions(classes: list[str]) -> list[str]:
+    """Return the names of classes, in their order; each is an emotion, or a word of its own.
+
+    Raises:
+        ValueError: as for :func:`distinct_names`, or a name is spelt nearly as an emotion.
+    """
+    for name in distinct_names(classes):
+        if like := misspelt(name):
+            raise ValueError(f"{name!r} is misspelt (did you mean {like!r}?)")
+    return classes
+
+
 class Dataset(Strict):
     """A dataset: the location of its samples, their classes, and the alignment of their faces."""
 
@@ -92,12 +118,7 @@ class Dataset(Strict):
     @field_validator("classes")
     @classmethod
     def _distinct_names(cls, classes: list[str]) -> list[str]:
-        for name in classes:
-            if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
-                raise ValueError(f"{name!r} is not a class name: use lower-case letters, digits, _ and -")
-        if len(set(classes)) != len(classes):
-            raise ValueError("a class is named twice")
-        return classes
+        return distinct_names(classes)
 
     @model_validator(mode="after")
     def _names_are_known_or_own(self) -> Self:

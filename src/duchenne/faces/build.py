@@ -134,7 +134,7 @@ def _assemble(files: list[Path], config: Faces, out: Path) -> None:
     columns = {"sample": "string", "frame": "Int64", "reason": "string"}
     failed = pd.DataFrame(failures(files), columns=list(columns)).astype(columns)
     failed.to_parquet(part / "failures.parquet", index=False)
-    write_json(part / "store.json", _meta(config))
+    write_json(part / "store.json", store_meta(config))
     shutil.rmtree(out, ignore_errors=True)
     part.replace(out)
 
@@ -147,7 +147,7 @@ def _fingerprint(files: list[Path]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _meta(config: Faces) -> dict[str, Any]:
+def store_meta(config: Faces) -> dict[str, Any]:
     """Describe how the faces were made; one network may use two stores whose descriptions are equal.
 
     ``settings`` holds the fields from which :class:`~duchenne.faces.settings.Faces` can be restored.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from duchenne.models.contract import Contract
 
 _AGAIN = "download the file again"
-CONTAINERS = ("model_state_dict", "state_dict")  # POSTER; POSTER++ and the landmark network
+CONTAINERS = ("model_state_dict", "state_dict", "model")  # POSTER; POSTER++ and the landmark network; IFDD
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,14 @@ class _Placeholder:
 def read_official(path: str | Path, remedy: str | None = None) -> dict[str, Tensor]:
     """Read the state dict inside a published file, or a safetensors file.
 
-    Takes it out of its container (``model_state_dict`` or ``state_dict``) and strips the ``module.`` of DataParallel.
+    Takes it out of its container (:data:`CONTAINERS`) and strips the ``module.`` of DataParallel.
 
     Args:
         remedy: advice for an error's message.
 
     Raises:
-        OfficialWeightsError: The file does not exist, is not a file of weights or is damaged, or its state dict holds
-            values that are not tensors, or NaN or infinite numbers.
+        OfficialWeightsError: The file does not exist, is not a file of weights or is damaged, holds an optimiser alone,
+            or its state dict holds values that are not tensors, or NaN or infinite numbers.
     """
     path = Path(path)
     if reason := unusable(path):
@@ -113,36 +113,55 @@ def load_official(
         state, origin = _state_dict(source, "state dict"), "state dict"
     else:
         state, origin = read_official(source), str(source)
-    own = model.state_dict()
-    ours = {split_body(name): name for name in own}
-    state = {ours.get(split_body(name), name): value for name, value in state.items()}
-
-    def matches(name: str, patterns: Sequence[str]) -> bool:
-        return any(fnmatchcase(name, pattern) for pattern in patterns)
-
-    skipped = {name for name in {*state, *own} if matches(name, skip) or not matches(name, only)}
-    used = tuple(name for name in own if name in state and name not in skipped)
-    unused = tuple(name for name in state if name not in own or name in skipped)
-    missing = tuple(name for name in own if name not in state or name in skipped)
-
-    problems = [f"  only in the file: {name}" for name in unused if name not in skipped]
-    problems += [
-        f"  only in the network: {name}"
-        for name in missing
-        if name not in skipped and not name.endswith("num_batches_tracked")
-    ]
-    problems += [
-        f"  {name}: {tuple(state[name].shape)} in the file, {tuple(own[name].shape)} in the network"
-        for name in used
-        if state[name].shape != own[name].shape
-    ]
-    if problems:
+    if problems := misfits(model, state, skip, only):
         raise OfficialWeightsError(
             f"{origin} does not fit {type(model).__name__}; nothing was loaded. Check that it is the file of this "
             f"network, or name entries to leave out on purpose in `skip`.\n" + "\n".join(problems)
         )
+    own = model.state_dict()
+    state = _renamed(state, own)
+    skipped = _skipped({*state, *own}, skip, only)
+    used = tuple(name for name in own if name in state and name not in skipped)
+    unused = tuple(name for name in state if name not in own or name in skipped)
+    missing = tuple(name for name in own if name not in state or name in skipped)
     model.load_state_dict({name: state[name] for name in used}, strict=False)
     return LoadReport(used, unused, missing)
+
+
+def misfits(
+    model: nn.Module, state: Mapping[str, Tensor], skip: Sequence[str] = (), only: Sequence[str] = ("*",)
+) -> list[str]:
+    """List the entries of a state dict that do not fit ``model``, a line each, as for :func:`load_official`.
+
+    Compares names and shapes alone: ``model`` may be on PyTorch's meta device.
+    """
+    own = model.state_dict()
+    state = _renamed(state, own)
+    skipped = _skipped({*state, *own}, skip, only)
+    problems = [f"  only in the file: {name}" for name in state if name not in own and name not in skipped]
+    problems += [
+        f"  only in the network: {name}"
+        for name in own
+        if name not in state and name not in skipped and not name.endswith("num_batches_tracked")
+    ]
+    return problems + [
+        f"  {name}: {tuple(state[name].shape)} in the file, {tuple(own[name].shape)} in the network"
+        for name in own
+        if name in state and name not in skipped and state[name].shape != own[name].shape
+    ]
+
+
+def _renamed(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Name the units of IR50 as the entries ``own`` of a network do."""
+    ours = {split_body(name): name for name in own}
+    return {ours.get(split_body(name), name): value for name, value in state.items()}
+
+
+def _skipped(names: Iterable[str], skip: Sequence[str], only: Sequence[str]) -> set[str]:
+    def matches(name: str, patterns: Sequence[str]) -> bool:
+        return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+    return {name for name in names if matches(name, skip) or not matches(name, only)}
 
 
 def load_pretrained(model: Contract, files: Mapping[str, str | Path]) -> dict[str, LoadReport]:
@@ -201,6 +220,11 @@ def _state_dict(content: object, origin: str) -> dict[str, Tensor]:
         content = next((content[key] for key in CONTAINERS if key in content), content)
     if not isinstance(content, Mapping):
         raise OfficialWeightsError(f"{origin}: expected a state dict, found {type(content).__name__}")
+    if {"state", "param_groups"} <= content.keys():
+        raise OfficialWeightsError(
+            f"{origin} holds the state of an optimiser and no weights (POSTER++'s script writes such a file as its "
+            "best model): the weights of the last epoch are in the file beside it whose name ends with model.pth"
+        )
     if strange := [str(name) for name, value in content.items() if not isinstance(value, Tensor)]:
         raise OfficialWeightsError(f"{origin}: entries that are not tensors: {', '.join(strange)}")
     return {name.removeprefix("module."): value for name, value in content.items()}

@@ -118,7 +118,9 @@ def start(run: Run) -> str:
     """Describe the weights that training began with."""
     config = run.config
     if config.init_from != "scratch":
-        return f"Training started from the weights of {config.init_from}."
+        origin = run.workspace.imported(config.init_from)
+        imported = f", imported from {origin['file']} (SHA-256 {origin['sha256'][:16]})" if origin else ""
+        return f"Training started from the weights of {config.init_from}{imported}."
     packaged, published = list(config.model.packaged), config.model.published
     parts = [f"packaged weights of {', '.join(packaged)}, trained on rendered people"] if packaged else []
     parts += [f"published weights of {', '.join(published)}"] if published else []

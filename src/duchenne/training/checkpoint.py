@@ -24,7 +24,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from duchenne.files import replacing, write_json
@@ -134,7 +134,8 @@ class Checkpoints:
 def save_weights(weights: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
     """Write a state dict as safetensors, which holds contiguous tensors only (channels-last ones are not)."""
     with replacing(path) as part:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, part, metadata)
+        # not save_file, which makes a file that only its owner can read
+        part.write_bytes(save({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, metadata))
 
 
 def _link(source: str, target: str) -> None:

@@ -198,7 +198,7 @@ class Variant(Strict):
     """One row of a results table: a network, a recipe, a dataset and a protocol."""
 
     dataset: str
-    init_from: str = Field("scratch", description="variant whose weights training starts from")
+    init_from: str = Field("scratch", description="variant or imported network whose weights training starts from")
     protocol: Protocol
     model: Model
     recipe: Recipe

@@ -78,7 +78,8 @@ def initialise(network: nn.Module, variant: Variant, classes: list[str], init: P
         return
     card, weights = read_card(init), read_weights(init)
     own = network.state_dict()
-    if card["classes"] != classes:
+    reordered = sorted(card["classes"]) == sorted(classes)
+    if not reordered:
         head = network.default_cfg["classifier"] + "."
         weights = {name: own.get(name, tensor) if name.startswith(head) else tensor for name, tensor in weights.items()}
         log.warning(
@@ -88,6 +89,15 @@ def initialise(network: nn.Module, variant: Variant, classes: list[str], init: P
             classes,
         )
     _load(network, weights, f"{init} ({card['architecture']}) does not fit {variant.model.architecture}")
+    if reordered:
+        reorder(network, card["classes"], classes)
+
+
+def reorder(network: nn.Module, before: list[str], after: list[str]) -> None:
+    """Put a network's outputs for the classes ``before`` into the order ``after`` of the same classes."""
+    rows = [before.index(name) for name in after]
+    for entry in network.get_submodule(network.default_cfg["classifier"]).parameters():
+        entry.data = entry.data[rows]
 
 
 def make_card(
@@ -98,16 +108,35 @@ def make_card(
     samples: pd.DataFrame,
     store: FaceStore,
     precision: Precision,
-    selected: int | None,
+    selected: int,
 ) -> dict[str, Any]:
-    """Make the card of a network: everything needed to use its weights and to trace their origin.
+    """Make the card of a trained fold: everything needed to use its weights and to trace their origin.
 
     Args:
         precision: precision of training, in which the network will also predict.
-        selected: epoch of the weights; None for published ones.
+        selected: epoch of the weights.
+    """
+    split = samples.sort_values("sample")[["sample", "part"]].to_csv(index=False)
+    return network_card(network, variant, classes, store.meta, precision) | {
+        "fold": fold,
+        "split": hashlib.sha256(split.encode()).hexdigest(),
+        "samples": samples["part"].value_counts().to_dict(),
+        "selection": {"rule": variant.selection, "monitor": variant.monitor, "epoch": selected},
+        "seed": variant.seed,
+    }
+
+
+def network_card(
+    network: nn.Module, variant: Variant, classes: list[str], alignment: dict[str, Any], precision: Precision
+) -> dict[str, Any]:
+    """Make the part of a card with which the weights can be used, wherever they come from.
+
+    Args:
+        variant: network and recipe; the recipe says how clips are sampled.
+        alignment: ``meta`` of a face store with faces as the network takes them.
+        precision: precision in which the network predicts.
     """
     data = resolve_model_data_config(network)
-    split = samples.sort_values("sample")[["sample", "part"]].to_csv(index=False)
     return {
         "classes": classes,
         "architecture": variant.model.architecture,
@@ -116,12 +145,7 @@ def make_card(
         "input_size": data["input_size"],
         "mean": data["mean"],
         "std": data["std"],
-        "alignment": store.meta,
-        "fold": fold,
-        "split": hashlib.sha256(split.encode()).hexdigest(),
-        "samples": samples["part"].value_counts().to_dict(),
-        "selection": {"rule": variant.selection, "monitor": variant.monitor, "epoch": selected},
-        "seed": variant.seed,
+        "alignment": alignment,
         "precision": precision,
         "variant": variant.model_dump(mode="json"),
         "code": code_version(variant.model.architecture),
