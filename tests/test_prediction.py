@@ -301,7 +301,9 @@ def test_an_interrupted_job_resumes_with_the_same_rows(
 
         with monkeypatch.context() as patch:
             patch.setattr(Model, "answers", cut)
-            assert said(*command, out)[0] != 0
+            status_then, _, words = said(*command, out)
+        assert status_then == 130
+        assert words[-1].startswith("interrupted: the same command resumes after ")
         assert not out.exists()
     assert len(list((tmp_path / "rows.csv.parts").glob("*.parquet"))) > 3  # some of them of the video
     refused = said(*command, out, "--every", "2")[2][0]

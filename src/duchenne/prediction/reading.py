@@ -228,12 +228,16 @@ class Reading:
             notes = [found, *damage]
         mean = yield from self._views(source.path.name, face["frames"], numbers, onset, apex)
         notes = [*notes, *self._remarks(len(numbers), onset, apex)]
-        row |= {"frame": numbers[0], "last": numbers[-1], "onset": onset, "apex": apex}
+        _, time, _ = next(read_clip(source, self.faces.max_megapixels, numbers[0]))
+        row |= {"frame": numbers[0], "last": numbers[-1], "time": time, "onset": onset, "apex": apex}
         boxes = np.array(face["boxes"])
         shown = ~np.isnan(boxes).any(axis=1)
         if self.faces.mode != "aligned":
             if not shown.all():
                 notes.append(f"{NO_FACE} in {(~shown).sum()} of {len(shown)} frames")
+            if (jump := _jump(boxes[shown])) is not None:
+                frame = np.array(numbers)[shown][jump]
+                notes.append(f"the face jumps at frame {frame}, perhaps to another person: faces all tells them apart")
             row |= {"track": 0, "box": boxes[shown][0].tolist()} | _detection(
                 np.array(face["confidence"])[shown], np.array(face["doubtful"])[shown], face["faces"]
             )
@@ -358,7 +362,7 @@ class _TrackClip:
         self._numbers: list[int] = []
         self._count, self._windows, self._mean = 0, 0, Mean()
         self._first: Crop | None = None
-        self._last = 0
+        self._last: Crop | None = None
         self._scores: list[float] = []
         self._doubtful: list[bool] = []
         self._counts: list[int | None] = []
@@ -385,7 +389,7 @@ class _TrackClip:
             mean = self._mean
             if not self._windows:
                 yield self._input()
-        row = self._row("clip", self._first.number, self._last, self._first)
+        row = self._row("clip", self._first, self._last or self._first, self._first.face)
         row |= _detection(np.array(self._scores), np.array(self._doubtful), self._counts)
         missed = self._count - len(self._scores)
         if missed and self._reading.faces.mode != "aligned":
@@ -395,8 +399,8 @@ class _TrackClip:
         yield Item(row, mean=mean)
 
     def _add(self, crop: Crop) -> Iterator[Item]:
-        self._first = self._first or crop
-        self._last = crop.number
+        without = crop._replace(image=crop.image[:0])
+        self._first, self._last = self._first or without, without
         self._count += 1
         if crop.face is not None:
             self._scores.append(crop.face.score)
@@ -418,7 +422,7 @@ class _TrackClip:
         places = np.linspace(0, len(crops) - 1, self._reading.card["input_size"][1]).round().astype(int)
         frames = torch.from_numpy(np.stack([crops[i].image for i in places])).permute(0, 3, 1, 2)
         x = transform(self._reading.card)(frames).transpose(0, 1).contiguous()
-        row = self._row("window", crops[0].number, crops[-1].number, crops[0])
+        row = self._row("window", crops[0], crops[-1], next((crop.face for crop in crops if crop.face), None))
         known = [crop.face for crop in crops if crop.face is not None]
         row |= _detection(
             np.array([face.score for face in known]),
@@ -428,9 +432,9 @@ class _TrackClip:
         row["note"] = _note([*_doubt(bool(row["doubtful"])), *self._reading._remarks(len(crops))])
         return Item(row, x, self._mean)
 
-    def _row(self, kind: str, first: int, last: int, crop: Crop) -> Row:
-        row = {"source": self._source.name, "kind": kind, "frame": first, "last": last, "time": crop.time}
-        return row | {"track": self._track, "box": crop.face.box.tolist() if crop.face else None}
+    def _row(self, kind: str, first: Crop, last: Crop, face: Face | None) -> Row:
+        row = {"source": self._source.name, "kind": kind, "frame": first.number, "last": last.number}
+        return row | {"time": first.time, "track": self._track, "box": face.box.tolist() if face else None}
 
 
 def _of_face(face: Face, notes: Sequence[str] = ()) -> Row:
@@ -450,6 +454,13 @@ def _detection(scores: np.ndarray, doubtful: np.ndarray, counts: Sequence[int | 
         "doubtful": bool(len(doubtful) and doubtful.mean() > 0.5),
         "faces": max((count for count in counts if count is not None), default=None),
     }
+
+
+def _jump(boxes: np.ndarray) -> int | None:
+    """Return the place of the first of the boxes (T, 4) that does not touch the one before; None if all do."""
+    low, high = np.maximum(boxes[1:, :2], boxes[:-1, :2]), np.minimum(boxes[1:, 2:], boxes[:-1, 2:])
+    apart = np.flatnonzero((high <= low).any(axis=1))
+    return int(apart[0]) + 1 if len(apart) else None
 
 
 def _doubt(doubtful: bool) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -125,7 +126,13 @@ def _resume(
     for row in job.rows:
         seen(row)
     answers = job.keep(model.answers(sources, options, start=start, **keywords))
-    failed = before + _consume(answers, sources[start.source :], options, seen)
+    try:
+        failed = before + _consume(answers, sources[start.source :], options, seen)
+    except KeyboardInterrupt:
+        tqdm.write(
+            f"interrupted: the same command resumes after {job.start.source} of {len(sources)} sources", sys.stderr
+        )
+        raise
     job.finish()
     return failed
 
