@@ -50,14 +50,15 @@ def frames_of(path: Path) -> tuple[list[np.ndarray], list[float], av.VideoStream
 def test_pictures_of_the_same_name_have_files_of_their_own(tmp_path: Path):
     sources = [Source(name, "image", tmp_path / name) for name in ("a/x.png", "b/x.png", "b/x.jpg", "y.v2.png")]
     sources.append(Source("picture 5", "image", GREY))
-    for given in (sources, sources[3:]):  # the second: as if the job resumed
-        drawings = Drawings(tmp_path / "out", sources)
-        for source in given:
+    names = ["x.jpg", "b_x.jpg", "x_2.jpg", "y.v2.jpg", "picture_5.jpg"]
+    for first in (0, 2):  # the second time as a resumed job
+        out = tmp_path / f"from_{first}"
+        drawings = Drawings(out, sources)
+        for source in sources[first:]:
             drawings.frame(source, GREY, [row()])
         drawings.close()
-    names = {"x.jpg", "b_x.jpg", "x_2.jpg", "y.v2.jpg", "picture_5.jpg"}
-    assert {path.name for path in (tmp_path / "out").iterdir()} == names
-    assert np.asarray(Image.open(tmp_path / "out" / "x.jpg")).shape == GREY.shape
+        assert {path.name for path in out.iterdir()} == {*names[first:]}
+    assert np.asarray(Image.open(out / "x_2.jpg")).shape == GREY.shape
 
 
 def test_no_source_is_drawn_over(tmp_path: Path):
