@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
+import signal
+import socket
+import subprocess
 import sys
+import time
+import urllib.request
 from pathlib import Path
+from urllib.error import HTTPError, URLError
 
 import cv2
 import numpy as np
@@ -223,6 +230,44 @@ def test_export(duchenne, tmp_path: Path):
     assert json.loads(out.with_name("first.pt2.json").read_text())["classes"] == CLASSES
 
 
+def test_serve(finished: Path):
+    """As its own process, which an interruption ends."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-c", "from duchenne.cli import main; main()", "serve", "models/first/fold_1"]
+    command += ["--port", str(port)]
+    wanted = pd.read_parquet(finished / "results/first/predictions.parquet")
+    wanted = wanted[wanted["fold"] == 1].iloc[0]
+    with subprocess.Popen(command, cwd=finished, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
+        try:
+            assert server.stdout.readline() == f"models/first/fold_1 at http://127.0.0.1:{port}; try:\n"
+            picture = base64.b64encode((finished / "raw" / wanted["sample"]).read_bytes()).decode()
+            body = json.dumps({"dataframe_records": [{"image": picture}]}).encode()
+            request = urllib.request.Request(
+                f"http://127.0.0.1:{port}/invocations", body, {"Content-Type": "application/json"}
+            )
+            (answer,) = json.loads(_answered(server, request))["predictions"]
+        finally:
+            server.send_signal(signal.SIGINT)
+    assert server.returncode == 0
+    found = [answer[name] for name in CLASSES]
+    assert found == pytest.approx(wanted[[f"p_{name}" for name in CLASSES]].tolist(), abs=1e-4)
+
+
+def _answered(server: subprocess.Popen, request: urllib.request.Request) -> bytes:
+    """The answer of a server that is starting."""
+    while True:
+        assert server.poll() is None, server.stdout.read()
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.read()
+        except HTTPError:
+            raise  # it has started
+        except URLError:
+            time.sleep(0.1)
+
+
 def test_doctor(duchenne):
     status, out, _ = duchenne("doctor")
     assert status == 0
@@ -241,6 +286,7 @@ MISTAKES = {
     "export": (["models/first"], "models/first holds no trained network"),
     "import": (["absent.pth", "--variant", "first"], "absent.pth"),
     "report": (["--params", "absent.yaml"], "absent.yaml"),
+    "serve": (["models/first", "--clips", "raw"], "models/first holds no trained network"),
     "smoke": (["frist"], "there is no variant 'frist' (did you mean 'first'?)"),
     "predict": (["absent.png", "--model", "models/first/fold_1"], "absent.png"),
     "ui": (["--no-such-option"], "--no-such-option"),

@@ -36,7 +36,7 @@ AREAS = {
         "reporting/page.py",
         "reporting/maps/",
     ),
-    "pipeline": ("serving.py",),  # MLflow imports it
+    "pipeline": ("serving.py", "server.py"),  # MLflow imports the first
     "dlib": (),
     "export": (),
 }

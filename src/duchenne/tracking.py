@@ -43,11 +43,14 @@ T = TypeVar("T")
 EXPERIMENT = "duchenne"
 
 SERVED = {
-    "image": {"image": "string"},
-    "clip": {"video": "string"},
+    "image": {"image": "string", "faces": "string"},
+    "clip": {"video": "string", "faces": "string"},
     "pair": {"video": "string", "onset": "long", "apex": "long"},
 }
-"""Kind of a network's input -> columns and types of the served model's input; see ``serving.py``."""
+"""What a network takes -> columns and types of the served model's input, of which ``faces`` may be missing; see
+``duchenne.prediction.requests``."""
+ANSWERED = {"input": "long", "emotion": "string", "note": "string"} | dict.fromkeys(("x0", "y0", "x1", "y1"), "double")
+"""Columns and types of its output, before the probabilities."""
 
 OURS = """
 SELECT experiment_id, artifact_location FROM experiments
@@ -430,8 +433,8 @@ class Tracker:
         from mlflow.types import ColSpec, Schema
 
         card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
-        wanted = [ColSpec(kind, name) for name, kind in SERVED[card["takes"]].items()]
-        answer = [ColSpec("string", "emotion"), ColSpec("string", "note")]
+        wanted = [ColSpec(kind, name, name != "faces") for name, kind in SERVED[card["takes"]].items()]
+        answer = [ColSpec(kind, name) for name, kind in ANSWERED.items()]
         answer += [ColSpec("double", name) for name in card["classes"]]
         with _tracking_uri(self.uri), mlflow.start_run(run_id=self._parent):
             mlflow.pyfunc.log_model(

@@ -10,6 +10,7 @@ import typer
 from duchenne import config
 from duchenne.commands.common import DEFAULT, Params, lookup, print_json
 from duchenne.errors import UserError
+from duchenne.extras import require_extra
 from duchenne.workspace import Workspace
 
 app = typer.Typer()
@@ -135,6 +136,31 @@ def predict(
             typer.echo(f"error: {error}", err=True)
         typer.echo(f"{len(failed)} of {count} failed: {', '.join(name for name, _ in failed)}", err=True)
         raise typer.Exit(1)
+
+
+@app.command()
+def serve(
+    model: Annotated[Path, typer.Argument(help="a fold's folder, such as models/poster_v2_demo/fold_1")],
+    host: Annotated[str, typer.Option(help="0.0.0.0: every machine that reaches this one may ask")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 5001,
+    workers: Annotated[int, typer.Option(min=1, help="processes, each with its own network")] = 1,
+    clips: Annotated[Path | None, typer.Option(help="folder whose clips requests may name; default: none")] = None,
+    max_mb: Annotated[float, typer.Option(min=0.001, help="size limit of a request, MB")] = 32,
+    timeout: Annotated[float, typer.Option(min=0.1, help="time limit of a request, s")] = 60,
+) -> None:
+    """Answer HTTP requests with a trained network, by the protocol of MLflow's scoring server."""
+    require_extra("duchenne serve", "pipeline", "mlflow", "starlette", "uvicorn")
+    from duchenne import server
+    from duchenne.training.trained import read_card
+
+    if clips is not None and not clips.is_dir():
+        raise UserError(f"{clips} is not a folder: give the folder of the clips that requests may name")
+    takes, address = read_card(model)["takes"], f"http://{host}:{port}"
+    typer.echo(f"{model} at {address}; try:\n{server.example(takes, address)}")
+    if host not in ("127.0.0.1", "localhost", "::1"):
+        typer.echo("there is no password: only a firewall or proxy decides who may ask", err=True)
+    folder = str(clips.resolve()) if clips else None
+    server.serve(server.Settings(str(model), folder, int(max_mb * 1e6), timeout), host, port, workers)
 
 
 @app.command()

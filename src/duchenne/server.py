@@ -1,0 +1,170 @@
+"""HTTP server of a trained network, with the protocol of MLflow's scoring server.
+
+``POST /invocations`` takes and gives the tables of :mod:`duchenne.prediction.requests`, in MLflow's formats; ``/ping``
+and ``/health`` answer with 200, ``/version`` with MLflow's version. Every error is JSON, ``{"error": message}``: 400
+for a bad request, 413 for one that is too large, 415 for an unknown content type, 504 after the time limit, and 500,
+with the reason only in the server's log, for anything else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import threading
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import uvicorn
+from mlflow.exceptions import MlflowException
+from mlflow.pyfunc.scoring_server import invocations
+from mlflow.version import VERSION
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from duchenne.errors import UserError
+from duchenne.prediction.model import Model
+from duchenne.prediction.requests import COLUMNS, Requests
+
+log = logging.getLogger(__name__)
+
+SETTINGS = "DUCHENNE_SERVE"
+"""Variable that hands the settings to the worker processes."""
+EXAMPLES = {"image": ("image", "photo.jpg", ""), "clip": ("video", "clip.mp4", ""),
+            "pair": ("video", "clip.mp4", ', "onset": 12, "apex": 40')}  # fmt: skip
+"""What a network takes -> column, file and further columns of the request that is shown."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of a server.
+
+    Attributes:
+        model: a fold's folder.
+        clips: folder whose files requests may name; None: none.
+        max_bytes: size limit of a request.
+        timeout: time limit of a request, including its wait for others, s.
+    """
+
+    model: str
+    clips: str | None = None
+    max_bytes: int = 32 * 10**6
+    timeout: float = 60.0
+
+
+class _Scored:
+    """What MLflow's ``invocations`` needs of a model. The network answers one request at a time."""
+
+    metadata = None
+
+    def __init__(self, answer: Requests) -> None:
+        self._answer, self._lock = answer, threading.Lock()
+
+    def predict(self, data: Any) -> pd.DataFrame:
+        if not isinstance(data, pd.DataFrame):
+            raise UserError("send a table: dataframe_records or dataframe_split")
+        with self._lock:
+            answers = self._answer(data)
+        return answers.astype(object).where(answers.notna(), None)  # JSON has no NaN
+
+
+def application(settings: Settings) -> Starlette:
+    """Load the network and return the application.
+
+    Raises:
+        UserError: The folder has no trained network that can be used here.
+    """
+    model = Model(settings.model)
+    scored = _Scored(Requests(model, Path(settings.clips) if settings.clips else None))
+
+    async def ping(request: Request) -> Response:
+        return JSONResponse({"status": "ok", "classes": model.classes, "columns": COLUMNS[model.takes]})
+
+    async def version(request: Request) -> Response:
+        return Response(VERSION, media_type="text/plain")
+
+    async def invoke(request: Request) -> Response:
+        body = await _body(request, settings.max_bytes)
+        kind = request.headers.get("content-type") or "application/json"
+        try:
+            work = asyncio.to_thread(invocations, body, kind, scored, None)
+            answer = await asyncio.wait_for(work, settings.timeout)
+        except TimeoutError:
+            raise HTTPException(504, f"no answer within {settings.timeout:g} s: send fewer or shorter inputs") from None
+        except MlflowException as error:
+            raise HTTPException(*_reason(error)) from None
+        if answer.status != 200:
+            raise HTTPException(answer.status, answer.response)
+        return Response(answer.response, answer.status, media_type=answer.mimetype)
+
+    async def refused(request: Request, error: Exception) -> Response:
+        status, text = (error.status_code, error.detail) if isinstance(error, HTTPException) else (500, FAILED)
+        return JSONResponse({"error": text}, status)
+
+    routes = [
+        Route("/ping", ping),
+        Route("/health", ping),
+        Route("/version", version),
+        Route("/invocations", invoke, methods=["POST"]),
+    ]
+    return Starlette(routes=routes, exception_handlers={HTTPException: refused, Exception: refused})
+
+
+FAILED = "the server failed on this request; its log has the reason"
+
+
+async def _body(request: Request, limit: int) -> bytes:
+    """Read the body of a request; a larger one is refused before it is read completely."""
+    too_large = HTTPException(
+        413, f"the request is larger than {limit / 1e6:g} MB, the limit of this server (--max-mb)"
+    )
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limit:
+        raise too_large
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > limit:
+            raise too_large
+    return bytes(body)
+
+
+def _reason(error: MlflowException) -> tuple[int, str]:
+    """Return status and message for an error of MLflow's ``invocations``, without traces and the request's content."""
+    cause = error.__context__
+    if isinstance(cause, UserError):
+        return 400, str(cause)
+    if str(error.message).startswith("Encountered an unexpected error"):
+        log.error("a request failed", exc_info=cause)
+        return 500, FAILED
+    text = str(error.message).partition("\nInput:")[0].partition(" IMPORTANT: The MLflow")[0]
+    return 400, text.splitlines()[0][:500]
+
+
+def from_environment() -> Starlette:
+    """Return the application of a worker process."""
+    return application(Settings(**json.loads(os.environ[SETTINGS])))
+
+
+def example(takes: str, address: str) -> str:
+    """Return a shell command that sends a request."""
+    column, file, more = EXAMPLES[takes]
+    send = f"curl {address}/invocations -H 'Content-Type: application/json' --data-binary @-"
+    return (
+        f"""(printf '{{"dataframe_records": [{{"{column}": "'; base64 < {file} | tr -d '\\n'; """
+        f"""printf '"{more}}}]}}') |\n  {send}"""
+    )
+
+
+def serve(settings: Settings, host: str, port: int, workers: int) -> None:
+    """Run the server until it is stopped."""
+    os.environ[SETTINGS] = json.dumps(asdict(settings))
+    uvicorn.run(
+        f"{__name__}:from_environment", factory=True, host=host, port=port, workers=workers, log_level="warning"
+    )
