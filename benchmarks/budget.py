@@ -1,4 +1,4 @@
-"""Estimate of GPU hours and disk of the papers' variants: writes the table of docs/compute.md.
+"""Estimate of GPU hours and disk of the papers' variants: writes the tables of docs/compute.md and README.md.
 
     python benchmarks/budget.py
 
@@ -15,7 +15,8 @@ from typing import NamedTuple
 from duchenne.config import whole_library
 from duchenne.datasets.audit import expectation
 
-PAGE = Path(__file__).parents[1] / "docs" / "compute.md"
+ROOT = Path(__file__).parents[1]
+PAGES = (ROOT / "docs" / "compute.md", ROOT / "README.md")
 
 RATE = 40e12
 """Operations a second in training, bf16 (assumed: an eighth of the 312e12 that NVIDIA states for an A100)."""
@@ -46,6 +47,10 @@ VARIANTS = (
     "poster_rafdb", "poster_v2_rafdb", "poster_affectnet_7", "poster_v2_affectnet_7", "poster_v2_caer_s",
     "poster_v2_fer2013", "ifdd_2dcnn_dfew", "ifdd_3dvit_dfew", "ifdd_3dvit_ferv39k", "ifdd_3dvit_mafw",
     "frl_dgt_megc2019",
+)  # fmt: skip
+SHORT = (
+    "poster_v2_rafdb", "poster_v2_affectnet_7", "poster_v2_caer_s", "ifdd_3dvit_dfew", "ifdd_3dvit_ferv39k",
+    "ifdd_3dvit_mafw", "frl_dgt_megc2019",
 )  # fmt: skip
 FRAMES = {"image": 1, "dfew": 16}
 """Frames of a sample, where the owners' form fixes them."""
@@ -95,7 +100,12 @@ def budget(variant: str) -> Budget:
     return Budget(variant, config.dataset, folds, trained, epochs, passes, hours, faces, weights)
 
 
+def _hours(b: Budget) -> str:
+    return f"{b.hours:.1f}" if b.hours < 9.95 else f"{b.hours:.0f}"
+
+
 def table() -> str:
+    """Return the table of docs/compute.md."""
     lines = [
         "| variant | folds | training samples, all folds | epochs | passes | GPU hours | faces, GB | weights, GB |",
         "|---|--:|--:|--:|--:|--:|--:|--:|",
@@ -103,19 +113,33 @@ def table() -> str:
     for name in VARIANTS:
         b = budget(name)
         faces = "" if b.faces != b.faces else f"{b.faces / 1e9:.1f}"
-        hours = f"{b.hours:.1f}" if b.hours < 9.95 else f"{b.hours:.0f}"
         lines.append(
-            f"| `{name}` | {b.folds} | {b.trained:,} | {b.epochs} | {b.passes} | {hours} | {faces} | "
+            f"| `{name}` | {b.folds} | {b.trained:,} | {b.epochs} | {b.passes} | {_hours(b)} | {faces} | "
             f"{b.weights / 1e9:.1f} |"
         )
     return "\n".join(lines)
 
 
+def short() -> str:
+    """Return the table of README.md."""
+    lines = ["| variant | epochs | GPU hours | faces and weights |", "|---|--:|--:|---|"]
+    for name in SHORT:
+        b = budget(name)
+        more = b.faces != b.faces
+        disk = f"{(b.weights + (0 if more else b.faces)) / 1e9:.1f} GB{', and the faces' if more else ''}"
+        folds = f", {b.folds} folds" if b.folds > 1 else ""
+        lines.append(f"| `{name}`{folds} | {b.epochs} | {_hours(b)} | {disk} |")
+    return "\n".join(lines)
+
+
 def page(text: str) -> str:
-    """Return the page with its table written anew."""
-    return re.sub(r"(<!-- budget -->\n).*?(<!-- end -->)", lambda m: f"{m[1]}{table()}\n{m[2]}", text, flags=re.DOTALL)
+    """Return a page with its tables written anew."""
+    for name, write in (("budget", table), ("short budget", short)):
+        pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
+        text = re.sub(pattern, lambda m, write=write: f"{m[1]}{write()}\n{m[2]}", text, flags=re.DOTALL)
+    return text
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
-    print(table())
+    for path in PAGES:
+        path.write_text(page(path.read_text(encoding="utf-8")), encoding="utf-8")

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-OPERATORS = {"|", "&&", "||", ";", "&", ">", "2>", "<"}
+OPERATORS = {"|", "&&", "||", ";", "&", "(", ")"}
+REDIRECTIONS = {"<", ">", ">>"}
 
 
 class Line(NamedTuple):
@@ -41,7 +42,9 @@ def shell_lines(page: Path) -> list[Line]:
             lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
             lexer.wordchars += "{}$@:,*[]^!%"
             for word in lexer:
-                if word in OPERATORS:
+                if word in REDIRECTIONS:
+                    next(lexer)  # a file
+                elif word in OPERATORS:
                     commands.append([])
                 else:
                     commands[-1].append(word)

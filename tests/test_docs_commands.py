@@ -82,7 +82,7 @@ def anything(words: list[str]) -> None:
 PROGRAMS = {"duchenne": duchenne, "dvc": dvc, "make": make, "python": script, "sh": script, "accelerate": script}
 PROGRAMS |= {"pip": pip}
 PROGRAMS |= dict.fromkeys(["cd", "cp", "export", "git", "mkdir", "mlflow", "nvidia-smi", "pytest", "source"], anything)
-PROGRAMS |= dict.fromkeys(["tar", "unzip", "wait"], anything)
+PROGRAMS |= dict.fromkeys(["base64", "curl", "docker", "echo", "ln", "printf", "tar", "tr", "unzip", "wait"], anything)
 
 
 @pytest.mark.parametrize("line", LINES, ids=str)

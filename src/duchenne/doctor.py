@@ -343,7 +343,7 @@ def _files(catalog: Catalog | None) -> Iterator[Finding]:
             if not path.exists():
                 text = f"variants.{name}.model.pretrained.{part}: {path} does not exist"
                 yield Finding(
-                    "weights", "problem", text, "download it (README, Published weights), or remove the entry"
+                    "weights", "problem", text, "download it (docs/checkpoints.md, Backbones), or remove the entry"
                 )
 
 

@@ -20,7 +20,7 @@ from duchenne.training.settings import Variant
 
 TRAINS = {"model", "recipe", "selection", "monitor", "seed"}
 """Fields of a variant on which the weights depend; dataset and protocol act only through the samples."""
-_PUT = "put the file there (README, Published weights), or set its part of model.pretrained to null: random weights"
+_PUT = "put the file there (docs/checkpoints.md), or set its part of model.pretrained to null: random weights"
 
 
 def fingerprint(
