@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 import threading
 import time
 import urllib.request
@@ -23,6 +24,7 @@ from export_tools import fold_of
 from faces_tools import video
 
 from duchenne import server
+from duchenne.errors import UserError
 from duchenne.models.contract import create
 from duchenne.prediction.model import Model
 
@@ -178,6 +180,13 @@ def test_a_request_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pyt
         monkeypatch.setattr(Model, "answers", lambda *_, **__: time.sleep(1) or ())
         status, said = client.ask({"image": encoded(picture(0))})
     assert (status, said) == (504, "no answer within 0.2 s: send fewer or shorter inputs")
+
+
+def test_a_port_in_use_is_one_error():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=rf"port {port}, cannot be used \(Address already in use\): give another"):
+            server.serve(server.Settings("nowhere"), "127.0.0.1", port, 1)
 
 
 def test_clips_come_by_path_or_as_bytes(clips: Client):

@@ -12,6 +12,7 @@ import asyncio
 import json
 import logging
 import os
+import socket
 import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -163,7 +164,16 @@ def example(takes: str, address: str) -> str:
 
 
 def serve(settings: Settings, host: str, port: int, workers: int) -> None:
-    """Run the server until it is stopped."""
+    """Run the server until it is stopped.
+
+    Raises:
+        UserError: The port cannot be used.
+    """
+    try:
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as error:  # uvicorn finds it only after the network is loaded
+        reason = str(error.strerror).partition(" (")[0]
+        raise UserError(f"{host}, port {port}, cannot be used ({reason}): give another --host or --port") from None
     os.environ[SETTINGS] = json.dumps(asdict(settings))
     uvicorn.run(
         f"{__name__}:from_environment", factory=True, host=host, port=port, workers=workers, log_level="warning"
