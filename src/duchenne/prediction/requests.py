@@ -70,27 +70,26 @@ class Requests:
                 (self._options(row, f"row {number}"), self._source(row, f"row {number}", Path(folder) / str(number)))
                 for number, row in enumerate(rows)
             ]
-            answers = [self._answer(row, asked) for row in self._rows(asked, folder)]
+            answers = [self._answer(row) for row in self._rows(asked)]
         return pd.DataFrame(answers, columns=["input", "emotion", "note", *BOX, *self.model.classes])
 
-    def _rows(self, asked: list[tuple[Options, Source]], folder: str) -> Iterator[Row]:
+    def _rows(self, asked: list[tuple[Options, Source]]) -> Iterator[Row]:
         for options, group in groupby(asked, itemgetter(0)):
             sources = [source for _, source in group]
             for answer in self.model.answers(sources, options, workers=0):
                 if isinstance(answer, Failed):
-                    raise UserError(self._without_paths(str(answer.error), answer.source, folder))
+                    raise answer.error
                 if not isinstance(answer, Mark):
                     yield answer
 
-    def _answer(self, row: Row, asked: list[tuple[Options, Source]]) -> dict[str, Any]:
+    def _answer(self, row: Row) -> dict[str, Any]:
         number = int(row["source"].removeprefix("row "))
         box = dict(zip(BOX, row["box"] or [float("nan")] * len(BOX), strict=True))
         shares = row["probabilities"] or dict.fromkeys(self.model.classes, float("nan"))
-        note = self._without_paths(row["note"] or "", asked[number][1], "")
         return {
             "input": number,
             "emotion": row["emotion"] or "",
-            "note": note,
+            "note": row["note"] or "",
             **box,
             **shares,
         }
@@ -136,13 +135,6 @@ class Requests:
         if not there:
             raise UserError(f"{name}: path {given!r} is not in the folder of clips of this server")
         return path
-
-    def _without_paths(self, text: str, source: Source, folder: str) -> str:
-        """Replace paths of this machine in a message."""
-        places = [str(source.data) if isinstance(source.data, Path) else "", folder, str(self._clips or "")]
-        for place in filter(None, places):
-            text = text.replace(place, source.name)
-        return text
 
 
 def _missing(value: Any) -> bool:
