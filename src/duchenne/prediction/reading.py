@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import cv2
@@ -104,6 +105,11 @@ class Reading:
         """Return what the network takes: image, clip or pair."""
         return str(self.network.facts.takes)
 
+    @cached_property
+    def transformed(self) -> Callable[[Tensor], Tensor]:
+        """Return the conversion of aligned faces, uint8 (..., 3, S, S), to inputs of the network."""
+        return transform(self.card)
+
     def __call__(self, source: Source, resume: dict[str, Any] | None = None) -> Iterator[Item]:
         """Yield the items of a source.
 
@@ -162,7 +168,7 @@ class Reading:
         if face is not None:
             matrix = similarity(key_points(face.points), template(size, self.faces.eye_distance))
         aligned = torch.from_numpy(warp(image, matrix, size)).permute(2, 0, 1)
-        return Item(row, transform(self.card)(aligned))
+        return Item(row, self.transformed(aligned))
 
     def _frames(self, source: Source, resume: dict[str, Any] | None) -> Iterator[Item]:
         """Yield a row for each face of each frame; for a frame without a face, a row that says so."""
@@ -421,7 +427,7 @@ class _TrackClip:
         crops = list(self._crops)
         places = np.linspace(0, len(crops) - 1, self._reading.card["input_size"][1]).round().astype(int)
         frames = torch.from_numpy(np.stack([crops[i].image for i in places])).permute(0, 3, 1, 2)
-        x = transform(self._reading.card)(frames).transpose(0, 1).contiguous()
+        x = self._reading.transformed(frames).transpose(0, 1).contiguous()
         row = self._row("window", crops[0], crops[-1], next((crop.face for crop in crops if crop.face), None))
         known = [crop.face for crop in crops if crop.face is not None]
         row |= _detection(
