@@ -287,7 +287,7 @@ def test_an_interrupted_job_resumes_with_the_same_rows(
     pictures = [marked(tmp_path / f"{i}.png", {10 * i: 0.5}) for i in range(3)]
     given = [*pictures[:2], tmp_path / "gone.png", scene(tmp_path / "a.avi", 30, [(5, {14, 15, 16}), (90, set())])]
     given.append(pictures[2])
-    out, command = tmp_path / "rows.csv", (finding["tiny"], *given, "--faces", "all", "--batch-size", "3", "--out")
+    out, command = tmp_path / "rows.csv", (finding["tiny"], *given, "--faces", "all", "--batch-size", "7", "--out")
     status, _, errors = said(*command, tmp_path / "whole.csv")
     assert (status, len(errors)) == (1, 2)
     answers = Model.answers
