@@ -84,6 +84,7 @@ def test_every_field_of_params_is_there(site: Path):
     for block in Catalog.model_json_schema()["$defs"].values():
         for name, field in block.get("properties", {}).items():
             assert f"<code>{name}</code>" in page
+            assert "description" in field or "$ref" in str(field), f"{name} is not described"
             assert words(field.get("description", "")) in said
 
 

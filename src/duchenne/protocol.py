@@ -12,11 +12,14 @@ from duchenne.blocks import Share, Strict
 class Protocol(Strict):
     """Assignment of samples to train, val and test."""
 
-    kind: Literal["official", "kfold", "loso", "holdout"]
+    kind: Literal["official", "kfold", "loso", "holdout"] = Field(
+        description="the dataset's own parts or folds; k folds of whole subjects; leave one subject out; or one share "
+        "of the subjects held out"
+    )
     folds: int = Field(5, ge=2, description="for kfold")
     test_share: Share = Field(0.2, description="share of the subjects in the test part (holdout)")
     val_share: Share = Field(0.1, description="share of each training part's subjects moved to val")
-    seed: int = 0
+    seed: int = Field(0, description="of every random choice of the split")
     near_duplicates: Literal["stop", "drop", "ignore"] = Field(
         "stop",
         description="near-duplicate images in two parts of a fold: stop; drop the copy in training; or ignore: keep "

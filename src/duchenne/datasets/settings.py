@@ -59,7 +59,7 @@ class Dataset(Strict):
     layout: Annotated[str, AfterValidator(_known_layout)] = Field(
         description="layout of its files: one of datasets/layouts"
     )
-    root: Place
+    root: Place = Field(description="folder of its files; DVC does not know ~")
     label_set: str | None = Field(None, description="official classes and labels; default: the layout's, if it has one")
     classes: list[str] = Field(
         [],  # checked below: it is unknown whether a misspelt layout has a label set
@@ -87,7 +87,9 @@ class Dataset(Strict):
         "differs most from onset and offset; or leave it missing",
     )
     limit: int | None = Field(None, ge=1, description="use about this many samples: whole subjects, stratified")
-    bad_rows: Literal["stop", "skip"] = "stop"
+    bad_rows: Literal["stop", "skip"] = Field(
+        "stop", description="for wrong rows: stop, or leave them out and count them"
+    )
     faces: Faces = Faces()
 
     @model_validator(mode="before")

@@ -20,7 +20,9 @@ class Faces(Strict):
     )
     detector_model: Place | None = Field(None, description="ONNX file of YuNet")
     upsample: int = Field(1, ge=0, le=3, description="how often dlib's last pass doubles the image")
-    landmarks: Literal["mobilefacenet", "dlib68"] = "mobilefacenet"
+    landmarks: Literal["mobilefacenet", "dlib68"] = Field(
+        "mobilefacenet", description="model of the 68 points: the packaged one; or dlib's, for non-commercial use only"
+    )
     landmark_model: Place | None = Field(None, description="file of the landmark model, instead of the packaged one")
     size: int = Field(224, ge=32, le=1024, description="height and width of an aligned face, px")
     eye_distance: float = Field(
@@ -29,8 +31,8 @@ class Faces(Strict):
         lt=0.8,
         description="distance of the eye centres in the aligned face, as a share of its width",
     )
-    encoding: Literal["jpeg", "png"] = "jpeg"
-    quality: int = Field(95, ge=50, le=100)
+    encoding: Literal["jpeg", "png"] = Field("jpeg", description="of stored faces; png is lossless")
+    quality: int = Field(95, ge=50, le=100, description="of JPEG")
     smoothing: float = Field(
         0.05, ge=0, description="standard deviation, in seconds, of the Gaussian that smooths a video's key points"
     )

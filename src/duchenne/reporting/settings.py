@@ -14,6 +14,6 @@ class Report(Strict):
         True, description="false: no face on the page, beside it or in MLflow, as some licences require"
     )
     gallery: int = Field(24, ge=0, description="most confident mistakes shown per run")
-    tsne_perplexity: float = Field(50.0, gt=1)
-    tsne_iterations: int = Field(1000, ge=250)
+    tsne_perplexity: float = Field(50.0, gt=1, description="of t-SNE; lowered for few samples")
+    tsne_iterations: int = Field(1000, ge=250, description="of t-SNE")
     bootstrap: int = Field(2000, ge=100, description="number of resamples for every interval")

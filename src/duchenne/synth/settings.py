@@ -14,11 +14,13 @@ from duchenne.errors import nearest
 class Synth(Strict):
     """Settings of a rendered set: how many people, which expressions, and the range of every nuisance factor."""
 
-    kind: Literal["image", "video", "micro"]
-    classes: tuple[str, ...] = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
-    subjects: int = Field(ge=2)
+    kind: Literal["image", "video", "micro"] = Field(description="pictures, clips, or clips of micro-expressions")
+    classes: tuple[str, ...] = Field(
+        ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise"), description="expressions, by name"
+    )
+    subjects: int = Field(ge=2, description="number of people")
     per_class: int = Field(1, ge=1, description="samples of each class and subject")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, description="of people and pictures")
     size: int = Field(224, ge=64, le=1024, description="height and width of a frame, px")
     test_share: Share = Field(0.2, description="share of the subjects in the official test part (image sets)")
     folds: int = Field(5, ge=2, description="subject-disjoint official folds (video sets)")
@@ -36,10 +38,12 @@ class Synth(Strict):
     light_contrast: Range = Field((0.35, 0.75), description="share of the light that comes from the key light")
     exposure: Range = Field((-0.35, 0.35), description="stops")
     warmth: Range = Field((-0.12, 0.12), description="tint of the light: negative blue, positive yellow")
-    background: tuple[Literal["flat", "gradient", "noise", "clutter"], ...] = ("flat", "gradient", "noise", "clutter")
+    background: tuple[Literal["flat", "gradient", "noise", "clutter"], ...] = Field(
+        ("flat", "gradient", "noise", "clutter"), description="kinds of background, one at random for each"
+    )
     blur: Range = Field((0.0, 0.7), description="sigma, px")
     noise: Range = Field((0.0, 0.02), description="sigma of sensor noise, share of full scale")
-    jpeg_quality: Range = (80.0, 97.0)
+    jpeg_quality: Range = Field((80.0, 97.0), description="of the files; micro-expressions are PNG")
     occlusion: Probability = Field(0.0, description="probability that something covers part of the face")
     gaze: float = Field(0.25, ge=0, le=1, description="how far the eyes may look away; 1: as far as eyes go")
     fps: float | None = Field(None, gt=0, description="frames a second; null: 25 (video), 200 (micro)")

@@ -18,8 +18,8 @@ from duchenne.weights import PACKAGED
 class Model(Strict):
     """A network of the registry with its options and, if there are any, published weights."""
 
-    architecture: str
-    options: dict[str, Any] = Field({})
+    architecture: str = Field(description="a network of this package (duchenne.list_models()), or any of timm")
+    options: dict[str, Any] = Field({}, description="arguments of the network's class; any other name is an error")
     pretrained: dict[str, Place | None] = Field(
         {},
         description="part of the network -> file published by its owners; packaged: the one in this package (of "
@@ -74,9 +74,9 @@ class Model(Strict):
 class Erase(Strict):
     """Random erasing after normalisation (torchvision's RandomErasing, value 0)."""
 
-    probability: Probability = 0.5
-    scale: Range = (0.02, 0.1)
-    ratio: Range = (0.3, 3.3)
+    probability: Probability = Field(0.5, description="probability that a picture is erased in part")
+    scale: Range = Field((0.02, 0.1), description="erased share of the picture's area")
+    ratio: Range = Field((0.3, 3.3), description="width to height of the erased part")
 
 
 class Crop(Strict):
@@ -84,27 +84,27 @@ class Crop(Strict):
 
     scale: Range = Field((0.08, 1.0), description="share of the picture's area")
     ratio: Range = Field((3 / 4, 4 / 3), description="width to height")
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    interpolation: Literal["bilinear", "bicubic"] = Field("bilinear", description="method of resizing")
 
 
 class Jitter(Strict):
     """Random recolouring, in random order (torchvision's ColorJitter)."""
 
-    brightness: float = Field(0.0, ge=0)
-    contrast: float = Field(0.0, ge=0)
-    saturation: float = Field(0.0, ge=0)
-    hue: float = Field(0.0, ge=0, le=0.5)
+    brightness: float = Field(0.0, ge=0, description="largest change, as a share")
+    contrast: float = Field(0.0, ge=0, description="largest change, as a share")
+    saturation: float = Field(0.0, ge=0, description="largest change, as a share")
+    hue: float = Field(0.0, ge=0, le=0.5, description="largest rotation, as a share of the colour circle")
 
 
 class Augment(Strict):
     """Augmentation of training images and clips; the same for all frames of a clip."""
 
     noise: Probability = Field(0.0, description="probability of POSTER's first step: mirror or add noise, half each")
-    hflip: Probability = 0.5
+    hflip: Probability = Field(0.5, description="probability of mirroring")
     resized_crop: Crop | None = None
     rotate: float = Field(0.0, ge=0, le=90, description="degrees, uniform in +-")
     translate: Share = Field(0.0, description="share of the size, uniform in +-")
-    scale: Range = (1.0, 1.0)
+    scale: Range = Field((1.0, 1.0), description="factor of the size, uniform")
     jitter: Jitter | None = None
     erase: Erase | None = None
     apex_random: Share = Field(0.0, description="r of FRL-DGT: maximum distance of a random apex (pairs)")
@@ -128,10 +128,14 @@ class Mix(Strict):
 class Clip(Strict):
     """Choice of frames for networks that take clips."""
 
-    frames: int = Field(16, ge=1)
+    frames: int = Field(16, ge=1, description="frames that the network gets")
     stride: int = Field(1, ge=1, description="frames from one frame of a window to the next")
-    train: Literal["random_window", "uniform"] = "random_window"
-    test: Literal["windows", "random_window", "uniform"] = "windows"
+    train: Literal["random_window", "uniform"] = Field(
+        "random_window", description="a window at a random position, or the centre frames of equal segments"
+    )
+    test: Literal["windows", "random_window", "uniform"] = Field(
+        "windows", description="the mean over consecutive windows; or one window or frames as in training"
+    )
     repeat: Literal["first", "last"] = Field(
         "first", description="frames of a clip shorter than a window that are repeated once more than the others"
     )
@@ -140,28 +144,39 @@ class Clip(Strict):
 class Recipe(Strict):
     """Training recipe of a network."""
 
-    epochs: int = Field(ge=1)
+    epochs: int = Field(ge=1, description="passes over the training part")
     pretrain_epochs: int = Field(0, ge=0, description="epochs on the network's loss without labels, before the others")
     pretrain_lr: float | None = Field(None, gt=0, description="constant learning rate of these epochs; null: lr")
     early_stop_above: Share | None = Field(None, description="stop after an epoch with a higher WAR in validation")
-    batch_size: int = Field(ge=1)
+    batch_size: int = Field(ge=1, description="samples a step, of all processes together")
     drop_last: bool = Field(False, description="leave out the last, incomplete batch of an epoch")
-    eval_batch_size: int = Field(32, ge=1)
-    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
-    lr: float = Field(gt=0)
-    weight_decay: float = Field(0.0, ge=0)
+    eval_batch_size: int = Field(32, ge=1, description="samples at a time without gradient; changes no result")
+    optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="of torch.optim")
+    lr: float = Field(gt=0, description="learning rate, which the schedule changes")
+    weight_decay: float = Field(0.0, ge=0, description="of the optimiser")
     sam_rho: float | None = Field(None, gt=0, description="radius of sharpness-aware minimisation; null: none")
-    schedule: Literal["exponential", "cosine", "one_cycle", "constant", "warmup_cosine", "ifdd"] = "constant"
+    schedule: Literal["exponential", "cosine", "one_cycle", "constant", "warmup_cosine", "ifdd"] = Field(
+        "constant",
+        description="course of the learning rate; exponential: times gamma after each epoch; ifdd: IFDD's code",
+    )
     warmup_epochs: int = Field(0, ge=0, description="warm-up of warmup_cosine and ifdd")
     gamma: float = Field(0.98, gt=0, le=1, description="factor per epoch (exponential)")
     loss: Literal["ce", "ce_plus_2ls"] = Field("ce", description="cross-entropy; POSTER's: plus twice the smoothed one")
     label_smoothing: Share = Field(0.0, description="of ce")
     clip_grad: float | None = Field(None, gt=0, description="largest gradient norm")
-    sampler: Literal["shuffle", "balanced"] = "shuffle"
+    sampler: Literal["shuffle", "balanced"] = Field(
+        "shuffle",
+        description="every sample once an epoch; or drawn with replacement, each class as often as the others",
+    )
     targets: Literal["hard", "soft"] = Field(
         "hard", description="target of the loss: the label; or the annotators' votes as shares of the classes"
     )
-    ema_decay: float | None = Field(None, gt=0, lt=1)
+    ema_decay: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="decay a step of the moving average of the weights, which is then kept; null: none",
+    )
     au_centers: Literal["train", "dataset"] = Field(
         "train",
         description="samples whose mean face places the action-unit regions: the training part, or, as in FRL-DGT's "
@@ -197,7 +212,7 @@ Monitor = Annotated[str, AfterValidator(_monitor)]
 class Variant(Strict):
     """One row of a results table: a network, a recipe, a dataset and a protocol."""
 
-    dataset: str
+    dataset: str = Field(description="a block of datasets")
     init_from: str = Field("scratch", description="variant or imported network whose weights training starts from")
     protocol: Protocol
     model: Model
@@ -206,7 +221,7 @@ class Variant(Strict):
         "val", description="reported epoch: the last, or the best one on this part; train: the lowest loss"
     )
     monitor: Monitor = Field("uar", description="criterion that picks the epoch: a metric (duchenne.metrics), or loss")
-    seed: int = 0
+    seed: int = Field(0, description="of weights, order of samples and augmentation")
     reproduces: str | None = Field(
         None, description="variant with whose printed values the results are compared; null: this one"
     )
@@ -233,8 +248,10 @@ class Compute(Strict):
     """Settings of the machine; none of them makes a stage stale."""
 
     jobs: int = Field(-1, description="processes for rendering and face work; -1: one per core")
-    backend: Literal["loky", "threading", "dask", "ray"] = "loky"
-    device: str = "auto"
+    backend: Literal["loky", "threading", "dask", "ray"] = Field(
+        "loky", description="joblib backend of these; dask and ray need their packages"
+    )
+    device: str = Field("auto", description="such as cpu or cuda:1; auto: the first GPU, else the CPU")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto",
         description="precision of training; auto: bf16 if the hardware has it. A trained network predicts in its "
@@ -248,5 +265,5 @@ class Compute(Strict):
     folds_at_once: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
         "auto", description="folds trained at the same time; auto: one on a GPU, else as many as cores and memory allow"
     )
-    channels_last: bool = True
-    compile: bool = False
+    channels_last: bool = Field(True, description="memory format of pictures; clips are contiguous")
+    compile: bool = Field(False, description="run the network through torch.compile")
