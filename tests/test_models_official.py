@@ -19,7 +19,7 @@ from duchenne.models.backbones.ir50 import IR50, STAGES
 from duchenne.models.backbones.ir50_names import split_body
 from duchenne.models.backbones.mobilefacenet import MobileFaceNet
 from duchenne.models.contract import register_networks
-from duchenne.models.official import OfficialWeightsError, load_official, load_pretrained, read_official
+from duchenne.models.official import OfficialWeightsError, load_official, load_pretrained, load_shared, read_official
 
 register_networks()
 
@@ -222,6 +222,18 @@ def test_parts_and_checkpoint_of_poster(tmp_path: Path) -> None:
     other_form = network("poster_t", depth=1, token_conv=False)
     with pytest.raises(OfficialWeightsError, match=r"only in the file: pyramid_fuse\.blocks\.0\.block_l\.conv\.weight"):
         load_pretrained(other_form, {"checkpoint": tmp_path / "rafdb_best.pth"})
+
+
+def test_another_network_gives_the_parts_that_both_have() -> None:
+    source = network("poster_t", depth=1)
+    source.load_state_dict(filled(source, 0.25))
+    model = network("poster_v2")
+    head = model.VIT.head.linear.weight.clone()
+    assert load_shared(model, source) == ["ir50", "mobilefacenet"]
+    assert unsplit(model.ir_back.state_dict()).keys() == source.ir_back.state_dict().keys()
+    assert same(model.ir_back, filled(model.ir_back, 0.25))
+    assert torch.equal(model.VIT.head.linear.weight, head)
+    assert load_shared(network("ifdd_2dcnn"), source) == []
 
 
 def test_first_blocks_of_a_vision_transformer(tmp_path: Path) -> None:

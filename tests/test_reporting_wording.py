@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 from reporting_tools import run_of
 
+from duchenne.files import write_json
 from duchenne.protocol import Protocol
 from duchenne.reporting.runs import Run
 from duchenne.reporting.tables import SELECTED
 from duchenne.reporting.wording import percent, points, selection, start, verdict
 from duchenne.training.settings import Model, Recipe, Variant
+from duchenne.workspace import Workspace
 
 NARROW = "\N{NARROW NO-BREAK SPACE}"
 
@@ -72,6 +76,14 @@ def test_what_training_started_from(pretrained: dict[str, str | None], words: st
     assert start(begun) == f"Training started from {words}"
     begun.config = begun.config.model_copy(update={"init_from": "other"})
     assert start(begun) == "Training started from the weights of other."
+
+
+def test_another_network_gives_the_parts_that_both_have(tmp_path: Path):
+    begun = run()
+    begun.workspace = Workspace(tmp_path)
+    begun.config = begun.config.model_copy(update={"model": Model(architecture="poster_v2"), "init_from": "other"})
+    write_json(begun.workspace.fold("other", 1) / "card.json", {"architecture": "poster_t"})
+    assert start(begun) == "Training started from the parts of other (POSTER-T) that POSTER++ has too."
 
 
 @pytest.mark.parametrize(

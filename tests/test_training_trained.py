@@ -10,10 +10,12 @@ import pandas as pd
 import pytest
 import timm
 import torch
+import training_networks  # noqa: F401  (registers the tiny networks)
 from safetensors.torch import save_file
 from training_tools import CLASSES, COMPUTE, SMALL, parts, variant, write_store
 
 from duchenne.faces.store import FaceStore
+from duchenne.models.contract import create
 from duchenne.training import device as device_module
 from duchenne.training.data import loader
 from duchenne.training.device import device_of, folds_at_once, multiplies_bf16, precision_of, trained_precision
@@ -149,6 +151,21 @@ def test_weights_that_cannot_be_read_are_named(trained, tmp_path, content, reaso
     network = timm.create_model("test_resnet", num_classes=3)
     with pytest.raises(TrainingError, match=reason):  # as a start of another run
         initialise(network, variant(), CLASSES, tmp_path)
+
+
+def test_a_run_of_another_network_gives_the_parts_that_both_have(trained, tmp_path):
+    source, card = create("tiny_clip", {}, 3), json.loads((trained[0] / "card.json").read_text())
+    save_file(source.state_dict(), tmp_path / "weights.safetensors")
+    changes = {"architecture": "tiny_clip", "options": {}, "takes": "clip"}
+    (tmp_path / "card.json").write_text(json.dumps(card | changes))
+    network = create("tiny_clip_norm", {}, 3)
+    before = {name: entry.clone() for name, entry in network.state_dict().items()}
+    initialise(network, variant(architecture="tiny_clip_norm", options={}), CLASSES, tmp_path)
+    after = network.state_dict()
+    assert torch.equal(after["stem.weight"], source.state_dict()["stem.weight"])
+    assert torch.equal(after["head.weight"], before["head.weight"])
+    with pytest.raises(TrainingError, match="does not fit tiny"):  # they share nothing
+        initialise(create("tiny", {}, 3), variant(architecture="tiny", options={}), CLASSES, tmp_path)
 
 
 def test_weights_and_answers_that_are_not_numbers_are_refused(trained, tmp_path):

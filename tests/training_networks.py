@@ -1,5 +1,7 @@
 """Networks of a few weights with the inputs of the real ones; registered with timm on import."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -30,6 +32,7 @@ class TinyClip(Tiny):
     """The same of a clip's mean over time, with a loss of its own: 0.01 times the mean square of the logits."""
 
     size = (3, 4, 64, 64)
+    pretrained_parts: ClassVar = {"stem": "stem"}
 
     def __init__(self, num_classes: int) -> None:
         super().__init__(num_classes)
@@ -73,6 +76,13 @@ def tiny(pretrained: bool = False, num_classes: int = 3, **kwargs) -> Tiny:
 @register_network("Tiny, clips", takes="clip")
 def tiny_clip(pretrained: bool = False, num_classes: int = 3, **kwargs) -> TinyClip:
     return TinyClip(num_classes)
+
+
+@register_network("Tiny, clips, with a norm", takes="clip")
+def tiny_clip_norm(pretrained: bool = False, num_classes: int = 3, **kwargs) -> TinyClip:
+    network = TinyClip(num_classes)
+    network.norm = nn.LayerNorm(network.num_features)
+    return network
 
 
 @register_network("Tiny, pairs", takes="pair")

@@ -52,13 +52,17 @@ class Workspace:
         numbers = (int(path.name.removeprefix("fold_")) for path in self.model(variant).glob("fold_*"))
         return {number: self.fold(variant, number) for number in sorted(numbers)}
 
-    def imported(self, name: str) -> dict[str, Any] | None:
-        """Origin of a network that ``duchenne import`` wrote: ``imported`` on its card; None if there is none."""
+    def card(self, name: str) -> dict[str, Any]:
+        """Card of a run's first fold, unchecked; {} if it cannot be read."""
         try:
             card = read_json(self.fold(name, 1) / "card.json")
         except (OSError, ValueError):
-            return None
-        return card.get("imported") if isinstance(card, dict) else None
+            return {}
+        return card if isinstance(card, dict) else {}
+
+    def imported(self, name: str) -> dict[str, Any] | None:
+        """Origin of a network that ``duchenne import`` wrote: ``imported`` on its card; None if there is none."""
+        return self.card(name).get("imported")
 
     def fold_state(self, variant: str, number: int) -> Path:
         """Folder of the state from which a fold resumes, outside DVC's outs."""

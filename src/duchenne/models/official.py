@@ -199,6 +199,21 @@ def entries_of(model: Contract, part: str) -> dict[str, Tensor]:
     return {name: value for name, value in state.items() if any(fnmatchcase(name, pattern) for pattern in only)}
 
 
+def load_shared(model: Contract, source: Contract) -> list[str]:
+    """Load the parts that another network has in common with ``model``, and return their names; [] if there are none.
+
+    A part is one with published weights (``pretrained_parts``), such as IR50; a whole network is not a part.
+
+    Raises:
+        OfficialWeightsError: A part of that name does not fit.
+    """
+    parts = [part for part, module in model.pretrained_parts.items() if module and source.pretrained_parts.get(part)]
+    for part in parts:
+        only = model.pretrained_entries.get(part, ("*",))
+        load_official(model.get_submodule(model.pretrained_parts[part]), entries_of(source, part), only=only)
+    return parts
+
+
 def _require_parts(model: Contract, names: Iterable[str]) -> None:
     parts = model.pretrained_parts
     if unknown := sorted(set(names) - set(parts)):

@@ -120,7 +120,11 @@ def start(run: Run) -> str:
     if config.init_from != "scratch":
         origin = run.workspace.imported(config.init_from)
         imported = f", imported from {origin['file']} (SHA-256 {origin['sha256'][:16]})" if origin else ""
-        return f"Training started from the weights of {config.init_from}{imported}."
+        theirs, ours = run.workspace.card(config.init_from).get("architecture"), config.model.architecture
+        if theirs in (None, ours):
+            return f"Training started from the weights of {config.init_from}{imported}."
+        named = f"{config.init_from} ({facts_of(theirs).title}){imported}"
+        return f"Training started from the parts of {named} that {facts_of(ours).title} has too."
     packaged, published = list(config.model.packaged), config.model.published
     parts = [f"packaged weights of {', '.join(packaged)}, trained on rendered people"] if packaged else []
     parts += [f"published weights of {', '.join(published)}"] if published else []

@@ -213,7 +213,11 @@ class Variant(Strict):
     """One row of a results table: a network, a recipe, a dataset and a protocol."""
 
     dataset: str = Field(description="a block of datasets")
-    init_from: str = Field("scratch", description="variant or imported network whose weights training starts from")
+    init_from: str = Field(
+        "scratch",
+        description="variant or imported network whose weights training starts from; "
+        "another network gives the parts that both have, such as IR50",
+    )
     protocol: Protocol
     model: Model
     recipe: Recipe

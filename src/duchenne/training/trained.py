@@ -23,7 +23,7 @@ from duchenne.errors import UserError
 from duchenne.faces.store import FaceStore
 from duchenne.files import unusable
 from duchenne.models.contract import create
-from duchenne.models.official import OfficialWeightsError, load_pretrained, read_official
+from duchenne.models.official import OfficialWeightsError, load_pretrained, load_shared, read_official
 from duchenne.training.data import loader, over_views
 from duchenne.training.device import Precision, autocast, device_of, layout_of, trained_precision
 from duchenne.training.errors import TrainingError
@@ -66,17 +66,25 @@ class _Card(BaseModel, strict=True):
 
 
 def initialise(network: nn.Module, variant: Variant, classes: list[str], init: Path | None) -> None:
-    """Set the initial weights of a new network: a fold of another run, published parts, or neither.
+    """Set the initial weights of a new network: a fold of another run, published parts, both, or neither.
+
+    A run of another network gives the parts with published weights that both have, such as IR50, which POSTER and
+    POSTER++ share (``pretrained_parts``); all else begins as without it.
 
     Raises:
         TrainingError: The weights of ``init`` cannot be read or do not fit; every entry that does not fit is listed.
         OfficialWeightsError: A published file cannot be read or does not fit.
     """
-    if init is None:
-        if variant.model.files:
-            load_pretrained(network, variant.model.files)
+    card = init and read_card(init)
+    other = bool(card) and card["architecture"] != variant.model.architecture
+    if variant.model.files and (init is None or other):
+        load_pretrained(network, variant.model.files)
+    if init is None or card is None:
         return
-    card, weights = read_card(init), read_weights(init)
+    if other and (parts := load_shared(network, load_trained(init)[0])):
+        log.info("%s (%s) gives %s; all else does not come from it", init, card["architecture"], ", ".join(parts))
+        return
+    weights = read_weights(init)
     own = network.state_dict()
     reordered = sorted(card["classes"]) == sorted(classes)
     if not reordered:
