@@ -13,7 +13,7 @@ from duchenne.reporting.basis import basis_of
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SECTION = README.split("## The networks\n", 1)[1].split("\n## ", 1)[0]
-ROWS = {line.split("|")[1].strip(): line for line in SECTION.splitlines() if line.startswith("| ")}
+ROWS = {line[2:].split(":")[0]: line for line in SECTION.splitlines() if line.startswith("| ")}
 PRINTED = {
     "POSTER": {"RAF-DB": "poster_rafdb", "AffectNet (7)": "poster_affectnet_7", "AffectNet (8)": "poster_affectnet_8"},
     "POSTER++": {
