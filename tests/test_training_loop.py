@@ -379,6 +379,7 @@ def test_a_lonely_last_sample_waits_for_another_epoch(train, drawn):
 
 
 LAUNCHED = """
+import os
 import sys
 from pathlib import Path
 import pandas as pd
@@ -389,6 +390,7 @@ from training_tools import CLASSES, COMPUTE, variant
 root = Path(sys.argv[1])
 samples = pd.read_parquet(root / "samples.parquet")
 store = FaceStore(Path(sys.argv[2]))
+(root / f"of_{os.environ['WORLD_SIZE']}_{os.environ['RANK']}").touch()
 train_fold(variant(epochs=2, ema_decay=0.9), CLASSES, 1, samples, store, root / "out", root / "work", COMPUTE)
 """
 
@@ -399,9 +401,10 @@ def test_two_processes_share_every_batch(drawn, tmp_path):
     samples.to_parquet(tmp_path / "samples.parquet")
     script = tmp_path / "script.py"
     script.write_text(LAUNCHED)
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
-    launch += ["--num_machines", "1", "--main_process_port", "0", str(script), str(tmp_path), str(store.path)]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    launch += [str(script), str(tmp_path), str(store.path)]
     subprocess.run(launch, env=python_path(), check=True, capture_output=True, text=True, timeout=300)
+    assert {path.name for path in tmp_path.glob("of_2_*")} == {"of_2_0", "of_2_1"}
     rows = pd.read_csv(tmp_path / "out" / "history.csv")
     assert rows["epoch"].tolist() == [1, 2]
     assert set(rows["val_war"] * 8) <= set(range(9))  # eight images, none counted twice
