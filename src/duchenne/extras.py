@@ -18,6 +18,7 @@ EXTRAS: dict[str, dict[str, str]] = {
     "pipeline": {"dvc": "dvc", "mlflow": "mlflow", "starlette": "starlette", "uvicorn": "uvicorn"},
     "report": {"jinja2": "Jinja2", "markupsafe": "MarkupSafe", "matplotlib": "matplotlib", "openTSNE": "openTSNE"},
     "synth": {"anny": "anny", "warp": "warp-lang"},
+    "studio": {"starlette": "starlette", "uvicorn": "uvicorn", "matplotlib": "matplotlib", "markupsafe": "MarkupSafe"},
     "dlib": {"dlib": "dlib-bin", "face_recognition_models": "face_recognition_models"},
     "export": {"onnxruntime": "onnxruntime", "onnxscript": "onnxscript"},
 }

@@ -192,3 +192,26 @@ def export(
         f"{checked['tolerance']:.1e}) and {checked['difference_of_probabilities']:.1e} in the probabilities\n"
         f"what to feed it, and the classes in order: {out}.json"
     )
+
+
+@app.command()
+def studio(
+    model: Annotated[
+        str | None, typer.Argument(help="a fold's folder, or an address of MLflow; default: those of models/")
+    ] = None,
+    port: Annotated[int, typer.Option(help="port of the page; 0: a free one")] = 7860,
+    host: Annotated[str, typer.Option(help="address of this machine; 0.0.0.0 lets the network in")] = "127.0.0.1",
+    max_megabytes: Annotated[int, typer.Option(help="size limit of a file", min=1)] = 500,
+    device: Annotated[str | None, typer.Option(help="such as cpu or cuda:1; default: the first GPU")] = None,
+    landmark_model: Annotated[
+        Path | None, typer.Option(help="file of the landmark model that found the training faces")
+    ] = None,
+    detector_model: Annotated[Path | None, typer.Option(help="file of the detector that found them")] = None,
+) -> None:
+    """Open a local page: drop a picture or a video, see faces, probabilities, attention and a timeline."""
+    from duchenne.extras import require_extra
+
+    require_extra("duchenne studio", "studio")
+    from duchenne.studio.run import run
+
+    run(model, host, port, max_megabytes, device, landmark_model, detector_model, typer.echo)

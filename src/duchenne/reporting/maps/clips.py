@@ -52,7 +52,7 @@ def _draw(explained: Explained, own: list[Sample]) -> Figure:
     panels = []
     for i, (sample, strip) in enumerate(zip(own, strips, strict=True)):
         curve = figure.add_subplot(grid[lines * i : lines * (i + 1), 0])
-        _curves(curve, explained, sample)
+        curves(curve, explained, sample)
         for k, (half, part) in enumerate(strip):
             most = (
                 max(sample.arrays["maps"][j].max() for name, other in strip if name == half for j in other["at"]) or 1.0
@@ -89,7 +89,7 @@ def _strips(explained: Explained, sample: Sample) -> list[tuple[str, pd.DataFram
     return strips
 
 
-def _curves(axes: Axes, explained: Explained, sample: Sample) -> None:
+def curves(axes: Axes, explained: Explained, sample: Sample) -> None:
     """Attention over time, by part, with the expression shaded where it is known."""
     table, row = explained.table, sample.row
     own = table[(table["sample"] == row.sample) & (table["fold"] == row.fold)]

@@ -1,0 +1,52 @@
+"""The command ``duchenne studio``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from duchenne.api.networks import load
+from duchenne.errors import UserError
+from duchenne.prediction.model import Model
+from duchenne.studio.server import LOOPBACK, Models, serve, trained_folds
+from duchenne.workspace import Workspace
+
+
+def run(
+    model: str | None,
+    host: str,
+    port: int,
+    max_megabytes: int,
+    device: str | None,
+    landmark_model: Path | None,
+    detector_model: Path | None,
+    say: Callable[[str], None],
+) -> None:
+    """Serve the page for one network, or for all of ``models/``, until Ctrl-C.
+
+    Args:
+        model: see :func:`duchenne.load`; None: the folds of ``models/``.
+        say: shows a line to the user.
+
+    Raises:
+        UserError: There is no network, it cannot be loaded, or the port cannot be used.
+    """
+    folds = {model: model} if model else trained_folds(Workspace())
+    if not folds:
+        raise UserError(
+            "models/ has no trained network: run `dvc repro`, or name a fold's folder: duchenne studio FOLD"
+        )
+
+    def loaded(name: str) -> Model:
+        return load(folds[name], device=device, landmark_model=landmark_model, detector_model=detector_model)
+
+    models = Models(list(folds), loaded)
+    if model:
+        models[model]  # what is wrong with it is said here rather than in the page
+
+    def ready(address: str) -> None:
+        say(f"duchenne studio: {address} (Ctrl-C ends it)")
+        if host not in LOOPBACK:
+            say("everyone who reaches this machine can use it: there is no password and no encryption")
+
+    serve(models, host, port, max_megabytes, ready)
