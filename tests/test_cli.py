@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 
@@ -255,6 +258,37 @@ def test_serve(finished: Path):
     assert found == pytest.approx(wanted[[f"p_{name}" for name in CLASSES]].tolist(), abs=1e-4)
 
 
+def test_studio(duchenne, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Until an interruption, which a thread sends."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        status, _, err = duchenne("studio", "--port", port)
+        assert (status, err) == (
+            1,
+            f"error: 127.0.0.1:{port} cannot be used: Address already in use; give another --port or --host\n",
+        )
+    found = []
+
+    def ask() -> None:
+        try:
+            for _ in range(600):
+                with suppress(URLError), urllib.request.urlopen(f"http://127.0.0.1:{port}/about", timeout=60) as answer:
+                    found.extend(json.load(answer)["models"])
+                    return
+                time.sleep(0.1)
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    status, out, _ = duchenne("studio", "--port", port)
+    thread.join()
+    assert (status, out) == (0, f"duchenne studio: http://127.0.0.1:{port} (Ctrl-C ends it)\n")
+    assert found == [f"{name}/fold_{k}" for name in ("first", "second") for k in (1, 2, 3)]
+    monkeypatch.chdir(tmp_path)
+    assert "models/ has no trained network: run `dvc repro`" in duchenne("studio")[2]
+
+
 def _answered(server: subprocess.Popen, request: urllib.request.Request) -> bytes:
     """The answer of a server that is starting."""
     while True:
@@ -287,6 +321,7 @@ MISTAKES = {
     "import": (["absent.pth", "--variant", "first"], "absent.pth"),
     "report": (["--params", "absent.yaml"], "absent.yaml"),
     "serve": (["models/first", "--clips", "raw"], "models/first holds no trained network"),
+    "studio": (["models/first"], "models/first holds no trained network"),
     "smoke": (["frist"], "there is no variant 'frist' (did you mean 'first'?)"),
     "predict": (["absent.png", "--model", "models/first/fold_1"], "absent.png"),
     "ui": (["--no-such-option"], "--no-such-option"),

@@ -18,9 +18,7 @@ import uvicorn
 from faces_tools import MarksDetector, marked
 from predict_tools import folds_of, scene
 from torch import Tensor
-from typer.testing import CliRunner
 
-from duchenne import cli
 from duchenne.faces.settings import Faces
 from duchenne.prediction.model import Model
 from duchenne.prediction.options import Options
@@ -57,7 +55,7 @@ def models(project: Path) -> Iterator[server.Models]:
 @pytest.fixture(scope="module")
 def address(models: server.Models) -> Iterator[str]:
     """The page's address; the server takes 1 MB."""
-    running = uvicorn.Server(uvicorn.Config(server.application(models, max_megabytes=1), port=0, log_level="error"))
+    running = uvicorn.Server(uvicorn.Config(server.application(models, max_mb=1), port=0, log_level="error"))
     thread = threading.Thread(target=running.run)
     thread.start()
     while not running.started:
@@ -223,17 +221,3 @@ def test_a_pair_shows_its_motion(models, tmp_path: Path, monkeypatch: pytest.Mon
 def test_folds_are_listed_and_damaged_ones_left_out(project: Path, caplog: pytest.LogCaptureFixture):
     assert list(server.trained_folds(Workspace(project))) == [f"{name}/fold_1" for name in NAMES]
     assert "card.json is damaged" in caplog.text
-
-
-def test_the_command_says_what_stops_it(project: Path, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def said(*arguments: str) -> str:
-        return str(CliRunner().invoke(cli.app, ["studio", *arguments]).exception)
-
-    monkeypatch.chdir(tmp_path)
-    assert said().startswith("models/ has no trained network: run `dvc repro`")
-    assert "does not exist" in said("nowhere")
-    monkeypatch.chdir(project)
-    port = address.rpartition(":")[2]
-    assert said("--port", port).startswith(
-        f"127.0.0.1:{port} cannot be used: Address already in use; give another --port"
-    )

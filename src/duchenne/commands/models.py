@@ -199,9 +199,9 @@ def studio(
     model: Annotated[
         str | None, typer.Argument(help="a fold's folder, or an address of MLflow; default: those of models/")
     ] = None,
-    port: Annotated[int, typer.Option(help="port of the page; 0: a free one")] = 7860,
-    host: Annotated[str, typer.Option(help="address of this machine; 0.0.0.0 lets the network in")] = "127.0.0.1",
-    max_megabytes: Annotated[int, typer.Option(help="size limit of a file", min=1)] = 500,
+    host: Annotated[str, typer.Option(help="0.0.0.0: every machine that reaches this one may ask")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one")] = 7860,
+    max_mb: Annotated[float, typer.Option(min=0.001, help="size limit of a file, MB")] = 500,
     device: Annotated[str | None, typer.Option(help="such as cpu or cuda:1; default: the first GPU")] = None,
     landmark_model: Annotated[
         Path | None, typer.Option(help="file of the landmark model that found the training faces")
@@ -209,9 +209,8 @@ def studio(
     detector_model: Annotated[Path | None, typer.Option(help="file of the detector that found them")] = None,
 ) -> None:
     """Open a local page: drop a picture or a video, see faces, probabilities, attention and a timeline."""
-    from duchenne.extras import require_extra
-
     require_extra("duchenne studio", "studio")
     from duchenne.studio.run import run
 
-    run(model, host, port, max_megabytes, device, landmark_model, detector_model, typer.echo)
+    files = {"landmark_model": landmark_model, "detector_model": detector_model}
+    run(model, host, port, max_mb, device, files, typer.echo)

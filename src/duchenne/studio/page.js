@@ -67,7 +67,7 @@ async function chooseModel() {
     Runs: `${model.precision} on ${model.device}`,
   };
   for (const [key, value] of Object.entries(facts)) if (value) at("facts").append(el("dt", {}, key), el("dd", {}, value));
-  at("takes").textContent = `${TAKES[model.takes]}, up to ${about.max_megabytes} MB`;
+  at("takes").textContent = `${TAKES[model.takes]}, up to ${about.max_mb} MB`;
   for (const field of at("options").querySelectorAll("[data-takes]")) {
     const fits = field.dataset.takes.split(" ").includes(model.takes) && !(model.aligned && field.querySelector("[name=faces]"));
     field.hidden = !fits;
@@ -138,8 +138,8 @@ async function analyse() {
   show("error");
   at("result").hidden = true;
   at("empty").hidden = true;
-  if (size > about.max_megabytes * 1e6) {
-    show("error", `${(size / 1e6).toFixed(0)} MB are too large: at most ${about.max_megabytes} MB can be sent`);
+  if (size > about.max_mb * 1e6) {
+    show("error", `${(size / 1e6).toPrecision(3)} MB are too large: at most ${about.max_mb} MB can be sent`);
     return;
   }
   running = new AbortController();

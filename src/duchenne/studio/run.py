@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from duchenne.api.networks import load
@@ -16,16 +16,17 @@ def run(
     model: str | None,
     host: str,
     port: int,
-    max_megabytes: int,
+    max_mb: float,
     device: str | None,
-    landmark_model: Path | None,
-    detector_model: Path | None,
+    files: Mapping[str, Path | None],
     say: Callable[[str], None],
 ) -> None:
     """Serve the page for one network, or for all of ``models/``, until Ctrl-C.
 
     Args:
         model: see :func:`duchenne.load`; None: the folds of ``models/``.
+        max_mb: size limit of an upload, MB.
+        files: ``landmark_model`` and ``detector_model`` of :func:`duchenne.load`.
         say: shows a line to the user.
 
     Raises:
@@ -38,7 +39,7 @@ def run(
         )
 
     def loaded(name: str) -> Model:
-        return load(folds[name], device=device, landmark_model=landmark_model, detector_model=detector_model)
+        return load(folds[name], device=device, **files)
 
     models = Models(list(folds), loaded)
     if model:
@@ -47,6 +48,6 @@ def run(
     def ready(address: str) -> None:
         say(f"duchenne studio: {address} (Ctrl-C ends it)")
         if host not in LOOPBACK:
-            say("everyone who reaches this machine can use it: there is no password and no encryption")
+            say("there is no password: only a firewall or proxy decides who may ask")
 
-    serve(models, host, port, max_megabytes, ready)
+    serve(models, host, port, max_mb, ready)

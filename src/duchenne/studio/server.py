@@ -11,6 +11,7 @@ import socket
 import tempfile
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -103,12 +104,12 @@ class Models:
         return self._loaded[name]
 
 
-def application(models: Models, host: str = LOOPBACK[0], max_megabytes: int = 500) -> Starlette:
+def application(models: Models, host: str = LOOPBACK[0], max_mb: float = 500) -> Starlette:
     """Return the application.
 
     Args:
         host: address that it is served at; one of this machine only is not answered under other names.
-        max_megabytes: size limit of an upload.
+        max_mb: size limit of an upload.
     """
     lock = asyncio.Lock()  # the network answers one file at a time
 
@@ -118,7 +119,7 @@ def application(models: Models, host: str = LOOPBACK[0], max_megabytes: int = 50
 
     async def about(request: Request) -> Response:
         regions = [{"name": name, "colour": PALETTE[k % len(PALETTE)]} for k, name in enumerate(REGIONS)]
-        facts = {"models": models.names, "max_megabytes": max_megabytes, "regions": regions}
+        facts = {"models": models.names, "max_mb": max_mb, "regions": regions}
         return JSONResponse(facts, headers=HEADERS)
 
     async def model(request: Request) -> Response:
@@ -134,7 +135,7 @@ def application(models: Models, host: str = LOOPBACK[0], max_megabytes: int = 50
             return _refused(f"send {UPLOAD}", 415)
         folder = tempfile.TemporaryDirectory(prefix="duchenne-studio-")
         try:
-            name, path = await _received(request, Path(folder.name), max_megabytes)
+            name, path = await _received(request, Path(folder.name), max_mb)
             options = _options(request)
         except (UserError, ClientDisconnect) as error:
             folder.cleanup()
@@ -178,7 +179,7 @@ class _TooLargeError(UserError):
     """Raised for an upload over the limit."""
 
 
-async def _received(request: Request, folder: Path, max_megabytes: int) -> tuple[str, Path]:
+async def _received(request: Request, folder: Path, max_mb: float) -> tuple[str, Path]:
     """Write an upload into a folder: a line of JSON, ``[[name, bytes], ...]``, and then the files one after another.
 
     Returns:
@@ -199,8 +200,8 @@ async def _received(request: Request, folder: Path, max_megabytes: int) -> tuple
         files = []
     if not files or min(size for _, size in files) < 0:
         raise UserError("the upload holds no file")
-    if (total := sum(size for _, size in files)) > max_megabytes * 10**6:
-        raise _TooLargeError(f"the upload has {total / 1e6:.0f} MB: at most {max_megabytes} MB can be sent")
+    if (total := sum(size for _, size in files)) > max_mb * 1e6:
+        raise _TooLargeError(f"the upload has {total / 1e6:.3g} MB: at most {max_mb:g} MB can be sent")
     if len(files) > 1 and not all(is_image(name) for name, _ in files):
         raise UserError("give one picture, one video, or several pictures: the frames of a clip")
     if len({name for name, _ in files}) < len(files):
@@ -263,7 +264,7 @@ def _refused(message: str, status: int = 400) -> Response:
     return JSONResponse({"error": message}, status, headers=HEADERS)
 
 
-def serve(models: Models, host: str, port: int, max_megabytes: int, ready: Callable[[str], None]) -> None:
+def serve(models: Models, host: str, port: int, max_mb: float, ready: Callable[[str], None]) -> None:
     """Serve the page until Ctrl-C.
 
     Args:
@@ -280,6 +281,7 @@ def serve(models: Models, host: str, port: int, max_megabytes: int, ready: Calla
         raise UserError(f"{host}:{port} cannot be used: {reason}; give another --port or --host") from None
     with listening:
         ready(f"http://{host}:{listening.getsockname()[1]}")
-        app = application(models, host, max_megabytes)
+        app = application(models, host, max_mb)
         config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
-        uvicorn.Server(config).run(sockets=[listening])
+        with suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[listening])
