@@ -161,6 +161,7 @@ def ask_for_extras(folder: Path, fold: Path) -> dict[str, str]:
         "smoke": said(smoke.run, config, "tiny", 16, folder / "smoke"),
         "feature map": said(embed, np.random.default_rng(0).random((8, 3))),
         "doctor": doctor(folder),
+        "studio": str(CliRunner().invoke(cli.app, ["studio"]).exception),
         "ui": str(CliRunner().invoke(cli.app, ["ui"]).exception),
     }
 

@@ -263,10 +263,8 @@ def test_studio(duchenne, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         status, _, err = duchenne("studio", "--port", port)
-        assert (status, err) == (
-            1,
-            f"error: 127.0.0.1:{port} cannot be used: Address already in use; give another --port or --host\n",
-        )
+        assert status == 1
+        assert f"127.0.0.1:{port} cannot be used: Address already in use; give another --port or --host" in err
     found = []
 
     def ask() -> None:

@@ -217,6 +217,7 @@ def test_training_without_mlflow_says_once_that_it_is_not_tracked(core: dict):
         ("report", "the report needs Jinja2, MarkupSafe, matplotlib and openTSNE", "report"),
         ("smoke", "the report, needs Jinja2, MarkupSafe, matplotlib and openTSNE", "report"),
         ("feature map", "the feature map needs openTSNE", "report"),
+        ("studio", "duchenne studio needs starlette, uvicorn, matplotlib and MarkupSafe", "studio"),
         ("ui", "duchenne ui needs mlflow", "pipeline"),
     ],
 )
