@@ -218,6 +218,12 @@ def test_a_pair_shows_its_motion(models, tmp_path: Path, monkeypatch: pytest.Mon
     assert "assumed to be the onset" in face["note"]
 
 
+@pytest.mark.parametrize("name", ["tiny_clip", "tiny_pair"])
+def test_a_network_without_maps_shows_the_face(models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str):
+    (face,) = explained(models[f"{name}/fold_1"], tmp_path, monkeypatch, {})["faces"]
+    assert face.keys() & {"maps", "curve"} == set()
+
+
 def test_folds_are_listed_and_damaged_ones_left_out(project: Path, caplog: pytest.LogCaptureFixture):
     assert list(server.trained_folds(Workspace(project))) == [f"{name}/fold_1" for name in NAMES]
     assert "card.json is damaged" in caplog.text

@@ -264,8 +264,9 @@ def _when_and_where(model: Model, source: Source, row: Row) -> dict[str, Any]:
         Compute(device=str(model.device)),
     )
     explained = explain(run)
-    if not explained.arrays or explained.table is None:
-        return {}
+    shown = clip.crop(len(clip.images) // 2)
+    if not explained.arrays or explained.table is None:  # the network has no maps
+        return shown
     arrays = explained.arrays[0]
     read = explained.table.loc[arrays["rows"]].reset_index(drop=True)
     maps = []
@@ -275,11 +276,11 @@ def _when_and_where(model: Model, source: Source, row: Row) -> dict[str, Any]:
             tile = _tile(arrays["faces"][i], arrays["maps"][i] / most, 1.0)
             name = explained.maps[half].replace("\n", " ")
             maps.append({"name": f"frame {frame['frame']:.3g}", "part": name, "most": "largest", "image": tile})
-    shown = next(explained.samples.itertuples())
+    named = next(explained.samples.itertuples())
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        curves(axes, explained, Sample(shown, arrays))
+        curves(axes, explained, Sample(named, arrays))
         axes.set_title("", loc="left")
         axes.set_xlabel("frame")
         figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=2)
@@ -290,7 +291,7 @@ def _when_and_where(model: Model, source: Source, row: Row) -> dict[str, Any]:
         "quarters of it."
     )
     curve = str(inline(svg_text(draw, 2.0), "attention", "Attention over the frames of the clip"))
-    return clip.crop(len(clip.images) // 2) | {"maps": {"tiles": maps, "caption": text}, "curve": curve}
+    return shown | {"maps": {"tiles": maps, "caption": text}, "curve": curve}
 
 
 class _Clip(NamedTuple):
@@ -330,11 +331,13 @@ def _of_pairs(model: Model, source: Source, rows: list[Row]) -> list[dict[str, A
     for row in (row for row in rows if row["emotion"] is not None):
         clip = _aligned_clip(model, source, row)
         at = {"sample": source.name, "label": 0, "onset": row["onset"], "apex": row["apex"]}
-        (maps,) = _maps(model, clip.store(source.name), pd.DataFrame([at]))
+        maps = next(_maps(model, clip.store(source.name), pd.DataFrame([at])), {})
         maps.pop("displacement", None)
         face = _face(model, "Face 0", row["probabilities"], row) | clip.crop(clip.numbers.index(row["onset"]))
         face["about"] = f"onset: frame {row['onset']}, apex: frame {row['apex']}"
-        faces.append(face | {"maps": _tiles(model, clip.images[clip.numbers.index(row["apex"])], maps)})
+        if maps:
+            face["maps"] = _tiles(model, clip.images[clip.numbers.index(row["apex"])], maps)
+        faces.append(face)
     return faces
 
 

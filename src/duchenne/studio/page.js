@@ -232,11 +232,13 @@ function tile({ name, most, image }) {
   return el("figure", {}, el("img", { src: image, alt: `${name}: where it lies in the face` }), caption);
 }
 
-function maps({ tiles, caption }) {
-  if (!tiles.length) return [el("p", { class: "fine" }, "This network has no maps of what it attends to.")];
+/** Maps of a face; of several faces, those of the first are open and have the caption. */
+function maps({ tiles, caption }, k, count) {
   const parts = Map.groupBy ? Map.groupBy(tiles, (each) => each.part) : new Map([["", tiles]]);
   const grids = [...parts].flatMap(([part, own]) => [part && el("h4", {}, part), el("div", { class: "tiles" }, ...own.map(tile))]);
-  return [el("h3", {}, "What it attends to"), ...grids.filter(Boolean), el("p", { class: "fine" }, caption)];
+  const shown = [...grids.filter(Boolean), ...(k ? [] : [el("p", { class: "fine" }, caption)])];
+  if (count === 1) return [el("h3", {}, "What it attends to"), ...shown];
+  return [el("details", k ? {} : { open: "" }, el("summary", {}, "What it attends to"), ...shown)];
 }
 
 /** Text of an SVG as an element. */
@@ -262,7 +264,7 @@ function one(face, k, all) {
     section.append(el("div", { class: "who" }, el("div", {}, el("figure", {}, image), ...[choose, legend].filter(Boolean)), words));
   } else section.append(el("div", { class: "who bare" }, words));
   if (face.curve) section.append(el("h3", {}, "When it attends"), drawing(face.curve, "34rem"));
-  if (face.maps) section.append(...maps(face.maps));
+  if (face.maps) section.append(...maps(face.maps, k, all.length));
   return section;
 }
 
@@ -293,6 +295,8 @@ function draw(found) {
   if (found.displacement) parts.push(el("section", {}, el("h2", {}, "Onset, apex and displacement"), el("div", { class: "across", tabindex: "0" }, el("img", { src: found.displacement, alt: "Onset, apex and the displacement between them" }))));
   if (found.timeline) parts.push(el("section", {}, el("h2", {}, "Probabilities over time"), drawing(found.timeline)));
   if (count) parts.push(el("section", {}, el("h2", {}, count === 1 ? "Face" : `${count} faces`), ...found.faces.map(one)));
+  const explained = found.faces.filter((face) => face.maps).length;
+  if (explained && explained < count && found.faces.some((face) => face.crop)) parts.at(-1).append(el("p", { class: "fine" }, `Maps are drawn for the first ${explained} faces.`));
   parts.push(table(found));
   at("result").replaceChildren(...parts);
   at("result").hidden = false;

@@ -39,7 +39,8 @@ def run(
         )
 
     def loaded(name: str) -> Model:
-        return load(folds[name], device=device, **files)
+        detector, landmarks = files.get("detector_model"), files.get("landmark_model")
+        return load(folds[name], device=device, detector_model=detector, landmark_model=landmarks)
 
     models = Models(list(folds), loaded)
     if model:

@@ -277,7 +277,8 @@ def serve(models: Models, host: str, port: int, max_mb: float, ready: Callable[[
     try:
         listening = socket.create_server((host, port))
     except (OSError, OverflowError) as error:
-        reason = os.strerror(error.errno) if isinstance(error, OSError) and (error.errno or 0) > 0 else str(error)
+        number = getattr(error, "errno", None) or 0  # negative: of the name, not of the system
+        reason = os.strerror(number) if number > 0 else str(error)
         raise UserError(f"{host}:{port} cannot be used: {reason}; give another --port or --host") from None
     with listening:
         ready(f"http://{host}:{listening.getsockname()[1]}")
