@@ -169,7 +169,7 @@ EDITS = {
     "a default of the faces": ("faces/settings.py", ("Field(95", "Field(94"), "align landmarks report"),
     "a default of a dataset": (
         "datasets/settings.py",
-        ('bad_rows: Literal["stop", "skip"] = "stop"', 'bad_rows: Literal["stop", "skip"] = "skip"'),
+        ('Field(\n        "stop"', 'Field(\n        "skip"'),
         "index report",
     ),
     "a default of the landmark network": ("landmark_net/settings.py", ("Field(0.01", "Field(0.02"), "landmark_net"),
