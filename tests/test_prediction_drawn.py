@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,25 @@ def test_a_video_keeps_frames_sides_and_times(tmp_path: Path):
     assert [path.name for path in tmp_path.iterdir() if "part" in path.name] == []
     Video(tmp_path / "c.mp4", 25).close()
     assert not (tmp_path / "c.mp4").exists()
+
+
+@pytest.mark.parametrize("size", [100, 200_000])  # the head of the file, and the frames before the last
+def test_a_full_disk_is_an_error_and_leaves_no_file(tmp_path: Path, size: int):
+    video, noise = Video(tmp_path / "a.mp4", 25), np.random.default_rng(0)
+
+    def fill() -> None:
+        for _ in range(100):
+            video.add(noise.integers(0, 256, (160, 160, 3), np.uint8))
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"File too large.*a\.mp4"):
+            fill()
+        video.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_of_a_face_s_windows_the_latest_is_drawn(tmp_path: Path):

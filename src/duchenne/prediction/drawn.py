@@ -139,19 +139,26 @@ class Video:
         self._last = max(self._last + 1, round((at - self._first) * TICKS))  # times of a broken source may repeat
         frame.pts, frame.time_base = self._last, Fraction(1, TICKS)
         self._count += 1
-        self._container.mux(self._stream.encode(frame))
+        try:
+            self._container.mux(self._stream.encode(frame))
+        except OSError:  # such as a full disk: FFmpeg can crash if it is given more
+            self._container = None
+            with self._stack:
+                raise
 
     def close(self) -> None:
         """Complete the file; without a frame there is none."""
-        if self._container is not None:
-            self._container.mux(self._stream.encode())
-            self._container.close()
-            self._container = None
-        self._stack.close()
+        container, self._container = self._container, None
+        with self._stack:  # after an error it closes the container and removes the file
+            if container is not None:
+                container.mux(self._stream.encode())
 
     def _open(self, height: int, width: int) -> None:
-        part = self._stack.enter_context(replacing(self.path))
-        self._container = av.open(part, "w", format="mp4", options={"movflags": "+faststart"})
+        with ExitStack() as stack:
+            part = stack.enter_context(replacing(self.path))
+            options = {"movflags": "+faststart"}
+            self._container = stack.enter_context(av.open(part, "w", format="mp4", options=options))
+            self._stack = stack.pop_all()
         rate = Fraction(self.rate).limit_denominator(1001)
         self._stream = self._container.add_stream("h264", rate, options={"crf": "20", "preset": "veryfast"})
         self._stream.width, self._stream.height = width + width % 2, height + height % 2
