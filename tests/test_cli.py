@@ -29,6 +29,7 @@ from training_tools import CLASSES, SMALL
 from typer.main import get_command
 
 from duchenne import cli, config, stages
+from duchenne.commands.common import print_json, readable_errors
 from duchenne.workspace import Workspace
 
 OWN = {
@@ -216,6 +217,15 @@ def test_predict(duchenne):
     assert answer["source"] == str(picture)
     found = [answer["probabilities"][name] for name in CLASSES]
     assert found == pytest.approx(wanted[[f"p_{name}" for name in CLASSES]].tolist(), abs=1e-4)
+
+
+def test_an_error_of_the_file_system_is_one_line(duchenne, monkeypatch: pytest.MonkeyPatch):
+    status, _, err = duchenne("predict", "raw/0.png", "--model", "models/first/fold_1", "--out", "raw/0.png/rows.csv")
+    assert (status, err) == (1, "error: raw/0.png/rows.csv.parts: Not a directory\n")
+    with pytest.raises(OSError, match="of a library"), readable_errors():
+        raise OSError("of a library")
+    monkeypatch.setattr(sys, "stdout", None)  # closed by the shell (>&-)
+    print_json({})
 
 
 def test_ui(duchenne):

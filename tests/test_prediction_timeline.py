@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from duchenne.errors import UserError
-from duchenne.prediction.timeline import _broken, _edges, timeline
+from duchenne.prediction.timeline import _broken, _edges, check_timeline, timeline
 
 CLASSES = ("anger", "happiness", "surprise")
 
@@ -44,6 +44,8 @@ def test_the_suffix_decides(tmp_path: Path, suffix: str, start: bytes):
 def test_what_cannot_be_plotted_is_said(tmp_path: Path):
     with pytest.raises(UserError, match=r"plot\.gif: a plot is a file \.png, \.pdf or \.svg"):
         timeline(rows(), tmp_path / "plot.gif")
+    with pytest.raises(OSError, match="exists"):
+        check_timeline(Path(__file__) / "plot.png")
     with pytest.raises(UserError, match="no frame or window"):
         timeline(rows(kind="picture"), tmp_path / "plot.png")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import sys
@@ -21,11 +22,20 @@ T = TypeVar("T")
 
 @contextmanager
 def readable_errors() -> Iterator[None]:
-    """Print an error that the user can fix as one message without traceback, and exit with status 1."""
+    """Print an error that the user can fix as one message without traceback, and exit with status 1.
+
+    These are also errors of the file system: a full disk, a folder that may not be written to.
+    """
     try:
         yield
     except UserError as error:
         typer.echo(f"error: {error}", err=True)
+        raise SystemExit(1) from None
+    except OSError as error:
+        file = error.filename2 or error.filename
+        if file is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        typer.echo("error: " + (f"{file}: " if file is not None else "") + (error.strerror or str(error)), err=True)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         typer.echo("interrupted; run the same command to resume", err=True)
@@ -44,7 +54,7 @@ def print_whatever_the_locale() -> None:
 
 def print_json(value: object, indent: int | None = None) -> None:
     """Print JSON, with JSON's escapes for characters that stdout may not be able to encode."""
-    unicode = (sys.stdout.encoding or "").lower().replace("-", "").startswith("utf")
+    unicode = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "").startswith("utf")
     typer.echo(json.dumps(value, indent=indent, ensure_ascii=not unicode))
 
 

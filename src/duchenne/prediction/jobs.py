@@ -35,13 +35,15 @@ class Job:
         again: remove the file and the parts of an earlier job.
 
     Raises:
-        UserError: The file exists, its suffix is not known, or its parts belong to another command.
+        UserError: The file exists, or is a folder; its suffix is not known, or its parts belong to another command.
     """
 
     def __init__(
         self, out: Path, facts: dict[str, Any], classes: list[str], features: int = 0, again: bool = False
     ) -> None:
         check_suffix(out)
+        if out.is_dir():
+            raise UserError(f"{out} is a folder: give the name of a file")
         self.out, self._classes, self._features = out, classes, features
         self._folder = out.with_name(f"{out.name}.parts")
         if again:

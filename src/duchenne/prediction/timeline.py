@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,10 +29,14 @@ def check_timeline(path: Path) -> None:
     """Check before any work that :func:`timeline` can write a file.
 
     Raises:
-        UserError: Its suffix is not known, or Matplotlib is not installed.
+        UserError: Its suffix is not known, its folder may not be written to, or Matplotlib is not installed.
+        OSError: Its folder cannot be made.
     """
     if path.suffix.lower() not in SUFFIXES:
         raise UserError(f"{path}: a plot is a file {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(path.parent, os.W_OK):
+        raise UserError(f"{path}: its folder may not be written to")
     require_extra("a plot of probabilities over time", "report", "matplotlib", "markupsafe")
 
 
