@@ -240,6 +240,11 @@ def test_it_agrees_with_the_stage(project: Path):
     assert duchenne.evaluate(named, proba=table, **how) == found
 
 
+def test_classes_that_are_numbers_are_the_labels_themselves():
+    found = duchenne.evaluate([1, 2, 2, 3], [1, 2, 3, 3], classes=[1, 2, 3])
+    assert [found[f"recall_{number}"] for number in (1, 2, 3)] == [1, 0.5, 1]
+
+
 def test_without_probabilities_names_alone_are_enough():
     found = duchenne.evaluate(["fear", "joy", "joy"], ["fear", "joy", "fear"], groups=["a", None, "b"], bootstrap=20)
     assert {name for name in METRICS if name in found} == {

@@ -37,7 +37,7 @@ def evaluate(
     (0.8, 0.75, 0.762, 3, False)
 
     Args:
-        y_true: labels (N,): names of ``classes``, or positions in them.
+        y_true: labels (N,): ``classes``, or positions in them where these are names.
         y_pred: predicted labels (N,); default: the most probable class of ``proba``.
         proba: probabilities (N, C), rows sum to 1, columns in the order of ``classes``; or a DataFrame with the names
             of the classes as columns. Without it the metrics that need confidence or probabilities are left out.
@@ -199,7 +199,9 @@ def _positions(
         names = [str(name) for name in classes]
         if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
             raise UserError(f"classes names {twice[0]!r} twice")
-        place = dict(enumerate(range(len(names)))) | {name: position for position, name in enumerate(names)}
+        place = {name: position for position, name in enumerate(classes)}
+        if all(isinstance(name, str) for name in classes):
+            place = dict(enumerate(range(len(names)))) | place
     found = {}
     for column, given in columns.items():
         if unknown := [(row, value) for row, value in enumerate(given) if value not in place]:
