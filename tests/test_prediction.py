@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -88,12 +91,32 @@ def test_what_is_no_source_is_an_error(folds, tmp_path: Path):
     for given, reason in (
         (NOISE[0].astype(float), r"picture 1: is float64 \(64, 64, 3\): a picture is an array uint8"),
         (NOISE[0, :, :, 0], "a picture is an array uint8"),
+        (NOISE[0, :0], "a picture is an array uint8"),
+        (None, "picture 1: NoneType is not a picture or a path"),
+        ("", "an empty name is no source"),
         (str(tmp_path / "*.jpg"), "no file or folder matches"),
         (tmp_path / "empty", "holds no picture and no video"),
         ([3], "picture 1: int is not a picture or a path"),
     ):
         with pytest.raises(UserError, match=reason):
             model.predict(given)
+
+
+def test_a_folder_of_photographs_stands_for_those_too_that_cannot_be_read(tmp_path: Path):
+    for name, start in (("a.HEIC", b"ftypheic"), ("b.gif", b"GIF89a"), ("c", b"ftypavif"), ("d.txt", b"")):
+        (tmp_path / name).write_bytes(bytes(4) + start)
+    assert [source.data.name for source in expand(tmp_path, "image")] == ["a.HEIC", "b.gif"]
+    assert expand(tmp_path / "c", "image")[0].kind == "image"  # AVIF begins like a video
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_a_name_that_is_not_utf8_is_written_with_escapes(folds, tmp_path: Path, suffix: str):
+    picture, out = tmp_path / os.fsdecode(b"M\xfcller_\xe6\x9d\x8e.png"), tmp_path / f"rows{suffix}"
+    Image.fromarray(NOISE[0]).save(picture)
+    assert said(folds["tiny"], picture, "--out", out)[0] == 0
+    read = {".csv": pd.read_csv, ".parquet": pd.read_parquet}.get(suffix, partial(pd.read_json, lines=True))
+    assert read(out)["source"].tolist() == [f"{tmp_path}/M\\xfcller_李.png"]
 
 
 def test_a_folder_of_frames_is_a_clip_where_the_network_takes_clips(clips, tmp_path: Path):
@@ -266,9 +289,12 @@ def test_every_format_holds_the_same_rows(detector, finding, tmp_path: Path, fea
         np.testing.assert_allclose(parquet["features"][0], answers[0]["features"])
 
 
-def test_a_file_of_an_unknown_format_is_refused_before_any_work(folds, tmp_path: Path):
+def test_what_no_rows_can_be_written_to_is_refused_before_any_work(folds, tmp_path: Path):
     _, _, (error,) = said(folds["tiny"], tmp_path / "gone.png", "--out", tmp_path / "rows.xlsx")
     assert error.endswith("rows are written as .jsonl, .csv, .parquet: give the file one of these suffixes")
+    (tmp_path / "rows.csv").mkdir()
+    _, _, (error,) = said(folds["tiny"], tmp_path / "gone.png", "--out", tmp_path / "rows.csv", "--force")
+    assert error.endswith("rows.csv is a folder: give the name of a file")
 
 
 def test_a_row_survives_the_table():

@@ -15,6 +15,7 @@ _STARTS = (
     (rb"version https://git-lfs", "a Git LFS pointer: run `git lfs pull` to get the file itself"),
     (rb"(\xef\xbb\xbf)?\s*<(!doctype|html|\?xml)", "a web page: download the file itself"),
     (rb"....ftyp(heic|heix|heim|heis|hevc|hevx|mif1|msf1)", "a HEIC picture: convert it to JPEG or PNG"),
+    (rb"....ftyp(avif|avis)", "an AVIF picture: convert it to JPEG or PNG"),
     (rb"....ftyp|RIFF....AVI |\x1aE\xdf\xa3|\x00\x00\x01\xba", "a video"),
     (rb"%PDF-", "a PDF document"),
     (rb"\x1f\x8b|7z\xbc\xaf|Rar!", "an archive: unpack it"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import io
+import os
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,13 +28,16 @@ Given = str | Path | np.ndarray | Image.Image | io.BytesIO
 Timed = tuple[int, float | None, np.ndarray | ImageError]
 """A frame's number, its time (s; None if not known) and its image, uint8 (H, W, 3) RGB, or why it is missing."""
 
+OTHERS = (".avif", ".gif", ".heic", ".heif")
+"""Pictures that no dataset holds, but a folder of photographs does: they are read, or their error says why not."""
+
 
 @dataclass(frozen=True)
 class Source:
     """One picture, clip or camera.
 
     Attributes:
-        name: its name in the results.
+        name: its name in the results; bytes of a file's name that are not UTF-8 are written as ``\\xff``.
         kind: what it is; ``unusable``: nothing that can be read.
         data: path; picture in memory; number, file or address of a camera; or why it is unusable.
     """
@@ -41,6 +45,9 @@ class Source:
     name: str
     kind: Literal["image", "frames", "video", "camera", "unusable"]
     data: Any
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", os.fsencode(self.name).decode("utf-8", "backslashreplace"))
 
     @property
     def path(self) -> Path:
@@ -61,7 +68,7 @@ def expand(given: Given | Iterable[Given], takes: str) -> list[Source]:
     Args:
         takes: what the network takes: image, clip or pair.
     """
-    if isinstance(given, (str, Path, np.ndarray, Image.Image, io.BytesIO)):
+    if isinstance(given, (str, Path, np.ndarray, Image.Image, io.BytesIO)) or not isinstance(given, Iterable):
         given = [given]
     sources: list[Source] = []
     for number, each in enumerate(given, start=1):
@@ -76,7 +83,7 @@ def _of_picture(picture: object, name: str, takes: str) -> Source:
     if takes != "image":
         reason = "a network that takes clips needs the path of a video or of a folder of frames"
         return Source(name, "unusable", UserError(reason))
-    if isinstance(picture, np.ndarray) and (picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3):
+    if isinstance(picture, np.ndarray) and not _is_picture(picture):
         reason = f"is {picture.dtype} {picture.shape}: a picture is an array uint8 (H, W, 3) in the order RGB"
         return Source(name, "unusable", UserError(f"{name}: {reason}"))
     if not isinstance(picture, (np.ndarray, Image.Image, io.BytesIO)):
@@ -84,7 +91,13 @@ def _of_picture(picture: object, name: str, takes: str) -> Source:
     return Source(name, "image", picture)
 
 
+def _is_picture(array: np.ndarray) -> bool:
+    return bool(array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 3 and array.size)
+
+
 def _of_path(name: str, takes: str) -> list[Source]:
+    if not name:
+        return [Source(name, "unusable", UserError("an empty name is no source: is a variable of the shell not set?"))]
     path = expanded(name)
     if path.is_dir():
         return _of_folder(path, takes)
@@ -137,7 +150,7 @@ def _below(folder: Path, takes: str) -> Iterator[Source]:
                 yield from _below(entry, takes)
         elif is_video(entry.name):
             yield Source(str(entry), "video", entry)
-        elif takes == "image" and is_image(entry.name):
+        elif takes == "image" and (is_image(entry.name) or entry.suffix.lower() in OTHERS):
             yield Source(str(entry), "image", entry)
 
 
