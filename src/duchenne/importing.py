@@ -173,10 +173,10 @@ def _config(catalog: Catalog, variant: str) -> Variant:
     return catalog.with_library("variants", variant).variants[variant]
 
 
-def _on_meta(config: Variant) -> nn.Module:
-    """Build the network of a variant as names and shapes, without values, for two classes."""
+def _on_meta(config: Variant, classes: int = 2) -> nn.Module:
+    """Build the network of a variant as names and shapes, without values."""
     with torch.device("meta"):
-        return create(config.model.architecture, config.model.options, 2)
+        return create(config.model.architecture, config.model.options, classes)
 
 
 def _outputs(config: Variant, state: dict[str, Tensor]) -> int:
@@ -208,7 +208,9 @@ def _misfit(catalog: Catalog, file: Path, variant: str, state: dict[str, Tensor]
         name, other = found[0], found[1].model
         options = f" with the options {other.options}" if other.options else ""
         return f"{file} holds {other.architecture}{options}, not the network of {variant}: give --variant {name}"
-    lines = misfits(_on_meta(catalog.variants[variant]), state)
+    head = f"{_on_meta(catalog.variants[variant]).default_cfg['classifier']}.weight"
+    outputs = len(state[head]) if head in state and state[head].ndim else 2
+    lines = misfits(_on_meta(catalog.variants[variant], outputs), state)
     more = [f"  and {len(lines) - LISTED} more"] if len(lines) > LISTED else []
     head = f"{file} does not hold the network of {variant} ({config.architecture}), nor any other of the library:"
     return "\n".join([head, *lines[:LISTED], *more])
