@@ -522,12 +522,13 @@ def test_soft_targets_are_the_votes_of_the_samples(train, drawn, monkeypatch):
 
 def test_a_network_that_says_the_same_of_every_sample_is_warned_of(caplog):
     network = torch.nn.Linear(3, 3)
-    batches = [(torch.eye(3), torch.arange(3), torch.arange(3))]
-    arguments = (Placement(Accelerator(cpu=True), "fp32"), network, batches)
+    three, six = ((torch.eye(3).repeat(n, 1), torch.arange(3).repeat(n), torch.arange(3 * n)) for n in (1, 2))
+    arguments = (Placement(Accelerator(cpu=True), "fp32"), network)
     with torch.no_grad():
         network.weight.copy_(torch.eye(3))
-        assert measure(*arguments)["uar"] == 1
-        assert not caplog.text
+        assert measure(*arguments, [six])["uar"] == 1
         network.weight.zero_()
-        assert measure(*arguments)["uar"] == pytest.approx(1 / 3)
-    assert "all 3 evaluated samples are assigned to one class" in caplog.text
+        assert measure(*arguments, [three])["uar"] == pytest.approx(1 / 3)
+        assert not caplog.text  # three samples get the same class by chance in one of nine cases
+        measure(*arguments, [six])
+    assert "all 6 evaluated samples are assigned to one class" in caplog.text

@@ -39,7 +39,8 @@ def unmeasured() -> dict[str, float]:
 def measure(placement: Placement, network: nn.Module, batches: DataLoader) -> dict[str, float]:
     """Measure cross-entropy and every metric of a network on a part; the logits of a sample's views are averaged.
 
-    Warns when all samples get the same class, which too high a learning rate can cause.
+    Warns when all samples get the same class, which too high a learning rate can cause, unless so few samples often get
+    the same class by chance.
     """
     network.eval()
     outputs, targets, places = [], [], []
@@ -53,7 +54,9 @@ def measure(placement: Placement, network: nn.Module, batches: DataLoader) -> di
     rows = torch.cat(places)
     logits, labels = over_views(torch.cat(outputs), rows), over_views(torch.cat(targets), rows).long()
     predicted = logits.argmax(1)
-    if len(labels.unique()) > 1 and len(predicted.unique()) == 1:
+    shares = labels.bincount() / len(labels)
+    by_chance = (shares ** len(labels)).sum()  # of random predictions with the labels' shares
+    if len(predicted.unique()) == 1 and by_chance < 0.05:
         log.warning(
             "all %d evaluated samples are assigned to one class; if this persists over epochs, training has collapsed: "
             "lower recipe.lr",
