@@ -149,7 +149,7 @@ def test_a_bad_request_is_named(pictures: Client, rows: list[dict], message: str
         (b"{", "application/json", 400, "Invalid input. Ensure that input is a valid JSON formatted string"),
         (b'{"rows": []}', "application/json", 400, "The input must be a JSON dictionary with exactly one"),
         (b'{"instances": [1]}', "application/json", 400, "send a table: dataframe_records or dataframe_split"),
-        (b"{}", "text/html", 415, "This predictor only supports the following content types"),
+        (b"{}", "multipart/form-data; boundary=x", 415, "content type 'multipart/form-data; boundary=x': send "),
         (b" " * 50_001, "application/json", 413, "the request is larger than 0.05 MB"),
     ],
 )

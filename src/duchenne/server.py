@@ -21,7 +21,7 @@ from typing import Any
 import pandas as pd
 import uvicorn
 from mlflow.exceptions import MlflowException
-from mlflow.pyfunc.scoring_server import invocations
+from mlflow.pyfunc.scoring_server import CONTENT_TYPES, invocations
 from mlflow.version import VERSION
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -100,6 +100,8 @@ def application(settings: Settings) -> Starlette:
             raise HTTPException(504, f"no answer within {settings.timeout:g} s: send fewer or shorter inputs") from None
         except MlflowException as error:
             raise HTTPException(*_reason(error)) from None
+        if answer.status == 415:
+            raise HTTPException(415, f"content type {kind!r}: send {' or '.join(CONTENT_TYPES)}")
         if answer.status != 200:
             raise HTTPException(answer.status, answer.response)
         return Response(answer.response, answer.status, media_type=answer.mimetype)
