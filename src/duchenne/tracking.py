@@ -20,6 +20,7 @@ import sqlite3
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -436,7 +437,9 @@ class Tracker:
         wanted = [ColSpec(kind, name, name != "faces") for name, kind in SERVED[card["takes"]].items()]
         answer = [ColSpec(kind, name) for name, kind in ANSWERED.items()]
         answer += [ColSpec("double", name) for name in card["classes"]]
-        with _tracking_uri(self.uri), mlflow.start_run(run_id=self._parent):
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a copy that it calls a download
+        with _tracking_uri(self.uri), mlflow.start_run(run_id=self._parent), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*An input example was not provided")  # it would be somebody's face
             mlflow.pyfunc.log_model(
                 name="model",
                 python_model=str(Path(__file__).with_name("serving.py")),

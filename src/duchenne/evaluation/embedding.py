@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import NamedTuple
 
 import numpy as np
@@ -47,6 +48,7 @@ def embed(features: np.ndarray, perplexity: float = 50.0, iterations: int = 1000
         raise ValueError("the features of all samples are the same: there is nothing to map")
     perplexity = min(perplexity, (len(features) - 1) / 3)
     exaggerated = min(EXAGGERATED, iterations // 2)
+    logging.getLogger("openTSNE").setLevel(logging.WARNING)
     tsne = TSNE(
         perplexity=perplexity,
         early_exaggeration_iter=exaggerated,
