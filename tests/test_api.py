@@ -151,6 +151,7 @@ def test_a_network_that_cannot_be_created(name: str, given: dict, said: str):
 def test_a_trained_network_is_loaded_from_a_folder_or_from_mlflow(project: Path):
     model = duchenne.load(Path("models/my_first/fold_1"), device="cpu")
     assert (model.classes, model.precision) == (CLASSES, "fp32")
+    assert repr(model).startswith("Model('models/my_first/fold_1': ")
     own = model.predict([project / "photo.jpg", np.zeros((64, 64, 3), np.uint8), Image.new("RGB", (64, 64))])
     assert len(own) == 3
     assert own["emotion"].isin(CLASSES).all()

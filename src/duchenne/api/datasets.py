@@ -81,6 +81,9 @@ class FaceDataset(Dataset[FaceItem]):
     def __len__(self) -> int:
         return len(self.rows)
 
+    def __repr__(self) -> str:
+        return f"FaceDataset({len(self)} samples of {', '.join(self.classes)})"
+
     def __getitem__(self, i: int) -> FaceItem:
         row = self.rows.iloc[i]
         image = self._picture(row)

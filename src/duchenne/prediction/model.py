@@ -126,6 +126,10 @@ class Model:
         self._batch_size = Recipe.model_validate(self.card["variant"]["recipe"]).eval_batch_size
         self.network.to(self.device, memory_format=self._layout)
 
+    def __repr__(self) -> str:
+        name, classes = self.card["architecture"], ", ".join(self.classes)
+        return f"Model({str(self.folder)!r}: {name}, takes {self.takes}, {classes}; {self.precision} on {self.device})"
+
     def predict(
         self,
         sources: Given | Iterable[Given],
