@@ -41,6 +41,12 @@ def test_the_suffix_decides(tmp_path: Path, suffix: str, start: bytes):
     assert (tmp_path / f"plot.{suffix}").read_bytes().startswith(start)
 
 
+@pytest.mark.parametrize(("times", "axis"), [(0.16 * np.arange(6), "time, s"), (0.0, "frame"), (np.nan, "frame")])
+def test_frames_are_numbered_where_times_do_not_advance(tmp_path: Path, times: np.ndarray | float, axis: str):
+    timeline(rows().assign(time=times), tmp_path / "plot.svg")
+    assert f">{axis}<" in (tmp_path / "plot.svg").read_text(encoding="utf-8")
+
+
 def test_what_cannot_be_plotted_is_said(tmp_path: Path):
     with pytest.raises(UserError, match=r"plot\.gif: a plot is a file \.png, \.pdf or \.svg"):
         timeline(rows(), tmp_path / "plot.gif")

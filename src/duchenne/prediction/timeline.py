@@ -41,8 +41,9 @@ def check_timeline(path: Path) -> None:
 
 
 def timeline(frame: pd.DataFrame, path: Path) -> None:
-    """Draw the probabilities of each track of each video over time, or over the frame number where times are unknown.
+    """Draw the probabilities of each track of each video over time.
 
+    The frame number stands for the time where times are unknown or, in a file without valid timestamps, do not advance.
     Frames are drawn as lines that are broken where the face was lost, windows as steps that change midway between
     their middles. Classes have the colours and markers of the report.
 
@@ -93,7 +94,7 @@ def _panel(axes: Any, rows: pd.DataFrame, names: Sequence[str]) -> None:
     frames = rows["frame"].to_numpy(float)
     times = rows["time"].to_numpy(float, na_value=np.nan)
     windows = (rows["kind"] == "window").all()
-    timed = bool(np.isfinite(times).all()) and (not windows or len(rows) > 1)
+    timed = bool(np.isfinite(times).all()) and (times[-1] > times[0] or (len(rows) == 1 and not windows))
     for k, name in enumerate(names):
         values = rows[f"p_{name}"].to_numpy(float)
         style: dict[str, Any] = {"color": PALETTE[k % len(PALETTE)], "label": printable(name, k)}
