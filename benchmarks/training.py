@@ -30,6 +30,7 @@ from types import MethodType
 from typing import Any
 
 import torch
+import torch._inductor.config
 import torch.nn.functional as F
 from timm.layers import Attention
 from torch import Tensor, nn
@@ -55,6 +56,8 @@ CASES = {  # network -> variant of the paper, batch sizes of the forward pass an
     "poster_v2": ("poster_v2_rafdb", 16, 16, {"landmark_bn_frozen": True}),
     "ifdd_3dvit": ("ifdd_3dvit_dfew", 2, 2, {}),
 }
+SMALL = {"forward": 1, "step": 2}
+"""Batch sizes with ``--small``; a step needs two samples for its BatchNorms."""
 CLASSES = 7
 
 # -------------------------------------------------------------------------------------------------- the official form
@@ -151,6 +154,7 @@ class PublishedSam:
 
 def folded(network: nn.Module) -> None:
     """Join each BatchNorm with the convolution before it, for inference."""
+    network.eval()
     for module in network.modules():
         if isinstance(module, nn.Sequential):
             names = list(module._modules)
@@ -158,6 +162,11 @@ def folded(network: nn.Module) -> None:
                 pair = module._modules[first], module._modules[second]
                 if isinstance(pair[0], nn.Conv2d) and isinstance(pair[1], nn.BatchNorm2d):
                     module._modules[first], module._modules[second] = fuse_conv_bn_eval(*pair), nn.Identity()
+
+
+def frozen(network: nn.Module) -> None:
+    """Let the compiler treat weights as constants, for inference."""
+    torch._inductor.config.freezing = True
 
 
 class Form:
@@ -181,7 +190,7 @@ class Form:
     ) -> None:
         variant, self.batch, self.train_batch, own = CASES[name]
         if small:
-            self.batch, self.train_batch = 1, 2
+            self.batch, self.train_batch = SMALL["forward"], SMALL["step"]
         block = resolve(variant, library()["variants"])
         self.variant = Variant.model_validate(block)
         if memory:
@@ -257,7 +266,8 @@ FORMS: dict[str, dict[str, Any]] = {
     },
     "ours": {},
 }
-LEVERS: dict[str, dict[str, Any]] = FORMS | {
+LEVERS: dict[str, dict[str, Any]] = {
+    "ours": FORMS["ours"],
     "ours, float32": {"compute": FP32},
     "ours, contiguous": {"compute": {"channels_last": False}},
     "ours, attention in separate operations": {"steps": (separate_attention,)},
@@ -265,15 +275,18 @@ LEVERS: dict[str, dict[str, Any]] = FORMS | {
     "ours, last block on all tokens": {"steps": (every_row,)},
     "ours, memory returned to the system": {"memory": False},
     "ours, optimiser and SAM as published": {"published_step": True},
-    "ours, BatchNorm folded (inference)": {"steps": (folded,)},
+    "ours, BatchNorm folded": {"steps": (folded,)},
     "ours, compiled": {"compute": {"compile": True}},
+    "ours, compiled with frozen weights": {"compute": {"compile": True}, "steps": (frozen,)},
 }
-PASSES = {"forward": "batch", "step": "train_batch"}
+INFERENCE = ("ours, BatchNorm folded", "ours, compiled with frozen weights")
+"""Forms that cannot be trained."""
+PASSES = ("forward", "step")
 
 
 def build(name: str, form: str, small: bool) -> Form:
     """Build a network in a form."""
-    settings = copy.copy(LEVERS[form])
+    settings = copy.copy((FORMS | LEVERS)[form])
     compute = Compute(**settings.pop("compute", {}))
     return Form(name, compute, small, **settings)
 
@@ -320,22 +333,25 @@ def measure(
 
 
 def table(names: list[str], passes: list[str], forms: list[str], repeats: int, threads: int, small: bool) -> None:
-    """Print a line for every form of every pass, with its speed as a multiple of the first form's."""
-    print("| network | pass | form | ms a sample | times as fast | by processor time |\n|---|---|---|--:|--:|--:|")
+    """Print a line for every form of every pass, with its speed as a multiple of the first form's.
+
+    Each form takes turns with the first one alone, so that memory holds two networks.
+    """
+    first = forms[0]
+    print(f"| network | pass | form | ms a sample | times as fast as {first} | by processor time |")
+    print("|---|---|---|--:|--:|--:|")
     for name in names:
         for what in passes:
-            found = measure(name, what, forms, repeats, threads, small)
-            count = 1 if small else CASES[name][1 if what == "forward" else 2]
-            for form, times in found.items():
-                ratios = [
-                    statistics.median(base[k] / own[k] for base, own in zip(found[forms[0]], times, strict=True))
-                    for k in (0, 1)
-                ]
-                one = 1000 * statistics.median(seconds for seconds, _ in times) / count
-                print(
-                    f"| {name} | {what} of {count} | {form} | {one:.1f} | {ratios[0]:.2f} | {ratios[1]:.2f} |",
-                    flush=True,
-                )
+            count = SMALL[what] if small else CASES[name][1 if what == "forward" else 2]
+            for form in forms[1:]:
+                if what == "step" and form in INFERENCE:
+                    continue
+                found = measure(name, what, [first, form], repeats, threads, small)
+                pairs = list(zip(found[first], found[form], strict=True))
+                clock, processor = (statistics.median(base[k] / own[k] for base, own in pairs) for k in (0, 1))
+                one = 1000 * statistics.median(own for _, (own, _) in pairs) / count
+                values = f"{one:.1f} | {clock:.2f} | {processor:.2f}"
+                print(f"| {name} | {what} of {count} | {form} | {values} |", flush=True)
 
 
 def check(name: str) -> float:
