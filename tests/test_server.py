@@ -185,7 +185,7 @@ def test_a_request_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pyt
 def test_a_port_in_use_is_one_error():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(UserError, match=rf"port {port}, cannot be used \(Address already in use\): give another"):
+        with pytest.raises(UserError, match=rf"127\.0\.0\.1:{port} cannot be used: Address already in use"):
             server.serve(server.Settings("nowhere"), "127.0.0.1", port, 1)
 
 

@@ -12,7 +12,6 @@ import asyncio
 import json
 import logging
 import os
-import socket
 import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +29,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from duchenne.errors import UserError
+from duchenne.ports import listen
 from duchenne.prediction.model import Model
 from duchenne.prediction.requests import COLUMNS, Requests
 
@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 SETTINGS = "DUCHENNE_SERVE"
 """Variable that hands the settings to the worker processes."""
+FAILED = "the server failed on this request; its log has the reason"
 EXAMPLES = {"image": ("image", "photo.jpg", ""), "clip": ("video", "clip.mp4", ""),
             "pair": ("video", "clip.mp4", ', "onset": 12, "apex": 40')}  # fmt: skip
 """What a network takes -> column, file and further columns of the request that is shown."""
@@ -119,9 +120,6 @@ def application(settings: Settings) -> Starlette:
     return Starlette(routes=routes, exception_handlers={HTTPException: refused, Exception: refused})
 
 
-FAILED = "the server failed on this request; its log has the reason"
-
-
 async def _body(request: Request, limit: int) -> bytes:
     """Read the body of a request; a larger one is refused before it is read completely."""
     too_large = HTTPException(
@@ -171,11 +169,7 @@ def serve(settings: Settings, host: str, port: int, workers: int) -> None:
     Raises:
         UserError: The port cannot be used.
     """
-    try:
-        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
-    except OSError as error:  # uvicorn finds it only after the network is loaded
-        reason = str(error.strerror).partition(" (")[0]
-        raise UserError(f"{host}, port {port}, cannot be used ({reason}): give another --host or --port") from None
+    listen(host, port).close()  # uvicorn says only after the network is loaded that a port cannot be used
     os.environ[SETTINGS] = json.dumps(asdict(settings))
     uvicorn.run(
         f"{__name__}:from_environment", factory=True, host=host, port=port, workers=workers, log_level="warning"

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import re
-import socket
 import tempfile
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -27,6 +25,7 @@ from starlette.routing import Route
 from duchenne.errors import UserError
 from duchenne.faces.regions import REGIONS
 from duchenne.media.paths import is_image
+from duchenne.ports import listen
 from duchenne.prediction.model import Model
 from duchenne.prediction.options import Options
 from duchenne.reporting.colours import PALETTE
@@ -274,13 +273,7 @@ def serve(models: Models, host: str, port: int, max_mb: float, ready: Callable[[
     Raises:
         UserError: The port is in use, or the host is none of this machine.
     """
-    try:
-        listening = socket.create_server((host, port))
-    except (OSError, OverflowError) as error:
-        number = getattr(error, "errno", None) or 0  # negative: of the name, not of the system
-        reason = os.strerror(number) if number > 0 else str(error)
-        raise UserError(f"{host}:{port} cannot be used: {reason}; give another --port or --host") from None
-    with listening:
+    with listen(host, port) as listening:
         ready(f"http://{host}:{listening.getsockname()[1]}")
         app = application(models, host, max_mb)
         config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
