@@ -119,6 +119,8 @@ def test_a_file_and_its_card_say_how_to_feed_it(name: str, tmp_path: Path):
         inside = json.loads(extra["card.json"])
     assert inside["classes"] == card["classes"]
     assert inside["input"] == card["input"]
+    assert inside["source"] == card["source"]
+    assert card["source"]["weights_sha256"] == file_digest(trained / "weights.safetensors")
 
 
 def test_half_stores_float16(tmp_path: Path):

@@ -93,11 +93,11 @@ def export(fold: Path, kind: Format, out: Path, half: bool = False, preprocess: 
     except Exception as error:  # of torch, which has no common class for what its tracing does not support
         raise UserError(f"{fold}: {card['architecture']} cannot be exported: {_first_line(error)}") from error
     stated = _stated(card, takes, shape, face, half, preprocess)
+    stated["source"]["weights_sha256"] = file_digest(fold / WEIGHTS)
     with replacing(out) as part:
         run = _write_onnx(program, part, stated) if kind == "onnx" else _write_torch(program, part, stated)
         stated["verification"] = _verify(run, network, examples[1:], card, preprocess, half)
         stated = {"file": out.name, "sha256": file_digest(part), **stated}
-    stated["source"]["weights_sha256"] = file_digest(fold / WEIGHTS)
     write_json(out.with_name(f"{out.name}.json"), stated)
     return stated
 
