@@ -159,7 +159,8 @@ def test_epochs_then_everything_else(workspace: Workspace):
     assert {item.path for item in found.list_artifacts(parent.info.run_id)} >= {"results", "report"}
     (model,) = found.search_logged_models([parent.info.experiment_id])
     signature = mlflow.models.get_model_info(place(model.artifact_location)).signature
-    assert [column.name for column in signature.inputs] == ["video", "onset", "apex"]
+    required = [(column.name, column.required) for column in signature.inputs]
+    assert required == [("video", True), ("onset", False), ("apex", False)]
     assert [column.name for column in signature.outputs] == [*tracking.ANSWERED, "anger", "neutral"]
 
 

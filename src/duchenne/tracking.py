@@ -48,7 +48,7 @@ SERVED = {
     "clip": {"video": "string", "faces": "string"},
     "pair": {"video": "string", "onset": "long", "apex": "long"},
 }
-"""What a network takes -> columns and types of the served model's input, of which ``faces`` may be missing; see
+"""What a network takes -> columns and types of the served model's input, of which only the first must be there; see
 ``duchenne.prediction.requests``."""
 ANSWERED = {"input": "long", "emotion": "string", "note": "string"} | dict.fromkeys(("x0", "y0", "x1", "y1"), "double")
 """Columns and types of its output, before the probabilities."""
@@ -434,7 +434,7 @@ class Tracker:
         from mlflow.types import ColSpec, Schema
 
         card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
-        wanted = [ColSpec(kind, name, name != "faces") for name, kind in SERVED[card["takes"]].items()]
+        wanted = [ColSpec(kind, name, name in ("image", "video")) for name, kind in SERVED[card["takes"]].items()]
         answer = [ColSpec(kind, name) for name, kind in ANSWERED.items()]
         answer += [ColSpec("double", name) for name in card["classes"]]
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a copy that it calls a download
