@@ -157,7 +157,7 @@ def _extras(catalog: Catalog | None, workspace: Workspace) -> Iterator[Finding]:
 
 def _needed_modules(catalog: Catalog, workspace: Workspace) -> dict[str, str]:
     """Return modules of extras that the stages of params.yaml need, and what needs them."""
-    needed = dict.fromkeys(("dvc",), "dvc repro") | dict.fromkeys(EXTRAS["report"], "the report")
+    needed = {"dvc": "dvc repro"} | dict.fromkeys(EXTRAS["report"], "the report")
     if any(not workspace.raw(name).exists() for name in catalog.rendered):
         needed |= dict.fromkeys(EXTRAS["synth"], "rendered faces")
     for name, dataset in catalog.datasets.items():
