@@ -15,6 +15,12 @@ from duchenne.workspace import Workspace
 
 app = typer.Typer()
 
+Fold = Annotated[Path, typer.Argument(help="a fold's folder, such as models/poster_v2_demo/fold_1")]
+Host = Annotated[str, typer.Option(help="0.0.0.0: every machine that reaches this one may ask")]
+Device = Annotated[str | None, typer.Option(help="such as cpu or cuda:1; default: the first GPU")]
+LandmarkModel = Annotated[Path | None, typer.Option(help="file of the landmark model that found the training faces")]
+DetectorModel = Annotated[Path | None, typer.Option(help="file of the detector that found them")]
+
 
 @app.command("import")
 def import_(
@@ -46,6 +52,11 @@ def import_(
 def _names(text: str) -> list[str] | None:
     """Names separated by commas; None if there are none."""
     return [name.strip() for name in text.split(",")] if text else None
+
+
+def _given(**files: Path | None) -> dict[str, Path]:
+    """Files that were named."""
+    return {name: path for name, path in files.items() if path}
 
 
 @app.command()
@@ -102,11 +113,9 @@ def predict(
     features: Annotated[bool, typer.Option("--features", help="also the input of the last layer")] = False,
     workers: Annotated[int, typer.Option(help="threads that read sources and find faces", min=0)] = 1,
     batch_size: Annotated[int | None, typer.Option(help="faces at a time; default: as in training", min=1)] = None,
-    device: Annotated[str | None, typer.Option(help="such as cpu or cuda:1; default: the first GPU")] = None,
-    landmark_model: Annotated[
-        Path | None, typer.Option(help="file of the landmark model that found the training faces")
-    ] = None,
-    detector_model: Annotated[Path | None, typer.Option(help="file of the detector that found them")] = None,
+    device: Device = None,
+    landmark_model: LandmarkModel = None,
+    detector_model: DetectorModel = None,
 ) -> None:
     """Classify the expressions in pictures, videos and clips: one JSON object per line, or a table.
 
@@ -115,10 +124,10 @@ def predict(
     from duchenne.prediction.options import Options
     from duchenne.prediction.run import run
 
-    files = {"landmark_model": landmark_model, "detector_model": detector_model}
+    files = _given(landmark_model=landmark_model, detector_model=detector_model)
     failed, count = run(
         model,
-        {name: path for name, path in files.items() if path},
+        files,
         sources or [],
         camera or [],
         Options(faces, every, window, stride, onset, apex, features),  # type: ignore[arg-type]
@@ -140,8 +149,8 @@ def predict(
 
 @app.command()
 def serve(
-    model: Annotated[Path, typer.Argument(help="a fold's folder, such as models/poster_v2_demo/fold_1")],
-    host: Annotated[str, typer.Option(help="0.0.0.0: every machine that reaches this one may ask")] = "127.0.0.1",
+    model: Fold,
+    host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 5001,
     workers: Annotated[int, typer.Option(min=1, help="processes, each with its own network")] = 1,
     clips: Annotated[Path | None, typer.Option(help="folder whose clips requests may name; default: none")] = None,
@@ -165,7 +174,7 @@ def serve(
 
 @app.command()
 def export(
-    model: Annotated[Path, typer.Argument(help="a fold's folder, such as models/poster_v2_demo/fold_1")],
+    model: Fold,
     kind: Annotated[
         Literal["onnx", "torch"], typer.Option("--format", help="an ONNX file, or a program of torch.export")
     ] = "onnx",
@@ -199,18 +208,16 @@ def studio(
     model: Annotated[
         str | None, typer.Argument(help="a fold's folder, or an address of MLflow; default: those of models/")
     ] = None,
-    host: Annotated[str, typer.Option(help="0.0.0.0: every machine that reaches this one may ask")] = "127.0.0.1",
+    host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one")] = 7860,
     max_mb: Annotated[float, typer.Option(min=0.001, help="size limit of a file, MB")] = 500,
-    device: Annotated[str | None, typer.Option(help="such as cpu or cuda:1; default: the first GPU")] = None,
-    landmark_model: Annotated[
-        Path | None, typer.Option(help="file of the landmark model that found the training faces")
-    ] = None,
-    detector_model: Annotated[Path | None, typer.Option(help="file of the detector that found them")] = None,
+    device: Device = None,
+    landmark_model: LandmarkModel = None,
+    detector_model: DetectorModel = None,
 ) -> None:
     """Open a local page: drop a picture or a video, see faces, probabilities, attention and a timeline."""
     require_extra("duchenne studio", "studio")
     from duchenne.studio.run import run
 
-    files = {"landmark_model": landmark_model, "detector_model": detector_model}
+    files = _given(landmark_model=landmark_model, detector_model=detector_model)
     run(model, host, port, max_mb, device, files, typer.echo)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from duchenne.api.networks import load
 from duchenne.errors import UserError
-from duchenne.prediction.model import Model
 from duchenne.studio.server import LOOPBACK, Models, serve, trained_folds
 from duchenne.workspace import Workspace
 
@@ -18,7 +17,7 @@ def run(
     port: int,
     max_mb: float,
     device: str | None,
-    files: Mapping[str, Path | None],
+    files: Mapping[str, Path],
     say: Callable[[str], None],
 ) -> None:
     """Serve the page for one network, or for all of ``models/``, until Ctrl-C.
@@ -38,11 +37,7 @@ def run(
             "models/ has no trained network: run `dvc repro`, or name a fold's folder: duchenne studio FOLD"
         )
 
-    def loaded(name: str) -> Model:
-        detector, landmarks = files.get("detector_model"), files.get("landmark_model")
-        return load(folds[name], device=device, detector_model=detector, landmark_model=landmarks)
-
-    models = Models(list(folds), loaded)
+    models = Models(list(folds), lambda name: load(folds[name], device=device, **files))
     if model:
         models[model]  # what is wrong with it is said here rather than in the page
 
