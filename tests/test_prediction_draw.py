@@ -115,10 +115,10 @@ def test_names_are_printed_in_the_letters_of_their_language():
 
 
 def test_a_displacement_has_its_direction_s_colour():
-    face = np.full((224, 224), 90, np.uint8)
-    field = np.zeros((224, 224, 2), np.float32)
-    field[..., 0] = np.where(np.arange(224) < 112, 2, -2)  # towards the middle
-    drawn = draw_displacement(face, face + 10, field, "clip: surprise 80 %", (3, 17)).astype(int)
+    x = np.stack([np.full((224, 224), grey / 255) for grey in (90, 100)])
+    displacement = np.zeros((2, 224, 224), np.float32)
+    displacement[0] = np.where(np.arange(224) < 112, 2, -2)  # towards the middle
+    drawn = draw_displacement(row(onset=3, apex=17), x, displacement, "clip").astype(int)
     tiles = drawn[60:360].reshape(300, -1, 3)
     assert (tiles[100, 200] == 90).all()
     assert (tiles[100, 200 + 464] == 100).all()

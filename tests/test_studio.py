@@ -16,12 +16,13 @@ import pytest
 import torch
 import uvicorn
 from faces_tools import MarksDetector, marked
-from predict_tools import folds_of, scene
+from predict_tools import fold_of, folds_of, scene
 from torch import Tensor
 
 from duchenne.faces.settings import Faces
 from duchenne.prediction.model import Model
 from duchenne.prediction.options import Options
+from duchenne.prediction.tables import Csv
 from duchenne.studio import server
 from duchenne.studio.analysis import analyse
 from duchenne.workspace import Workspace
@@ -222,6 +223,17 @@ def test_a_pair_shows_its_motion(models, tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_network_without_maps_shows_the_face(models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str):
     (face,) = explained(models[f"{name}/fold_1"], tmp_path, monkeypatch, {})["faces"]
     assert face.keys() & {"maps", "curve"} == set()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_aligned_faces_are_not_numbered_and_the_rows_are_those_of_the_command(tmp_path: Path, name: str):
+    model = Model(fold_of(tmp_path / "fold", name, Faces(mode="aligned", size=64)))
+    clip = scene(tmp_path / "a.avi", 5, [])
+    *_, last = analyse(model, clip, "a, b.avi", Options())
+    assert [face["title"] for face in last["result"]["faces"]] == ["Face"]
+    rows = [row | {"source": "a, b.avi"} for row in model.stream(clip, Options())]
+    Csv(tmp_path / "rows.csv", model.classes, 0).write(rows)
+    assert last["result"]["csv"] == (tmp_path / "rows.csv").read_text(encoding="utf-8")
 
 
 def test_folds_are_listed_and_damaged_ones_left_out(project: Path, caplog: pytest.LogCaptureFixture):

@@ -81,24 +81,23 @@ def draw_faces(image: np.ndarray, rows: Sequence[Row], points: Sequence[np.ndarr
     return np.asarray(canvas.image)
 
 
-def draw_displacement(
-    onset: np.ndarray, apex: np.ndarray, field: np.ndarray, title: str, frames: tuple[int, int]
-) -> np.ndarray:
+def draw_displacement(row: Row, x: np.ndarray, displacement: np.ndarray, name: str | None = None) -> np.ndarray:
     """Draw onset, apex and the displacement between them side by side, with its colour wheel.
 
     Args:
-        onset, apex: aligned grey faces, uint8 (S, S).
-        field: displacement (S, S, 2), px right and down.
-        title: line above the panels.
-        frames: numbers of onset and apex.
+        row: row of a prediction: ``onset``, ``apex``, ``emotion`` and ``probabilities``.
+        x: input of the network, float (C, S, S): grey onset and apex in [0, 1] come first.
+        displacement: (2, S, S), px right and down.
+        name: name of the clip, for the line above the panels.
 
     Returns:
         uint8 (H, W, 3) RGB.
     """
     side, margin, text = 448, 16, 20
+    field = displacement.transpose(1, 2, 0)
     reach = max(float(np.quantile(np.linalg.norm(field, axis=2), 0.99)), 0.1)
     motion = _bytes(coloured(field, reach))
-    faces = (cv2.cvtColor(face, cv2.COLOR_GRAY2RGB) for face in (onset, apex))
+    faces = (cv2.cvtColor(_bytes(face.clip(0, 1)), cv2.COLOR_GRAY2RGB) for face in x[:2])
     tiles = [cv2.resize(tile, (side, side), interpolation=cv2.INTER_CUBIC) for tile in (*faces, motion)]
     _arrows(tiles[2], field, reach)
     disc = _bytes(wheel(96))
@@ -108,15 +107,16 @@ def draw_displacement(
     above = margin + 2 * text
     picture = np.full((above + side + 2 * text + margin, 3 * side + 4 * margin, 3), 255, np.uint8)
     lines = [
-        f"onset: frame {frames[0]}",
-        f"apex: frame {frames[1]}",
+        f"onset: frame {row['onset']}",
+        f"apex: frame {row['apex']}",
         f"displacement; wheel's edge: {reach:.1f} px",
     ]
     lefts = [margin + k * (side + margin) for k in range(3)]
     for tile, left in zip(tiles, lefts, strict=True):
         picture[above : above + side, left : left + side] = tile
     canvas = _Canvas(picture)
-    canvas.write(title, margin, margin, round(1.2 * text), INK)
+    words = f"{row['emotion']} {_percent(row['probabilities'][row['emotion']])}"
+    canvas.write(f"{name}: {words}" if name else words, margin, margin, round(1.2 * text), INK)
     for line, left in zip(lines, lefts, strict=True):
         canvas.write(line, left, above + side + text // 2, text, INK, width=side)
     return np.asarray(canvas.image)

@@ -84,9 +84,7 @@ class Drawings:
             x: input of the network (C, 224, 224), grey onset and apex in [0, 1] first.
             displacement: (2, 224, 224), px right and down.
         """
-        onset, apex = (255 * x[:2]).round().clip(0, 255).astype(np.uint8)
-        title = f"{Path(source.name).name}: {row['emotion']} {100 * row['probabilities'][row['emotion']]:.0f} %"
-        picture = draw_displacement(onset, apex, displacement.transpose(1, 2, 0), title, (row["onset"], row["apex"]))
+        picture = draw_displacement(row, x, displacement, Path(source.name).name)
         self._write(f"{self._name(source)}_displacement.jpg", picture)
 
     def close(self) -> None:

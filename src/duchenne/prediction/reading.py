@@ -213,7 +213,7 @@ class Reading:
         onset, apex = self.options.onset, self.options.apex
         if unknown := self.takes == "pair" and onset is None:
             onset = apex = self._first(source)  # all frames are aligned by that of the onset
-        face, failures = self._aligned(source, onset, apex)
+        face, failures = align_clip(source, self.faces, onset, apex)
         damage = _summary([damage_of(source.kind, f["frame"], f["reason"]) for f in failures if f["frame"] is not None])
         reason = next((failure["reason"] for failure in failures if failure["frame"] is None), None)
         row: Row = {"source": source.name, "kind": "clip"}
@@ -250,14 +250,6 @@ class Reading:
         row["note"] = _note([*_doubt(bool(row.get("doubtful"))), *notes])
         places: Places = {n: {0: box.tolist()} for n, box, known in zip(numbers, boxes, shown, strict=True) if known}
         yield Item(row, mean=mean, boxes=places)
-
-    def _aligned(self, source: Source, onset: int | None, apex: int | None) -> tuple[Row, list[Row]]:
-        """Align a clip as the align stage does: its row of the face store, and its failures."""
-        path = source.path.absolute()
-        sample = {"sample": path.name, "path": path.name, "kind": source.kind, "onset": onset, "apex": apex}
-        rows = as_schema(pd.DataFrame([sample])).to_dict("records")
-        ((face, failures),) = align_file(rows, path.parent, self.faces)
-        return face or {}, failures
 
     def _first(self, source: Source) -> int:
         """Return the number of the first frame that can be read; 0 if there is none."""
@@ -339,6 +331,18 @@ class Reading:
         if self.takes == "pair" and onset == apex:
             return ["onset and apex are the same frame, so no motion to see"]
         return []
+
+
+def align_clip(source: Source, faces: Faces, onset: int | None, apex: int | None) -> tuple[Row, list[Row]]:
+    """Align a clip as the align stage does: its row of the face store, and its failures.
+
+    The row is empty if a failure without a frame number says why nothing can be used.
+    """
+    path = source.path.absolute()
+    sample = {"sample": path.name, "path": path.name, "kind": source.kind, "onset": onset, "apex": apex}
+    rows = as_schema(pd.DataFrame([sample])).to_dict("records")
+    ((face, failures),) = align_file(rows, path.parent, faces)
+    return face or {}, failures
 
 
 class _Clip:

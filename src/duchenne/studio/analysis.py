@@ -21,7 +21,6 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from PIL import Image
 
-from duchenne.datasets.index import as_schema
 from duchenne.errors import UserError
 from duchenne.evaluation.explain import views
 from duchenne.evaluation.explain_run import RunToExplain, explain
@@ -29,16 +28,15 @@ from duchenne.evaluation.explained import GRAD_CAM, SIDE, Explained
 from duchenne.faces.align import apply, similarity, template, warp, whole
 from duchenne.faces.find import face_in
 from duchenne.faces.points import key_points
-from duchenne.faces.sample import align_file
 from duchenne.faces.store import decode
 from duchenne.networks import Facts
 from duchenne.prediction.draw import draw_displacement, draw_faces
 from duchenne.prediction.drawn import Drawings
 from duchenne.prediction.model import Failed, Mark, Model
 from duchenne.prediction.options import Options
-from duchenne.prediction.reading import Row
+from duchenne.prediction.reading import Row, align_clip
 from duchenne.prediction.sources import Source, expand, total
-from duchenne.prediction.tables import Csv, frame_of
+from duchenne.prediction.tables import frame_of
 from duchenne.prediction.timeline import timeline
 from duchenne.reporting.colours import PALETTE
 from duchenne.reporting.maps.clips import curves
@@ -100,7 +98,7 @@ def _result(
         "kind": "picture" if source.kind == "image" else "video",
         "rows": len(rows),
         "table": _listed(table),
-        "csv": _csv(rows, model.classes, folder),
+        "csv": table.to_csv(index=False, lineterminator="\n"),
         "notes": list(dict.fromkeys(row["note"] for row in rows if row["note"]))[:5],
     }
     match model.takes:
@@ -152,10 +150,7 @@ class _Look:
                     self.best[row["track"]] = row, image
 
     def pair(self, source: Source, row: Row, x: np.ndarray, displacement: np.ndarray) -> None:
-        onset, apex = (255 * x[:2]).round().clip(0, 255).astype(np.uint8)
-        title = f"{row['emotion']} {100 * _confidence(row):.0f} %"
-        frames = (row["onset"], row["apex"])
-        self.displacement = draw_displacement(onset, apex, displacement.transpose(1, 2, 0), title, frames)
+        self.displacement = draw_displacement(row, x, displacement)
 
     def close(self) -> None:
         self._drawings.close()
@@ -191,7 +186,7 @@ def _of_images(model: Model, source: Source, rows: list[Row], look: _Look) -> li
             tracks.setdefault(row["track"], []).append(row)
         order = sorted(tracks, key=lambda track: -len(tracks[track]))
         shown = [look.best[track] for track in order]
-        titles = [f"Face {track}" for track in order]
+        titles = [_title(track) for track in order]
         shares = [_mean([row["probabilities"] for row in tracks[track]]) for track in order]
     faces = []
     crops: dict[str, list[np.ndarray]] = {}
@@ -239,7 +234,7 @@ def _of_clips(model: Model, source: Source, rows: list[Row], options: Options) -
     clips = [row for row in rows if row["kind"] == "clip" and row["emotion"] is not None]
     faces = []
     for row in clips:
-        face = _face(model, f"Face {row['track']}", row["probabilities"], row)
+        face = _face(model, _title(row["track"]), row["probabilities"], row)
         windows = sum(each["kind"] == "window" and each["track"] == row["track"] for each in rows)
         span = f"frames {row['frame']} to {row['last']}"
         faces.append(face | {"about": f"mean of {windows} windows, {span}" if windows else span})
@@ -313,10 +308,8 @@ class _Clip(NamedTuple):
 
 def _aligned_clip(model: Model, source: Source, row: Row) -> _Clip:
     """Align the frames of a clip as the align stage does."""
-    path = source.path.absolute()
-    sample = {"sample": path.name, "path": path.name, "kind": source.kind} | {k: row[k] for k in ("onset", "apex")}
-    ((face, failures),) = align_file(as_schema(pd.DataFrame([sample])).to_dict("records"), path.parent, model.faces)
-    if face is None:  # the prediction found one in the same frames
+    face, failures = align_clip(source, model.faces, row["onset"], row["apex"])
+    if not face:  # the prediction found one in the same frames
         raise UserError(f"{source.name}: {failures[-1]['reason']}")
     points = [
         None if found is None else apply(np.reshape(matrix, (2, 3)), np.reshape(found, (68, 2)))
@@ -333,7 +326,8 @@ def _of_pairs(model: Model, source: Source, rows: list[Row]) -> list[dict[str, A
         at = {"sample": source.name, "label": 0, "onset": row["onset"], "apex": row["apex"]}
         maps = next(_maps(model, clip.store(source.name), pd.DataFrame([at])), {})
         maps.pop("displacement", None)
-        face = _face(model, "Face 0", row["probabilities"], row) | clip.crop(clip.numbers.index(row["onset"]))
+        face = _face(model, _title(row["track"]), row["probabilities"], row)
+        face |= clip.crop(clip.numbers.index(row["onset"]))
         face["about"] = f"onset: frame {row['onset']}, apex: frame {row['apex']}"
         if maps:
             face["maps"] = _tiles(model, clip.images[clip.numbers.index(row["apex"])], maps)
@@ -355,6 +349,11 @@ def _face(model: Model, title: str, shares: Mapping[str, float], row: Row) -> di
         ],
         "note": row["note"],
     }
+
+
+def _title(track: int | None) -> str:
+    """Name the face of a track; aligned faces have none."""
+    return "Face" if track is None else f"Face {track}"
 
 
 def _crop(crop: np.ndarray, points: np.ndarray | None) -> dict[str, Any]:
@@ -425,14 +424,6 @@ def _listed(table: pd.DataFrame) -> dict[str, Any]:
         "columns": list(known),
         "rows": [[text(value) for value in row] for row in known.head(LISTED).itertuples(index=False)],
     }
-
-
-def _csv(rows: Sequence[Row], classes: Sequence[str], folder: Path) -> str:
-    path = folder / "rows.csv"
-    file = Csv(path, classes, 0)
-    file.write(rows)
-    file.close()
-    return path.read_text(encoding="utf-8")
 
 
 def _confidence(row: Row) -> float:

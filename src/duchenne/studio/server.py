@@ -7,9 +7,9 @@ import json
 import logging
 import re
 import tempfile
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +84,7 @@ class Models:
     """
 
     def __init__(self, names: list[str], load: Load) -> None:
-        self.names, self._load = names, load
-        self._loaded: OrderedDict[str, Model] = OrderedDict()
+        self.names, self._load = names, lru_cache(maxsize=LOADED)(load)
 
     def __getitem__(self, name: str) -> Model:
         """Return a network.
@@ -95,12 +94,7 @@ class Models:
         """
         if name not in self.names:
             raise UserError(f"there is no network {name!r} here: reload the page")
-        if name not in self._loaded:
-            self._loaded[name] = self._load(name)
-            while len(self._loaded) > LOADED:
-                self._loaded.popitem(last=False)
-        self._loaded.move_to_end(name)
-        return self._loaded[name]
+        return self._load(name)
 
 
 def application(models: Models, host: str = LOOPBACK[0], max_mb: float = 500) -> Starlette:
