@@ -1,4 +1,4 @@
-"""Onset and apex of clips without annotation: as the rule for files finds them, and what is assumed is said."""
+"""Apex of clips without annotation: as the rule for files finds it, and what is assumed is said."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from duchenne.datasets.apex import find_apex
-from duchenne.prediction.apex import find_onset_apex
+from duchenne.prediction.apex import apex_of
 
 
 def faces(frames: int = 9, seed: int = 0) -> np.ndarray:
@@ -24,17 +24,16 @@ def test_the_apex_is_that_of_the_rule_for_files(tmp_path, seed):
     clip = faces(seed=seed)
     for number, face in enumerate(clip, start=20):
         Image.fromarray(face).save(tmp_path / f"{number}.png")
-    found = find_onset_apex(clip, list(range(20, 29)))
-    assert found.onset == 0
-    assert 20 + found.apex == find_apex("difference", 20, 28, tmp_path)
-    assert f"frame {20 + found.apex}" in found.note
+    apex, note = apex_of(clip, range(20, 29))
+    assert apex == find_apex("difference", 20, 28, tmp_path)
+    assert note == f"the first frame, 20, is assumed to be the onset; the apex was found at frame {apex}"
 
 
 @pytest.mark.parametrize(("frames", "apex"), [(1, 0), (2, 1), (3, 1)])
 def test_the_shortest_clips_have_an_apex_too(frames, apex):
-    assert find_onset_apex(faces()[:frames])[:2] == (0, apex)
+    assert apex_of(faces()[:frames], range(frames))[0] == apex
 
 
 @pytest.mark.parametrize(("duration", "warned"), [(None, False), (0.4, False), (2.0, True)])
 def test_a_clip_longer_than_a_micro_expression_is_said_to_be(duration, warned):
-    assert ("lasts 2 s" in find_onset_apex(faces(), duration=duration).note) == warned
+    assert ("lasts 2 s" in apex_of(faces(), range(9), duration)[1]) == warned

@@ -32,7 +32,7 @@ class Job:
         out: file of the rows.
         facts: everything that the rows depend on; an interrupted job with other facts is refused.
         features: number of features of a row; 0: without.
-        again: remove the file and the parts of an earlier job.
+        again: remove the parts of an earlier job; its file is replaced at the end.
 
     Raises:
         UserError: The file exists, or is a folder; its suffix is not known, or its parts belong to another command.

@@ -18,7 +18,7 @@ class Options:
         window: length in frames of the windows of a clip that get a row each; None: the whole clip gets one row.
         stride: frames from the start of a window to that of the next; None: ``window``.
         onset, apex: frame numbers, as in the file names of a folder, or counted from 0 in a video; None: a network that
-            takes them gets the first frame and the apex that :func:`duchenne.prediction.apex.find_onset_apex` finds.
+            takes them gets the first frame and the apex that :func:`duchenne.prediction.apex.apex_of` finds.
         features: also return the features, which are the input of the last layer.
     """
 

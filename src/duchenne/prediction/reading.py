@@ -25,7 +25,7 @@ from duchenne.faces.settings import Faces
 from duchenne.faces.store import decode, encode
 from duchenne.media.frames import frame_rate
 from duchenne.media.images import ImageError
-from duchenne.prediction.apex import find_onset_apex
+from duchenne.prediction.apex import apex_of
 from duchenne.prediction.options import Options
 from duchenne.prediction.sources import Source, read_clip, read_picture
 from duchenne.prediction.tracks import Crop, Tracked, Tracker, Trajectory
@@ -230,8 +230,9 @@ class Reading:
             raise UserError(f"{source.name}: frame {missing[0]} is not among those that can be used ({span})")
         notes = damage
         if unknown:
-            onset, apex, found = self._onset_and_apex(source, face["frames"], numbers)
-            notes = [found, *damage]
+            onset = numbers[0]
+            apex, assumed = self._apex(source, face["frames"], numbers)
+            notes = [assumed, *damage]
         mean = yield from self._views(source.path.name, face["frames"], numbers, onset, apex)
         notes = [*notes, *self._remarks(len(numbers), onset, apex)]
         _, time, _ = next(read_clip(source, self.faces.max_megapixels, numbers[0]))
@@ -256,12 +257,11 @@ class Reading:
         frames = read_clip(source, self.faces.max_megapixels)
         return next((number for number, _, image in frames if not isinstance(image, ImageError)), 0)
 
-    def _onset_and_apex(self, source: Source, frames: list[bytes], numbers: list[int]) -> tuple[int, int, str]:
-        """Find the numbers of onset and apex in an aligned clip; the third value says what was assumed."""
+    def _apex(self, source: Source, frames: list[bytes], numbers: list[int]) -> tuple[int, str]:
+        """Find the number of the apex frame in an aligned clip; the second value says what was assumed."""
         rate = frame_rate(source.path) if source.kind == "video" else None
         faces = [cv2.cvtColor(decode(frame), cv2.COLOR_RGB2GRAY) for frame in frames]
-        found = find_onset_apex(faces, numbers, len(frames) / rate if rate else None)
-        return numbers[found.onset], numbers[found.apex], found.note
+        return apex_of(faces, numbers, len(frames) / rate if rate else None)
 
     def _views(
         self,

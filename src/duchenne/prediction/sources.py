@@ -154,9 +154,9 @@ def _below(folder: Path, takes: str) -> Iterator[Source]:
             yield Source(str(entry), "image", entry)
 
 
-def camera(given: int | str) -> Source:
+def camera(given: str) -> Source:
     """Return the source of a camera: its number, or a file or the address of a stream."""
-    if isinstance(given, int) or given.isdecimal():
+    if given.isdecimal():
         return Source(f"camera {int(given)}", "camera", int(given))
     return Source(given, "camera", given)
 
