@@ -153,6 +153,22 @@ def test_an_imported_network_is_measured_as_its_checkpoint_is(project, tmp_path,
         evaluate_model(catalog, workspace, "small", folder, fold=1, out=tmp_path / "folder")
 
 
+def test_a_network_that_may_have_seen_the_test_samples_is_named(project, tmp_path, caplog):
+    catalog, workspace, _ = project
+    folder = workspace.fold("small", 1)
+    evaluate_model(catalog, workspace, "small", folder, fold=1, out=tmp_path)
+    assert not caplog.text
+    protocol = catalog.variants["small"].protocol.model_copy(update={"kind": "kfold", "folds": 3})
+    other = catalog.variants["small"].model_copy(update={"protocol": protocol})
+    catalog = catalog.model_copy(update={"variants": {"other": other}})
+    stages.run("split", catalog, workspace, "other")
+    evaluate_model(catalog, workspace, "other", folder, fold=1, out=tmp_path)
+    assert "was trained on another protocol: test samples of fold 1 may be among its own" in caplog.text
+    caplog.clear()
+    evaluate_model(catalog, workspace, "other", folder, fold=2, out=tmp_path)
+    assert "was trained on another protocol" in caplog.text
+
+
 def test_training_starts_from_an_imported_network_with_its_classes_in_the_order_of_the_dataset(project, tmp_path):
     catalog, workspace, weights = project
     turned = {name: value.roll(1, 0) if name.startswith("fc.") else value for name, value in weights.items()}
@@ -168,6 +184,13 @@ def test_training_starts_from_an_imported_network_with_its_classes_in_the_order_
     assert start(Run("second", variant, workspace)).startswith(
         "Training started from the weights of theirs, imported from theirs.pth (SHA-256 "
     )
+
+    before = json.loads(workspace.training_record("second").read_text())["id"]
+    import_checkpoint(catalog, workspace, path, "second", classes=CLASSES, name="theirs", force=True)
+    stages.run("train", catalog, workspace, "second")  # the same weights in another order of classes
+    again = load_file(workspace.fold("second", 1) / "weights.safetensors")
+    assert torch.equal(again["fc.weight"], turned["fc.weight"])
+    assert json.loads(workspace.training_record("second").read_text())["id"] != before
 
 
 def test_the_class_is_that_of_the_largest_logit_where_probabilities_tie():

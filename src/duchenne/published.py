@@ -73,9 +73,11 @@ def evaluate_model(
         UserError: as for :func:`evaluate_checkpoint`, or the folder holds no network.
     """
     model, card = load_trained(folder)
-    of_fold = card.get("fold", fold)
-    if card["variant"].get("dataset") == catalog.variants[variant].dataset and of_fold != fold:
-        log.warning("%s was trained on fold %d: test samples of fold %d may be among its own", folder, of_fold, fold)
+    own, theirs, of_fold = catalog.variants[variant], card["variant"], card.get("fold")
+    protocol = own.protocol.model_dump(mode="json")
+    if of_fold and theirs.get("dataset") == own.dataset and (of_fold, theirs.get("protocol")) != (fold, protocol):
+        split = f"fold {of_fold}" if theirs.get("protocol") == protocol else "another protocol"
+        log.warning("%s was trained on %s: test samples of fold %d may be among its own", folder, split, fold)
     return _evaluate(
         catalog, workspace, variant, model, card, fold, out, f"{folder} knows", "import it again with --force --classes"
     )

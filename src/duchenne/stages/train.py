@@ -73,10 +73,11 @@ def _begin(
     """Record the training run that starts or resumes now, with the revisions of code, data and split."""
     from duchenne.reporting.provenance import code_revision, data_revisions
     from duchenne.training import record
+    from duchenne.training.fingerprint import STARTS
 
     config = catalog.variants[variant]
     starts = [_initial(workspace, config.init_from, int(fold)) for fold in parts["fold"].unique()]
-    files = [*config.model.files.values(), *(path / "weights.safetensors" for path in starts if path)]
+    files = [*config.model.files.values(), *(path / name for path in starts if path for name in STARTS)]
     whole = config.recipe.au_centers == "dataset"
     files.append((workspace.au_centers if whole else workspace.landmarks)(config.dataset))
     key = record.training_key(config, classes, parts, store, files, catalog.compute)

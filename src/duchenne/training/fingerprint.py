@@ -20,6 +20,8 @@ from duchenne.training.settings import Variant
 
 TRAINS = {"model", "recipe", "selection", "monitor", "seed"}
 """Fields of a variant on which the weights depend; dataset and protocol act only through the samples."""
+STARTS = ("weights.safetensors", "card.json")
+"""Files of a trained fold on which training that starts from it depends."""
 _PUT = "put the file there (docs/checkpoints.md), or set its part of model.pretrained to null: random weights"
 
 
@@ -37,16 +39,17 @@ def fingerprint(
 
     It includes the variant's network, recipe, selection and seed; the classes; every sample with its label, part, onset
     and apex and the perceptual hash of its face; the settings of the face store; the contents of initial and published
-    weights; the precision; the definition of the metric that picks the epoch; the centres of the action-unit regions,
-    if the network has them; soft targets. It does not include device, workers, memory format and compilation, which
-    change speed and the last bits, and the code, for which see :func:`code_version`.
+    weights, and the card of initial ones, whose network and order of classes say how they are used; the precision; the
+    definition of the metric that picks the epoch; the centres of the action-unit regions, if the network has them; soft
+    targets. It does not include device, workers, memory format and compilation, which change speed and the last bits,
+    and the code, for which see :func:`code_version`.
     """
     hashes = store.hashes()
     rows = samples.sort_values("sample")
     marks = rows.reindex(columns=["onset", "apex"]).astype(object)
     marks = marks.where(marks.notna(), None).values.tolist()
     published = [_digest(path, _PUT) for path in variant.model.files.values()]
-    initial = [_digest(init / "weights.safetensors", f"train {init.parent.name} first")] if init else []
+    initial = [_digest(init / name, f"train {init.parent.name} first") for name in STARTS] if init else []
     parts = {
         "variant": variant.model_dump(mode="json", include=TRAINS),
         "classes": classes,

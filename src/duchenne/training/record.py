@@ -33,7 +33,7 @@ def training_key(
 
     Args:
         parts: rows of the split with fold, sample, part and label, for pairs also onset and apex.
-        files: initial weights of folds, and landmarks; existing files count by their contents.
+        files: initial weights of folds and their cards, and landmarks; existing files count by their contents.
     """
     samples = parts.assign(part=parts["fold"].astype(str) + "/" + parts["part"])
     precision = precision_of(compute, device_of(compute))
