@@ -341,6 +341,20 @@ def test_aligned_faces_are_items_and_batches(project: Path):
     assert [name for batch in batches for name in batch["subject"]] == faces.subjects.tolist()
 
 
+def test_a_project_elsewhere_may_start_from_its_imported_networks(tmp_path: Path):
+    card = tmp_path / "models" / "theirs" / "fold_1" / "card.json"
+    card.parent.mkdir(parents=True)
+    card.write_text('{"imported": {"file": "theirs.pth"}}')
+    root = tmp_path / "clips" / "a"
+    root.mkdir(parents=True)
+    cv2.imwrite(str(root / "1.png"), np.zeros((20, 30, 3), np.uint8))
+    pd.DataFrame({"path": ["a"], "label": CLASSES[:1]}).to_csv(root.parent / "manifest.csv", index=False)
+    block = PARAMS["variants"]["my_first"] | {"dataset": "clips", "init_from": "theirs"}
+    with (tmp_path / "params.yaml").open("w") as file:
+        YAML().dump(PARAMS | {"variants": {"second": block}}, file)
+    assert len(duchenne.open_dataset("clips", aligned=False, workspace=tmp_path)) == 1
+
+
 def test_a_split_gives_part_and_fold(project: Path):
     faces = duchenne.open_dataset("mine", part="train", split="my_first")
     assert len(faces) == 12

@@ -17,6 +17,7 @@ from duchenne.emotions import EMOTIONS
 from duchenne.errors import nearest
 from duchenne.papers.library import SECTIONS, library
 from duchenne.training.settings import Model
+from duchenne.workspace import Workspace
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 
@@ -115,6 +116,9 @@ def test_an_imported_network_is_a_start_and_no_name_of_a_run(
         load(tree, tmp_path)
     card.write_text('{"classes": [], "imported": {"file": "theirs.pth"}}')
     assert load(tree, tmp_path).variants["poster_v2_demo"].init_from == "theirs"
+    monkeypatch.chdir("/")
+    assert config.load(tmp_path / "params.yaml", Workspace(tmp_path))  # of a project elsewhere
+    monkeypatch.chdir(tmp_path)
     wrong(tree, "variants", "theirs", tree["variants"].pop("poster_t_demo"))
     with pytest.raises(CatalogError, match="'theirs' cannot be run: models/theirs holds an imported network"):
         load(tree, tmp_path)

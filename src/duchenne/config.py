@@ -52,8 +52,11 @@ class Catalog(Strict):
         return self.model_copy(update={part: getattr(added, part) | getattr(self, part) for part in SECTIONS})
 
 
-def load(path: str | Path = "params.yaml") -> Catalog:
+def load(path: str | Path = "params.yaml", workspace: Workspace | None = None) -> Catalog:
     """Read and check ``params.yaml``.
+
+    Args:
+        workspace: where the imported networks are that ``init_from`` may name; default: the current folder.
 
     Raises:
         CatalogError: The file has problems; the message lists them, one per line, with the nearest valid names.
@@ -76,10 +79,10 @@ def load(path: str | Path = "params.yaml") -> Catalog:
             f"{path}, line {aliases[0].start_mark.line + 1}: anchors and aliases (&{aliases[0].value}) are not "
             "supported, for `dvc exp run -S` would change other variants through them: write the block out"
         )
-    return check(tree, path)
+    return check(tree, path, workspace)
 
 
-def check(tree: Any, path: Path) -> Catalog:
+def check(tree: Any, path: Path, workspace: Workspace | None = None) -> Catalog:
     """Check the contents of ``params.yaml`` and return them as a catalog; ``path`` is its name in errors.
 
     Raises:
@@ -92,7 +95,7 @@ def check(tree: Any, path: Path) -> Catalog:
     except ValidationError as error:
         problems = list(_explain(error))
     else:
-        problems = [*_unread(tree), *_dangling(catalog)]
+        problems = [*_unread(tree), *_dangling(catalog, workspace or Workspace())]
         if not problems:
             return catalog
     raise CatalogError("\n".join([f"{path} cannot be used:", *(f"  {line}" for line in problems)]))
@@ -178,7 +181,7 @@ def _unread(tree: dict[str, Any]) -> Iterator[str]:
             yield f"{section}: is missing, and dvc.yaml reads it: add `{section}: {{}}`"
 
 
-def _dangling(catalog: Catalog) -> Iterator[str]:
+def _dangling(catalog: Catalog, workspace: Workspace) -> Iterator[str]:
     """Find names of blocks that do not exist, and conflicts between blocks."""
 
     def known(place: str, name: str, section: str, *more: str) -> Iterator[str]:
@@ -192,7 +195,6 @@ def _dangling(catalog: Catalog) -> Iterator[str]:
             yield from known(f"datasets.{name}", name, "rendered")
             if dataset.root != (place := Path("data/raw") / name):
                 yield f"datasets.{name}.root: is {dataset.root}, but rendered.{name} goes to {place}"
-    workspace = Workspace()
     for name in catalog.variants.keys() | catalog.landmark_nets.keys():
         if name in TAKEN:
             yield f"{name!r} cannot be run: {TAKEN[name]}; use another name"

@@ -18,6 +18,7 @@ from duchenne.datasets.index import Index, read_index
 from duchenne.datasets.settings import Dataset as DatasetBlock
 from duchenne.errors import UserError, nearest
 from duchenne.faces.store import FaceStore
+from duchenne.files import expanded
 from duchenne.media.frames import Span, read_frames
 from duchenne.media.images import ImageError
 from duchenne.papers.library import library
@@ -157,8 +158,8 @@ def open_dataset(
         source, index = _stored(name, places)
         limit = 100.0
     else:
-        block = _block(name, places.root)
-        source, limit = Path(root or places.root / block.root), block.faces.max_megapixels
+        block = _block(name, places)
+        source, limit = expanded(root or places.root / block.root), block.faces.max_megapixels
         if root is None and places.index(name).is_file():
             index = read_index(places.index(name))
         else:
@@ -187,10 +188,10 @@ def _named(dataset: str | Path, places: Workspace) -> tuple[str, Workspace]:
     return path.stem, places
 
 
-def _block(name: str, root: Path) -> DatasetBlock:
+def _block(name: str, places: Workspace) -> DatasetBlock:
     """Return the dataset's block of ``params.yaml``, or of the library."""
-    path = root / "params.yaml"
-    own = config.load(path).datasets if path.is_file() else {}
+    path = places.root / "params.yaml"
+    own = config.load(path, places).datasets if path.is_file() else {}
     if name in own:
         return own[name]
     if name not in (known := library()["datasets"]):
@@ -201,7 +202,7 @@ def _block(name: str, root: Path) -> DatasetBlock:
 def _stored(name: str, places: Workspace) -> tuple[FaceStore, Index]:
     """Return the aligned faces, and the index of the samples that have one."""
     if not places.index(name).is_file():
-        _block(name, places.root)  # a name that does not exist needs other advice
+        _block(name, places)  # a name that does not exist needs other advice
     if not places.index(name).is_file() or not (places.faces(name) / "store.json").is_file():
         raise UserError(
             f"{places.faces(name)} holds no aligned faces: run `dvc repro align@{name}` in {places.root.absolute()}, "
