@@ -86,6 +86,8 @@ def test_a_place_is_not_overwritten(tmp_path, tiny, file):
         import_checkpoint(tiny, workspace, file, "tiny_drawn", classes=ORDER, name="a.b")
     folder, _ = import_checkpoint(tiny, workspace, file, "tiny_drawn", classes=ORDER, out=tmp_path / "elsewhere")
     assert folder == tmp_path / "elsewhere"
+    with pytest.raises(UserError, match="give one of the two"):
+        import_checkpoint(tiny, workspace, file, "tiny_drawn", classes=ORDER, name="a", out=tmp_path / "b")
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from duchenne.training.errors import TrainingError
 from duchenne.training.fold import train_fold
 from duchenne.training.inputs import inputs
 from duchenne.training.settings import Compute, Recipe
-from duchenne.training.trained import initialise, load_trained, predict
+from duchenne.training.trained import initialise, load_trained, predict, reorder
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +166,15 @@ def test_a_run_of_another_network_gives_the_parts_that_both_have(trained, tmp_pa
     assert torch.equal(after["head.weight"], before["head.weight"])
     with pytest.raises(TrainingError, match="does not fit tiny"):  # they share nothing
         initialise(create("tiny", {}, 3), variant(architecture="tiny", options={}), CLASSES, tmp_path)
+
+
+def test_the_outputs_of_a_network_with_two_heads_are_put_in_order():
+    options = {"embed_dim": 12, "depth": 1, "num_heads": 1}
+    network = create("deit_tiny_distilled_patch16_224", options, 3).eval()
+    with torch.no_grad():
+        before = network(image := torch.rand(1, 3, 224, 224))
+        reorder(network, CLASSES, CLASSES[::-1])
+        torch.testing.assert_close(network(image), before.flip(1))
 
 
 def test_weights_and_answers_that_are_not_numbers_are_refused(trained, tmp_path):

@@ -20,6 +20,7 @@ from duchenne.faces.build import store_meta
 from duchenne.files import file_digest, write_json
 from duchenne.models.contract import create
 from duchenne.models.official import load_official, misfits, read_official
+from duchenne.models.precision import classifiers
 from duchenne.networks import networks
 from duchenne.papers.checkpoints import Checkpoint, checkpoint_of, checkpoints, faces_of, published_as
 from duchenne.papers.library import library
@@ -64,13 +65,15 @@ def import_checkpoint(
         classes: names in the order of the outputs. Default: the known order of the checkpoint.
         name: name below ``models``, which ``init_from`` takes. Default: ``<variant>_published`` for a known checkpoint,
             otherwise after the file.
-        out: folder to write to, instead of that below ``models``.
+        out: folder to write to, instead of that below ``models``; not together with ``name``.
         force: replace an imported network that is there.
 
     Raises:
         UserError: The file is damaged or of another network, the order of its classes is neither given nor known, their
             number is not that of its outputs, or the place is taken.
     """
+    if name and out:
+        raise UserError("--name is a name below models/, and --out another folder: give one of the two")
     state = read_official(file)
     variant, known = _choose(catalog, file, variant, network, state)
     whole = catalog.with_library("variants", variant)
@@ -182,10 +185,11 @@ def _on_meta(config: Variant, classes: int = 2) -> nn.Module:
 def _outputs(config: Variant, state: dict[str, Tensor]) -> int:
     """Number of outputs of a file with the entries of a variant's network; 0 if its entries are others."""
     model = _on_meta(config)
-    head = model.default_cfg["classifier"]
-    if f"{head}.weight" not in state or misfits(model, state, skip=(f"{head}.*",)):
+    heads = classifiers(model)
+    first = state.get(f"{heads[0]}.weight") if heads else None
+    if first is None or misfits(model, state, skip=[f"{head}.*" for head in heads]):
         return 0
-    return len(state[f"{head}.weight"])
+    return len(first)
 
 
 def _fitting(catalog: Catalog, state: dict[str, Tensor]) -> Iterator[tuple[str, Variant]]:
@@ -208,8 +212,8 @@ def _misfit(catalog: Catalog, file: Path, variant: str, state: dict[str, Tensor]
         name, other = found[0], found[1].model
         options = f" with the options {other.options}" if other.options else ""
         return f"{file} holds {other.architecture}{options}, not the network of {variant}: give --variant {name}"
-    head = f"{_on_meta(catalog.variants[variant]).default_cfg['classifier']}.weight"
-    outputs = len(state[head]) if head in state and state[head].ndim else 2
+    named = (state.get(f"{name}.weight") for name in classifiers(_on_meta(catalog.variants[variant])))
+    outputs = next((len(weight) for weight in named if weight is not None and weight.ndim), 2)
     lines = misfits(_on_meta(catalog.variants[variant], outputs), state)
     more = [f"  and {len(lines) - LISTED} more"] if len(lines) > LISTED else []
     head = f"{file} does not hold the network of {variant} ({config.architecture}), nor any other of the library:"

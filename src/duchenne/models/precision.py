@@ -55,13 +55,18 @@ class LinearFp32(nn.Linear):
     forward = in_float32(nn.Linear.forward)
 
 
+def classifiers(network: nn.Module) -> tuple[str, ...]:
+    """Return the names of a network's last layers: distilled networks of timm have two, a few have none."""
+    names = network.default_cfg.get("classifier") or ()
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
 def classify_in_float32(network: nn.Module) -> nn.Module:
     """Keep the classifier of any network of timm's registry in float32; changes and returns the network.
 
     The classifier is the module, or the modules, that its ``default_cfg`` names as such.
     """
-    names = network.default_cfg.get("classifier") or ()
-    for name in (names,) if isinstance(names, str) else names:
+    for name in classifiers(network):
         layer = network.get_submodule(name)
         if not isinstance(layer, LinearFp32 | nn.Identity):  # an identity: no classes
             layer.__class__ = _fp32(type(layer))

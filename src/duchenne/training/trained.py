@@ -24,6 +24,7 @@ from duchenne.faces.store import FaceStore
 from duchenne.files import unusable
 from duchenne.models.contract import create
 from duchenne.models.official import OfficialWeightsError, load_pretrained, load_shared, read_official
+from duchenne.models.precision import classifiers
 from duchenne.training.data import loader, over_views
 from duchenne.training.device import Precision, autocast, device_of, layout_of, trained_precision
 from duchenne.training.errors import TrainingError
@@ -88,8 +89,8 @@ def initialise(network: nn.Module, variant: Variant, classes: list[str], init: P
     own = network.state_dict()
     reordered = sorted(card["classes"]) == sorted(classes)
     if not reordered:
-        head = network.default_cfg["classifier"] + "."
-        weights = {name: own.get(name, tensor) if name.startswith(head) else tensor for name, tensor in weights.items()}
+        heads = tuple(f"{name}." for name in classifiers(network))
+        weights = {name: own.get(name, each) if name.startswith(heads) else each for name, each in weights.items()}
         log.warning(
             "%s: its classes are %s, those of this dataset %s: the head starts from random weights",
             init,
@@ -104,8 +105,9 @@ def initialise(network: nn.Module, variant: Variant, classes: list[str], init: P
 def reorder(network: nn.Module, before: list[str], after: list[str]) -> None:
     """Put a network's outputs for the classes ``before`` into the order ``after`` of the same classes."""
     rows = [before.index(name) for name in after]
-    for entry in network.get_submodule(network.default_cfg["classifier"]).parameters():
-        entry.data = entry.data[rows]
+    for name in classifiers(network):
+        for entry in network.get_submodule(name).parameters():
+            entry.data = entry.data[rows]
 
 
 def make_card(
