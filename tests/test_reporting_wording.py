@@ -84,6 +84,9 @@ def test_another_network_gives_the_parts_that_both_have(tmp_path: Path):
     begun.config = begun.config.model_copy(update={"model": Model(architecture="poster_v2"), "init_from": "other"})
     write_json(begun.workspace.fold("other", 1) / "card.json", {"architecture": "poster_t"})
     assert start(begun) == "Training started from the parts of other (POSTER-T) that POSTER++ has too."
+    model = Model(architecture="poster_v2", pretrained={"vit": "vit.bin"})
+    begun.config = begun.config.model_copy(update={"model": model})
+    assert start(begun).endswith(" has too; those that it lacks came from published weights of vit.")
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def selection(run: Run) -> str:
 
 def start(run: Run) -> str:
     """Describe the weights that training began with."""
-    config = run.config
+    config, published = run.config, run.config.model.published
     if config.init_from != "scratch":
         origin = run.workspace.imported(config.init_from)
         imported = f", imported from {origin['file']} (SHA-256 {origin['sha256'][:16]})" if origin else ""
@@ -124,8 +124,9 @@ def start(run: Run) -> str:
         if theirs in (None, ours):
             return f"Training started from the weights of {config.init_from}{imported}."
         named = f"{config.init_from} ({facts_of(theirs).title}){imported}"
-        return f"Training started from the parts of {named} that {facts_of(ours).title} has too."
-    packaged, published = list(config.model.packaged), config.model.published
+        lacking = f"; those that it lacks came from published weights of {', '.join(published)}" if published else ""
+        return f"Training started from the parts of {named} that {facts_of(ours).title} has too{lacking}."
+    packaged = list(config.model.packaged)
     parts = [f"packaged weights of {', '.join(packaged)}, trained on rendered people"] if packaged else []
     parts += [f"published weights of {', '.join(published)}"] if published else []
     if not parts:
