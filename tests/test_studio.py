@@ -157,6 +157,7 @@ def answered(address: str, headers: dict[str, str], body: bytes, query: str = "m
         ({"Host": "evil.example"}, 400, None),  # a name that was made to point here
         ({"body": b'[["a.png", 9]]\nshort'}, 400, "a.png: the upload ended early"),
         ({"body": b"{"}, 400, "the upload holds no file"),
+        ({"Host": "[::1]:7860", "body": b"{"}, 400, "the upload holds no file"),  # this machine in IPv6
         ({"body": b'[["a.png", 2000000]]\n'}, 413, "at most 1 MB"),
         ({"body": b'[["a.png", 0], ["b.mp4", 0]]\n'}, 400, "the frames of a clip"),
         ({"body": b'[["x/a.png", 0], ["a.png", 0]]\n'}, 400, "have the same name"),

@@ -11,6 +11,7 @@ from duchenne import config
 from duchenne.commands.common import DEFAULT, Params, lookup, print_json
 from duchenne.errors import UserError
 from duchenne.extras import require_extra
+from duchenne.ports import LOOPBACK, address
 from duchenne.workspace import Workspace
 
 app = typer.Typer()
@@ -164,9 +165,9 @@ def serve(
 
     if clips is not None and not clips.is_dir():
         raise UserError(f"{clips} is not a folder: give the folder of the clips that requests may name")
-    takes, address = read_card(model)["takes"], f"http://{host}:{port}"
-    typer.echo(f"{model} at {address}; try:\n{server.example(takes, address)}")
-    if host not in ("127.0.0.1", "localhost", "::1"):
+    takes, place = read_card(model)["takes"], address(host, port)
+    typer.echo(f"{model} at {place}; try:\n{server.example(takes, place)}")
+    if host not in LOOPBACK:
         typer.echo("there is no password: only a firewall or proxy decides who may ask", err=True)
     folder = str(clips.resolve()) if clips else None
     server.serve(server.Settings(str(model), folder, int(max_mb * 1e6), timeout), host, port, workers)

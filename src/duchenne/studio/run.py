@@ -7,7 +7,8 @@ from pathlib import Path
 
 from duchenne.api.networks import load
 from duchenne.errors import UserError
-from duchenne.studio.server import LOOPBACK, Models, serve, trained_folds
+from duchenne.ports import LOOPBACK
+from duchenne.studio.server import Models, serve, trained_folds
 from duchenne.workspace import Workspace
 
 

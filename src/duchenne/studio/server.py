@@ -25,7 +25,7 @@ from starlette.routing import Route
 from duchenne.errors import UserError
 from duchenne.faces.regions import REGIONS
 from duchenne.media.paths import is_image
-from duchenne.ports import listen
+from duchenne.ports import LOOPBACK, address, listen
 from duchenne.prediction.model import Model
 from duchenne.prediction.options import Options
 from duchenne.reporting.colours import PALETTE
@@ -53,7 +53,6 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 """Sent with every answer; the browser enforces that the page asks no other machine for anything."""
-LOOPBACK = ("127.0.0.1", "localhost")
 UPLOAD = "application/octet-stream"
 """Type of an upload: a browser asks before it sends this to another site's server."""
 LOADED = 2
@@ -144,9 +143,9 @@ def application(models: Models, host: str = LOOPBACK[0], max_mb: float = 500) ->
 
         return StreamingResponse(answer(), media_type="application/x-ndjson", headers=HEADERS)
 
-    routes = [Route(address, file) for address in FILES]
+    routes = [Route(place, file) for place in FILES]
     routes += [Route("/about", about), Route("/model", model), Route("/predict", predict, methods=["POST"])]
-    guard = [Middleware(TrustedHostMiddleware, allowed_hosts=list(LOOPBACK), www_redirect=False)]
+    guard = [Middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK, "[::1]"], www_redirect=False)]
     return Starlette(routes=routes, middleware=guard if host in LOOPBACK else [])
 
 
@@ -268,7 +267,7 @@ def serve(models: Models, host: str, port: int, max_mb: float, ready: Callable[[
         UserError: The port is in use, or the host is none of this machine.
     """
     with listen(host, port) as listening:
-        ready(f"http://{host}:{listening.getsockname()[1]}")
+        ready(address(host, listening.getsockname()[1]))
         app = application(models, host, max_mb)
         config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
         with suppress(KeyboardInterrupt):
