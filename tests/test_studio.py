@@ -7,11 +7,13 @@ import threading
 import time
 import urllib.error
 import urllib.request
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 import torch
 import uvicorn
@@ -22,9 +24,10 @@ from torch import Tensor
 from duchenne.faces.settings import Faces
 from duchenne.prediction.model import Model
 from duchenne.prediction.options import Options
+from duchenne.prediction.sources import Source
 from duchenne.prediction.tables import Csv
 from duchenne.studio import server
-from duchenne.studio.analysis import analyse
+from duchenne.studio.analysis import _Look, analyse
 from duchenne.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -224,6 +227,17 @@ def test_a_pair_shows_its_motion(models, tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_network_without_maps_shows_the_face(models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str):
     (face,) = explained(models[f"{name}/fold_1"], tmp_path, monkeypatch, {})["faces"]
     assert face.keys() & {"maps", "curve"} == set()
+
+
+def test_frames_are_not_kept(models, tmp_path: Path):
+    model, image = models["tiny/fold_1"], np.full((100, 160, 3), 50, np.uint8)
+    look, frame = _Look(model, tmp_path), weakref.ref(image)
+    row = {"kind": "frame", "track": 0, "emotion": "anger", "probabilities": {"anger": 1.0}, "time": 0.0}
+    look.frame(Source("a", "camera", 0), image, [row | {"box": [5, 10, 45, 50], "score": 1.0}])
+    look.close()
+    del image
+    assert frame() is None
+    assert look.best[0][1].crop.shape == (224, 224, 3)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -76,7 +76,7 @@ def analyse(model: Model, path: Path, name: str, options: Options) -> Iterator[E
     source = replace(source, name=name)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
-        look = _Look(Path(folder))
+        look = _Look(model, Path(folder))
         count = total([source], options.every) if model.takes == "image" else None
         answers: Any = model.answers([source], options, look=[look])
         with closing(look), closing(answers):
@@ -125,15 +125,24 @@ def _result(
     return result
 
 
+class _Aligned(NamedTuple):
+    """An aligned face, uint8 (S, S, 3) RGB, and its 68 points in px of the image and of the crop, if it has a box."""
+
+    crop: np.ndarray
+    points: np.ndarray | None
+    aligned: np.ndarray | None
+
+
 class _Look:
     """Keeps what the page shows of the frames that pass (:class:`duchenne.prediction.model.Look`)."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, model: Model, folder: Path) -> None:
+        self._model = model
         self.frames = 0
         self.picture: np.ndarray | None = None
         self.displacement: np.ndarray | None = None
-        self.best: dict[Any, tuple[Row, np.ndarray]] = {}
-        """track -> the frame in which the face is classified with the highest probability, and its row"""
+        self.best: dict[Any, tuple[Row, _Aligned]] = {}
+        """track -> its row with the highest probability, and the face; frames of many tracks would fill the memory"""
         self._drawings = Drawings(folder)
 
     def frame(self, source: Source, image: np.ndarray, rows: Sequence[Row]) -> None:
@@ -147,7 +156,7 @@ class _Look:
             if row["kind"] == "frame" and row["emotion"] is not None:
                 known = self.best.get(row["track"])
                 if known is None or _confidence(row) > _confidence(known[0]):
-                    self.best[row["track"]] = row, image
+                    self.best[row["track"]] = row, _aligned(self._model, image, row)
 
     def pair(self, source: Source, row: Row, x: np.ndarray, displacement: np.ndarray) -> None:
         self.displacement = draw_displacement(row, x, displacement)
@@ -177,7 +186,7 @@ def _of_images(model: Model, source: Source, rows: list[Row], look: _Look) -> li
     """Describe each face of a picture, or each track of a video by its most confident frame."""
     with_face = [row for row in rows if row["emotion"] is not None]
     if look.picture is not None:
-        shown = [(row, look.picture) for row in with_face]
+        shown = [(row, _aligned(model, look.picture, row)) for row in with_face]
         titles = [f"Face {k + 1}" for k in range(len(shown))]
         shares = [row["probabilities"] for row in with_face]
     else:
@@ -190,8 +199,7 @@ def _of_images(model: Model, source: Source, rows: list[Row], look: _Look) -> li
         shares = [_mean([row["probabilities"] for row in tracks[track]]) for track in order]
     faces = []
     crops: dict[str, list[np.ndarray]] = {}
-    for k, (title, mean, (row, image)) in enumerate(zip(titles, shares, shown, strict=True)):
-        crop, points, aligned = _aligned(model, image, row)
+    for k, (title, mean, (row, (crop, points, aligned))) in enumerate(zip(titles, shares, shown, strict=True)):
         face = _face(model, title, mean, row) | _crop(crop, aligned) | {"_points": points}
         if row["kind"] == "frame":
             own = sum(each["track"] == row["track"] for each in with_face)
@@ -206,14 +214,14 @@ def _of_images(model: Model, source: Source, rows: list[Row], look: _Look) -> li
     return faces
 
 
-def _aligned(model: Model, image: np.ndarray, row: Row) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
-    """Align the face of a row: the crop, and its 68 points in px of the image and of the crop, if it has a box."""
+def _aligned(model: Model, image: np.ndarray, row: Row) -> _Aligned:
+    """Align the face of a row; without a box, the whole image is the face."""
     size = model.faces.size
     if row["box"] is None:
-        return warp(image, whole(image, size), size), None, None
+        return _Aligned(warp(image, whole(image, size), size), None, None)
     points = face_in(image, model.faces, np.array(row["box"]), row["score"]).points
     matrix = similarity(key_points(points), template(size, model.faces.eye_distance))
-    return warp(image, matrix, size), points, apply(matrix, points)
+    return _Aligned(warp(image, matrix, size), points, apply(matrix, points))
 
 
 def _picture(image: np.ndarray, rows: list[Row], points: list[np.ndarray | None]) -> dict[str, str]:
