@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import multiprocessing
 import shutil
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -59,9 +62,9 @@ def finish(workspace: Workspace, key: str, losses: list[float], war: float, bega
     return known
 
 
-def train(workspace: Workspace, fold: int, losses: list[float]) -> None:
+def train(workspace: Workspace, fold: int, losses: list[float], name: str = "v") -> None:
     """Leave the files of a fold that is being trained."""
-    folder = workspace.work("train", "v") / f"fold_{fold}"
+    folder = workspace.fold_state(name, fold)
     folder.mkdir(parents=True, exist_ok=True)
     trained(fold, losses).to_csv(folder / "history.csv", index=False)
 
@@ -233,6 +236,43 @@ def test_folds_of_several_processes_arrive_while_they_train(tmp_path: Path, work
     Parallel(n_jobs=2, backend="loky")(delayed(tracker.epoch)(fold) for fold in (1, 2))
     (_,), children = runs(workspace)
     assert [curve(workspace, run) for run in children] == [[(1, 1.0), (2, 1 / fold)] for fold in (1, 2)]
+
+
+def send_a_fold(root: Path, name: str, fold: int, start: Barrier, failed: Queue[list[str]]) -> None:
+    """Train a fold of a variant, as the process of a train script does that starts at the same time as others."""
+    workspace = Workspace(root)
+    tracker = Tracker(workspace, name, VARIANT)
+    start.wait()
+    tracker.begin({"id": name, "started": BEGAN, **FACTS})
+    for last in (1, 2, 3):
+        train(workspace, fold, [fold / epoch for epoch in range(1, last + 1)], name)
+        tracker.epoch(fold)
+    failed.put(sorted(tracking._failed))
+
+
+@pytest.mark.slow
+def test_eight_processes_begin_at_once_on_a_fresh_store(workspace: Workspace):
+    """Four variants of two folds each: one experiment, one parent a variant, no epoch lost."""
+    (workspace.root / "mlflow.db").unlink()
+    context = multiprocessing.get_context("forkserver")  # MLflow is imported once
+    context.set_forkserver_preload(["mlflow", "duchenne.tracking", __name__])
+    start, failed = context.Barrier(8), context.Queue()
+    tasks = [(workspace.root, f"v{fold % 4}", fold, start, failed) for fold in range(1, 9)]
+    processes = [context.Process(target=send_a_fold, args=task) for task in tasks]
+    for process in processes:
+        process.start()
+    assert [failed.get(timeout=120) for _ in processes] == [[]] * 8
+    for process in processes:
+        process.join()
+    parents, children = runs(workspace)
+    names = {run.info.run_id: run.info.run_name for run in parents}
+    assert sorted(names.values()) == ["v0", "v1", "v2", "v3"]
+    assert all(run.data.params["recipe.lr"] == "3.5e-05" for run in parents)
+    assert [(run.data.tags["fold"], names[run.data.tags["mlflow.parentRunId"]]) for run in children] == [
+        (str(fold), f"v{fold % 4}") for fold in range(1, 9)
+    ]
+    for fold, run in enumerate(children, 1):
+        assert curve(workspace, run) == [(epoch, fold / epoch) for epoch in (1, 2, 3)]
 
 
 def test_workspaces_of_one_process_keep_to_themselves(workspace: Workspace, tmp_path: Path, light: None):

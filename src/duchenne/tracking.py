@@ -29,6 +29,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import pandas as pd
+from filelock import FileLock
 
 from duchenne.errors import UserError
 from duchenne.extras import how_to_install, installed, require_extra, requirements
@@ -77,6 +78,11 @@ def _own(workspace: Workspace) -> str:
     return f"sqlite:///{workspace.root.resolve() / 'mlflow.db'}"
 
 
+def _database(address: str) -> Path | None:
+    """Return the file of a SQLite address; None for any other address."""
+    return Path(address.removeprefix("sqlite:///")) if address.startswith("sqlite:") else None
+
+
 def shown_uri(workspace: Workspace) -> str:
     """Return :func:`uri` for messages, without user and password."""
     return _masked(uri(workspace))
@@ -89,8 +95,7 @@ def count_runs(workspace: Workspace) -> int | None:
         UserError: The store cannot be read, or a server does not answer within :func:`deadline`.
     """
     address = uri(workspace)
-    if address.startswith("sqlite:"):
-        file = Path(address.removeprefix("sqlite:///"))
+    if file := _database(address):
         if not file.exists():
             return None
         try:
@@ -186,7 +191,7 @@ class Tracker:
         self._folds: dict[int, tuple[str, int]] = {}  # fold -> run and the last epoch it has
 
     def begin(self, record: dict[str, Any]) -> None:
-        """Open the store and the parent run, before anything trains: several processes must not create them at once.
+        """Open the store and the parent run, before anything trains; several processes may do so at once.
 
         Args:
             record: result of :func:`duchenne.training.record.begin`.
@@ -216,7 +221,18 @@ class Tracker:
 
     @property
     def _limit(self) -> float | None:
-        return None if self.uri.startswith("sqlite:") else deadline()  # a file never hangs
+        return None if _database(self.uri) else deadline()  # a file never hangs
+
+    def _lock(self) -> FileLock:
+        """Return the lock under which one process at a time creates what the store lacks.
+
+        MLflow makes the tables of a new SQLite file without one, and has no call that finds or creates a run. Processes
+        on other machines respect it too if the folder is on a shared file system that supports locks.
+        """
+        file = _database(self.uri)
+        lock = file.with_name(f"{file.name}.lock") if file else self.workspace.work("track", "lock")
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(lock)
 
     def _client(self) -> Any:
         return _client(self.uri)
@@ -260,17 +276,18 @@ class Tracker:
         """Find or create the experiment and the parent run of a training run; returns the parent's id."""
         from mlflow.entities import Param
 
-        if self.uri == _own(self.workspace):
-            relocate(self.workspace)  # before the client, whose error on a damaged file gives no advice
-        client = self._client()
-        self._experiment = self._find_experiment(client)
-        self._source = _source(record["commit"])
-        wanted = f"tags.training = '{record['id']}'"
-        found = client.search_runs([self._experiment], wanted, max_results=1)
-        run = found[0] if found else self._create(client, record, wanted)
-        if not run.data.params:
-            params = [Param(key, str(value)[:6000]) for key, value in _flat(self.config.model_dump(mode="json"))]
-            client.log_batch(run.info.run_id, params=params)
+        with self._lock():
+            if self.uri == _own(self.workspace):
+                relocate(self.workspace)  # before the client, whose error on a damaged file gives no advice
+            client = self._client()
+            self._experiment = self._find_experiment(client)
+            self._source = _source(record["commit"])
+            wanted = f"tags.training = '{record['id']}'"
+            found = client.search_runs([self._experiment], wanted, max_results=1)
+            run = found[0] if found else self._create(client, record, wanted)
+            if not run.data.params:
+                params = [Param(key, str(value)[:6000]) for key, value in _flat(self.config.model_dump(mode="json"))]
+                client.log_batch(run.info.run_id, params=params)
         self._parent = run.info.run_id
         return self._parent
 
@@ -284,6 +301,8 @@ class Tracker:
 
     def _find_experiment(self, client: Any) -> str:
         """Return the id of our experiment; a deleted one keeps its name, so the next free name is used."""
+        from mlflow import MlflowException
+
         name, number = EXPERIMENT, 1
         while (found := client.get_experiment_by_name(name)) is not None:
             if found.lifecycle_stage == "active":
@@ -292,9 +311,15 @@ class Tracker:
             name = f"{EXPERIMENT}-{number}"
         if number > 1:
             logger.info("MLflow: the experiment %s was deleted, new runs are in %s", EXPERIMENT, name)
-        place = _artifacts(self.workspace) if self.uri.startswith("sqlite:") else None
+        place = _artifacts(self.workspace) if _database(self.uri) else None
         kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on runs, not on prompts
-        return client.create_experiment(name, artifact_location=place, tags=kind)
+        try:
+            return client.create_experiment(name, artifact_location=place, tags=kind)
+        except MlflowException:  # another workspace, with another lock, created it since
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+            return found.experiment_id
 
     def _send_fold(self, client: Any, fold: int, folder: Path) -> str:
         """Send the epochs that the run of a fold lacks; returns the run's id."""
