@@ -21,6 +21,7 @@ from torch.testing import assert_close
 from typer.testing import CliRunner
 
 from duchenne import cli, config, stages
+from duchenne.errors import UserError
 from duchenne.files import file_digest
 from duchenne.tracking import uri
 from duchenne.workspace import Workspace
@@ -136,6 +137,36 @@ def test_a_killed_training_resumes_and_gives_the_same_weights(project: Project, 
     assert finished.stat().st_mtime_ns == trained  # a finished fold is not trained again
     assert len(before) == 3
     assert weights(workspace) == before
+
+
+def test_folds_of_several_jobs_are_one_run_and_are_copied_later(project: Project, workspace: Workspace):
+    before, state = weights(workspace), workspace.work("train", "folds")
+    for folder in (state, workspace.model("folds")):
+        shutil.rmtree(folder)
+    (project.root / "mlflow.db").rename(project.root / "kept.db")
+    command = [sys.executable, "stages/train.py", "folds"]
+    jobs = [
+        subprocess.Popen([*command, fold], cwd=project.root, env=project.env, stderr=subprocess.PIPE, text=True)
+        for fold in ("1", "2", "3")
+    ]
+    said = [job.communicate()[1] for job in jobs]
+    assert [job.returncode for job in jobs] == [0, 0, 0], said
+    assert sum("resumes" in text or "Traceback" in text for text in said) == 0
+    assert not workspace.model("folds").exists()
+    assert not (project.root / "mlflow.db").exists()  # a file is for one machine
+    first = json.loads((state / "training.json").read_text())
+    trained = {path: path.stat().st_mtime_ns for path in state.glob("*/done/weights.safetensors")}
+    assert len(trained) == 3
+    (project.root / "kept.db").rename(project.root / "mlflow.db")
+    project.python("stages/train.py", "folds")
+    assert {path: path.stat().st_mtime_ns for path in trained} == trained
+    assert weights(workspace) == before
+    assert json.loads(workspace.training_record("folds").read_text()) == first
+
+
+def test_a_fold_that_is_not_there_is_refused_with_those_that_are(workspace: Workspace):
+    with pytest.raises(UserError, match="folds has no fold '4': its folds are 1, 2, 3"):
+        stages.run("train", config.load(), workspace, "folds", "1", "4")
 
 
 def test_lost_folds_are_trained_again_two_at_once_and_give_the_same(workspace: Workspace):

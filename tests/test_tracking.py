@@ -29,6 +29,7 @@ from duchenne.errors import UserError
 from duchenne.files import write_json
 from duchenne.tracking import EXPERIMENT, Tracker, uri
 from duchenne.training import record
+from duchenne.training.settings import Compute
 from duchenne.workspace import Workspace
 
 VARIANT = config.whole_library().variants["poster_v2_rafdb"]
@@ -50,7 +51,7 @@ def trained(fold: int, losses: list[float], began: float = BEGAN) -> pd.DataFram
 
 def finish(workspace: Workspace, key: str, losses: list[float], war: float, began: float = BEGAN) -> dict:
     """Leave the files of a finished training run of two folds; returns its record."""
-    known = record.begin(workspace.work("train", "v"), key, FACTS) | {"started": began}
+    known = record.begin(workspace.work("train", "v"), lambda _: key, Compute(), FACTS)[0] | {"started": began}
     for fold in (1, 2):
         folder = workspace.model("v") / f"fold_{fold}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -208,7 +209,7 @@ def test_a_killed_training_run_resumes_its_runs(workspace: Workspace):
     train(workspace, 1, [1.0])
     for losses in ([1.0], [1.0, 0.5]):  # two processes
         tracker = Tracker(workspace, "v", VARIANT)
-        tracker.begin(record.begin(work, "first", FACTS | {"commit": "later"}))
+        tracker.begin(record.begin(work, lambda _: "first", Compute(), FACTS | {"commit": "later"})[0])
         train(workspace, 1, losses)
         tracker.epoch(1)
     (parent,), (child,) = runs(workspace)

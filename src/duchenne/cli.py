@@ -27,7 +27,7 @@ def main() -> None:
 
 
 def stage(function: Callable[..., object]) -> None:
-    """Run a stage of ``duchenne.stages`` for DVC; its dataset or variant, if any, is the argument."""
+    """Run a stage of ``duchenne.stages``; its dataset or variant, if any, is the argument, and folds of train."""
     print_whatever_the_locale()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     with readable_errors():

@@ -272,12 +272,17 @@ class Tracker:
         same = seen["uri"] == hashlib.sha256(self.uri.encode()).hexdigest()
         return same and time.time() - seen["time"] < PAUSE
 
+    @property
+    def in_project(self) -> bool:
+        """Whether runs go to the SQLite file of the workspace, and not to an address that somebody gave."""
+        return self.uri == _own(self.workspace)
+
     def _open(self, record: dict[str, Any]) -> str:
         """Find or create the experiment and the parent run of a training run; returns the parent's id."""
         from mlflow.entities import Param
 
         with self._lock():
-            if self.uri == _own(self.workspace):
+            if self.in_project:
                 relocate(self.workspace)  # before the client, whose error on a damaged file gives no advice
             client = self._client()
             self._experiment = self._find_experiment(client)

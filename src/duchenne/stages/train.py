@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from duchenne.config import Catalog
+from duchenne.errors import UserError
 from duchenne.files import file_digest, write_json
 from duchenne.stages.samples import with_faces
+from duchenne.training.settings import Compute
 from duchenne.workspace import Workspace
 
 if TYPE_CHECKING:  # slow to import
@@ -21,10 +23,18 @@ if TYPE_CHECKING:  # slow to import
 log = logging.getLogger(__name__)
 
 
-def run(catalog: Catalog, workspace: Workspace, variant: str) -> None:
+def run(catalog: Catalog, workspace: Workspace, variant: str, *folds: str) -> None:
     """Train the folds of a variant, several at a time; finished folds are kept, interrupted ones resume.
 
     The process of each fold sends its epochs to MLflow during training.
+
+    Args:
+        folds: numbers of the folds to train, such as those of one job of several; default: all. Chosen folds stay in
+            ``work``; a later run of all finds them finished there and only copies them to ``models``. Their epochs go
+            to MLflow with that run, unless it has an address: a SQLite file is not for several machines.
+
+    Raises:
+        UserError: The variant has no such fold.
     """
     from joblib import Parallel, delayed
 
@@ -38,14 +48,16 @@ def run(catalog: Catalog, workspace: Workspace, variant: str) -> None:
     store = FaceStore(workspace.faces(config.dataset))
     table = read_index(workspace.index(config.dataset))
     parts = with_faces(pd.read_parquet(workspace.split(variant)), table.rows, store)
-    record = _begin(catalog, workspace, variant, table.classes, parts, store)
+    chosen = parts[parts["fold"].isin(_chosen(variant, folds, parts["fold"]))] if folds else parts
+    record, compute = _begin(catalog, workspace, variant, table.classes, parts, store)
     tracker = tracking.Tracker(workspace, variant, config)
-    if main := os.environ.get("RANK", "0") == "0":  # the first process of `accelerate launch` tracks
+    main = os.environ.get("RANK", "0") == "0"  # the first process of `accelerate launch` tracks
+    if main and not (folds and tracker.in_project):
         tracker.begin(record)
     if config.init_from == "scratch" and not config.model.published:
         packaged = f" in all but {', '.join(config.model.files)}" if config.model.files else ""
         log.warning("%s starts from random weights%s: model.pretrained names no published ones", variant, packaged)
-    at_once = min(folds_at_once(catalog.compute), parts["fold"].nunique())
+    at_once = min(folds_at_once(compute), chosen["fold"].nunique())
     Parallel(n_jobs=at_once, backend="loky")(
         delayed(train_fold)(
             config,
@@ -53,24 +65,41 @@ def run(catalog: Catalog, workspace: Workspace, variant: str) -> None:
             int(fold),
             samples,
             store,
-            out=workspace.fold(variant, int(fold)),
+            out=None if folds else workspace.fold(variant, int(fold)),
             work=workspace.fold_state(variant, int(fold)),
-            compute=catalog.compute,
+            compute=compute,
             init=_initial(workspace, config.init_from, int(fold)),
             landmarks=workspace.landmarks(config.dataset),
             au_centers=workspace.au_centers(config.dataset),
             on_epoch=partial(tracker.epoch, int(fold)),
         )
-        for fold, samples in parts.groupby("fold")
+        for fold, samples in chosen.groupby("fold")
     )
-    if main:
+    if main and not folds:
         write_json(workspace.training_record(variant), record)
+
+
+def _chosen(variant: str, folds: tuple[str, ...], known: pd.Series) -> set[int]:
+    """Return the numbers of the chosen folds.
+
+    Raises:
+        UserError: One of them is not a fold of the variant.
+    """
+    numbers = sorted(int(fold) for fold in known.unique())
+    for fold in folds:
+        if fold not in map(str, numbers):
+            raise UserError(f"{variant} has no fold {fold!r}: its folds are {', '.join(map(str, numbers))}")
+    return {int(fold) for fold in folds}
 
 
 def _begin(
     catalog: Catalog, workspace: Workspace, variant: str, classes: list[str], parts: pd.DataFrame, store: FaceStore
-) -> dict[str, Any]:
-    """Record the training run that starts or resumes now, with the revisions of code, data and split."""
+) -> tuple[dict[str, Any], Compute]:
+    """Record the training run that starts or resumes now, with the revisions of code, data and split.
+
+    Returns:
+        The record, and ``compute`` with the precision of the run.
+    """
     from duchenne.reporting.provenance import code_revision, data_revisions
     from duchenne.training import record
     from duchenne.training.fingerprint import STARTS
@@ -80,12 +109,12 @@ def _begin(
     files = [*config.model.files.values(), *(path / name for path in starts if path for name in STARTS)]
     whole = config.recipe.au_centers == "dataset"
     files.append((workspace.au_centers if whole else workspace.landmarks)(config.dataset))
-    key = record.training_key(config, classes, parts, store, files, catalog.compute)
+    key = partial(record.training_key, config, classes, parts, store, files)
     commit, changed = code_revision(workspace.root)
     data = data_revisions(workspace.root, {config.dataset: catalog.datasets[config.dataset].root})
     facts = {"commit": commit, "changed": changed, "data": data.get(config.dataset, "")}
     split = file_digest(workspace.split(variant))[:16]
-    return record.begin(workspace.work("train", variant), key, facts | {"split": split})
+    return record.begin(workspace.work("train", variant), key, catalog.compute, facts | {"split": split})
 
 
 def _initial(workspace: Workspace, init_from: str, fold: int) -> Path | None:

@@ -41,7 +41,7 @@ def train_fold(
     fold: int,
     samples: pd.DataFrame,
     store: FaceStore,
-    out: Path,
+    out: Path | None,
     work: Path,
     compute: Compute,
     init: Path | None = None,
@@ -76,7 +76,7 @@ def train_fold(
         fold: number of the fold, from 1; for the card and the progress bar.
         samples: columns sample, label and part (train, val or test) of this fold alone, for pairs also onset and
             apex, for soft targets votes; ``store`` has a face of each.
-        out: folder of the result; replaced.
+        out: folder of the result; replaced. None: the finished fold stays in ``work``.
         work: folder of the state from which this fold resumes.
         init: folder of a trained fold to start from, instead of ``variant.model.pretrained``.
         landmarks: Parquet file of the dataset's landmarks; sets the AU-region centres of a network that has them
@@ -102,8 +102,8 @@ def train_fold(
     key = fingerprint(variant, classes, samples, store, init, placement.precision, centres, shares)
     checkpoints = Checkpoints(work, key, code_version(variant.model.architecture))
     if checkpoints.finished():
-        log.info("fold %d is finished, its result is copied from %s", fold, work)
-        if main:
+        log.info("fold %d is finished%s", fold, f", its result is copied from {work}" if out else f" in {work}")
+        if main and out:
             checkpoints.publish(out)
         return
 
@@ -120,7 +120,8 @@ def train_fold(
         checkpoints.finish(
             make_card(network, variant, classes, fold, samples, store, placement.precision, selected), selected
         )
-        checkpoints.publish(out)
+        if out:
+            checkpoints.publish(out)
     placement.accelerator.wait_for_everyone()
 
 

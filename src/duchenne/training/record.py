@@ -6,15 +6,16 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from filelock import FileLock
 
 from duchenne.faces.store import FaceStore
 from duchenne.files import file_digest, write_json
-from duchenne.training.device import device_of, precision_of
+from duchenne.training.device import Precision, device_of, precision_of
 from duchenne.training.fingerprint import code_version, fingerprint
 from duchenne.training.settings import Compute, Variant
 
@@ -27,7 +28,7 @@ def training_key(
     parts: pd.DataFrame,
     store: FaceStore,
     files: Iterable[Path],
-    compute: Compute,
+    precision: Precision,
 ) -> str:
     """Compute the SHA-256 of everything that determines a variant's folds: contents of their fingerprints, and code.
 
@@ -36,7 +37,6 @@ def training_key(
         files: initial weights of folds and their cards, and landmarks; existing files count by their contents.
     """
     samples = parts.assign(part=parts["fold"].astype(str) + "/" + parts["part"])
-    precision = precision_of(compute, device_of(compute))
     digests = [file_digest(path) for path in sorted(set(files)) if path.exists()]
     known = [
         fingerprint(variant, classes, samples, store, None, precision),
@@ -46,17 +46,31 @@ def training_key(
     return hashlib.sha256(json.dumps(known).encode()).hexdigest()
 
 
-def begin(work: Path, key: str, facts: dict[str, Any]) -> dict[str, Any]:
+def begin(
+    work: Path, key: Callable[[Precision], str], compute: Compute, facts: dict[str, Any]
+) -> tuple[dict[str, Any], Compute]:
     """Return the record of the training run in ``work``: that of a run with the same ``key``, else a new one.
 
-    So an interrupted run that resumes, and a finished one that is not trained again, keep their id.
+    So an interrupted run that resumes, and a finished one that is not trained again, keep their id. They keep their
+    precision too: with ``auto``, the process that begins a run chooses it, and all others that train folds of the run
+    follow, on any machine. Processes that begin at the same time get the same record.
+
+    Args:
+        key: the run's key (:func:`training_key`) for a precision.
 
     Returns:
-        ``id`` (random), ``key``, ``started`` (Unix time, s) and ``facts``, as they were when the run began.
+        The record: ``id`` (random), ``key``, ``precision``, ``started`` (Unix time, s) and ``facts``, as they were when
+        the run began; and ``compute`` with that precision.
     """
     file = work / FILE
-    known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    if known.get("key") != key:
-        known = {"id": uuid.uuid4().hex, "key": key, "started": round(time.time(), 3), **facts}
-        write_json(file, known)
-    return known
+    work.mkdir(parents=True, exist_ok=True)
+    with FileLock(work / f".{FILE}.lock"):
+        known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        precision = known.get("precision") if compute.precision == "auto" else compute.precision
+        if precision is None or known.get("key") != key(precision):
+            precision = precision_of(compute, device_of(compute))
+            if known.get("key") != (fresh := key(precision)):
+                run = {"id": uuid.uuid4().hex, "key": fresh, "precision": precision}
+                known = run | {"started": round(time.time(), 3), **facts}
+                write_json(file, known)
+    return known, compute.model_copy(update={"precision": precision})
