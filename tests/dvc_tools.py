@@ -20,7 +20,7 @@ class Project:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        for name in ("src", "stages", "dvc.yaml", ".dvcignore", "models/scratch", "data/raw/README.md"):
+        for name in ("src", "stages", "dvc.yaml", ".gitignore", ".dvcignore", "models/scratch", "data/raw/README.md"):
             source, target = ROOT / name, root / name
             target.parent.mkdir(parents=True, exist_ok=True)
             if source.is_dir():

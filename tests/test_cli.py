@@ -156,6 +156,17 @@ def test_complexity(duchenne):
     assert "| `test_resnet` | 0.37 |" in duchenne("complexity", "first")[1]
 
 
+def test_folds(duchenne):
+    assert duchenne("folds", "first")[:2] == (0, "1,2,3\n")
+
+
+def test_folds_before_the_split(duchenne, monkeypatch: pytest.MonkeyPatch, finished: Path, tmp_path: Path):
+    shutil.copy(finished / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    status, _, err = duchenne("folds", "first")
+    assert (status, err) == (1, "error: data/splits/first.parquet is missing: run `dvc repro split@first`\n")
+
+
 def test_evaluate(duchenne, tmp_path: Path):
     torch.save(load_file("models/first/fold_2/weights.safetensors"), tmp_path / "published.pth")
     status, out, _ = duchenne(
@@ -233,6 +244,13 @@ def test_ui(duchenne):
     status, out, _ = duchenne("ui", "--", "--help")
     assert status == 0
     assert "--backend-store-uri" in out
+
+
+def test_ui_of_a_server_is_at_its_address(duchenne, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
+    status, _, err = duchenne("ui")
+    assert status == 1
+    assert "runs go to the server at http://***@127.0.0.1:9: open that address in a browser" in err
 
 
 def test_export(duchenne, tmp_path: Path):
@@ -326,6 +344,7 @@ MISTAKES = {
     "doctor": (["--params", "absent.yaml"], "absent.yaml does not exist"),
     "evaluate": (["--checkpoint", "absent.pth", "--variant", "first"], "absent.pth"),
     "export": (["models/first"], "models/first holds no trained network"),
+    "folds": (["frist"], "there is no variant 'frist' (did you mean 'first'?)"),
     "import": (["absent.pth", "--variant", "first"], "absent.pth"),
     "report": (["--params", "absent.yaml"], "absent.yaml"),
     "serve": (["models/first", "--clips", "raw"], "models/first holds no trained network"),

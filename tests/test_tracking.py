@@ -371,6 +371,22 @@ def test_where_faces_are_hidden_no_picture_of_one_is_sent_or_left(workspace: Wor
     assert sent() == {"without.png"}
 
 
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("http://me:secret@host:5000/path", "http://***@host:5000/path"),
+        ("http://token@host", "http://***@host"),
+        ("postgresql+psycopg2://me:sec/r@et@host/runs", "postgresql+psycopg2://***@host/runs"),
+        ("postgresql://host/runs?user=me&password=secret&sslmode=require", None),
+        ("'http://a:b@one/x' and http://c:d@two", "'http://***@one/x' and http://***@two"),
+        ("sqlite:////home/me/mlflow.db", "sqlite:////home/me/mlflow.db"),
+    ],
+)
+def test_addresses_are_shown_without_passwords(address: str, shown: str | None):
+    shown = shown or "postgresql://host/runs?user=me&password=***&sslmode=require"
+    assert tracking._masked(address) == shown
+
+
 @pytest.mark.parametrize("given", ["soon", "0", "nan"])
 def test_a_timeout_that_is_no_time_is_refused_before_training(monkeypatch: pytest.MonkeyPatch, given: str):
     monkeypatch.setenv("DUCHENNE_MLFLOW_TIMEOUT", given)
@@ -455,8 +471,13 @@ def test_a_file_that_is_no_database_is_named(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_a_server_takes_runs_and_artifacts(
-    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, light: None
+def test_a_server_takes_runs_and_artifacts_and_nobody_learns_its_password(
+    workspace: Workspace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    light: None,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
 ):
     for name, value in {
         "_MLFLOW_SERVER_FILE_STORE": uri(workspace),
@@ -473,7 +494,9 @@ def test_a_server_takes_runs_and_artifacts(
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        address = f"http://127.0.0.1:{server.port}"
+        address = f"http://me:open-sesame@127.0.0.1:{server.port}"
+        caplog.set_level(logging.DEBUG, "duchenne")
+        monkeypatch.delenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", raising=False)  # as in a new process
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         Tracker(workspace, "v", VARIANT).publish()
         (parent,), children = runs(workspace)
@@ -482,6 +505,11 @@ def test_a_server_takes_runs_and_artifacts(
         sent = mlflow.MlflowClient(address).list_artifacts(parent.info.run_id)
         assert {item.path for item in sent} == {"results", "report"}
         assert list((tmp_path / "server").rglob("metrics.json"))
+        printed = "".join(capfd.readouterr())
+        ours = [item.getMessage() for item in caplog.records if item.name.startswith("duchenne")]
+        assert any("new run of v" in line and "http://***@127.0.0.1" in line for line in ours)
+        assert "open-sesame" not in printed + "".join(ours)
+        assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"open-sesame" in path.read_bytes()]
     finally:
         server.shutdown()
         thread.join()

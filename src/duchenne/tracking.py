@@ -133,6 +133,7 @@ def _be_brief() -> None:
     """Let an unreachable server cost seconds, not MLflow's default of minutes of retries, and one warning of ours."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(max(1, round(deadline()))))
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # of each run, with its password
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 
@@ -616,8 +617,9 @@ def _line(error: BaseException) -> str:
 
 
 def _masked(text: str) -> str:
-    """Return an address without user and password."""
-    return re.sub(r"//[^/@\s]+@", "//***@", text)
+    """Return addresses without user and password, also those that should be quoted (``:a/b@c@``) and are not."""
+    text = re.sub(r"//[^\s'\"]*@", "//***@", text)
+    return re.sub(r"([?&](?:password|passwd|token)=)[^&\s'\"]+", r"\1***", text, flags=re.IGNORECASE)
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

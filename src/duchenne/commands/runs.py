@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -118,6 +119,18 @@ def complexity(
 
 
 @app.command()
+def folds(variant: str, params: Params = DEFAULT) -> None:
+    """Print the numbers of VARIANT's folds, separated by commas, for example for a job array."""
+    import pandas as pd
+
+    lookup(config.load(params).variants, variant, "variant")
+    file = Workspace().split(variant)
+    if not file.exists():
+        raise UserError(f"{file} is missing: run `dvc repro split@{variant}`")
+    typer.echo(",".join(map(str, sorted(pd.read_parquet(file, columns=["fold"])["fold"].unique()))))
+
+
+@app.command()
 def report(params: Params = DEFAULT) -> None:
     """Write the report again from the results on disk."""
     from duchenne import stages
@@ -151,6 +164,10 @@ def ui(context: typer.Context) -> None:
     from duchenne import tracking
 
     workspace = Workspace()
+    address = tracking.uri(workspace)
+    if address.startswith(("http:", "https:")):
+        raise UserError(f"runs go to the server at {tracking.shown_uri(workspace)}: open that address in a browser")
     tracking.relocate(workspace)
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracking.uri(workspace), *context.args]
-    raise typer.Exit(subprocess.run(command, check=False).returncode)
+    environment = os.environ | {"MLFLOW_BACKEND_STORE_URI": address}  # other users see arguments, which hold passwords
+    command = [sys.executable, "-m", "mlflow", "ui", *context.args]
+    raise typer.Exit(subprocess.run(command, env=environment, check=False).returncode)
