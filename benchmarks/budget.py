@@ -1,47 +1,27 @@
-"""Estimate of GPU hours and disk of the papers' variants: writes the tables of docs/compute.md and README.md.
+"""Writes the tables of docs/scale.md and README.md: what the papers' variants cost, by the code of `duchenne plan`.
 
     python benchmarks/budget.py
 
-Nothing is measured on a GPU: hours follow from the recipe, the owners' counts of samples, and the operations of the
-network, at a rate that is assumed.
+Nothing on disk is read: samples are the owners' counts, and the speed of a GPU is the assumed one.
 """
 
 from __future__ import annotations
 
 import re
+import tempfile
+from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 from duchenne.config import whole_library
-from duchenne.datasets.audit import expectation
+from duchenne.planning.estimate import Estimate, about
+from duchenne.planning.plan import TRAINING, USUAL, Plan, make_plan
+from duchenne.planning.schedule import enough
+from duchenne.workspace import Workspace
 
 ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "docs" / "compute.md", ROOT / "README.md")
-
-RATE = 40e12
-"""Operations a second in training, bf16 (assumed: an eighth of the 312e12 that NVIDIA states for an A100)."""
-
-FACE = {"jpeg": 13.1e3, "png": 70.3e3}
-"""Bytes of an aligned face of 224 px, mean of the demonstration's 654 JPEGs and 240 PNGs."""
-
-COPIES = 3
-"""Copies of weights, in work/, models/ and DVC's cache. Faces have two of them."""
-
-
-class Size(NamedTuple):
-    """Size of a network, as `duchenne complexity` counts it: 1e9 multiplications with addition, 1e6 weights."""
-
-    macs: float
-    params: float
-
-
-SIZES = {
-    "poster_l": Size(7.86, 71.85),
-    "poster_v2": Size(8.59, 58.32),
-    "ifdd_3dvit": Size(51.86, 37.58),
-    "ifdd_2dcnn": Size(3.60, 1.19),
-    "frl_dgt": Size(4.71, 5.23),
-}
+PAGES = (ROOT / "docs" / "scale.md", ROOT / "README.md")
+CORES = 16
+"""Processor cores beside each GPU (assumed)."""
 
 VARIANTS = (
     "poster_rafdb", "poster_v2_rafdb", "poster_affectnet_7", "poster_v2_affectnet_7", "poster_v2_caer_s",
@@ -52,89 +32,87 @@ SHORT = (
     "poster_v2_rafdb", "poster_v2_affectnet_7", "poster_v2_caer_s", "ifdd_3dvit_dfew", "ifdd_3dvit_ferv39k",
     "ifdd_3dvit_mafw", "frl_dgt_megc2019",
 )  # fmt: skip
-FRAMES = {"image": 1, "dfew": 16}
-"""Frames of a sample, where the owners' form fixes them."""
+SCALED = (
+    "poster_rafdb", "poster_v2_rafdb", "poster_affectnet_7", "poster_v2_affectnet_7", "ifdd_2dcnn_dfew",
+    "ifdd_3dvit_dfew", "frl_dgt_megc2019",
+)  # fmt: skip
 
 
-class Budget(NamedTuple):
-    """Work of a variant: training samples of all folds together, and what follows."""
-
-    variant: str
-    dataset: str
-    folds: int
-    trained: int
-    epochs: int
-    passes: int
-    hours: float
-    faces: float
-    weights: float
+@cache
+def planned(variant: str) -> Plan:
+    """Return the plan of a variant of the library, in a project without files."""
+    with tempfile.TemporaryDirectory() as folder:
+        return make_plan(whole_library(), Workspace(Path(folder)), [variant], CORES)
 
 
-def budget(variant: str) -> Budget:
-    """Derive the work of a variant from the library.
-
-    `hours`: 2 operations a MAC, forward and twice as much backward, for each pass of SAM. `faces` and `weights` are
-    bytes; `faces` is NaN where the number of frames is not fixed.
-    """
-    library = whole_library()
-    config = library.variants[variant]
-    dataset = library.datasets[config.dataset]
-    expected = expectation(dataset)
-    if config.protocol.kind == "loso":
-        folds, total = expected.subjects, sum(expected.classes.values())
-        trained = total * (folds - 1)  # each sample in every fold but one
-    elif expected.folds:
-        folds = len(expected.folds)
-        trained = sum(fold["train"] for fold in expected.folds.values())
-        total = sum(expected.folds[1].values())
-    else:
-        folds, trained = 1, sum(expected.parts["train"].values())
-        total = sum(sum(part.values()) for part in expected.parts.values())
-    epochs = config.recipe.epochs + config.recipe.pretrain_epochs
-    passes = 2 if config.recipe.sam_rho else 1
-    size = SIZES[config.model.architecture]
-    hours = trained * epochs * passes * 6 * size.macs * 1e9 / RATE / 3600
-    frames = 1 if config.model.architecture.startswith("poster") else FRAMES.get(config.dataset, float("nan"))
-    faces = 2 * total * frames * FACE[dataset.faces.encoding]
-    weights = COPIES * folds * size.params * 4e6
-    return Budget(variant, config.dataset, folds, trained, epochs, passes, hours, faces, weights)
+def hours(seconds: Estimate, bounds: bool = True) -> str:
+    """Write seconds as hours, with their bounds."""
+    low, value, high = (about(bound / 3600) for bound in seconds)
+    return f"{value} ({low} to {high})" if bounds else value
 
 
-def _hours(b: Budget) -> str:
-    return f"{b.hours:.1f}" if b.hours < 9.95 else f"{b.hours:.0f}"
+def gigabytes(count: Estimate) -> str:
+    """Write bytes as GB, with the bounds where they are wide."""
+    low, value, high = (about(bound / 1e9) for bound in count)
+    return f"{value} ({low} to {high})" if count.wide else value
 
 
 def table() -> str:
-    """Return the table of docs/compute.md."""
+    """Return the table of each variant's work."""
     lines = [
         "| variant | folds | training samples, all folds | epochs | passes | GPU hours | faces, GB | weights, GB |",
         "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for name in VARIANTS:
-        b = budget(name)
-        faces = "" if b.faces != b.faces else f"{b.faces / 1e9:.1f}"
+        plan = planned(name)
+        own, disk = plan.variants[-1], plan.disk()
         lines.append(
-            f"| `{name}` | {b.folds} | {b.trained:,} | {b.epochs} | {b.passes} | {_hours(b)} | {faces} | "
-            f"{b.weights / 1e9:.1f} |"
+            f"| `{name}` | {len(own.folds)} | {own.work.trained:,} | {own.epochs} | {own.passes} | "
+            f"{hours(own.device_seconds, bounds=False)} | {gigabytes(disk['faces'])} | {gigabytes(disk['weights'])} |"
         )
     return "\n".join(lines)
 
 
 def short() -> str:
     """Return the table of README.md."""
-    lines = ["| variant | epochs | GPU hours | faces and weights |", "|---|--:|--:|---|"]
+    lines = ["| variant | epochs | GPU hours | faces and weights, GB |", "|---|--:|--:|--:|"]
     for name in SHORT:
-        b = budget(name)
-        more = b.faces != b.faces
-        disk = f"{(b.weights + (0 if more else b.faces)) / 1e9:.1f} GB{', and the faces' if more else ''}"
-        folds = f", {b.folds} folds" if b.folds > 1 else ""
-        lines.append(f"| `{name}`{folds} | {b.epochs} | {_hours(b)} | {disk} |")
+        plan = planned(name)
+        own, disk = plan.variants[-1], plan.disk()
+        folds = f", {len(own.folds)} folds" if len(own.folds) > 1 else ""
+        lines.append(
+            f"| `{name}`{folds} | {own.epochs} | {hours(own.device_seconds, bounds=False)} | "
+            f"{gigabytes(disk['faces'].plus(disk['weights']))} |"
+        )
+    return "\n".join(lines)
+
+
+def scale() -> str:
+    """Return the table of the hours on several GPUs."""
+    heads = [f"hours on {count}" for count in USUAL]
+    lines = [
+        f"| variant | folds | {' | '.join(heads)} | most GPUs that help | not training, on {USUAL[-1]}, % | disk, GB |",
+        "|---|--:|" + "--:|" * (len(heads) + 3),
+    ]
+    for name in SCALED:
+        plan = planned(name)
+        own = plan.variants[-1]
+        whole, parts = plan.seconds(USUAL[-1]), plan.parts(USUAL[-1])
+        cells = [
+            f"`{name}`",
+            str(len(own.folds)),
+            *(hours(plan.seconds(count)) for count in USUAL),
+            str(enough([fold.whole.value for fold in own.folds])),
+            about(100 * (1 - parts[TRAINING].value / whole.value)),
+            gigabytes(plan.total_disk(len(own.folds))),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def page(text: str) -> str:
     """Return a page with its tables written anew."""
-    for name, write in (("budget", table), ("short budget", short)):
+    for name, write in (("budget", table), ("short budget", short), ("scale", scale)):
         pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
         text = re.sub(pattern, lambda m, write=write: f"{m[1]}{write()}\n{m[2]}", text, flags=re.DOTALL)
     return text

@@ -16,6 +16,7 @@ from dvc.repo import Repo
 from dvc_tools import Project, changed
 
 from duchenne import config, stages
+from duchenne.planning import rerun
 from duchenne.weights import PACKAGED
 from duchenne.workspace import Workspace
 
@@ -239,3 +240,25 @@ def test_a_misspelt_key_stops_with_a_suggestion(finished: Project):
     assert "did you mean 'selection'?" in said
     assert "Traceback" not in said
     assert stale(finished) == set()
+
+
+def states(project: Project, name: str) -> dict[str, str]:
+    """State of each stage of a variant, as `duchenne plan` says it."""
+    with chdir(project.root):
+        listed = config.load()
+        catalog = listed.with_library("variants", name)
+        found, remark = rerun.stages(catalog, listed, Workspace(), [name])
+    assert ("duchenne add" in remark) == (name not in PARAMS["variants"])
+    return {stage.name: stage.state for stage in found}
+
+
+def test_a_plan_says_what_would_run(finished: Project):
+    run_settings(finished)
+    faces = {f"{stage}@faces" for stage in ("synthesize", "index", "align", "landmarks")}
+    every = {f"{stage}@poster" for stage in stages.OF_A_VARIANT}
+    assert states(finished, "poster") == dict.fromkeys({"settings", *faces, *every}, "done")
+    with params(finished, "variants", "poster", "seed", 3):  # a stage reads it through data/settings alone
+        found = states(finished, "poster")
+    assert {name for name, state in found.items() if state == "runs"} == {"settings", "train@poster"}
+    assert {name for name, state in found.items() if state == "follows"} == {"evaluate@poster", "explain@poster"}
+    assert set(states(finished, "poster_v2_rafdb")) == {"settings"}
