@@ -9,7 +9,10 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # slow to import
+    import pandas as pd
 
 _STARTS = (
     (rb"version https://git-lfs", "a Git LFS pointer: run `git lfs pull` to get the file itself"),
@@ -66,6 +69,11 @@ def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def table_digest(table: pd.DataFrame) -> str:
+    """Return the SHA-256 of a table as CSV, without its index."""
+    return hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()
 
 
 def mistaken(start: bytes) -> str | None:

@@ -15,9 +15,10 @@ from duchenne.config import Catalog
 from duchenne.datasets.index import read_index
 from duchenne.errors import UserError
 from duchenne.faces.store import FaceStore
+from duchenne.files import file_digest
 from duchenne.models.contract import create
 from duchenne.models.official import load_official
-from duchenne.stages.evaluate import measure_folds
+from duchenne.stages.evaluate import measure_folds, network_digests
 from duchenne.training.trained import load_trained, network_card, reorder
 from duchenne.workspace import Workspace
 
@@ -54,7 +55,20 @@ def evaluate_checkpoint(
     load_official(model, checkpoint)
     precision = "bf16" if catalog.compute.precision == "bf16" else "fp32"
     card = network_card(model, config, classes, {}, precision)
-    return _evaluate(catalog, workspace, variant, model, card, fold, out, "--order names", "try --order")
+    ordered = f" --order {','.join(order)}" if order else ""
+    return _evaluate(
+        catalog,
+        workspace,
+        variant,
+        model,
+        card,
+        fold,
+        out,
+        "--order names",
+        "try --order",
+        f"--checkpoint {checkpoint.name}{ordered}",
+        {"checkpoint": checkpoint.name, "weights": file_digest(checkpoint)},
+    )
 
 
 def evaluate_model(
@@ -78,8 +92,19 @@ def evaluate_model(
     if of_fold and theirs.get("dataset") == own.dataset and (of_fold, theirs.get("protocol")) != (fold, protocol):
         split = f"fold {of_fold}" if theirs.get("protocol") == protocol else "another protocol"
         log.warning("%s was trained on %s: test samples of fold %d may be among its own", folder, split, fold)
+    name = "/".join(folder.absolute().parts[-2:])  # of the paths of this machine only what names the network
     return _evaluate(
-        catalog, workspace, variant, model, card, fold, out, f"{folder} knows", "import it again with --force --classes"
+        catalog,
+        workspace,
+        variant,
+        model,
+        card,
+        fold,
+        out,
+        f"{folder} knows",
+        "import it again with --force --classes",
+        f"--model models/{name}",
+        {"folder": name} | network_digests(folder),
     )
 
 
@@ -102,6 +127,8 @@ def _evaluate(
     out: Path,
     named: str,
     advice: str,
+    option: str,
+    files: dict[str, str],
 ) -> dict[str, Any]:
     """Measure a network whose outputs are the classes of its card, in any order.
 
@@ -111,6 +138,8 @@ def _evaluate(
     Args:
         named: beginning of the error if the classes of the card are not those of the dataset.
         advice: what to do with the order that the warning suggests.
+        option: option of `duchenne evaluate` that names the network.
+        files: names and SHA-256 of the network's files.
     """
     dataset = catalog.variants[variant].dataset
     order, classes = card["classes"], _classes(catalog, workspace, variant)
@@ -123,7 +152,10 @@ def _evaluate(
             log.warning("the faces of %s are aligned otherwise than those of training: %s", dataset, card["alignment"])
         return model, card | {"classes": classes, "alignment": store.meta}
 
-    metrics = measure_folds(catalog, workspace, variant, network, out, only=fold)
+    command = f"duchenne evaluate --variant {variant} --fold {fold} {option}"
+    metrics = measure_folds(
+        catalog, workspace, variant, network, out, command=command, networks={fold: files}, only=fold
+    )
     frame = pd.read_parquet(out / "predictions.parquet")
     counts = confusion_matrix(frame["predicted"], frame["label"], labels=range(len(classes)))
     outputs, meant = linear_sum_assignment(counts, maximize=True)

@@ -31,6 +31,7 @@ HARMLESS = {
     "duchenne.sources": "digests of sources",
     "duchenne.synth.settings": "counts by its values",
     "duchenne.tracking": "sends results elsewhere",
+    "duchenne.training.environment": "what is recorded of versions and hardware",
     "duchenne.training.settings": "counts by its values",
     "duchenne.workspace": "paths of files: a different path is a different dependency",
 }

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from tqdm import tqdm
 
 from duchenne.config import Catalog
-from duchenne.files import replacing
+from duchenne.files import replacing, write_json
 from duchenne.metrics import METRICS
 from duchenne.papers.printed import sources
 from duchenne.reporting import figures, figures_across, gallery, wording  # noqa: F401  (they register the figures)
@@ -35,8 +35,9 @@ MAX_DISAGREEMENTS = 12
 def write_report(workspace: Workspace, catalog: Catalog, out: Path) -> Path:
     """Write the page and its figures and tables into ``out``; returns the path of the page, ``index.html``.
 
-    Beside it: ``summary.csv``, the figures of each run (``<variant>/<figure>.svg``) and of several runs together
-    (``across/``), the papers' tables with our values (``tables/``).
+    Beside it: ``summary.csv``, ``records.json`` (what made each run: code, data, versions, hardware, command), the
+    figures of each run (``<variant>/<figure>.svg``) and of several runs together (``across/``), the papers' tables with
+    our values (``tables/``).
     Shows every variant of the catalog and, from ``workspace.reports``, the contact sheets of its datasets and rendered
     sets.
 
@@ -55,6 +56,7 @@ def write_report(workspace: Workspace, catalog: Catalog, out: Path) -> Path:
     _write_figures(across, out / "across")
     with replacing(out / "summary.csv") as part:
         summary(runs).to_csv(part, index=False)
+    write_json(out / "records.json", {run.name: run.origin for run in runs})
 
     environment = Environment(
         loader=PackageLoader("duchenne.reporting"),

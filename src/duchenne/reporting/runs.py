@@ -124,6 +124,22 @@ class Run:
         return {fold: self._read(read_json, folder / "card.json") for fold, folder in folders.items()}
 
     @cached_property
+    def record(self) -> dict[str, Any]:
+        """``record.json``: what made the results; empty for results of versions that wrote none."""
+        path = self.results / "record.json"
+        return read_json(path) if path.exists() else {}
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What made the run: ``evaluation``, its record, and ``training``, of each fold what its card states of it."""
+        stated = ("precision", "seed", "code", "split", "weights_sha256", "versions", "machine")
+        cards = {fold: {key: card[key] for key in stated if key in card} for fold, card in self.cards.items()}
+        path = self.workspace.training_record(self.name)
+        begun = read_json(path) if path.exists() else {}
+        begun = {key: begun[key] for key in ("commit", "changed", "data") if key in begun}
+        return {"evaluation": self.record, "training": begun | {"folds": cards}}
+
+    @cached_property
     def training(self) -> str:
         """Id of the training run, MLflow's tag ``training``; empty if none is recorded."""
         path = self.workspace.training_record(self.name)

@@ -135,6 +135,8 @@ def latex(table: PaperTable) -> str:
     comments += [
         ", ".join(f"{key}: {value}" for key, value in run.items() if value) for run in table.runs.to_dict("records")
     ]
+    if (table.runs["Status"] == "run").any():
+        comments.append("Code, data, versions, hardware and command of each run: records.json of this report")
     style = table.frame.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
     count = len(table.frame.columns)
     text = style.to_latex(hrules=True, column_format="ll" + "r" * (count - 2))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from duchenne.metrics import METRICS, metric_of
 from duchenne.networks import facts_of
 from duchenne.reporting.runs import Run
@@ -156,6 +159,32 @@ def verdict(run: Run) -> str:
     if m["war_high"] < m["majority"]:
         return sentence + "That is worse than guessing the most common class."
     return sentence + "The interval includes guessing: this run does not show that anything was learned."
+
+
+def environments(run: Run) -> dict[str, str]:
+    """Describe versions and hardware of training and of evaluation, in one entry if they are the same.
+
+    Cards and results of older versions of this software state less, or nothing.
+    """
+    trained = dict.fromkeys(environment(card) for card in run.cards.values())
+    measured = environment(run.record)
+    if list(trained) == [measured] or not measured:
+        return {"Trained and measured with" if measured else "Trained with": each for each in trained}
+    return {"Trained with": "; other folds: ".join(trained), "Measured with": measured}
+
+
+def environment(stated: Mapping[str, Any]) -> str:
+    """Describe the versions and hardware on a card or in a record; empty if it states none."""
+    machine = stated.get("machine", {})
+    versions = ", ".join(f"{name} {version}" for name, version in stated.get("versions", {}).items())
+    if not machine:
+        return versions
+    gpu = f"{machine['gpus']} × {machine['gpu']}, " if "gpu" in machine else ""
+    bf16 = "with" if machine["bf16"] else "without"
+    return (
+        f"{versions}; {machine['os']}; {gpu}{machine['cpu']}, cores: {machine['cores']}, threads: "
+        f"{machine['threads']}, {bf16} bf16 arithmetic"
+    )
 
 
 def near_duplicates(run: Run) -> str:

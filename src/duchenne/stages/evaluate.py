@@ -1,4 +1,7 @@
-"""Evaluate stage: from checkpoints to predictions, features and metrics in ``results/<variant>``."""
+"""Evaluate stage: from checkpoints to predictions, features and metrics in ``results/<variant>``.
+
+``record.json`` beside them says what made them, so that `duchenne verify` and a reader can check them.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import pandas as pd
 
 from duchenne.config import Catalog
 from duchenne.errors import UserError
-from duchenne.files import replacing, write_json
+from duchenne.files import file_digest, replacing, table_digest, write_json
 from duchenne.stages.samples import with_faces
 from duchenne.workspace import Workspace
 
@@ -19,6 +22,7 @@ if TYPE_CHECKING:  # slow to import
     from torch import nn
 
     from duchenne.faces.store import FaceStore
+    from duchenne.training.settings import Variant
 
 
 def run(catalog: Catalog, workspace: Workspace, variant: str) -> None:
@@ -26,7 +30,15 @@ def run(catalog: Catalog, workspace: Workspace, variant: str) -> None:
     from duchenne.training.trained import load_trained
 
     out = workspace.results(variant)
-    measure_folds(catalog, workspace, variant, lambda fold, *_: load_trained(workspace.fold(variant, fold)), out)
+    measure_folds(
+        catalog,
+        workspace,
+        variant,
+        lambda fold, *_: load_trained(workspace.fold(variant, fold)),
+        out,
+        command=f"dvc repro evaluate@{variant}",
+        networks={fold: network_digests(folder) for fold, folder in workspace.folds(variant).items()},
+    )
     histories = [
         pd.read_csv(folder / "history.csv").assign(fold=fold) for fold, folder in workspace.folds(variant).items()
     ]
@@ -40,14 +52,22 @@ def measure_folds(
     variant: str,
     network: Callable[[int, pd.DataFrame, FaceStore], tuple[nn.Module, dict[str, Any]]],
     out: Path,
+    *,
+    command: str,
+    networks: dict[int, dict[str, str]],
     only: int | None = None,
 ) -> dict[str, Any]:
-    """Predict and measure the test part of each fold with that fold's network and card."""
+    """Predict and measure the test part of each fold with that fold's network and card.
+
+    Args:
+        network: gives the network and its card, from the fold, its test samples and the faces.
+        out: folder of the results.
+        command: command that makes these results, for the record.
+        networks: fold -> names and SHA-256 of its network's files, for the record.
+        only: the fold to measure; None: all.
+    """
     from duchenne.datasets.index import read_index
-    from duchenne.evaluation.statistics import evaluate as measure
-    from duchenne.evaluation.statistics import evaluate_parts, evaluate_without
     from duchenne.faces.store import FaceStore
-    from duchenne.splits import count_tested, remaining
     from duchenne.training.trained import predict
 
     config = catalog.variants[variant]
@@ -60,26 +80,24 @@ def measure_folds(
             raise UserError(f"{variant} has no fold {only}: it has {', '.join(map(str, sorted(set(every.fold))))}")
         every = every[every.fold == only]
     parts = with_faces(every, table.rows, store)
-    predictions, features = [], []
+    predictions, features, precisions = [], [], {}
     for fold, samples in parts.groupby("fold"):
         model, card = network(int(fold), samples, store)
         logits, vectors = predict(model, store, samples, card, catalog.compute)
         predictions.append(_predictions(samples, logits, table.classes))
         features.append(vectors)
+        precisions[int(fold)] = card.get("precision", "fp32")
     frame = pd.concat(predictions, ignore_index=True)
-
-    how = {"classes": table.classes, "bootstrap": catalog.report.bootstrap, "seed": config.seed}
-    metrics = measure(frame, **how)
-    if catalog.datasets[config.dataset].facts.parts:  # names of samples begin with the name of a part
-        metrics |= evaluate_parts(frame, frame["sample"].str.partition("/")[0], **how)
-    copies = remaining(pd.read_parquet(workspace.duplicates(variant)), split)
-    copies = copies[copies["fold"].isin(every["fold"])]
-    tested = copies[copies["part"] == "test"]
-    copied = pd.MultiIndex.from_frame(frame[["fold", "sample"]]).isin(
-        pd.MultiIndex.from_frame(tested[["fold", "sample"]])
+    metrics = metrics_of(
+        frame,
+        table.classes,
+        config,
+        split,
+        pd.read_parquet(workspace.duplicates(variant)),
+        folds=sorted(map(int, every["fold"].unique())),
+        composite=bool(catalog.datasets[config.dataset].facts.parts),
+        bootstrap=catalog.report.bootstrap,
     )
-    metrics |= {"near_duplicates": count_tested(copies)} | evaluate_without(frame, copied, **how)
-    metrics |= {"missed": len(every) - len(parts), "selection": config.selection}
 
     with replacing(out / "predictions.parquet") as path:
         frame.to_parquet(path, index=False)
@@ -91,7 +109,106 @@ def measure_folds(
         pairs = {"actual": frame.label.map(names), "predicted": frame.predicted.map(names)}
         pd.DataFrame(pairs).to_csv(path, index=False)
     write_json(out / "metrics.json", metrics)
+    write_json(
+        out / "record.json",
+        {
+            "command": command,
+            "variant": variant,
+            "folds": sorted(map(int, every["fold"].unique())),
+            "bootstrap": catalog.report.bootstrap,
+            "seed": config.seed,
+            "data": _data(catalog, workspace, variant, store),
+            "networks": {
+                fold: networks.get(fold, {}) | {"precision": precision} for fold, precision in precisions.items()
+            },
+        }
+        | _origin(catalog, workspace),
+    )
     return metrics
+
+
+def metrics_of(
+    frame: pd.DataFrame,
+    classes: list[str],
+    config: Variant,
+    split: pd.DataFrame,
+    duplicates: pd.DataFrame,
+    folds: list[int],
+    composite: bool,
+    bootstrap: int,
+) -> dict[str, Any]:
+    """Compute the contents of ``metrics.json`` from predictions.
+
+    Args:
+        frame: predictions, as :func:`duchenne.evaluation.statistics.evaluate` takes them.
+        classes: class names in order.
+        config: the variant, for its seed and selection.
+        split: rows of the split with sample, fold and part.
+        duplicates: near-duplicates of the split.
+        folds: folds that were measured.
+        composite: whether names of samples begin with the name of a set, which is also measured alone.
+        bootstrap: number of resamples.
+    """
+    from duchenne.evaluation.statistics import evaluate, evaluate_parts, evaluate_without
+    from duchenne.splits import count_tested, remaining
+
+    how = {"classes": classes, "bootstrap": bootstrap, "seed": config.seed}
+    metrics = evaluate(frame, **how)
+    if composite:
+        metrics |= evaluate_parts(frame, frame["sample"].str.partition("/")[0], **how)
+    copies = remaining(duplicates, split)
+    copies = copies[copies["fold"].isin(folds)]
+    tested = copies[copies["part"] == "test"]
+    copied = pd.MultiIndex.from_frame(frame[["fold", "sample"]]).isin(
+        pd.MultiIndex.from_frame(tested[["fold", "sample"]])
+    )
+    metrics |= {"near_duplicates": count_tested(copies)} | evaluate_without(frame, copied, **how)
+    tested = split[(split["part"] == "test") & split["fold"].isin(folds)]
+    return metrics | {"missed": len(tested) - len(frame), "selection": config.selection}
+
+
+def network_digests(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of the weights and of the card in the folder of a network."""
+    from duchenne.training.trained import CARD, WEIGHTS
+
+    return {"weights": file_digest(folder / WEIGHTS), "card": file_digest(folder / CARD)}
+
+
+def faces_digest(store: FaceStore) -> str:
+    """Return the SHA-256 of the names and perceptual hashes of a store's faces, with its settings.
+
+    DVC hashes the files themselves; this needs none of it, and no pass over gigabytes.
+    """
+    hashes = pd.DataFrame(sorted(store.hashes().items()), columns=["sample", "phash"])
+    return table_digest(hashes.assign(settings=repr(sorted(store.meta.items()))))
+
+
+def _data(catalog: Catalog, workspace: Workspace, variant: str, store: FaceStore) -> dict[str, str]:
+    """Digests of what was measured: SHA-256, but of the raw files DVC's hash, if DVC knows them."""
+    from duchenne.reporting.provenance import data_revisions
+
+    dataset = catalog.variants[variant].dataset
+    return {
+        "raw": data_revisions(workspace.root, {dataset: catalog.datasets[dataset].root}).get(dataset, ""),
+        "index": file_digest(workspace.index(dataset)),
+        "faces": faces_digest(store),
+        "split": file_digest(workspace.split(variant)),
+        "duplicates": file_digest(workspace.duplicates(variant)),
+    }
+
+
+def _origin(catalog: Catalog, workspace: Workspace) -> dict[str, Any]:
+    """Revision of the code, versions and hardware."""
+    from duchenne.reporting.provenance import code_revision
+    from duchenne.training.device import device_of
+    from duchenne.training.environment import machine, versions
+
+    commit, changed = code_revision(workspace.root)
+    return {
+        "code": {"commit": commit, "changed": changed},
+        "versions": versions(),
+        "machine": machine(device_of(catalog.compute)),
+    }
 
 
 def _predictions(samples: pd.DataFrame, logits: np.ndarray, classes: list[str]) -> pd.DataFrame:

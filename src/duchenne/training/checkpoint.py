@@ -27,7 +27,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from duchenne.files import replacing, write_json
+from duchenne.files import file_digest, replacing, write_json
 from duchenne.training.errors import TrainingError
 
 log = logging.getLogger(__name__)
@@ -104,7 +104,10 @@ class Checkpoints:
                 path.unlink()
 
     def finish(self, card: Mapping[str, Any], selected: int) -> None:
-        """Make the finished folder, with the weights of the epoch ``selected``, and delete the state."""
+        """Make the finished folder, with the weights of the epoch ``selected``, and delete the state.
+
+        The card gets ``weights_sha256``, the digest of the file of weights.
+        """
         part = self.folder / "done.part"
         shutil.rmtree(part, ignore_errors=True)
         shutil.rmtree(self._done, ignore_errors=True)
@@ -112,7 +115,7 @@ class Checkpoints:
         shutil.copy2(self._best(selected), part / self.weights)
         for path in self.folder.glob("*.csv"):
             shutil.copy2(path, part)
-        write_json(part / "card.json", card)
+        write_json(part / "card.json", {**card, "weights_sha256": file_digest(part / self.weights)})
         write_json(part / "finished.json", {"key": self.key, "code": self.code})
         part.replace(self._done)
         self._state.unlink()

@@ -24,6 +24,7 @@ from duchenne.training.device import (
     layout_of,
     precision_of,
 )
+from duchenne.training.environment import machine
 from duchenne.training.errors import TrainingError
 from duchenne.training.fingerprint import code_version, fingerprint
 from duchenne.training.inputs import au_centres, dataset_au_centres, inputs, vote_shares
@@ -117,9 +118,8 @@ def train_fold(
     )
     selected = trainer.fit(Pretraining(task), task)
     if main:
-        checkpoints.finish(
-            make_card(network, variant, classes, fold, samples, store, placement.precision, selected), selected
-        )
+        card = make_card(network, variant, classes, fold, samples, store, placement.precision, selected)
+        checkpoints.finish(card | {"machine": machine(device)}, selected)
         if out:
             checkpoints.publish(out)
     placement.accelerator.wait_for_everyone()

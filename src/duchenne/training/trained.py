@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import math
-import platform
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 import numpy as np
 import pandas as pd
-import timm
 import torch
 from pydantic import BaseModel, Field, FiniteFloat, PositiveInt, ValidationError, model_validator
 from timm.data import resolve_model_data_config
@@ -21,12 +18,13 @@ from tqdm import tqdm
 
 from duchenne.errors import UserError
 from duchenne.faces.store import FaceStore
-from duchenne.files import unusable
+from duchenne.files import table_digest, unusable
 from duchenne.models.contract import create
 from duchenne.models.official import OfficialWeightsError, load_pretrained, load_shared, read_official
 from duchenne.models.precision import classifiers
 from duchenne.training.data import loader, over_views
 from duchenne.training.device import Precision, autocast, device_of, layout_of, trained_precision
+from duchenne.training.environment import versions
 from duchenne.training.errors import TrainingError
 from duchenne.training.fingerprint import code_version
 from duchenne.training.inputs import inputs
@@ -126,10 +124,9 @@ def make_card(
         precision: precision of training, in which the network will also predict.
         selected: epoch of the weights.
     """
-    split = samples.sort_values("sample")[["sample", "part"]].to_csv(index=False)
     return network_card(network, variant, classes, store.meta, precision) | {
         "fold": fold,
-        "split": hashlib.sha256(split.encode()).hexdigest(),
+        "split": table_digest(samples.sort_values("sample")[["sample", "part"]]),
         "samples": samples["part"].value_counts().to_dict(),
         "selection": {"rule": variant.selection, "monitor": variant.monitor, "epoch": selected},
         "seed": variant.seed,
@@ -159,11 +156,7 @@ def network_card(
         "precision": precision,
         "variant": variant.model_dump(mode="json"),
         "code": code_version(variant.model.architecture),
-        "versions": {
-            "torch": str(torch.__version__),
-            "timm": timm.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": versions(),
     }
 
 
