@@ -27,6 +27,7 @@ from duchenne.workspace import Workspace
 
 CLASSES = ["happiness", "boredom", "anger", "disgust"]  # the second is a word of one's own, known to no list
 NEVER = "disgust"  # the class that no run predicts
+MACHINE = {"os": "Linux 6.1 x86_64", "cpu": "A CPU", "cores": 2, "threads": 1, "device": "cpu", "bf16": True}
 PEOPLE = 12
 
 
@@ -143,6 +144,12 @@ def _finish(workspace: Workspace, catalog: Catalog, name: str) -> None:
         results / "metrics.json",
         metrics | {"missed": len(tested) - len(frame), "selection": config.selection},
     )
+    if name == "folds":  # older versions wrote no record
+        origin = {"versions": {"duchenne": "0.1.0", "torch": "2.14.1"}, "machine": MACHINE | {"cores": 3}}
+        data = {"index": "1" * 64, "faces": "2" * 64, "split": "3" * 64}
+        code = {"commit": "c" * 40, "changed": True}
+        command = f"dvc repro evaluate@{name}"
+        write_json(results / "record.json", {"command": command, "bootstrap": 50, "data": data, "code": code} | origin)
     size = 1 + list(catalog.variants).index(name)
     write_json(results / "complexity.json", {"params": 10.0 * size, "macs": 0.0015 * size})
     measured = {"val", config.selection} & set(parts["part"]) - {"train"}
@@ -183,5 +190,6 @@ def _train(
             "seed": config.seed,
             "precision": "fp32",
             "versions": {"duchenne": "0.1.0", "torch": "2.14.1"},
+            "machine": MACHINE,
         },
     )

@@ -277,8 +277,18 @@ def test_how_to_do_it_again(project: tuple[Workspace, Catalog], tmp_path: Path):
     assert "The raw files of <code>drawn</code> belong in" in section(page, "folds")
 
 
-def test_revisions_and_versions_are_told(page: str):
-    assert "torch 2.14.1" in section(page, "folds")
+def test_revisions_versions_and_hardware_are_told(project: tuple[Workspace, Catalog], page: str):
+    stated = section(page, "folds")
+    assert "<dt>Trained with</dt><dd>duchenne 0.1.0, torch 2.14.1; Linux 6.1 x86_64; A CPU, cores: 2" in stated
+    assert "<dt>Measured with</dt><dd>duchenne 0.1.0, torch 2.14.1; Linux 6.1 x86_64; A CPU, cores: 3" in stated
+    assert f"<code>dvc repro evaluate@folds</code> at <code>{'c' * 40}</code> with changes, 50 resamples" in stated
+    assert f"faces <code>{'2' * 64}</code>" in stated
+    older = section(page, "picked_on_test")
+    assert "Measured with" not in older
+    assert "<dt>Trained with</dt><dd>duchenne 0.1.0, torch 2.14.1; Linux" in older
+    beside = json.loads((project[0].reports / "records.json").read_text())
+    assert beside["folds"]["evaluation"]["machine"]["cores"] == 3
+    assert beside["folds"]["training"]["folds"]["1"]["machine"]["cores"] == 2
     assert "not under git" in page
     assert "not under DVC" in page
 

@@ -96,6 +96,32 @@ def compare(
 
 
 @app.command()
+def verify(
+    variants: Annotated[
+        list[str] | None, typer.Argument(help="variants, or published/VARIANT; default: everything in the folder")
+    ] = None,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="skip data and outputs that are not on this machine")
+    ] = False,
+    params: Params = DEFAULT,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Check files against dvc.lock and the cache, numbers against the predictions; exit status 1 if any disagree."""
+    from duchenne.verification.run import verify as check
+
+    done = check(config.load(params), Workspace(), variants or [], allow_missing)
+    if as_json:
+        print_json(done.as_json(), indent=2)
+    else:
+        for finding in done.findings:
+            typer.echo(f"{finding.path}: {finding.text}" + (f"\n  to fix it: {finding.fix}" if finding.fix else ""))
+        for skipped in done.skipped:
+            typer.echo(f"not checked: {skipped}")
+        typer.echo(done.summary())
+    raise typer.Exit(1 if done.findings else 0)
+
+
+@app.command()
 def complexity(
     names: Annotated[list[str] | None, typer.Argument(help="variants; default: one for each network")] = None,
     every: Annotated[bool, typer.Option("--all", help="every variant")] = False,

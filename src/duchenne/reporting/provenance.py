@@ -21,7 +21,7 @@ def code_revision(root: Path) -> tuple[str, bool]:
         )
         return done.stdout.strip()
 
-    return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--", *SOURCES))
+    return git("rev-parse", "--verify", "--quiet", "HEAD"), bool(git("status", "--porcelain", "--", *SOURCES))
 
 
 def data_revisions(root: Path, raw: dict[str, Path]) -> dict[str, str]:

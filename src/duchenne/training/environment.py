@@ -21,17 +21,14 @@ PACKAGES = ("duchenne", "torch", "torchvision", "timm", "numpy", "opencv-python-
 
 
 def versions() -> dict[str, str]:
-    """Return the version of Python and of each package of :data:`PACKAGES` that is installed, and of CUDA."""
+    """Return the version of Python and of each package of :data:`PACKAGES` that is installed."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:  # a source tree on the path
             continue
-    found["torch"] = str(torch.__version__)  # with the build, such as +cpu
-    if torch.version.cuda:
-        found["cuda"] = torch.version.cuda
-    return found
+    return found | {"torch": str(torch.__version__)}  # with its build, such as +cpu
 
 
 def machine(device: torch.device) -> dict[str, Any]:
