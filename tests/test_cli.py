@@ -348,6 +348,12 @@ def test_doctor(duchenne):
     assert "valid; datasets: 1, variants: 2" in out
 
 
+def test_verify(duchenne):
+    status, out, _ = duchenne("verify", "first")
+    assert (status, out.splitlines()[0]) == (0, "not checked: files: this folder is not under DVC (no .dvc folder)")
+    assert out.splitlines()[-1].startswith("runs: 1, values computed again: ")
+
+
 MISTAKES = {
     "variants": (["--table", "8"], "--table needs --paper"),
     "add": (["poster_v2_rafd"], "did you mean 'poster_v2_rafdb'"),
@@ -367,6 +373,7 @@ MISTAKES = {
     "plan": (["frist"], "there is no variant 'frist' (did you mean 'first'?)"),
     "predict": (["absent.png", "--model", "models/first/fold_1"], "absent.png"),
     "ui": (["--no-such-option"], "--no-such-option"),
+    "verify": (["frist"], "there is no run 'frist' (did you mean 'first'?)"),
 }
 """Command -> arguments that are wrong, and what its message says."""
 
