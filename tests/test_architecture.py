@@ -198,6 +198,7 @@ NEEDED = {
     "split": {"sklearn"},
     "train": BUILDS_A_NETWORK | {"mlflow"},
     "evaluate": BUILDS_A_NETWORK | {"sklearn"},
+    "robustness": BUILDS_A_NETWORK,
     "explain": BUILDS_A_NETWORK | {"matplotlib"},
     "complexity": {"accelerate", "timm", "torch"},
     "report": {"matplotlib", "mlflow", "sklearn"},

@@ -92,7 +92,7 @@ def test_settings_hold_what_was_left_out(tmp_path: Path):
     found = {path.relative_to(workspace.settings).as_posix(): path for path in workspace.settings.rglob("*.json")}
     of_each = {"datasets/mine", "faces/mine"}
     of_each |= {f"{kind}/my_first" for kind in ("protocols", "training", "networks", "printed")}
-    assert found.keys() == {f"{name}.json" for name in of_each | {"evaluate", "explain", "report"}}
+    assert found.keys() == {f"{name}.json" for name in of_each | {"evaluate", "explain", "report", "robustness"}}
     assert json.loads(found["training/my_first.json"].read_text())["recipe"]["label_smoothing"] == 0
     assert "faces" not in json.loads(found["datasets/mine.json"].read_text())
     network = json.loads(found["networks/my_first.json"].read_text())

@@ -11,6 +11,8 @@ import pytest
 from figure_tools import documented_figures
 from reporting_tools import run_of
 
+from duchenne.evaluation.corruptions import CORRUPTIONS, STRENGTHS
+from duchenne.evaluation.robustness import CLEAN, MEASURED
 from duchenne.evaluation.statistics import evaluate
 from duchenne.protocol import Protocol
 from duchenne.reporting.across import Together
@@ -27,6 +29,7 @@ from duchenne.reporting.registry import (
     run_figure,
 )
 from duchenne.reporting.runs import Run
+from duchenne.reporting.transfer import Transfers
 from duchenne.training.settings import Model, Recipe, Variant
 
 CLASSES = ["happiness", "surprise", "anger"]
@@ -63,14 +66,29 @@ def run(name: str, seed: int, **options: object) -> Run:
         cards={fold: {"selection": {"epoch": int(random.integers(1, 4))}} for fold in (1, 2)},
         parts=frame.assign(part=random.choice(["train", "val", "test"], 40)),
         sizes={"params": 10.0 * seed, "macs": 1.5 * seed},
+        robustness=damage(random),
         factors=[Factor("yaw", True, bins), Factor("light", False, bins)],
         feature_map=FeatureMap("Features", "A note.", [Panel("", random.normal(size=(40, 2)), label)], frame),
     )
 
 
+def damage(random: np.random.Generator) -> pd.DataFrame:
+    """A table of curves under damage."""
+    places = [(CLEAN, 0), *((kind, strength) for kind in CORRUPTIONS for strength in STRENGTHS)]
+    table = pd.DataFrame(places, columns=["corruption", "severity"]).assign(n=40)
+    for metric in MEASURED:
+        table[metric] = random.random(len(table))
+        table[f"{metric}_low"], table[f"{metric}_high"] = table[metric] - 0.1, table[metric] + 0.1
+    return table
+
+
 def project(seed: int) -> Together:
-    """Two runs that differ in the depth of their networks."""
-    return Together([run("shallow", seed), run("deep", seed + 1, vit_depth=4)], 100)
+    """Two runs that differ in the depth of their networks, the first of them also on another dataset."""
+    together = Together([run("shallow", seed), run("deep", seed + 1, vit_depth=4)], 100)
+    measured = {"war": 0.1 * seed, "war_low": 0.0, "war_high": 0.5, "uar": 0.1 * seed, "uar_low": 0.0, "uar_high": 0.5}
+    own = {"network": "shallow", "dataset": "d", "own": True, "n": 40, "known_classes": 3} | measured
+    together.transfers = Transfers([own, own | {"dataset": "other", "own": False}], [])
+    return together
 
 
 def check(figure: Entry, one: Drawn, again: Drawn, other: Drawn) -> None:

@@ -53,7 +53,7 @@ ITEMS = {
     "rendered": ("synthesize",),
     "landmark_nets": ("landmark_net",),
     "datasets": ("index", "align", "landmarks"),
-    "variants": ("split", "train", "evaluate", "explain", "complexity"),
+    "variants": ("split", "train", "evaluate", "robustness", "explain", "complexity"),
 }
 ALL = {stage: [f"{stage}@{name}" for name in PARAMS[part]] for part, stages in ITEMS.items() for stage in stages}
 
@@ -120,7 +120,7 @@ VALUES = {
     "a protocol": (("variants", "own", "protocol", "folds", 3), "split@own report"),
     "a network": (
         ("variants", "ifdd", "model", "options", {"split": "even_odd"}),
-        "train@ifdd evaluate@ifdd explain@ifdd complexity@ifdd report",
+        "train@ifdd evaluate@ifdd robustness@ifdd explain@ifdd complexity@ifdd report",
     ),
     "faces as they were by default": (("datasets", "faces", "faces", {"size": 224}), "index@faces report"),
     "the size of faces": (("datasets", "own", "faces", {"size": 128}), "index@own align@own landmarks@own report"),
@@ -128,7 +128,8 @@ VALUES = {
     "a landmark network": (("landmark_nets", "first", "epochs", 2), "landmark_net@first"),
     "a note": (("variants", "poster", "note", "as published"), "report"),
     "whose printed values": (("variants", "poster", "reproduces", "poster_rafdb"), "complexity@poster report"),
-    "resamples": (("report", {"bootstrap": 101}), "evaluate report"),
+    "resamples": (("report", {"bootstrap": 101}), "evaluate robustness report"),
+    "damage": (("report", {"robustness": True}), "robustness report"),
     "faces on the page": (("report", {"show_faces": False}), "explain report"),
     "pictures on the page": (("report", {"gallery": 5}), "report"),
     "processes": (("compute", {"jobs": 1}), ""),
@@ -151,7 +152,7 @@ def test_another_value_makes_stale_even_before_the_settings_stage_ran(finished: 
         assert finished.status() == new | {"settings", "report"}
 
 
-NETWORK = ("train", "evaluate", "explain", "complexity")
+NETWORK = ("train", "evaluate", "robustness", "explain", "complexity")
 
 
 def of(*variants: str) -> str:
@@ -165,7 +166,7 @@ EDITS = {
     "a default of the recipe": (
         "training/settings.py",
         ("Share = Field(0.0", "Share = Field(0.1"),
-        "train evaluate explain",
+        "train evaluate robustness explain",
     ),
     "a default of the faces": ("faces/settings.py", ("Field(95", "Field(94"), "align landmarks report"),
     "a default of a dataset": (
@@ -185,8 +186,13 @@ EDITS = {
     "how predictions are made": ("stages/evaluate.py", ("argmax(axis=1)", "argmin(axis=1)"), "evaluate"),
     "who validates": ("datasets/subset.py", COMMENT, "index split evaluate report"),
     "the map of the features": ("evaluation/embedding.py", COMMENT, "report"),
-    "the schedule": ("training/optim.py", COMMENT, "train evaluate explain"),
-    "the store": ("faces/store.py", COMMENT, "align landmarks landmark_net split train evaluate explain report"),
+    "the schedule": ("training/optim.py", COMMENT, "train evaluate robustness explain"),
+    "the store": (
+        "faces/store.py",
+        COMMENT,
+        "align landmarks landmark_net split train evaluate robustness explain report",
+    ),
+    "a kind of damage": ("evaluation/corruptions.py", COMMENT, "robustness report"),
     "the page": ("reporting/page.py", COMMENT, "report"),
     "the command": ("cli.py", COMMENT, ""),
 }
@@ -216,7 +222,7 @@ def test_other_weights_make_stale_what_starts_from_them(finished: Project):
     with edited(finished.root / "models" / "first" / "file", "first", "second"):
         assert stale(finished) == {"landmark_net@first", "landmark_net@second", "report"}
     with edited(finished.root / "models" / "poster" / "file", "poster", "other"):
-        own = {f"{stage}@poster" for stage in ("train", "evaluate", "explain")}
+        own = {f"{stage}@poster" for stage in ("train", "evaluate", "robustness", "explain")}
         assert stale(finished) == own | {"train@own", "report"}
 
 

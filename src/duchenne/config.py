@@ -163,7 +163,11 @@ def _fields(place: tuple[int | str, ...]) -> list[str]:
     return list(kind.model_fields)
 
 
-TAKEN = {"scratch": "models/scratch is where training without other weights starts", "published": "results/published/"}
+TAKEN = {
+    "scratch": "models/scratch is where training without other weights starts",
+    "published": "results/published/",
+    "transfer": "results/transfer/",
+}
 """Names that variants and landmark nets cannot have, because their folders have another use."""
 
 

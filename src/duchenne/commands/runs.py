@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -93,6 +93,33 @@ def compare(
         print_json(found.as_json(), indent=2)
     else:
         show(found, Console())
+
+
+@app.command()
+def transfer(
+    models: Annotated[list[str], typer.Argument(help="runs, imported networks, or folders of folds")],
+    to: Annotated[list[str], typer.Option(help="dataset of params.yaml whose faces are prepared; may be repeated")],
+    part: Annotated[
+        Literal["test", "all"], typer.Option(help="test: the owners' test part where they have one; all: every sample")
+    ] = "test",
+    average: Annotated[
+        bool, typer.Option("--average", help="mean probabilities of all folds of a run; otherwise fold 1 predicts")
+    ] = False,
+    mask: Annotated[
+        bool, typer.Option("--mask", help="leave classes that the dataset lacks out of the answers")
+    ] = False,
+    params: Params = DEFAULT,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Measure trained networks on other datasets: a matrix of UAR and WAR with intervals, which the report shows."""
+    from duchenne.reporting.transfer import Transfers, show
+    from duchenne.transfer import transfer as measure
+
+    records = measure(config.load(params), Workspace(), models, to, part, average, mask)
+    if as_json:
+        print_json(records, indent=2)
+    else:
+        show(Transfers(records, []), Console())
 
 
 @app.command()

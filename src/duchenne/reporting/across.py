@@ -15,6 +15,7 @@ from duchenne.reporting.basis import MARKS
 from duchenne.reporting.compare import ComparedRuns, compare_runs
 from duchenne.reporting.printed import printed_methods
 from duchenne.reporting.runs import Run
+from duchenne.reporting.transfer import Transfers, read_transfers
 
 MAX_STARS = 8
 """Maximum number of runs in a star chart, so that each has its own colour."""
@@ -81,6 +82,11 @@ class Together:
             groups[run.config.dataset, frozenset(run.predictions["sample"])].append(run)
         return [compare_runs(runs, self.bootstrap) for runs in groups.values() if len(runs) > 1]
 
+    @cached_property
+    def transfers(self) -> Transfers:
+        """Networks on other datasets, from ``results/transfer``."""
+        return read_transfers(self.runs[0].workspace) if self.runs else Transfers([], [])
+
     def by_dataset(self) -> dict[str, list[Run]]:
         """Group the runs by dataset."""
         groups: dict[str, list[Run]] = defaultdict(list)
@@ -129,6 +135,11 @@ def recalls(together: Together) -> dict[tuple[str], Recalls]:
         if len(present) > 2 and len(ours) + len(printed) > 1:
             found[dataset,] = Recalls(dataset, ours, printed)
     return found
+
+
+def transfers(together: Together) -> dict[tuple[()], Transfers]:
+    """Return all networks on other datasets as the data of one figure; empty if there are none."""
+    return {(): together.transfers} if together.transfers.records else {}
 
 
 def depths(together: Together) -> dict[tuple[()], Depths]:

@@ -7,15 +7,22 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from duchenne.evaluation.corruptions import CORRUPTIONS, STRENGTHS
+from duchenne.evaluation.robustness import CLEAN
 from duchenne.reporting import across
 from duchenne.reporting.across import MAX_STARS, Depths, Pair, Recalls, Sizes
 from duchenne.reporting.colours import BLUE, INK, MARKERS, ORANGE, PALETTE, PAPER, SOFT, rgb
 from duchenne.reporting.complexity import amount
 from duchenne.reporting.figures import star
 from duchenne.reporting.registry import across_figure
+from duchenne.reporting.robustness import METRIC as DAMAGE_METRIC
+from duchenne.reporting.robustness import Damaged, damaged
 from duchenne.reporting.style import WIDTH
+from duchenne.reporting.transfer import SHOWN as TRANSFER_METRICS
+from duchenne.reporting.transfer import Transfers, cell
 from duchenne.reporting.wording import percent, points
 
 PRINTED_STYLE = {
@@ -193,6 +200,94 @@ def confusion_difference(figure: Figure, pair: Pair) -> None:
     axes.grid(False)
     axes.tick_params(length=0)
     axes.spines[:].set_color(SOFT)
+
+
+def _damage_alt(source: Damaged) -> str:
+    each = []
+    for name, table in source.runs.items():
+        values = table.set_index(["corruption", "severity"])[DAMAGE_METRIC]
+        last = {kind.title: values[key, STRENGTHS[-1]] for key, kind in CORRUPTIONS.items()}
+        ends = ", ".join(f"{title} {percent(value)}" for title, value in last.items())
+        each.append(f"{name}: clean {percent(values[CLEAN, 0])}; in the greatest strength {ends}")
+    return f"UAR under damage. {'. '.join(each)}. Guessing: {percent(source.guess)}."
+
+
+@across_figure(
+    "robustness",
+    lambda source: f"Damaged faces of {source.dataset}",
+    question="How much damage of the picture does a network bear?",
+    caption="UAR on the same test faces, undamaged (0) and in five strengths; bands are 95 % intervals, dotted is "
+    "guessing. docs/robustness.md has the settings, and which of them are those of RAF-DB-C.",
+    alt=_damage_alt,
+    broad=True,
+    sources=damaged,
+)
+def robustness(figure: Figure, source: Damaged) -> None:
+    """Draw UAR against the strength of each kind of damage, a panel each, with the runs side by side."""
+    lines = 2
+    columns = -(-(len(CORRUPTIONS) + 1) // lines)
+    figure.set_size_inches(2 * WIDTH, 2.5 * lines)
+    panels = figure.subplots(lines, columns, sharex=True, sharey=True)
+    *shown, last = panels.flat
+    for axes, (key, kind) in zip(shown, CORRUPTIONS.items(), strict=True):
+        for i, (name, table) in enumerate(source.runs.items()):
+            own = table[table["corruption"].isin([CLEAN, key])].sort_values("severity")
+            style = {"color": PALETTE[i % len(PALETTE)], "marker": MARKERS[i % len(MARKERS)], "markersize": 4}
+            axes.plot(own["severity"], own[DAMAGE_METRIC], linewidth=1.3, label=name, **style)
+            ends = own[f"{DAMAGE_METRIC}_low"], own[f"{DAMAGE_METRIC}_high"]
+            axes.fill_between(own["severity"], *ends, color=style["color"], alpha=0.12, linewidth=0)
+        axes.axhline(source.guess, color=SOFT, linestyle=":", linewidth=1.2, label="guessing")
+        axes.set_title(kind.title, fontsize=9)
+        axes.set(xticks=[0, *STRENGTHS], ylim=(0, 1.02))
+    for axes in panels[:, 0]:
+        axes.set_ylabel("UAR")
+        axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+    for axes in panels[-1]:
+        axes.set_xlabel("strength")
+    panels[0, -1].tick_params(labelbottom=True)  # nothing is below it but the legend
+    last.axis("off")
+    last.legend(*shown[0].get_legend_handles_labels(), loc="center", fontsize=8)
+
+
+def _transfer_alt(source: Transfers) -> str:
+    each = (f"{record['network']} on {record['dataset']}: {', '.join(cell(record))}" for record in source.records)
+    return f"Networks on datasets. {'. '.join(each)}."
+
+
+@across_figure(
+    "transfer",
+    "Networks on other datasets",
+    question="How well does a network do on faces of another origin?",
+    caption="UAR with its 95 % interval, WAR, tested samples and classes; colour is UAR. Framed: its own dataset, by "
+    "its own test predictions. The table below says what each value is based on.",
+    alt=_transfer_alt,
+    broad=lambda source: source.matrix(TRANSFER_METRICS[0]).shape[1] > 3,
+    sources=across.transfers,
+)
+def transfer(figure: Figure, source: Transfers) -> None:
+    """Draw the matrix of networks and datasets."""
+    values = source.matrix(TRANSFER_METRICS[0])
+    rows, columns = values.shape
+    figure.set_size_inches(max(WIDTH, 1.6 + 1.9 * columns), 0.9 + 0.85 * rows)
+    axes = figure.subplots()
+    clear_to_blue = LinearSegmentedColormap.from_list("share", [(*rgb(BLUE), 0.04), (*rgb(BLUE), 1)])
+    axes.pcolormesh(np.ma.masked_invalid(values.to_numpy()), cmap=clear_to_blue, vmin=0, vmax=1)
+    for (row, column), value in np.ndenumerate(values.to_numpy()):
+        record = source.find(values.index[row], values.columns[column])
+        lines = "\n".join(cell(record))
+        colour = PAPER if value > 0.65 else INK
+        axes.text(column + 0.5, row + 0.5, lines, ha="center", va="center", size=6.5, color=colour, linespacing=1.4)
+        if record and record["own"]:
+            axes.add_patch(
+                Rectangle((column + 0.02, row + 0.02), 0.96, 0.96, fill=False, edgecolor=ORANGE, linewidth=2)
+            )
+    axes.set_xticks(np.arange(columns) + 0.5, values.columns)
+    axes.set_yticks(np.arange(rows) + 0.5, values.index)
+    axes.set(xlabel="tested on", ylabel="network")
+    axes.invert_yaxis()
+    axes.grid(False)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
 
 
 def _point(axes: Axes, place: float, run: pd.Series, i: int, label: str | None) -> None:

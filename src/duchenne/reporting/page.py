@@ -13,6 +13,7 @@ from markupsafe import Markup
 from tqdm import tqdm
 
 from duchenne.config import Catalog
+from duchenne.evaluation.corruptions import CORRUPTIONS
 from duchenne.files import replacing, write_json
 from duchenne.metrics import METRICS
 from duchenne.papers.printed import sources
@@ -22,10 +23,12 @@ from duchenne.reporting.basis import FOOTNOTES, MARKS, footnotes
 from duchenne.reporting.complexity import amount
 from duchenne.reporting.provenance import code_revision, data_revisions
 from duchenne.reporting.registry import Drawn, draw_across
+from duchenne.reporting.robustness import write_damage_tables
 from duchenne.reporting.runs import Run, open_run
 from duchenne.reporting.sections import dataset_section, run_section
 from duchenne.reporting.summary import summary
 from duchenne.reporting.tables import write_tables
+from duchenne.reporting.transfer import cell, remarks, write_transfer_table
 from duchenne.workspace import Workspace
 
 MAX_DISAGREEMENTS = 12
@@ -58,6 +61,8 @@ def write_report(workspace: Workspace, catalog: Catalog, out: Path) -> Path:
         summary(runs).to_csv(part, index=False)
     write_json(out / "records.json", {run.name: run.origin for run in runs})
 
+    write_transfer_table(together.transfers, out / "tables")
+
     environment = Environment(
         loader=PackageLoader("duchenne.reporting"),
         autoescape=True,
@@ -75,6 +80,9 @@ def write_report(workspace: Workspace, catalog: Catalog, out: Path) -> Path:
     environment.globals |= {
         "words": wording,
         "METRICS": METRICS,
+        "CORRUPTIONS": CORRUPTIONS,
+        "transfer_cell": cell,
+        "transfer_remarks": remarks,
         "FACE_SIDE": gallery.FACE_SIDE,
         "MAX_DISAGREEMENTS": MAX_DISAGREEMENTS,
         "MARKS": MARKS,
@@ -93,6 +101,8 @@ def write_report(workspace: Workspace, catalog: Catalog, out: Path) -> Path:
         sections=sections,
         comparisons=together.compared,
         across=across,
+        damage=write_damage_tables(together, out / "tables"),
+        transfer=together.transfers,
         tables=write_tables(catalog, workspace, out / "tables", {run.name: run for run in runs}),
         datasets=[dataset_section(name, workspace, catalog) for name in datasets],
         show_faces=catalog.report.show_faces,

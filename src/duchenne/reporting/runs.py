@@ -15,6 +15,7 @@ from duchenne.config import Catalog
 from duchenne.datasets.audit import known_flaws
 from duchenne.datasets.index import read_index
 from duchenne.errors import UserError
+from duchenne.evaluation.robustness import COLUMNS
 from duchenne.evaluation.statistics import by_fold
 from duchenne.faces.store import FaceStore
 from duchenne.files import read_json
@@ -150,6 +151,12 @@ class Run:
         """Parameters and operations of the network; empty if they were not counted."""
         path = self.results / "complexity.json"
         return read_json(path) if path.exists() else {}
+
+    @cached_property
+    def robustness(self) -> pd.DataFrame:
+        """``robustness.csv``: every metric under damage, by kind and strength; empty if that was not asked for."""
+        path = self.results / "robustness.csv"
+        return pd.read_csv(path) if path.exists() else pd.DataFrame(columns=COLUMNS)
 
     @cached_property
     def rows(self) -> pd.DataFrame:

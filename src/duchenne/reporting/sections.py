@@ -25,6 +25,7 @@ SHEETS = {
     "strips": "Rendered clips; the underlined frames show the expression",
     "displacement": "Rendered micro-expressions: onset, apex and the true displacement between them",
     "aligned": "Aligned faces with their 68 landmarks and the six action-unit regions",
+    "damage": "One face as the test faces are damaged, each kind in five strengths",
     "failures": "Samples in which no face was found, with the reason",
 }
 """Captions of contact sheets by name; any other sheet has its file name as caption."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -137,17 +137,35 @@ def latex(table: PaperTable) -> str:
     ]
     if (table.runs["Status"] == "run").any():
         comments.append("Code, data, versions, hardware and command of each run: records.json of this report")
-    style = table.frame.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
-    count = len(table.frame.columns)
-    text = style.to_latex(hrules=True, column_format="ll" + "r" * (count - 2))
-    notes = [
-        rf"\multicolumn{{{count}}}{{@{{}}p{{\linewidth}}@{{}}}}{{\footnotesize {note.translate(LATEX_ESCAPES)}}} \\"
-        for note in table.footnotes
-    ]
-    text = text.replace(r"\end{tabular}", "\n".join([*notes, r"\end{tabular}"]))
+    text = _tabular(table.frame, "ll" + "r" * (len(table.frame.columns) - 2), table.footnotes)
+    return "".join(f"% {line}\n" for line in comments if line) + text
+
+
+def write_table(path: Path, cells: pd.DataFrame, shown: pd.DataFrame, head: str, note: str) -> None:
+    """Write ``cells`` with its index as ``<path>.csv``, and ``shown``, in per cent with one decimal, as ``.tex``.
+
+    Args:
+        head: heading of the column of the index in the ``tabular``.
+        note: what must be known to read it, a comment above the ``tabular``.
+    """
+    text = shown.map(lambda value: EMPTY if pd.isna(value) else f"{value:.1f}".replace("-", "−"))
+    text = text.rename_axis(index=head, columns=None).reset_index()
+    with replacing(path.with_name(f"{path.name}.csv")) as part:
+        cells.to_csv(part)
+    with replacing(path.with_name(f"{path.name}.tex")) as part:
+        part.write_text(f"% {note}\n" + _tabular(text, "l" + "r" * len(shown.columns)), encoding="utf-8")
+
+
+def _tabular(frame: pd.DataFrame, columns: str, notes: Sequence[str] = ()) -> str:
+    r"""Return a frame of text as a ``tabular`` with booktabs' rules that ends with ``notes``."""
+    style = frame.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
+    text = style.to_latex(hrules=True, column_format=columns)
+    whole = rf"\multicolumn{{{len(columns)}}}{{@{{}}p{{\linewidth}}@{{}}}}"
+    lines = [rf"{whole}{{\footnotesize {note.translate(LATEX_ESCAPES)}}} \\" for note in notes]
+    text = text.replace(r"\end{tabular}", "\n".join([*lines, r"\end{tabular}"]))
     for character, command in LATEX_COMMANDS.items():
         text = text.replace(character, command)
-    return "".join(f"% {line}\n" for line in comments if line) + text
+    return text
 
 
 class _Value(NamedTuple):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 OF_A_DATASET = ("index", "align", "landmarks")
 """Stages of each dataset, in order."""
 
-OF_A_VARIANT = ("split", "train", "evaluate", "explain", "complexity")
+OF_A_VARIANT = ("split", "train", "evaluate", "robustness", "explain", "complexity")
 """Stages of each variant, in order."""
 
 

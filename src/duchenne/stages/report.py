@@ -32,6 +32,7 @@ def _draw_sheets(catalog: Catalog, workspace: Workspace) -> None:
     from duchenne.faces.sheets import alignment_sheet, failure_sheet
     from duchenne.faces.store import FaceStore
     from duchenne.reporting.rendered import contact_sheets
+    from duchenne.reporting.robustness import example_sheet
 
     for name in catalog.rendered:
         contact_sheets(workspace.raw(name), workspace.reports / name)
@@ -42,3 +43,7 @@ def _draw_sheets(catalog: Catalog, workspace: Workspace) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         alignment_sheet(store, workspace.landmarks(dataset), folder / "aligned.jpg")
         failure_sheet(store, rows, catalog.datasets[dataset].root, folder / "failures.jpg")
+        if catalog.report.robustness:
+            example_sheet(store, store.samples[0], folder / "damage.jpg")
+        else:
+            (folder / "damage.jpg").unlink(missing_ok=True)

@@ -76,4 +76,5 @@ def _blocks(catalog: Catalog) -> Iterator[tuple[str, dict[str, Any]]]:
     report = catalog.report.model_dump(mode="json")
     yield "report", report | {"networks": {name: str(network.facts) for name, network in networks().items()}}
     yield "evaluate", {"bootstrap": report["bootstrap"]}
+    yield "robustness", {"robustness": report["robustness"], "bootstrap": report["bootstrap"]}
     yield "explain", {"show_faces": report["show_faces"]}
