@@ -128,6 +128,13 @@ def test_no_motion_is_added_to_a_clip_but_by_noise(tmp_path: Path, face: np.ndar
         assert store.samples == ["s000", "s001"]
 
 
+def test_the_settings_are_those_that_the_docs_name():
+    page = (Path(__file__).parents[1] / "docs" / "robustness.md").read_text(encoding="utf-8")
+    for name, kind in CORRUPTIONS.items():
+        settings = ", ".join(f"{value:g}" for value in kind.settings)
+        assert f"| `{name}` | {kind.title} | {kind.unit} | {settings} | {kind.source} |" in page
+
+
 def predictions(label: list[int], predicted: list[int]) -> pd.DataFrame:
     samples = [f"s{i}" for i in range(len(label))]
     return pd.DataFrame({"sample": samples, "fold": 1, "subject": samples, "label": label, "predicted": predicted})
