@@ -41,11 +41,11 @@ COMMAND = ["config", "cli", "extras", "papers.library"]
 FACES = ["datasets.build", "splits", "tracking", "faces.build", "faces.annotate", "models.backbones.mobilefacenet"]
 CORE = [
     "datasets.audit", "datasets.build", "datasets.deep", "evaluation.comparing", "evaluation.complexity",
-    "evaluation.embedding", "evaluation.explain", "evaluation.motion", "evaluation.statistics", "faces.annotate",
-    "faces.build", "faces.sheets", "landmark_net.train", "models.contract", "papers.printed", "params_file",
-    "prediction.run", "published", "reporting.basis", "reporting.compare", "reporting.complexity",
-    "reporting.provenance", "smoke", "splits", "stages", "stages.train", "tracking", "training.fold",
-    "training.trained",
+    "evaluation.corruptions", "evaluation.embedding", "evaluation.explain", "evaluation.motion",
+    "evaluation.statistics", "faces.annotate", "faces.build", "faces.sheets", "landmark_net.train", "models.contract",
+    "papers.printed", "params_file", "prediction.run", "published", "reporting.basis", "reporting.compare",
+    "reporting.complexity", "reporting.provenance", "reporting.transfer", "smoke", "splits", "stages", "stages.robustness", "stages.train",
+    "tracking", "training.fold", "training.trained", "transfer",
 ]  # fmt: skip
 
 for name in COMMAND:

@@ -91,6 +91,15 @@ def test_hours_of_raf_db_follow_from_its_recipe(tmp_path: Path):
     assert plan.parts(64)[FACES] == plan.parts(8)[FACES]  # the cores of one machine
 
 
+def test_damage_predicts_the_test_part_35_times_more(tmp_path: Path):
+    report = LIBRARY.report.model_copy(update={"robustness": True})
+    catalogs = (LIBRARY, LIBRARY.model_copy(update={"report": report}))
+    plans = [make_plan(each, Workspace(tmp_path), ["poster_v2_rafdb"], 16, 50e12) for each in catalogs]
+    once, more = (plan.variants[0].tested.value for plan in plans)
+    assert more == pytest.approx(36 * once)
+    assert plans[0].parts(1)[TRAINING] == plans[1].parts(1)[TRAINING]
+
+
 def test_the_assumed_rate_may_be_wrong_by_three(tmp_path: Path):
     low, value, high = plan_of("poster_v2_rafdb", tmp_path).variants[0].device_seconds
     exact = plan_of("poster_v2_rafdb", tmp_path, rate=costs.RATE).variants[0].device_seconds.value

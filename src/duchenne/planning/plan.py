@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from duchenne.config import Catalog
+from duchenne.evaluation.corruptions import CORRUPTIONS, STRENGTHS
 from duchenne.faces.settings import Faces
 from duchenne.networks import facts_of
 from duchenne.planning import costs
@@ -75,7 +76,7 @@ class VariantPlan:
         needed: whether it is not asked for, but another variant starts from it.
         generation: number of runs that must be trained before.
         folds: empty if their number is not known.
-        tested: seconds of a device for the predictions of all folds.
+        tested: seconds of a device for the predictions of all folds, also under damage if ``report.robustness``.
     """
 
     name: str
@@ -289,6 +290,7 @@ def make_plan(
         UserError: A network is not known, or a protocol cannot be applied to its index.
     """
     order = _with_starts(catalog, names)
+    times = 1 + len(CORRUPTIONS) * len(STRENGTHS) * catalog.report.robustness
     plans = []
     frames: dict[str, Samples] = {}
     for name in order:
@@ -305,7 +307,9 @@ def make_plan(
         on_cpu = measured_on_cpu and speed.basis == "measured here"
         work = work_of(catalog, workspace, name)
         plans.append(
-            _variant_plan(name, config, name in names, work, size, speed, on_cpu, cores, frames[config.dataset], order)
+            _variant_plan(
+                name, config, name in names, work, size, speed, on_cpu, cores, frames[config.dataset], order, times
+            )
         )
     datasets = tuple(
         _dataset_plan(
@@ -351,6 +355,7 @@ def _variant_plan(
     cores: float,
     samples: Samples,
     generations: dict[str, int],
+    times: int,
 ) -> VariantPlan:
     recipe = config.recipe
     sample = speed.rate.inverse()
@@ -371,7 +376,7 @@ def _variant_plan(
         load = NONE if speed.whole else loading.times(read)
         return FoldPlan(device, load, saving, (device.plus(load) if on_cpu else largest(device, load)).plus(saving))
 
-    tested = largest(forward, loading).times(work.tested * views)
+    tested = largest(forward, loading).times(work.tested * views * times)
     return VariantPlan(
         name=name,
         dataset=config.dataset,
