@@ -44,8 +44,8 @@ CORE = [
     "evaluation.corruptions", "evaluation.embedding", "evaluation.explain", "evaluation.motion",
     "evaluation.statistics", "faces.annotate", "faces.build", "faces.sheets", "landmark_net.train", "models.contract",
     "papers.printed", "params_file", "prediction.run", "published", "reporting.basis", "reporting.compare",
-    "reporting.complexity", "reporting.provenance", "reporting.transfer", "smoke", "splits", "stages", "stages.robustness", "stages.train",
-    "tracking", "training.fold", "training.trained", "transfer",
+    "reporting.complexity", "reporting.provenance", "reporting.transfer", "smoke", "splits", "stages",
+    "stages.robustness", "stages.train", "tracking", "training.fold", "training.trained", "transfer",
 ]  # fmt: skip
 
 for name in COMMAND:
