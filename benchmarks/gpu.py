@@ -1,12 +1,13 @@
 """Benchmark of a GPU: speed of every network, idle time, parity with the CPU, and resuming; see gpu.sh.
 
     python benchmarks/gpu.py [--seconds 450] [--quick] [--networks NAME ...] [--ways NAME ...]
-                             [--parts speed loader parity resume]
+                             [--parts speed loader parity resume processes]
 
 Prints Markdown tables as they are measured:
 
 - ``parity``: largest difference of the logits from those of the CPU in float32, over the largest logit;
 - ``resume``: whether a training run that is interrupted after its first epoch ends with the same weights, bit for bit;
+- ``processes``: on two GPUs or more, speed of one network on one and on two of them, and how far apart the weights are;
 - ``loader``: samples a second of training from the face store with the default loader, and the share of the time in
   which the device waits: 1 minus the time of the same steps on batches that are there already;
 - ``speed``: samples a second of inference and of the training step (SAM where the paper uses it) for every registered
@@ -30,6 +31,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from duchenne.faces.arrow import write_rows
@@ -291,6 +293,34 @@ def resuming(folder: Path, quick: bool) -> None:
     )
 
 
+def processes(folder: Path, quick: bool) -> None:
+    """Print the speed of training on one and on two GPUs, and how far apart the weights are."""
+    if torch.accelerator.device_count() < 2:
+        print("\nTwo processes for one network: there are no two GPUs", flush=True)
+        return
+    _processes(folder, quick, Compute(precision="fp32"))
+
+
+def _processes(folder: Path, quick: bool, compute: Compute) -> None:
+    count, epochs, batch = (8, 2, 4) if quick else (256, 3, 32)
+    store, samples = write_store(folder / "processes", count + 2)
+    parts = samples.assign(part=["train"] * count + ["val", "test"])
+    recipe = Recipe(epochs=epochs, batch_size=batch, lr=1e-4, sam_rho=0.05, optimizer="sgd")
+    own = variant_of("poster_v2", quick).model_copy(update={"recipe": recipe, "selection": "last"})
+    weights, rates = [], []
+    for number in (1, 2):
+        out = folder / f"by_{number}"
+        several = compute.model_copy(update={"processes": number})
+        classes = [f"c{i}" for i in range(CLASSES)]
+        train_fold(own, classes, 1, parts, store, out, folder / f"work_by_{number}", several)
+        weights.append(load_file(out / "weights.safetensors"))
+        rates.append(pd.read_csv(out / "history.csv")["images_per_second"].iloc[-1])
+    one, two = weights
+    apart = max(float((two[name] - one[name]).abs().max()) for name in one)
+    print("\n| one GPU, samples/s | two, samples/s | largest difference of the weights |\n|--:|--:|--:|")
+    print(f"| {rates[0]:.1f} | {rates[1]:.1f} | {apart:.1e} |", flush=True)
+
+
 def describe() -> None:
     """Print what it runs on."""
     if torch.cuda.is_available():
@@ -302,7 +332,7 @@ def describe() -> None:
 
 def main() -> None:
     """Print the tables."""
-    parts = ("parity", "resume", "loader", "speed")
+    parts = ("parity", "resume", "processes", "loader", "speed")
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--seconds", type=float, default=450, help="time for all; what does not fit is left out")
     parser.add_argument("--quick", action="store_true", help="batches of two, one pass each")
@@ -316,6 +346,7 @@ def main() -> None:
         steps = {
             "parity": lambda: parity(chosen.networks, chosen.ways, clock),
             "resume": lambda: resuming(Path(folder), chosen.quick),
+            "processes": lambda: processes(Path(folder), chosen.quick),
             "loader": lambda: waiting(Path(folder), chosen.quick),
             "speed": lambda: speed(chosen.networks, chosen.ways, clock, chosen.quick),
         }

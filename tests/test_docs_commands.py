@@ -79,8 +79,7 @@ def anything(words: list[str]) -> None:
     """A program of others."""
 
 
-PROGRAMS = {"duchenne": duchenne, "dvc": dvc, "make": make, "python": script, "sh": script, "accelerate": script}
-PROGRAMS |= {"pip": pip, "torchrun": script}
+PROGRAMS = {"duchenne": duchenne, "dvc": dvc, "make": make, "python": script, "sh": script, "pip": pip}
 PROGRAMS |= dict.fromkeys(["cd", "cp", "export", "git", "mkdir", "mlflow", "nvidia-smi", "pytest", "source"], anything)
 PROGRAMS |= dict.fromkeys(["base64", "curl", "docker", "echo", "ln", "printf", "tar", "tr", "unzip", "wait"], anything)
 

@@ -378,39 +378,6 @@ def test_a_lonely_last_sample_waits_for_another_epoch(train, drawn):
     assert rows["train_war"][0] in (0, 0.25, 0.5, 0.75, 1)  # of four images, not five
 
 
-LAUNCHED = """
-import os
-import sys
-from pathlib import Path
-import pandas as pd
-from duchenne.faces.store import FaceStore
-from duchenne.training.fold import train_fold
-from training_tools import CLASSES, COMPUTE, variant
-
-root = Path(sys.argv[1])
-samples = pd.read_parquet(root / "samples.parquet")
-store = FaceStore(Path(sys.argv[2]))
-(root / f"of_{os.environ['WORLD_SIZE']}_{os.environ['RANK']}").touch()
-train_fold(variant(epochs=2, ema_decay=0.9), CLASSES, 1, samples, store, root / "out", root / "work", COMPUTE)
-"""
-
-
-@pytest.mark.slow
-def test_two_processes_share_every_batch(drawn, tmp_path):
-    store, samples = drawn
-    samples.to_parquet(tmp_path / "samples.parquet")
-    script = tmp_path / "script.py"
-    script.write_text(LAUNCHED)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    launch += [str(script), str(tmp_path), str(store.path)]
-    subprocess.run(launch, env=python_path(), check=True, capture_output=True, text=True, timeout=300)
-    assert {path.name for path in tmp_path.glob("of_2_*")} == {"of_2_0", "of_2_1"}
-    rows = pd.read_csv(tmp_path / "out" / "history.csv")
-    assert rows["epoch"].tolist() == [1, 2]
-    assert set(rows["val_war"] * 8) <= set(range(9))  # eight images, none counted twice
-    assert load_trained(tmp_path / "out")[1]["classes"] == CLASSES
-
-
 def test_another_class_list_gets_a_new_head_and_says_so(train, caplog):
     start = train(variant(epochs=1), "start")
     other = [*CLASSES, "fear"]

@@ -274,12 +274,13 @@ def test_emulated_bf16_is_warned_of_once(monkeypatch: pytest.MonkeyPatch, caplog
     ]
 
 
-def test_folds_at_once_leave_the_machine_to_those_who_share_it_already(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.delenv("WORLD_SIZE", raising=False)
+def test_folds_at_once_leave_cores_to_the_processes_of_a_fold(monkeypatch: pytest.MonkeyPatch):
     assert 1 <= folds_at_once(Compute(device="cpu")) <= joblib.cpu_count()
     assert folds_at_once(Compute(device="cpu", folds_at_once=7)) == 7
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert folds_at_once(Compute(device="cpu")) == 1
+    monkeypatch.setattr(device_module, "FOLD_BYTES", 1)
+    monkeypatch.setattr(joblib, "cpu_count", lambda: 6)
+    for processes, expected in ((1, 6), (2, 3), (4, 1), (8, 1)):
+        assert folds_at_once(Compute(device="cpu", processes=processes)) == expected
 
 
 def test_a_device_that_is_not_there_is_named():

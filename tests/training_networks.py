@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 import torch
+from timm.layers import BatchNormAct2d, DropPath
 from torch import Tensor, nn
 
 from duchenne.models.contract import Network, register_network
@@ -68,6 +69,23 @@ class TinyPair(Tiny):
         return self.forward_features(x).square().mean()
 
 
+class TinyNorm(TinyPair):
+    """The same behind BatchNorm of four and of two dimensions, with stochastic depth."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__(num_classes)
+        self.stem = nn.Sequential(nn.Conv2d(2, 2, 3, 8, bias=False), BatchNormAct2d(2))
+        self.path, self.last = DropPath(0.3), nn.BatchNorm1d(self.num_features)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        means = Tiny.forward_features(self, x + self.path(x.square()))
+        return self.drop(self.last(means) - self.mean)
+
+    def pretraining_loss(self, x: Tensor) -> Tensor:
+        return super().forward_features(self.stem(x)).square().mean()
+
+
 @register_network("Tiny")
 def tiny(pretrained: bool = False, num_classes: int = 3, **kwargs) -> Tiny:
     return Tiny(num_classes)
@@ -88,3 +106,8 @@ def tiny_clip_norm(pretrained: bool = False, num_classes: int = 3, **kwargs) -> 
 @register_network("Tiny, pairs", takes="pair")
 def tiny_pair(pretrained: bool = False, num_classes: int = 3, **kwargs) -> TinyPair:
     return TinyPair(num_classes)
+
+
+@register_network("Tiny, pairs, with BatchNorm", takes="pair")
+def tiny_norm(pretrained: bool = False, num_classes: int = 3, **kwargs) -> TinyNorm:
+    return TinyNorm(num_classes)

@@ -32,6 +32,8 @@ HARMLESS = {
     "duchenne.synth.settings": "counts by its values",
     "duchenne.tracking": "sends results elsewhere",
     "duchenne.training.environment": "what is recorded of versions and hardware",
+    "duchenne.training.launch": "starts processes, whose number does not change the result",
+    "duchenne.training.process": "is one of these processes",
     "duchenne.training.settings": "counts by its values",
     "duchenne.workspace": "paths of files: a different path is a different dependency",
 }

@@ -8,13 +8,13 @@ predictor (LADM), the steps after them in the official code, and the loss that k
 from dataclasses import dataclass, fields
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from timm.layers import DropPath, trunc_normal_
 from torch import Tensor, nn
 from torchvision.ops import MLP
 
 from duchenne.errors import UserError, nearest
+from duchenne.models.batch import whole_batch_factor
 from duchenne.models.precision import in_float32
 from duchenne.models.splitting import (
     AttentionWeight,
@@ -104,11 +104,6 @@ class LiftingOptions:
             if field.name in CHOICES and value not in CHOICES[field.name]:
                 known = CHOICES[field.name]
                 raise UserError(f"{field.name}: {value!r} is not one of {', '.join(known)}{nearest(str(value), known)}")
-
-
-def _processes() -> int:
-    """Number of processes that share a batch; their gradients are averaged, so a sum over the batch is scaled by it."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def splitter(channels: int, frames: int, drop_path_rate: float, options: LiftingOptions) -> Splitter:
@@ -260,7 +255,7 @@ class WaveletLifting(nn.Module):
                 difference = F.adaptive_avg_pool2d(difference.unflatten(1, (self.side, self.side)), 3)
         huber = F.smooth_l1_loss(difference, torch.zeros_like(difference), reduction="none")
         clips = huber.flatten(1).mean(1)
-        return clips.mean() if self.options.lifting_reduction == "mean" else clips.sum() * _processes()
+        return clips.mean() if self.options.lifting_reduction == "mean" else clips.sum() * whole_batch_factor()
 
     def forward(self, clip: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Clips (B, T, C, 7, 7) -> features (B, C) and, while training, the weighted losses by name."""

@@ -34,8 +34,11 @@ def run(catalog: Catalog, workspace: Workspace, variant: str, *folds: str) -> No
             to MLflow with that run, unless it has an address: a SQLite file is not for several machines.
 
     Raises:
-        UserError: The variant has no such fold.
+        UserError: The variant has no such fold, or torchrun started this stage.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("the train stage starts its processes itself: run it once, with compute.processes")
+
     from joblib import Parallel, delayed
 
     from duchenne import tracking
@@ -51,8 +54,7 @@ def run(catalog: Catalog, workspace: Workspace, variant: str, *folds: str) -> No
     chosen = parts[parts["fold"].isin(_chosen(variant, folds, parts["fold"]))] if folds else parts
     record, compute = _begin(catalog, workspace, variant, table.classes, parts, store)
     tracker = tracking.Tracker(workspace, variant, config)
-    main = os.environ.get("RANK", "0") == "0"  # the first process of `accelerate launch` tracks
-    if main and not (folds and tracker.in_project):
+    if not (folds and tracker.in_project):
         tracker.begin(record)
     if config.init_from == "scratch" and not config.model.published:
         packaged = f" in all but {', '.join(config.model.files)}" if config.model.files else ""
@@ -75,7 +77,7 @@ def run(catalog: Catalog, workspace: Workspace, variant: str, *folds: str) -> No
         )
         for fold, samples in chosen.groupby("fold")
     )
-    if main and not folds:
+    if not folds:
         write_json(workspace.training_record(variant), record)
 
 

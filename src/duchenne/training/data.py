@@ -15,6 +15,7 @@ from torchvision.transforms import v2
 
 from duchenne.faces.store import FaceStore
 from duchenne.training.augment import seeded
+from duchenne.training.sharing import Batches, Share
 
 Item = tuple[int, int]
 """Position of a sample in its part, and the seed of its augmentation."""
@@ -78,16 +79,27 @@ class Draws(Sampler[Item]):
         return zip(rows.tolist(), seeds.tolist(), strict=True)
 
 
-def loader(faces: FaceImages, batch_size: int, workers: int = 0, draws: Draws | None = None) -> DataLoader:
+def loader(
+    faces: FaceImages,
+    batch_size: int,
+    workers: int = 0,
+    draws: Draws | None = None,
+    share: Share = Share(),  # noqa: B008  (frozen)
+) -> DataLoader:
     """Load batches (inputs (B, ...), labels (B,), rows (B,)) of ``draws``, or of all ``faces.items`` in order.
 
     Args:
         workers: number of processes that load; 0: this one. The batches are the same for any number.
+        share: part of this process, in each batch of ``draws``, or of ``faces.items``: then in no fixed batches,
+            because without gradient these do not matter.
     """
+    if draws is None:
+        batches = Batches(faces.items[share.rank :: share.processes], batch_size)
+    else:
+        batches = Batches(draws, batch_size, share)
     return DataLoader(
         faces,
-        batch_size,
-        sampler=faces.items if draws is None else draws,
+        batch_sampler=batches,
         num_workers=workers,
         persistent_workers=workers > 0,
         multiprocessing_context=_start_method() if workers else None,

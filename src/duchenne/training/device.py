@@ -14,10 +14,13 @@ import joblib
 import psutil
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs
+from accelerate.data_loader import prepare_data_loader
+from accelerate.utils import DistributedDataParallelKwargs
+from torch.utils.data import DataLoader
 
 from duchenne.training.errors import TrainingError
 from duchenne.training.settings import Compute
+from duchenne.training.sharing import Share
 
 log = logging.getLogger(__name__)
 
@@ -94,14 +97,14 @@ def multiplies_bf16(device: torch.device) -> bool:
 def folds_at_once(compute: Compute) -> int:
     """Return the number of folds of a variant that train at once, each in a process with its share of the cores.
 
-    ``auto`` is one on a GPU and under ``accelerate launch``, which has its own processes; otherwise one per core, as
-    far as memory allows.
+    ``auto`` is one on a GPU; otherwise one per core, or per ``compute.processes`` of them, as far as memory allows.
     """
     if compute.folds_at_once != "auto":
         return compute.folds_at_once
-    if device_of(compute).type != "cpu" or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if device_of(compute).type != "cpu":
         return 1
-    return max(1, min(joblib.cpu_count(), psutil.virtual_memory().available // FOLD_BYTES))
+    processes = 1 if compute.processes == "auto" else compute.processes
+    return max(1, min(joblib.cpu_count(), psutil.virtual_memory().available // FOLD_BYTES) // processes)
 
 
 def reuse_memory() -> None:
@@ -126,13 +129,12 @@ def layout_of(compute: Compute, takes: str) -> torch.memory_format:
 
 
 def accelerator_of(compute: Compute, device: torch.device) -> Accelerator:
-    """Return the accelerator for the device, or for those of all processes of ``accelerate launch``."""
+    """Return the accelerator for the device, or in a process of several for that of the process."""
     if compute.device != "auto":
         os.environ["ACCELERATE_TORCH_DEVICE"] = compute.device  # accelerate has no argument for it
     return Accelerator(
         cpu=device.type == "cpu",
         mixed_precision="no",  # Placement.autocast chooses, as predict does; accelerate would fix it for the process
-        dataloader_config=DataLoaderConfiguration(split_batches=True),
         rng_types=[],  # random numbers are functions of the seed: there is nothing to synchronise
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],  # unused ones get no gradient
     )
@@ -153,3 +155,13 @@ class Placement:
     def autocast(self) -> torch.autocast:
         """Return :func:`autocast` of its device and precision."""
         return autocast(self.accelerator.device, self.precision)
+
+    @property
+    def share(self) -> Share:
+        """The share of this process in what several processes do."""
+        return Share(self.accelerator.process_index, self.accelerator.num_processes)
+
+    def prepare(self, batches: DataLoader) -> DataLoader:
+        """Return a loader that moves its batches to the device; it is for this process alone."""
+        device = self.accelerator.device
+        return prepare_data_loader(batches, device, num_processes=1, process_index=0, put_on_device=True)

@@ -28,6 +28,7 @@ from duchenne.training.environment import machine
 from duchenne.training.errors import TrainingError
 from duchenne.training.fingerprint import code_version, fingerprint
 from duchenne.training.inputs import au_centres, dataset_au_centres, inputs, vote_shares
+from duchenne.training.launch import launch, processes_of
 from duchenne.training.settings import Compute, Variant
 from duchenne.training.trained import initialise, make_card
 from duchenne.training.trainer import Trainer
@@ -53,7 +54,8 @@ def train_fold(
     """Train one network and write ``weights.safetensors``, ``card.json`` and ``history.csv`` to ``out``.
 
     A fold that is finished in ``work`` with the same fingerprint is not trained again; an interrupted one resumes from
-    its last complete epoch. Also runs under ``accelerate launch``; the batch size is the total of all processes.
+    its last complete epoch. With ``compute.processes`` several processes share every batch, and a fold is finished, or
+    resumes, whatever their number is or was.
 
     Selection decides which epoch's weights are kept: with ``last`` the last one; otherwise the best one by ``monitor``
     on that part, among equals the one with the lower loss, then the earlier. ``test`` is the rule of the official
@@ -89,10 +91,10 @@ def train_fold(
         TrainingError: A part is empty, a sample has no face or, for soft targets, no votes, initial weights do not fit,
             or a loss is not finite.
     """
+    arguments = dict(locals())
     parts = _parts(samples, store, len(classes), variant.selection)
     device = device_of(compute)
-    placement = Placement(accelerator_of(compute, device), precision_of(compute, device))
-    main = placement.accelerator.is_main_process
+    precision = precision_of(compute, device)
 
     set_seed(variant.seed)
     network = create(variant.model.architecture, variant.model.options, len(classes))
@@ -100,25 +102,28 @@ def train_fold(
         raise TrainingError(f"{variant.model.architecture} cannot train without labels: leave pretrain_epochs out")
     centres = _centres(network, variant, landmarks, au_centers, store, parts["train"]["sample"].tolist())
     shares = vote_shares(parts["train"]) if variant.recipe.targets == "soft" else None
-    key = fingerprint(variant, classes, samples, store, init, placement.precision, centres, shares)
+    key = fingerprint(variant, classes, samples, store, init, precision, centres, shares)
     checkpoints = Checkpoints(work, key, code_version(variant.model.architecture))
     if checkpoints.finished():
         log.info("fold %d is finished%s", fold, f", its result is copied from {work}" if out else f" in {work}")
-        if main and out:
+        if out:
             checkpoints.publish(out)
+        return
+    if (processes := processes_of(compute, variant.recipe)) > 1:
+        launch(processes, arguments)
         return
 
     initialise(network, variant, classes, init)
     if centres is not None:
         network.set_au_centers(centres)
-    placement = replace(placement, layout=layout_of(compute, network.facts.takes))
+    placement = Placement(accelerator_of(compute, device), precision, layout_of(compute, network.facts.takes))
     task = _task(variant, network, placement, parts, store, compute, len(classes), shares, f"fold {fold}")
     trainer = Trainer(
         network, placement, checkpoints, variant.seed, variant.recipe.ema_decay, compute.compile, on_epoch
     )
     selected = trainer.fit(Pretraining(task), task)
-    if main:
-        card = make_card(network, variant, classes, fold, samples, store, placement.precision, selected)
+    if placement.accelerator.is_main_process:
+        card = make_card(network, variant, classes, fold, samples, store, precision, selected)
         checkpoints.finish(card | {"machine": machine(device)}, selected)
         if out:
             checkpoints.publish(out)
@@ -143,14 +148,16 @@ def _task(
     device, backward = placement.accelerator.device, 2 if recipe.sam_rho else 1
     step = passes(network, device, placement.precision, placement.layout, backward)
     count = math.ceil(len(draws) / recipe.batch_size) * (recipe.pretrain_epochs + recipe.epochs)
-    workers = workers_for(compute, device, faces, draws, recipe.batch_size, count, step)
-    batches = placement.accelerator.prepare(loader(faces, recipe.batch_size, workers, draws))
+    share = replace(placement.share, mirrored=recipe.mix is not None)
+    own = len(share.of(recipe.batch_size).positions)
+    workers = workers_for(compute, device, faces, draws, own, count, step)
+    batches = placement.prepare(loader(faces, recipe.batch_size, workers, draws, share))
     held_out = {}
     for part in ("val", "test") if variant.selection == "test" else ("val",):
         held_out[part] = None
         if part in parts:
             faces = inputs(network, store, parts[part], recipe)
-            held_out[part] = placement.accelerator.prepare(loader(faces, recipe.eval_batch_size, workers))
+            held_out[part] = placement.prepare(loader(faces, recipe.eval_batch_size, workers, share=share))
     names = train["sample"].tolist()
     return Classification(network, placement, variant, batches, draws, names, held_out, classes, title, shares)
 

@@ -7,6 +7,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -43,16 +44,13 @@ def measure(placement: Placement, network: nn.Module, batches: DataLoader) -> di
     the same class by chance.
     """
     network.eval()
-    outputs, targets, places = [], [], []
+    own = []
     for inputs, target, rows in batches:
         with placement.autocast():
             output = network(inputs.to(memory_format=placement.layout))
-        output, target, rows = placement.accelerator.gather_for_metrics((output, target, rows))
-        outputs.append(output.float().cpu())
-        targets.append(target.cpu())
-        places.append(rows.cpu())
-    rows = torch.cat(places)
-    logits, labels = over_views(torch.cat(outputs), rows), over_views(torch.cat(targets), rows).long()
+        own.append((output.float().cpu(), target.cpu(), rows.cpu()))
+    outputs, targets, rows = map(torch.cat, zip(*gather_object(own), strict=True))
+    logits, labels = over_views(outputs, rows), over_views(targets, rows).long()
     predicted = logits.argmax(1)
     shares = labels.bincount() / len(labels)
     by_chance = (shares ** len(labels)).sum()  # of random predictions with the labels' shares

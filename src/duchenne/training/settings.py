@@ -269,5 +269,10 @@ class Compute(Strict):
     folds_at_once: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
         "auto", description="folds trained at the same time; auto: one on a GPU, else as many as cores and memory allow"
     )
+    processes: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        1,
+        description="processes that share every batch of a fold; auto: one per visible GPU, on a CPU one. The results "
+        "are those of one process, up to rounding; 1 by default, because several GPUs were never tried",
+    )
     channels_last: bool = Field(True, description="memory format of pictures; clips are contiguous")
     compile: bool = Field(False, description="run the network through torch.compile")

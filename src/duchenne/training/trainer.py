@@ -3,6 +3,8 @@
 Every random number is a function of the seed and the epoch: the generators are seeded when an epoch begins, and
 samplers and augmentations have their own generators. So an interrupted run that resumes from its last complete epoch
 ends with the same weights, bit for bit, as an uninterrupted one, and no generator state needs to be stored.
+
+Several processes may share every batch (:mod:`duchenne.training.sharing`); their state is that of one process.
 """
 
 from __future__ import annotations
@@ -11,11 +13,12 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence, Sized
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from accelerate.utils import set_seed
+from accelerate.utils import gather_object, set_seed
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -27,6 +30,7 @@ from duchenne.training.checkpoint import Checkpoints
 from duchenne.training.device import Placement, reuse_memory
 from duchenne.training.errors import TrainingError
 from duchenne.training.sam import ascended
+from duchenne.training.sharing import Part, Synchronised
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +52,8 @@ class Task(ABC):
 
     Args:
         network: network to train.
-        batches: batches (inputs (B, ...), targets (B, ...), rows (B,)), prepared by accelerate.
+        batches: batches (inputs (B, ...), targets (B, ...), rows (B,)) of :class:`duchenne.training.sharing.Batches`,
+            on the device.
         draws: samples of an epoch.
         samples: name of each row, for messages.
         epochs: maximum number of epochs.
@@ -88,11 +93,14 @@ class Task(ABC):
 
     @abstractmethod
     def prepare(self, inputs: Tensor, targets: Tensor, rows: Tensor) -> tuple[Any, ...]:
-        """Return further arguments of :meth:`loss` for a batch; called once per step, even if SAM runs two passes."""
+        """Return further arguments of :meth:`loss` for a batch; called once per step, even if SAM runs two passes.
+
+        Of a batch that several processes share it gets the part of this one, as :meth:`loss` does.
+        """
 
     @abstractmethod
     def loss(self, model: nn.Module, *prepared: Any) -> Outcome:
-        """Run a forward pass; called under autocast.
+        """Run a forward pass; called under autocast. The loss is a mean over the samples.
 
         Args:
             model: :meth:`module`, wrapped by accelerate.
@@ -127,7 +135,7 @@ class Trainer:
     """Trains a network on one task after another, and keeps the state after every epoch.
 
     Args:
-        network: moved to the device in place.
+        network: moved to the device in place; with several processes its BatchNorms are those of the batch.
         checkpoints: where states are written and read.
         ema_decay: decay of an average of the weights over the steps of reported tasks, with warm-up (timm's
             ``ModelEmaV3``), which is measured and kept instead of the weights; None: no average.
@@ -149,6 +157,8 @@ class Trainer:
         self.checkpoints, self.seed, self.on_epoch = checkpoints, seed, on_epoch
         reuse_memory()
         torch.backends.cudnn.deterministic = True
+        several = self.accelerator.num_processes > 1
+        self.synchronised = Synchronised(network, self.accelerator.device) if several else None
         self.network = network.to(self.accelerator.device, memory_format=placement.layout)
         self.average = ModelEmaV3(network, ema_decay, use_warmup=True) if ema_decay else None
         if compile:
@@ -217,32 +227,42 @@ class Trainer:
     def _epoch(self, rows: list[Row], bar: tqdm) -> Row:
         """Train the epoch after ``rows``; returns ``lr`` of its last step and the task's summary."""
         task, epoch = self.task, len(rows)
-        set_seed(epoch_seed(self.seed, task.first_draw + epoch), device_specific=True)
+        set_seed(epoch_seed(self.seed, task.first_draw + epoch))  # the same in all processes: see sharing
         task.batches.set_epoch(task.first_draw + epoch)
         self.model.train()
         shown = {task.shown: f"{rows[-1][task.shown]:.2f}"} if rows and task.shown else {}
         kept: dict[str, list[Tensor]] = {}
-        for step, batch in enumerate(task.batches, epoch * len(task.batches)):
+        parts = zip(task.batches.batch_sampler.parts, task.batches, strict=True)
+        for step, (part, batch) in enumerate(parts, epoch * len(task.batches)):
             lr = self.scheduler.get_last_lr()[0]
-            outcome = self._step(batch, f"{task.title}, epoch {epoch + 1}, step {step + 1}, lr {lr:g}")
+            outcome = self._step(batch, f"{task.title}, epoch {epoch + 1}, step {step + 1}, lr {lr:g}", part)
             if self.average and task.reported:
                 self.average.update(self.network, step)
-            for name, values in outcome.kept.items():
-                kept.setdefault(name, []).append(self.accelerator.gather(values))
-            loss = torch.cat(kept["loss"][-20:]).mean()
-            bar.set_postfix({"loss": f"{loss:.2f}"} | shown, refresh=False)
-            bar.update(len(kept["loss"][-1]))
-        return {"lr": lr} | task.summary({name: torch.cat(values) for name, values in kept.items()})
+            if self.accelerator.is_main_process or not part.whole:
+                for name, values in outcome.kept.items():
+                    kept.setdefault(name, []).append(values)
+            if self.accelerator.is_main_process:
+                loss = torch.cat(kept["loss"][-20:]).mean()
+                bar.set_postfix({"loss": f"{loss:.2f}"} | shown, refresh=False)
+            bar.update(part.size)
+        own = {name: torch.cat(values).cpu() for name, values in kept.items()}
+        found = [values for values in gather_object([own]) if values]
+        return {"lr": lr} | task.summary({name: torch.cat([values[name] for values in found]) for name in found[0]})
 
-    def _step(self, batch: tuple[Tensor, Tensor, Tensor], place: str) -> Outcome:
-        """Run one step of the optimiser, with SAM in two passes; returns the outcome of the first."""
+    def _step(self, batch: tuple[Tensor, Tensor, Tensor], place: str, part: Part | None = None) -> Outcome:
+        """Run one step of the optimiser, with SAM in two passes; returns the outcome of the first.
+
+        Args:
+            part: part of the batch that ``batch`` is; None: all of it.
+        """
         task = self.task
-        prepared = task.prepare(*batch)
-        first = self._backward(prepared)
+        with self._whole(part):
+            prepared = task.prepare(*batch)
+        first = self._backward(prepared, part)
         finite = first.loss.isfinite()
         if task.sam_rho:
             with ascended(self.network.parameters(), task.sam_rho):
-                finite &= self._backward(prepared).loss.isfinite()
+                finite &= self._backward(prepared, part).loss.isfinite()
         if not finite:
             names = ", ".join(task.samples[row] for row in batch[-1].tolist())
             raise TrainingError(
@@ -256,11 +276,15 @@ class Trainer:
         self.optimizer.zero_grad()
         return first
 
-    def _backward(self, prepared: tuple[Any, ...]) -> Outcome:
-        with self.placement.autocast():
+    def _backward(self, prepared: tuple[Any, ...], part: Part | None) -> Outcome:
+        with self._whole(part), self.placement.autocast():
             outcome = self.task.loss(self.model, *prepared)
-        self.accelerator.backward(outcome.loss)
+        self.accelerator.backward(outcome.loss if part is None else outcome.loss * part.weight)
         return outcome
+
+    def _whole(self, part: Part | None) -> AbstractContextManager[None]:
+        """Return the context of a forward pass over a part of a batch, in which the whole batch counts."""
+        return self.synchronised.over(part) if self.synchronised and part else nullcontext()
 
     def _keep(self, rows: list[Row]) -> None:
         """Write the state after the last of ``rows``, and its weights when it is the best epoch so far."""
