@@ -82,6 +82,7 @@ def anything(words: list[str]) -> None:
 PROGRAMS = {"duchenne": duchenne, "dvc": dvc, "make": make, "python": script, "sh": script, "pip": pip}
 PROGRAMS |= dict.fromkeys(["cd", "cp", "export", "git", "mkdir", "mlflow", "nvidia-smi", "pytest", "source"], anything)
 PROGRAMS |= dict.fromkeys(["base64", "curl", "docker", "echo", "ln", "printf", "tar", "tr", "unzip", "wait"], anything)
+PROGRAMS |= {"bash": script, "squeue": anything}
 
 
 @pytest.mark.parametrize("line", LINES, ids=str)

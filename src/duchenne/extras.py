@@ -20,6 +20,7 @@ EXTRAS: dict[str, dict[str, str]] = {
     "synth": {"anny": "anny", "warp": "warp-lang"},
     "studio": {"starlette": "starlette", "uvicorn": "uvicorn", "matplotlib": "matplotlib", "markupsafe": "MarkupSafe"},
     "dlib": {"dlib": "dlib-bin", "face_recognition_models": "face_recognition_models"},
+    "s3": {"dvc_s3": "dvc-s3"},
     "export": {"onnxruntime": "onnxruntime", "onnxscript": "onnxscript"},
 }
 """Extra -> module, as Python imports it -> package, as pip installs it."""

@@ -22,7 +22,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -200,7 +200,13 @@ class Tracker:
         if self._pausing():
             logger.info("MLflow did not answer recently: the epochs of %s are sent with the report", self.name)
             return
-        self._attempt(lambda: self._open(record), self._limit)
+
+        def open_unless_silent() -> None:
+            if self._pausing():
+                raise UserError("it did not answer another process, which began at the same time")
+            self._open(record)
+
+        self._attempt(open_unless_silent, self._limit, self._lock)
 
     def epoch(self, fold: int, _row: dict[str, float] | None = None) -> None:
         """Send the epochs of a fold that is being trained, from its history in the work folder; in any process."""
@@ -215,7 +221,7 @@ class Tracker:
             logger.warning("results of %s are not sent to MLflow: %s is missing; run `dvc repro`", self.name, file)
             return
         record = json.loads(file.read_text(encoding="utf-8"))
-        opened = self._attempt(lambda: self._open(record), self._limit)
+        opened = self._attempt(lambda: self._open(record), self._limit, self._lock)
         if opened:
             self._pause.unlink(missing_ok=True)
             self._attempt(lambda: self._send_all(self._client(), record["started"]), None)
@@ -238,8 +244,14 @@ class Tracker:
     def _client(self) -> Any:
         return _client(self.uri)
 
-    def _attempt(self, function: Callable[[], T], limit: float | None) -> T | None:
-        """Call in a thread that is abandoned after ``limit`` seconds; None if it failed or nothing is tried."""
+    def _attempt(
+        self, function: Callable[[], T], limit: float | None, lock: Callable[[], FileLock] | None = None
+    ) -> T | None:
+        """Call in a thread that is abandoned after ``limit`` seconds; None if it failed or nothing is tried.
+
+        Args:
+            lock: what this process holds meanwhile; waiting for it does not count, because others get their answers.
+        """
         if self.uri in _failed:
             return None
         if not installed("mlflow"):
@@ -253,7 +265,12 @@ class Tracker:
         import mlflow  # noqa: F401  (seconds that are not the server's)
 
         began = time.monotonic()
-        result, reason = _within(limit, function)
+        try:
+            with lock() if lock else nullcontext():
+                began = time.monotonic()
+                result, reason = _within(limit, function)
+        except OSError as error:  # of the lock's file
+            result, reason = None, _line(error)
         if not reason:
             return result
         _failed.add(self.uri)
@@ -282,18 +299,17 @@ class Tracker:
         """Find or create the experiment and the parent run of a training run; returns the parent's id."""
         from mlflow.entities import Param
 
-        with self._lock():
-            if self.in_project:
-                relocate(self.workspace)  # before the client, whose error on a damaged file gives no advice
-            client = self._client()
-            self._experiment = self._find_experiment(client)
-            self._source = _source(record["commit"])
-            wanted = f"tags.training = '{record['id']}'"
-            found = client.search_runs([self._experiment], wanted, max_results=1)
-            run = found[0] if found else self._create(client, record, wanted)
-            if not run.data.params:
-                params = [Param(key, str(value)[:6000]) for key, value in _flat(self.config.model_dump(mode="json"))]
-                client.log_batch(run.info.run_id, params=params)
+        if self.in_project:
+            relocate(self.workspace)  # before the client, whose error on a damaged file gives no advice
+        client = self._client()
+        self._experiment = self._find_experiment(client)
+        self._source = _source(record["commit"])
+        wanted = f"tags.training = '{record['id']}'"
+        found = client.search_runs([self._experiment], wanted, max_results=1)
+        run = found[0] if found else self._create(client, record, wanted)
+        if not run.data.params:
+            params = [Param(key, str(value)[:6000]) for key, value in _flat(self.config.model_dump(mode="json"))]
+            client.log_batch(run.info.run_id, params=params)
         self._parent = run.info.run_id
         return self._parent
 
