@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from duchenne.engines import Local
 from duchenne.media.images import read_image
 from duchenne.synth.generate import generate
 from duchenne.synth.settings import Synth
@@ -20,7 +21,7 @@ COLUMNS = ("onset", "apex", "offset", "first", "last", "fps", "box")
 def render(folder: Path) -> pd.DataFrame:
     """Four people, happy and angry, as a rendered set below ``folder``; returns its truth."""
     config = Synth(kind="image", classes=["happiness", "anger"], subjects=4, per_class=1, seed=4)
-    generate(config, folder / "set", folder / "work", jobs=1)
+    generate(config, folder / "set", folder / "work", engine=Local(1))
     return pd.read_parquet(folder / "set" / "truth.parquet")
 
 

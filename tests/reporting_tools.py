@@ -13,6 +13,7 @@ from duchenne.config import Catalog
 from duchenne.datasets.build import build_index
 from duchenne.datasets.index import read_index, write_index
 from duchenne.datasets.settings import Dataset
+from duchenne.engines import Local
 from duchenne.evaluation.statistics import evaluate, evaluate_without
 from duchenne.faces.build import align_dataset
 from duchenne.faces.settings import Faces
@@ -55,7 +56,7 @@ def finished_project(root: Path, flaws: Sequence[str] = (), **report: object) ->
     write_index(index, workspace.index("drawn"))
     write_json(workspace.audit("drawn"), {"flaws": flaws})
     store = workspace.faces("drawn")
-    align_dataset(index.rows, raw, dataset.faces, store, workspace.work("align", "drawn"), jobs=1)
+    align_dataset(index.rows, raw, dataset.faces, store, workspace.work("align", "drawn"), engine=Local(1))
     partly = pd.DataFrame({"sample": FaceStore(store).samples[:4], "frame": 1, "reason": "is empty"})  # as of clips
     failures = pd.concat([FaceStore(store).failures, partly.astype({"frame": "Int64"})])
     failures.to_parquet(store / "failures.parquet", index=False)

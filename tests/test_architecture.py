@@ -10,7 +10,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from duchenne.networks import Facts, networks
-from duchenne.sources import PACKAGE, closure, imports, network_digest, path_of, source_digest
+from duchenne.sources import HARMLESS, PACKAGE, closure, imports, network_digest, path_of, source_digest
 from duchenne.training.fingerprint import code_version
 
 ROOT = Path(__file__).parents[1]
@@ -141,6 +141,13 @@ def test_only_labels_and_renderings_know_a_list_of_emotions():
     modules = {".".join(("duchenne", *path.parts)).removesuffix(".__init__") for path in paths}
     users = {name.split(".")[1] for name in modules if "duchenne.emotions" in imports(name)}
     assert users == {"datasets", "synth"}
+
+
+def test_no_engine_computes_a_result():
+    engines = set(modules_of("engines"))
+    assert engines <= HARMLESS.keys()
+    for module in engines:
+        assert closure(module, without=()) <= HARMLESS.keys() | {"duchenne"}, module
 
 
 def test_the_metrics_need_no_configuration_and_no_other_module():

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from duchenne.chunks import Chunk, digest, resumable
+from duchenne.engines import Local
 
 COUNT = 6
 
@@ -47,6 +48,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import test_chunks
+from duchenne.engines import Local
 
 def killed(number, log, path):
     path.mkdir()
@@ -55,7 +57,7 @@ def killed(number, log, path):
 
 chunks = test_chunks.chunks(Path(sys.argv[1]))
 chunks[3] = chunks[3]._replace(function=killed)
-test_chunks.resumable(chunks, "test", 1, together=int(sys.argv[2]))
+test_chunks.resumable(chunks, "test", Local(1), together=int(sys.argv[2]))
 """
 
 
@@ -68,18 +70,18 @@ def test_a_killed_run_resumes_and_gives_the_same_bytes(folder: Path, tmp_path: P
     assert [chunk.path.exists() for chunk in chunks(folder)] == [True] * 3 + [False] * 3
     assert list(chunks(folder)[0].path.parent.glob(".*.part"))
 
-    resumed = resumable(chunks(folder), "test", 1, together=together)
+    resumed = resumable(chunks(folder), "test", Local(1), together=together)
     assert made(folder) == [0, 1, 2, 3, 4, 5]
     (tmp_path / "whole").mkdir()
-    assert contents(resumed) == contents(resumable(chunks(tmp_path / "whole"), "test", 2, together=together))
+    assert contents(resumed) == contents(resumable(chunks(tmp_path / "whole"), "test", Local(2), together=together))
     assert [path.name for path in sorted(resumed[0].parent.iterdir())] == [f"{i:02d}" for i in range(COUNT)]
 
 
 def test_a_chunk_of_other_settings_is_not_taken(folder: Path):
-    resumable(chunks(folder), "test", 1)
-    resumable(chunks(folder), "test", 1)
+    resumable(chunks(folder), "test", Local(1))
+    resumable(chunks(folder), "test", Local(1))
     assert made(folder) == list(range(COUNT))
-    resumable(chunks(folder, "others"), "test", 1)
+    resumable(chunks(folder, "others"), "test", Local(1))
     assert made(folder) == 2 * list(range(COUNT))
 
 
@@ -92,7 +94,7 @@ def test_a_chunk_that_fails_leaves_nothing_and_keeps_the_others(folder: Path):
     todo = chunks(folder)
     todo[2] = Chunk(todo[2].path, 1, fail, ())
     with pytest.raises(ValueError, match="no more"):
-        resumable(todo, "test", 1)
+        resumable(todo, "test", Local(1))
     assert sorted(path.name for path in todo[0].path.parent.iterdir()) == ["00", "01"]
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from duchenne.datasets.apex import find_apex
 from duchenne.datasets.problems import UnreadableError
+from duchenne.engines import Local
 from duchenne.synth.generate import generate
 from duchenne.synth.settings import Synth
 
@@ -74,7 +75,7 @@ def test_rendered_apexes_are_found_to_a_frame(tmp_path):
     classes = ("negative", "positive", "surprise")
     shown = {"size": 128, "intensity": (0.05, 0.25), "frames": (10, 24)}
     config = Synth(kind="micro", classes=classes, subjects=2, per_class=1, seed=3, **shown)
-    generate(config, tmp_path / "set", tmp_path / "work", jobs=1)
+    generate(config, tmp_path / "set", tmp_path / "work", engine=Local(1))
     truth = pd.read_parquet(tmp_path / "set" / "truth.parquet")
     errors = {
         rule: np.mean([abs(find_apex(rule, on, off, tmp_path / "set" / path) - apex) for path, on, apex, off in rows])

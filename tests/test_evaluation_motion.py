@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from training_tools import write_store
 
+from duchenne.engines import Local
 from duchenne.errors import UserError
 from duchenne.evaluation.motion import aligned, at_start, end_point_error, errors, estimates, true_displacement
 from duchenne.faces.align import apply
@@ -104,10 +105,10 @@ def test_the_true_displacement_explains_a_rendered_apex(tmp_path):
     config = Synth(
         kind="micro", classes=["surprise"], subjects=2, per_class=1, seed=3, frames=[8, 9], intensity=[0.3, 0.4]
     )
-    generate(config, root, tmp_path / "work", jobs=1)
+    generate(config, root, tmp_path / "work", engine=Local(1))
     rows = pd.read_parquet(root / "truth.parquet").head(1)
     faces = Faces(encoding="png", size=160)
-    align_dataset(rows, root, faces, tmp_path / "store", tmp_path / "align", jobs=1)
+    align_dataset(rows, root, faces, tmp_path / "store", tmp_path / "align", engine=Local(1))
     store, row = FaceStore(tmp_path / "store"), rows.iloc[0]
     truth = true_displacement(root / "displacement", store, row["sample"], row["onset"])
 

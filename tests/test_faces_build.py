@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 from faces_tools import moved, picture, render, rows, write
 
+from duchenne.engines import Local
 from duchenne.errors import UserError
 from duchenne.faces.align import apply, similarity, template, template_box
 from duchenne.faces.annotate import landmark_dataset
@@ -45,7 +46,7 @@ def root(tmp_path_factory) -> Path:
 
 
 def align(table: pd.DataFrame, root: Path, folder: Path, config: Faces = PNG, jobs: int = 1) -> FaceStore:
-    align_dataset(table, root, config, folder / "faces", folder / "work", jobs, "loky")
+    align_dataset(table, root, config, folder / "faces", folder / "work", Local(jobs))
     return FaceStore(folder / "faces")
 
 

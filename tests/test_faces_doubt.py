@@ -10,6 +10,7 @@ import pytest
 from faces_tools import MarksDetector, marked, rows
 
 from duchenne.datasets.deep import _damaged
+from duchenne.engines import Local
 from duchenne.faces.build import align_dataset
 from duchenne.faces.find import find_face, turned
 from duchenne.faces.settings import Faces
@@ -25,7 +26,7 @@ def marks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def align(table: pd.DataFrame, root: Path, **config: object) -> FaceStore:
-    align_dataset(table, root, Faces(encoding="png", **config), root / "faces", root / "work", jobs=1)
+    align_dataset(table, root, Faces(encoding="png", **config), root / "faces", root / "work", engine=Local(1))
     return FaceStore(root / "faces")
 
 

@@ -14,6 +14,7 @@ from faces_tools import moved, picture, render, rows, video, write
 from duchenne.datasets.build import build_index
 from duchenne.datasets.deep import decode_all
 from duchenne.datasets.settings import Dataset
+from duchenne.engines import Local
 from duchenne.faces import sample
 from duchenne.faces.arrow import CHUNK
 from duchenne.faces.build import _batches, align_dataset
@@ -47,7 +48,7 @@ def opened(monkeypatch) -> list[str]:
 
 
 def align(table: pd.DataFrame, root: Path, config: Faces = ALIGNED) -> FaceStore:
-    align_dataset(table, root, config, root / "faces", root / "work", jobs=1)
+    align_dataset(table, root, config, root / "faces", root / "work", engine=Local(1))
     return FaceStore(root / "faces")
 
 

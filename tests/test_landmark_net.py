@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 
 from duchenne import stages
 from duchenne.config import Catalog
+from duchenne.engines import Local
 from duchenne.errors import UserError
 from duchenne.faces.align import apply, template
 from duchenne.faces.landmarks import landmarker
@@ -50,7 +51,7 @@ COMPUTE = Compute(device="cpu", precision="fp32")
 def renders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("renders")
     config = Synth(kind="image", classes=("happiness", "neutral"), subjects=10, size=96, stray_units=0.2, occlusion=0.5)
-    generate(config, folder / "set", folder / "work", jobs=1)
+    generate(config, folder / "set", folder / "work", engine=Local(1))
     return folder / "set"
 
 

@@ -21,6 +21,7 @@ from scipy.special import softmax
 from training_tools import CLASSES, COMPUTE, SMALL, parts, variant
 
 from duchenne.datasets.index import as_schema
+from duchenne.engines import Local
 from duchenne.errors import UserError
 from duchenne.faces.build import align_dataset
 from duchenne.faces.settings import Faces
@@ -48,7 +49,7 @@ def folds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def test_a_new_sample_is_named_as_the_pipeline_names_it(architecture: str, clips, tmp_path: Path):
     root, rows = clips
     faces = Faces(mode="aligned", size=64, encoding="png")
-    align_dataset(as_schema(rows), root, faces, tmp_path / "faces", tmp_path / "work", jobs=1)
+    align_dataset(as_schema(rows), root, faces, tmp_path / "faces", tmp_path / "work", engine=Local(1))
     store = FaceStore(tmp_path / "faces")
     centres = [{"sample": sample, "au_centers": np.full(18, 30.0)} for sample in rows["sample"]]
     pd.DataFrame(centres).to_parquet(tmp_path / "landmarks.parquet")
@@ -214,7 +215,9 @@ def test_a_picture_is_cut_as_the_faces_that_the_network_was_trained_on(detector,
     Image.fromarray(image).save(tmp_path / "one.png")
     answered(model, tmp_path / "one.png")
     row = {"sample": "one", "path": "one.png", "kind": "image"}
-    align_dataset(as_schema(pd.DataFrame([row])), tmp_path, faces, tmp_path / "faces", tmp_path / "work", jobs=1)
+    align_dataset(
+        as_schema(pd.DataFrame([row])), tmp_path, faces, tmp_path / "faces", tmp_path / "work", engine=Local(1)
+    )
     face = torch.from_numpy(FaceStore(tmp_path / "faces").frame("one")).permute(2, 0, 1)
     assert torch.equal(seen[0], transform(model.card)(face)[None])
 

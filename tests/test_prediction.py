@@ -20,6 +20,7 @@ from predict_tools import folds_of, movie, said, scene, write_clips
 from training_tools import CLASSES, COMPUTE
 
 from duchenne.datasets.index import as_schema
+from duchenne.engines import Local
 from duchenne.errors import UserError
 from duchenne.faces.align import smooth
 from duchenne.faces.build import align_dataset
@@ -212,7 +213,7 @@ def test_overlap_is_intersection_over_union():
 def test_windows_of_the_networks_length_are_those_of_the_pipeline(folds, clips, tmp_path: Path):
     root, rows = clips
     faces = Faces(mode="aligned", size=64, encoding="png")
-    align_dataset(as_schema(rows.iloc[:1]), root, faces, tmp_path / "faces", tmp_path / "work", jobs=1)
+    align_dataset(as_schema(rows.iloc[:1]), root, faces, tmp_path / "faces", tmp_path / "work", engine=Local(1))
     store = FaceStore(tmp_path / "faces")
     network, card = load_trained(folds["tiny_clip"])
     logits, _ = predict(network, store, rows.iloc[:1], card | {"alignment": store.meta}, COMPUTE)

@@ -11,6 +11,7 @@ import pytest
 from scipy.interpolate import LinearNDInterpolator
 
 from duchenne.datasets.index import as_schema
+from duchenne.engines import Local
 from duchenne.faces.align import apply, similarity
 from duchenne.faces.annotate import landmark_dataset
 from duchenne.faces.build import align_dataset
@@ -60,10 +61,10 @@ def clips(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
 
 def test_the_mouth_moves_and_the_eyes_are_still(clips: tuple[Path, pd.DataFrame], tmp_path: Path):
     root, rows = clips
-    align_dataset(rows, root, FACES, tmp_path / "faces", tmp_path / "work", jobs=1)
+    align_dataset(rows, root, FACES, tmp_path / "faces", tmp_path / "work", engine=Local(1))
     store = FaceStore(tmp_path / "faces")
     assert len(store.samples) == len(rows) >= 4
-    landmark_dataset(store, FACES, tmp_path / "landmarks.parquet", tmp_path / "centres.json", jobs=1)
+    landmark_dataset(store, FACES, tmp_path / "landmarks.parquet", tmp_path / "centres.json", engine=Local(1))
     centres = pd.read_parquet(tmp_path / "landmarks.parquet").groupby("sample")["au_centers"].first()
     owners = np.repeat(list(REGIONS), list(REGIONS.values()))
     moved = {}

@@ -17,6 +17,7 @@ from duchenne import stages
 from duchenne.datasets import problems
 from duchenne.datasets.index import Index, as_schema, write_index
 from duchenne.datasets.subset import pick
+from duchenne.engines import Local
 from duchenne.faces.hashing import BITS, face_hash, near_pairs, pack
 from duchenne.protocol import Protocol
 from duchenne.splits import (
@@ -436,7 +437,7 @@ def test_one_clip_of_a_test_subject_smuggled_into_another_part_is_found(kind, pa
 def test_neighbouring_frames_of_a_clip_on_both_sides_are_found(tmp_path):
     """As still images: by their clip, where the index names it, else because they look alike."""
     config = Synth(kind="video", classes=["happiness"], subjects=2, folds=2, size=128, seconds=(0.4, 0.4), seed=1)
-    generate(config, tmp_path / "set", tmp_path / "work", jobs=1)
+    generate(config, tmp_path / "set", tmp_path / "work", engine=Local(1))
     frames = sorted((tmp_path / "set" / "clips").glob("*/*.jpg"))
     clips = [path.parent.name for path in frames]
     hashes = {f"s{i:04d}": face_hash(np.asarray(Image.open(path))) for i, path in enumerate(frames)}

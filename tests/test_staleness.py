@@ -132,7 +132,7 @@ VALUES = {
     "damage": (("report", {"robustness": True}), "robustness report"),
     "faces on the page": (("report", {"show_faces": False}), "explain report"),
     "pictures on the page": (("report", {"gallery": 5}), "report"),
-    "processes": (("compute", {"jobs": 1}), ""),
+    "where work runs": (("compute", {"engine": "dask", "address": "tcp://host:8786", "fold": {"cores": 1}}), ""),
 }
 
 
@@ -195,6 +195,8 @@ EDITS = {
     "a kind of damage": ("evaluation/corruptions.py", COMMENT, "robustness report"),
     "the page": ("reporting/page.py", COMMENT, "report"),
     "the command": ("cli.py", COMMENT, ""),
+    "an engine": ("engines/base.py", COMMENT, ""),
+    "the resources of a fold": ("engines/folds.py", COMMENT, ""),
 }
 
 

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from duchenne.engines import Local
 from duchenne.reporting.rendered import contact_sheets
 from duchenne.synth import expression, nuisance
 from duchenne.synth.clips import displacement
@@ -47,7 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def made(config: Synth, folder: Path) -> Path:
     out = folder / config.kind
     if not out.exists():
-        generate(config, out, folder / "work" / config.kind, jobs=1)
+        generate(config, out, folder / "work" / config.kind, engine=Local(1))
     return out
 
 
@@ -94,7 +95,7 @@ def of(**levels: float) -> np.ndarray:
 
 def test_same_bytes_whatever_the_size_of_the_set_and_the_processes(images: Path, tmp_path: Path) -> None:
     larger = IMAGE.model_copy(update={"subjects": 3, "classes": ("happiness", "neutral")})
-    generate(larger, tmp_path / "out", tmp_path / "work", jobs=2)
+    generate(larger, tmp_path / "out", tmp_path / "work", engine=Local(2))
     mine, theirs = (pd.read_parquet(p / "truth.parquet").set_index("sample") for p in (images, tmp_path / "out"))
     common = mine.index.intersection(theirs.index)
     assert len(common) == 2 * 2
@@ -106,7 +107,7 @@ def test_same_bytes_whatever_the_size_of_the_set_and_the_processes(images: Path,
 
 def test_another_seed_is_another_set(images: Path, tmp_path: Path) -> None:
     other = IMAGE.model_copy(update={"seed": 8, "classes": ("happiness",)})
-    generate(other, tmp_path / "out", tmp_path / "work", jobs=1)
+    generate(other, tmp_path / "out", tmp_path / "work", engine=Local(1))
     name = "images/s0000/s0000_happiness_000.jpg"
     assert (images / name).read_bytes() != (tmp_path / "out" / name).read_bytes()
 
@@ -117,7 +118,7 @@ def test_killed_run_resumes_where_it_stopped(tmp_path: Path) -> None:
     script = (
         "import sys, json; from pathlib import Path\n"
         "from duchenne.synth.settings import Synth; from duchenne.synth.generate import generate\n"
-        "generate(Synth(**json.loads(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3]), jobs=1)"
+        "generate(Synth(**json.loads(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3]), engine=Local(1))"
     )
     call = [sys.executable, "-c", script, config.model_dump_json(), str(out), str(work)]
     child = subprocess.Popen(call, start_new_session=True, stderr=subprocess.DEVNULL)
@@ -131,9 +132,9 @@ def test_killed_run_resumes_where_it_stopped(tmp_path: Path) -> None:
     assert 3 <= len(finished) < len(plan(config)), "the child was killed too early or too late for this test"
     assert not out.exists()
     before = {path: path.stat().st_mtime_ns for path in finished}
-    generate(config, out, work, jobs=1)
+    generate(config, out, work, engine=Local(1))
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    generate(config, tmp_path / "again", tmp_path / "fresh", jobs=1)
+    generate(config, tmp_path / "again", tmp_path / "fresh", engine=Local(1))
     files = sorted(p.relative_to(out) for p in out.rglob("*") if p.is_file())
     assert len(files) == len(plan(config)) + 1
     assert all((out / f).read_bytes() == (tmp_path / "again" / f).read_bytes() for f in files)
@@ -151,7 +152,7 @@ def test_samples_of_other_settings_or_of_other_code_are_not_taken(monkeypatch: p
 def test_unknown_class_is_named(tmp_path: Path) -> None:
     config = Synth(kind="image", subjects=2, classes=("happiness", "anxiety"))
     with pytest.raises(ValueError, match="anxiety"):
-        generate(config, tmp_path / "out", tmp_path / "work", jobs=1)
+        generate(config, tmp_path / "out", tmp_path / "work", engine=Local(1))
 
 
 # --- the truth table
@@ -452,7 +453,7 @@ def test_a_linear_classifier_learns_them(tmp_path: Path) -> None:
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
     from sklearn.pipeline import make_pipeline
 
-    generate(Synth(kind="image", subjects=30, size=80), tmp_path / "out", tmp_path / "work", jobs=2)
+    generate(Synth(kind="image", subjects=30, size=80), tmp_path / "out", tmp_path / "work", engine=Local(2))
     table = pd.read_parquet(tmp_path / "out" / "truth.parquet")
     goal = np.array([(20, 24), (44, 24), (32, 37), (23, 50), (41, 50)], np.float32)
     faces = []

@@ -4,7 +4,6 @@ import json
 import shutil
 from pathlib import Path
 
-import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,7 +17,7 @@ from duchenne.faces.store import FaceStore
 from duchenne.models.contract import create
 from duchenne.training import device as device_module
 from duchenne.training.data import loader
-from duchenne.training.device import device_of, folds_at_once, multiplies_bf16, precision_of, trained_precision
+from duchenne.training.device import device_of, multiplies_bf16, precision_of, trained_precision
 from duchenne.training.errors import TrainingError
 from duchenne.training.fold import train_fold
 from duchenne.training.inputs import inputs
@@ -272,15 +271,6 @@ def test_emulated_bf16_is_warned_of_once(monkeypatch: pytest.MonkeyPatch, caplog
     assert [record.message.split(":")[0] for record in caplog.records] == [
         "the network was trained in bf16, which this CPU emulates"
     ]
-
-
-def test_folds_at_once_leave_cores_to_the_processes_of_a_fold(monkeypatch: pytest.MonkeyPatch):
-    assert 1 <= folds_at_once(Compute(device="cpu")) <= joblib.cpu_count()
-    assert folds_at_once(Compute(device="cpu", folds_at_once=7)) == 7
-    monkeypatch.setattr(device_module, "FOLD_BYTES", 1)
-    monkeypatch.setattr(joblib, "cpu_count", lambda: 6)
-    for processes, expected in ((1, 6), (2, 3), (4, 1), (8, 1)):
-        assert folds_at_once(Compute(device="cpu", processes=processes)) == expected
 
 
 def test_a_device_that_is_not_there_is_named():

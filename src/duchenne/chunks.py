@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import socket
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
-from joblib import Parallel, delayed
 from tqdm import tqdm
+
+from duchenne.engines import Engine, Local, Task
 
 
 class Chunk(NamedTuple):
@@ -35,27 +38,28 @@ def digest(*parts: object) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
-def resumable(
-    chunks: Iterable[Chunk], title: str, jobs: int = -1, backend: str = "loky", together: int = 1
-) -> list[Path]:
+def resumable(chunks: Iterable[Chunk], title: str, engine: Engine | None = None, together: int = 1) -> list[Path]:
     """Run every chunk whose result does not exist yet; each result appears completely or not at all.
 
     Args:
         title: title of the progress bar.
-        jobs: number of processes; -1: one per core.
-        backend: joblib backend.
-        together: number of consecutive chunks per process, for chunks that share expensive preparation.
+        engine: runs the chunks; None: one process per core of this machine.
+        together: number of consecutive chunks per task, for chunks that share expensive preparation.
 
     Returns:
         The results, in the order of the chunks.
     """
     chunks = list(chunks)
     todo = [chunk for chunk in chunks if not chunk.path.exists()]
-    calls = (delayed(_run)(todo[start : start + together]) for start in range(0, len(todo), together))
+    tasks = (
+        Task(f"{title}, {todo[start].path.name}", _run, (todo[start : start + together],))
+        for start in range(0, len(todo), together)
+    )
     with tqdm(total=sum(chunk.size for chunk in chunks), desc=title, unit="sample", smoothing=0, delay=1) as bar:
         bar.update(bar.total - sum(chunk.size for chunk in todo))
-        for size in Parallel(n_jobs=jobs, backend=backend, return_as="generator_unordered")(calls):
-            bar.update(size)
+        with closing((engine or Local()).run(tasks)) as ended:
+            for done in ended:
+                bar.update(done.result())
     for folder in {chunk.path.parent for chunk in chunks}:
         for part in folder.glob(".*.part"):  # left by killed runs
             _remove(part)
@@ -65,7 +69,7 @@ def resumable(
 def _run(chunks: Sequence[Chunk]) -> int:
     cv2.setNumThreads(1)  # the processes share the cores
     for chunk in chunks:
-        part = chunk.path.with_name(f".{chunk.path.name}.{os.getpid()}.part")
+        part = chunk.path.with_name(f".{chunk.path.name}.{socket.gethostname()}.{os.getpid()}.part")
         part.parent.mkdir(parents=True, exist_ok=True)
         try:
             chunk.function(*chunk.arguments, part)

@@ -19,11 +19,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import joblib
 import psutil
 from packaging.requirements import Requirement
 
 from duchenne import config, tracking
 from duchenne.config import Catalog
+from duchenne.engines import engine_of, folds
 from duchenne.errors import UserError
 from duchenne.extras import EXTRAS, how_to_install, installed
 from duchenne.files import file_digest, read_json
@@ -77,6 +79,7 @@ def examine(params: Path, workspace: Workspace) -> list[Finding]:
         "GPU": partial(_gpu, catalog),
         "precision": partial(_precision, catalog),
         "processor": _processor,
+        "engine": partial(_engine, catalog, workspace),
         "disk": partial(_disk, workspace, catalog),
         "MLflow": partial(_mlflow, workspace),
         "DVC": partial(_dvc, workspace),
@@ -224,17 +227,31 @@ def _precision(catalog: Catalog | None) -> Iterator[Finding]:
 
 
 def _processor() -> Iterator[Finding]:
-    import joblib
-
-    from duchenne.training.device import FOLD_BYTES
-
     memory = psutil.virtual_memory()
     text = f"{joblib.cpu_count()} cores, {memory.available / GIB:.1f} of {memory.total / GIB:.1f} GiB memory free"
-    if memory.available < FOLD_BYTES:
+    if memory.available < folds.MEMORY:
         fix = "close other programs, or set a smaller recipe.batch_size"
-        yield Finding("processor", "warning", f"{text}; training a fold may take {FOLD_BYTES / GIB:.0f}", fix)
+        yield Finding("processor", "warning", f"{text}; training a fold may take {folds.MEMORY / GIB:.0f}", fix)
     else:
         yield Finding("processor", "ok", text)
+
+
+def _engine(catalog: Catalog | None, workspace: Workspace) -> Iterator[Finding]:
+    """Report where work runs, and whether each machine of a cluster can run it."""
+    compute = catalog.compute if catalog else Compute()
+    if compute.engine == "local":
+        yield Finding("engine", "ok", f"local: {joblib.effective_n_jobs(compute.jobs)} processes of this machine")
+        return
+    try:
+        with engine_of(compute, workspace.work("engine", "doctor")) as engine:
+            hosts = engine.hosts()
+            needs, _ = folds.plan(compute, engine, 1)
+            engine.require(needs)
+    except UserError as error:
+        yield Finding("engine", "problem", str(error), "docs/cluster.md, or compute.engine: local in params.yaml")
+        return
+    listed = "; ".join(f"{host.name}: {host}" for host in hosts)
+    yield Finding("engine", "ok", f"{compute.engine}, machines: {len(hosts)}; {listed}; a fold gets {needs}")
 
 
 def _disk(workspace: Workspace, catalog: Catalog | None) -> Iterator[Finding]:

@@ -21,6 +21,8 @@ EXTRAS: dict[str, dict[str, str]] = {
     "studio": {"starlette": "starlette", "uvicorn": "uvicorn", "matplotlib": "matplotlib", "markupsafe": "MarkupSafe"},
     "dlib": {"dlib": "dlib-bin", "face_recognition_models": "face_recognition_models"},
     "s3": {"dvc_s3": "dvc-s3"},
+    "ray": {"ray": "ray"},
+    "dask": {"distributed": "distributed"},
     "export": {"onnxruntime": "onnxruntime", "onnxscript": "onnxscript"},
 }
 """Extra -> module, as Python imports it -> package, as pip installs it."""

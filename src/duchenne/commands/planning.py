@@ -89,8 +89,12 @@ def plan(
         print_rerun(stages, remark, folds, console)
 
 
+MANY = 1000
+"""Folds of a variant that has more of them than any machine trains at once."""
+
+
 class _Machine(NamedTuple):
-    """Devices of this machine: its GPUs, or its processor as one."""
+    """Devices of this machine: its GPUs, or its processor as one; and the folds that train at once on each."""
 
     gpus: int
     cores: int
@@ -102,11 +106,15 @@ def _machine(catalog: Catalog) -> _Machine:
     import joblib
     import torch
 
-    from duchenne.training.device import device_of, folds_at_once
+    from duchenne.engines import Local
+    from duchenne.engines.folds import plan
+    from duchenne.training.device import device_of
 
     device = device_of(catalog.compute)
     gpus = torch.cuda.device_count() if device.type == "cuda" else 1
-    return _Machine(gpus, joblib.cpu_count(), device.type == "cpu", folds_at_once(catalog.compute))
+    here = catalog.compute.model_copy(update={"engine": "local"})
+    _, at_once = plan(here, Local(), MANY, device.type)
+    return _Machine(gpus, joblib.cpu_count(), device.type == "cpu", max(1, at_once // gpus))
 
 
 def _measuring(catalog: Catalog, count: int) -> Callable[[Variant, int], Speed]:

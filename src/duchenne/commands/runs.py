@@ -16,6 +16,7 @@ from rich.table import Table
 
 from duchenne import config
 from duchenne.commands.common import DEFAULT, Params, lookup, print_json
+from duchenne.engines import engine_of
 from duchenne.errors import UserError
 from duchenne.extras import require_extra
 from duchenne.papers.library import library
@@ -51,8 +52,8 @@ def check(
     if deep:
         from duchenne.datasets.deep import decode_all
 
-        compute = catalog.compute
-        index = decode_all(index, block.root, block.faces.max_megapixels, compute.jobs, compute.backend)
+        with engine_of(catalog.compute, Workspace().work("check", name), block.root) as engine:
+            index = decode_all(index, block.root, block.faces.max_megapixels, engine)
     result = audit(index, block)
     if as_json:
         result["problem rows"] = json.loads(index.problems.to_json(orient="records"))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
-from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from duchenne.datasets import problems
 from duchenne.datasets.index import Index
+from duchenne.engines import Engine, Task
 from duchenne.media.frames import Span, read_frames
 from duchenne.media.images import ImageError
 
@@ -20,26 +21,29 @@ _BATCH = 64
 """Number of files per task: decoding one image takes less time than sending a task."""
 
 
-def decode_all(index: Index, root: Path, max_megapixels: float, jobs: int, backend: str) -> Index:
+def decode_all(index: Index, root: Path, max_megapixels: float, engine: Engine) -> Index:
     """Return the index with a problem added for every image and frame that cannot be decoded.
 
     Args:
         index: the samples to decode.
         root: the dataset's root.
         max_megapixels: larger images count as problems, as they do when faces are aligned.
-        jobs: number of processes; -1: one per core.
-        backend: joblib backend.
+        engine: decodes the files.
     """
     columns = ["path", "kind", "first", "last", *MARKS]
     records = index.rows[columns].astype(object).where(index.rows[columns].notna(), None).groupby("path", sort=False)
     todo = [group.to_dict("records") for _, group in records]
-    tasks = [delayed(_damaged)(todo[i : i + _BATCH], root, max_megapixels) for i in range(0, len(todo), _BATCH)]
-    found = []
-    with tqdm(total=len(todo), desc="decode", unit="file", delay=1) as bar:
-        for damaged in Parallel(jobs, backend=backend, return_as="generator")(tasks):
-            found += damaged
+    tasks = [
+        Task(f"decode, from file {i + 1}", _damaged, (todo[i : i + _BATCH], root, max_megapixels))
+        for i in range(0, len(todo), _BATCH)
+    ]
+    found = {}
+    with tqdm(total=len(todo), desc="decode", unit="file", delay=1) as bar, closing(engine.run(tasks)) as ended:
+        for done in ended:
+            found[done.task.name] = done.result()
             bar.update(min(_BATCH, bar.total - bar.n))
-    return replace(index, problems=pd.concat([index.problems, problems.frame(found)], ignore_index=True))
+    listed = [problem for task in tasks for problem in found[task.name]]
+    return replace(index, problems=pd.concat([index.problems, problems.frame(listed)], ignore_index=True))
 
 
 def _damaged(files: list[list[dict]], root: Path, max_megapixels: float) -> list[tuple[None, str, str, str]]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from duchenne.chunks import Chunk, digest, resumable
+from duchenne.engines import Engine
 from duchenne.errors import UserError
 from duchenne.faces import regions
 from duchenne.faces.align import apply, template_box
@@ -42,8 +43,7 @@ def landmark_dataset(
     config: Faces,
     out: Path,
     au_centers: Path,
-    jobs: int = -1,
-    backend: str = "loky",
+    engine: Engine | None = None,
     work: Path | None = None,
 ) -> None:
     """Find the 68 points of every stored frame, and the mean centres of the AU regions.
@@ -56,8 +56,7 @@ def landmark_dataset(
     without a detected face, whose whole frame is stored instead, has no row.
 
     Args:
-        jobs: number of processes; -1: one per core.
-        backend: joblib backend.
+        engine: annotates the chunks; None: one process per core of this machine.
         work: folder of finished chunks, from which an interrupted run resumes; None: a temporary one.
 
     Raises:
@@ -65,12 +64,12 @@ def landmark_dataset(
     """
     if work is None:
         with tempfile.TemporaryDirectory() as folder:
-            landmark_dataset(store, config, out, au_centers, jobs, backend, Path(folder) / "chunks")
+            landmark_dataset(store, config, out, au_centers, engine, Path(folder) / "chunks")
         return
     landmarker(config)  # a missing package or model file stops here, before any work
     if _searched(config):
         detector(config)
-    files = resumable(_chunks(store, config, work), "landmarks", jobs, backend)
+    files = resumable(_chunks(store, config, work), "landmarks", engine)
 
     total, n = np.zeros(2 * sum(regions.REGIONS.values())), 0
     with replacing(out) as part, pq.ParquetWriter(part, SCHEMA) as writer:

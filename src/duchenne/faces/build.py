@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from duchenne.chunks import Chunk, digest, resumable
+from duchenne.engines import Engine
 from duchenne.errors import UserError
 from duchenne.faces.align import template
 from duchenne.faces.arrow import CHUNK, failures, write_rows
@@ -28,11 +29,11 @@ SHARD = 500_000_000
 
 
 def align_dataset(
-    rows: pd.DataFrame, root: Path, config: Faces, out: Path, work: Path, jobs: int = -1, backend: str = "loky"
+    rows: pd.DataFrame, root: Path, config: Faces, out: Path, work: Path, engine: Engine | None = None
 ) -> None:
     """Detect, align and store the face of every frame of every sample.
 
-    The same rows and configuration give the same bytes, whatever ``jobs`` is. Chunks finished before an interruption
+    The same rows and configuration give the same bytes, whatever the engine is. Chunks finished before an interruption
     are kept in ``work`` and not repeated. A sample without a usable frame goes to ``failures.parquet`` with the reason;
     so does each unusable frame of a clip that has usable ones.
 
@@ -44,8 +45,7 @@ def align_dataset(
         root: the dataset's root.
         out: folder of the store; replaced at the end.
         work: folder of finished chunks.
-        jobs: number of processes; -1: one per core.
-        backend: joblib backend.
+        engine: aligns the chunks; None: one process per core of this machine.
 
     Raises:
         UserError: A package or model file is missing, or ``config.mode`` is boxes and a row has none.
@@ -56,7 +56,7 @@ def align_dataset(
         landmarker(config)  # a missing package or model file stops here, before any work
     if config.mode == "detect":
         detector(config)
-    files = resumable(_chunks(rows, root, config, work), "align", jobs, backend)
+    files = resumable(_chunks(rows, root, config, work), "align", engine)
     _assemble(files, config, out)
     shutil.rmtree(work)
 

@@ -37,7 +37,7 @@ FACES = {"image": between(20, 31), "frame": between(37, 55)}
 """Faces that a core aligns in a second, with their landmarks: pictures, and frames of a clip (measured on two machines:
 Performance, Faces)."""
 GPUS_OF_A_HOST = 8
-"""GPUs of a machine; faces are aligned on the cores of one machine, unless ``compute.backend`` is dask or ray
+"""GPUs of a machine; faces are aligned on the cores of one machine, unless ``compute.engine`` is dask or ray
 (assumed)."""
 
 PAIR_OF_HASHES = 6e-9

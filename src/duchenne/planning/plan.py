@@ -121,7 +121,7 @@ class Plan:
 
     Attributes:
         cores: processor cores beside each GPU.
-        spread: whether faces are aligned on the cores of all machines (``compute.backend`` dask or ray).
+        spread: whether faces are aligned on the cores of all machines (``compute.engine`` dask or ray).
         free: bytes that are free on the disk of the project.
     """
 
@@ -320,7 +320,7 @@ def make_plan(
         )
         for name, samples in frames.items()
     )
-    spread = catalog.compute.backend in ("dask", "ray")
+    spread = catalog.compute.engine != "local"
     return Plan(datasets, tuple(plans), cores, spread, shutil.disk_usage(_existing(workspace.root)).free)
 
 

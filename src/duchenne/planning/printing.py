@@ -8,11 +8,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from duchenne.engines.folds import MEMORY
 from duchenne.planning import costs
 from duchenne.planning.estimate import about, duration, exactly, shown, size
 from duchenne.planning.plan import PARTS, Plan, VariantPlan, basis_of_part
 from duchenne.planning.rerun import FoldState, Stage
-from duchenne.training.device import FOLD_BYTES
 
 GIB = 2**30
 
@@ -134,7 +134,7 @@ def _warn(plan: Plan, gpus: int, console: Console) -> None:
 def memory(one: VariantPlan) -> str:
     """Say how much memory training a fold takes, and how that is known."""
     if one.memory is None:
-        return f"not measured; on a CPU {FOLD_BYTES / GIB:.0f} GiB are assumed (batch {one.batch})"
+        return f"not measured; on a CPU {MEMORY / GIB:.0f} GiB are assumed (batch {one.batch})"
     known = costs.FOLD_MEMORY[one.architecture]
     return f"about {size(exactly(one.memory))} (batch {one.batch}; measured: {size(exactly(known[1]))} with {known[0]})"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from duchenne.config import Catalog
+from duchenne.engines import engine_of
 from duchenne.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -16,9 +17,10 @@ def run(catalog: Catalog, workspace: Workspace, dataset: str) -> None:
     from duchenne.faces.build import align_dataset
     from duchenne.faces.store import FaceStore
 
-    config, compute = catalog.datasets[dataset], catalog.compute
+    config = catalog.datasets[dataset]
     rows = read_index(workspace.index(dataset)).rows
     work = workspace.work("align", dataset)
-    align_dataset(rows, config.root, config.faces, workspace.faces(dataset), work, compute.jobs, compute.backend)
+    with engine_of(catalog.compute, work, config.root) as engine:
+        align_dataset(rows, config.root, config.faces, workspace.faces(dataset), work, engine)
     for what, samples in FaceStore(workspace.faces(dataset)).findings().items():
         log.warning("%s: %d samples with %s; the first is %s", dataset, len(samples), what, samples[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from duchenne.config import Catalog
+from duchenne.engines import engine_of
 from duchenne.workspace import Workspace
 
 
@@ -11,8 +12,8 @@ def run(catalog: Catalog, workspace: Workspace, dataset: str) -> None:
     from duchenne.faces.annotate import landmark_dataset
     from duchenne.faces.store import FaceStore
 
-    compute = catalog.compute
     store = FaceStore(workspace.faces(dataset))
     points, centres = workspace.landmarks(dataset), workspace.au_centers(dataset)
     work = workspace.work("landmarks", dataset)
-    landmark_dataset(store, catalog.datasets[dataset].faces, points, centres, compute.jobs, compute.backend, work)
+    with engine_of(catalog.compute, work, store.path) as engine:
+        landmark_dataset(store, catalog.datasets[dataset].faces, points, centres, engine, work)

@@ -9,6 +9,7 @@ import pandas as pd
 
 from duchenne.chunks import Chunk, digest, resumable
 from duchenne.config import Catalog
+from duchenne.engines import Local
 from duchenne.evaluation.corruptions import CORRUPTIONS, STRENGTHS, CorruptedStore
 from duchenne.evaluation.robustness import COLUMNS, curves, summarise
 from duchenne.files import file_digest, replacing, write_json
@@ -47,7 +48,7 @@ def _measure(catalog: Catalog, workspace: Workspace, variant: str) -> pd.DataFra
     arguments = catalog, workspace, variant, samples
     size = len(samples) * len(STRENGTHS)
     chunks = [Chunk(work / f"{name}_{known}.parquet", size, _predict, (*arguments, name)) for name in CORRUPTIONS]
-    found = resumable(chunks, f"damage of {variant}", jobs=1)
+    found = resumable(chunks, f"damage of {variant}", Local(1))
     for path in set(work.glob("*.parquet")) - set(found):  # of other weights
         path.unlink()
     damaged = {name: pd.read_parquet(path) for name, path in zip(CORRUPTIONS, found, strict=True)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from duchenne.config import Catalog
+from duchenne.engines import engine_of
 from duchenne.extras import require_extra
 from duchenne.workspace import Workspace
 
@@ -12,5 +13,6 @@ def run(catalog: Catalog, workspace: Workspace, name: str) -> None:
     require_extra("rendering faces", "synth")
     from duchenne.synth.generate import generate
 
-    work, compute = workspace.work("synthesize", name), catalog.compute
-    generate(catalog.rendered[name], workspace.raw(name), work, compute.jobs, compute.backend)
+    work = workspace.work("synthesize", name)
+    with engine_of(catalog.compute, work) as engine:
+        generate(catalog.rendered[name], workspace.raw(name), work, engine)

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
+from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pandas as pd
+from tqdm import tqdm
 
 from duchenne.config import Catalog
+from duchenne.engines import Engine, Needs, Task, engine_of
+from duchenne.engines.folds import plan
 from duchenne.errors import UserError
 from duchenne.files import file_digest, write_json
 from duchenne.stages.samples import with_faces
-from duchenne.training.settings import Compute
+from duchenne.training.settings import Compute, Variant
 from duchenne.workspace import Workspace
 
 if TYPE_CHECKING:  # slow to import
     from duchenne.faces.store import FaceStore
+    from duchenne.tracking import Tracker
+    from duchenne.training.device import Precision
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +34,8 @@ log = logging.getLogger(__name__)
 def run(catalog: Catalog, workspace: Workspace, variant: str, *folds: str) -> None:
     """Train the folds of a variant, several at a time; finished folds are kept, interrupted ones resume.
 
-    The process of each fold sends its epochs to MLflow during training.
+    This process sends their epochs to MLflow, from their histories, wherever they train. A fold that fails does not
+    stop the others.
 
     Args:
         folds: numbers of the folds to train, such as those of one job of several; default: all. Chosen folds stay in
@@ -34,51 +43,181 @@ def run(catalog: Catalog, workspace: Workspace, variant: str, *folds: str) -> No
             to MLflow with that run, unless it has an address: a SQLite file is not for several machines.
 
     Raises:
+        EngineError: The engine cannot be used, or a fold was lost again and again.
+        TrainingError: A fold cannot be trained.
         UserError: The variant has no such fold, or torchrun started this stage.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("the train stage starts its processes itself: run it once, with compute.processes")
 
-    from joblib import Parallel, delayed
-
     from duchenne import tracking
     from duchenne.datasets.index import read_index
     from duchenne.faces.store import FaceStore
-    from duchenne.training.device import folds_at_once
-    from duchenne.training.fold import train_fold
+    from duchenne.training.device import device_of
 
     config = catalog.variants[variant]
     store = FaceStore(workspace.faces(config.dataset))
     table = read_index(workspace.index(config.dataset))
     parts = with_faces(pd.read_parquet(workspace.split(variant)), table.rows, store)
     chosen = parts[parts["fold"].isin(_chosen(variant, folds, parts["fold"]))] if folds else parts
-    record, compute = _begin(catalog, workspace, variant, table.classes, parts, store)
-    tracker = tracking.Tracker(workspace, variant, config)
-    if not (folds and tracker.in_project):
-        tracker.begin(record)
-    if config.init_from == "scratch" and not config.model.published:
-        packaged = f" in all but {', '.join(config.model.files)}" if config.model.files else ""
-        log.warning("%s starts from random weights%s: model.pretrained names no published ones", variant, packaged)
-    at_once = min(folds_at_once(compute), chosen["fold"].nunique())
-    Parallel(n_jobs=at_once, backend="loky")(
-        delayed(train_fold)(
-            config,
-            table.classes,
-            int(fold),
-            samples,
-            store,
-            out=None if folds else workspace.fold(variant, int(fold)),
-            work=workspace.fold_state(variant, int(fold)),
-            compute=compute,
-            init=_initial(workspace, config.init_from, int(fold)),
-            landmarks=workspace.landmarks(config.dataset),
-            au_centers=workspace.au_centers(config.dataset),
-            on_epoch=partial(tracker.epoch, int(fold)),
-        )
-        for fold, samples in chosen.groupby("fold")
-    )
+    numbers = sorted(int(fold) for fold in chosen["fold"].unique())
+    compute = catalog.compute
+    with engine_of(compute, workspace.work("train", variant), *_given(config)) as engine:
+        needs, at_once = plan(compute, engine, len(numbers), "" if engine.cluster else device_of(compute).type)
+        automatic = partial(_precision_there, engine, needs, compute) if engine.cluster else None
+        record, compute = _begin(catalog, workspace, variant, table.classes, parts, store, automatic)
+        tracker = tracking.Tracker(workspace, variant, config)
+        if not (folds and tracker.in_project):
+            tracker.begin(record)
+        if config.init_from == "scratch" and not config.model.published:
+            packaged = f" in all but {', '.join(config.model.files)}" if config.model.files else ""
+            log.warning("%s starts from random weights%s: model.pretrained names no published ones", variant, packaged)
+        tasks = [
+            Task(
+                f"fold {fold}",
+                partial(
+                    _train,
+                    _threads(compute, engine, needs, at_once),
+                    config,
+                    table.classes,
+                    fold,
+                    chosen[chosen["fold"] == fold],
+                    store,
+                    out=None if folds else workspace.fold(variant, fold),
+                    work=workspace.fold_state(variant, fold),
+                    compute=compute,
+                    init=_initial(workspace, config.init_from, fold),
+                    landmarks=workspace.landmarks(config.dataset),
+                    au_centers=workspace.au_centers(config.dataset),
+                ),
+            )
+            for fold in numbers
+        ]
+        failed = {}
+        title = f"train {variant}" if engine.cluster else None
+        with (
+            Following(tracker, numbers, config.recipe.epochs, title),
+            closing(engine.run(tasks, needs, at_once)) as ended,
+        ):
+            for done in ended:
+                if done.error:
+                    log.error("%s of %s: %s", done.task.name, variant, done.error)
+                    failed[done.task.name] = done.error
+    if failed:
+        raise _failure(variant, failed)
     if not folds:
         write_json(workspace.training_record(variant), record)
+
+
+def _failure(variant: str, failed: dict[str, Exception]) -> Exception:
+    """Return one error for all folds that failed."""
+    (name, error), *others = failed.items()
+    also = f"; {', '.join(other for other, _ in others)} failed too" if others else ""
+    text = f"{variant}, {name}: {error}{also}"
+    if isinstance(error, UserError):
+        return type(error)(text)
+    found = RuntimeError(text)
+    found.__cause__ = error
+    return found
+
+
+def _train(threads: int | None, *arguments: Any, **further: Any) -> None:
+    """Train a fold (:func:`duchenne.training.fold.train_fold`) with a number of threads; None: as it is."""
+    import torch
+
+    from duchenne.training.fold import train_fold
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        train_fold(*arguments, **further)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _threads(compute: Compute, engine: Engine, needs: Needs, at_once: int) -> int | None:
+    """Return the threads of a fold, or None where it has this machine for itself and nothing is said."""
+    import torch
+
+    if engine.cluster or compute.fold.cores != "auto":
+        return needs.cores
+    return None if at_once == 1 else min(needs.cores, torch.get_num_threads())
+
+
+def _precision_there(engine: Engine, needs: Needs, compute: Compute) -> Precision:
+    """Return the precision ``auto`` of a machine that can train the folds; this one may have other hardware."""
+    return next(engine.run([Task("precision", _precision_here, (compute,))], needs, 1)).result()
+
+
+def _precision_here(compute: Compute) -> Precision:
+    from duchenne.training.device import device_of, precision_of
+
+    return precision_of(compute, device_of(compute))
+
+
+def _given(config: Variant) -> list[Path]:
+    """Return files of weights that come from elsewhere; those of the package are checked with it."""
+    files = config.model.files.items()
+    return [path for part, path in files if part not in config.model.packaged and path.exists()]
+
+
+class Following:
+    """Sends the epochs of folds to MLflow while other processes train them, from the histories that they write.
+
+    So the folds need no address and no MLflow, and a slow server delays none. When the context ends, what is new is
+    sent.
+
+    Args:
+        tracker: what sends them; it does nothing if it has no run.
+        epochs: number of epochs of a fold, for the progress bar.
+        title: title of the progress bar; None: there is none.
+    """
+
+    SECONDS = 2.0
+    """Time between two looks (chosen by us)."""
+
+    def __init__(self, tracker: Tracker, folds: list[int], epochs: int, title: str | None) -> None:
+        self._tracker, self._folds, self._epochs, self._title = tracker, folds, epochs, title
+        self._files = {fold: tracker.workspace.fold_state(tracker.name, fold) / "history.csv" for fold in folds}
+        self._seen = {fold: self._state(fold) for fold in folds}
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._bar = tqdm(total=len(self._folds) * self._epochs, desc=self._title, unit="epoch", disable=not self._title)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        self._look()
+        self._bar.close()
+
+    def _follow(self) -> None:
+        while not self._ended.wait(self.SECONDS):
+            self._look()
+
+    def _look(self) -> None:
+        for fold in self._folds:
+            if (state := self._state(fold)) != self._seen[fold]:
+                self._seen[fold] = state
+                if state:
+                    self._tracker.epoch(fold)
+        done = 0
+        for fold in self._folds if self._title else []:
+            if self._seen[fold]:
+                done += self._files[fold].read_text(encoding="utf-8").count("\n") - 1
+        if done != self._bar.n:
+            self._bar.update(done - self._bar.n)
+
+    def _state(self, fold: int) -> tuple[int, int] | None:
+        """Return what changes when the history of a fold does; None: there is none."""
+        try:
+            found = self._files[fold].stat()
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_size
 
 
 def _chosen(variant: str, folds: tuple[str, ...], known: pd.Series) -> set[int]:
@@ -95,7 +234,13 @@ def _chosen(variant: str, folds: tuple[str, ...], known: pd.Series) -> set[int]:
 
 
 def _begin(
-    catalog: Catalog, workspace: Workspace, variant: str, classes: list[str], parts: pd.DataFrame, store: FaceStore
+    catalog: Catalog,
+    workspace: Workspace,
+    variant: str,
+    classes: list[str],
+    parts: pd.DataFrame,
+    store: FaceStore,
+    automatic: Callable[[], Precision] | None = None,
 ) -> tuple[dict[str, Any], Compute]:
     """Record the training run that starts or resumes now, with the revisions of code, data and split.
 
@@ -116,7 +261,7 @@ def _begin(
     data = data_revisions(workspace.root, {config.dataset: catalog.datasets[config.dataset].root})
     facts = {"commit": commit, "changed": changed, "data": data.get(config.dataset, "")}
     split = file_digest(workspace.split(variant))[:16]
-    return record.begin(workspace.work("train", variant), key, catalog.compute, facts | {"split": split})
+    return record.begin(workspace.work("train", variant), key, catalog.compute, facts | {"split": split}, automatic)
 
 
 def _initial(workspace: Workspace, init_from: str, fold: int) -> Path | None:

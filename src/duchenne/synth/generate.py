@@ -14,6 +14,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from duchenne.chunks import Chunk, digest, resumable
+from duchenne.engines import Engine
 from duchenne.files import read_json, write_json
 from duchenne.sources import source_digest
 from duchenne.synth.clips import render_clip
@@ -27,15 +28,14 @@ SHAPING = ("subjects", "per_class", "test_share", "folds", "classes")
 """Fields that choose among samples and do not change any of them."""
 
 
-def generate(config: Synth, out: Path, work: Path, jobs: int = -1, backend: str = "loky") -> None:
+def generate(config: Synth, out: Path, work: Path, engine: Engine | None = None) -> None:
     """Render the set that ``config`` describes to the folder ``out``.
 
     Finished samples stay in ``work`` and are not rendered again while the configuration and this package are the same.
     ``out`` appears complete or not at all.
 
     Args:
-        jobs: number of processes; -1: one per core.
-        backend: joblib backend.
+        engine: renders the samples; None: one process per core of this machine.
 
     Raises:
         ValueError: a class for which no expression is defined.
@@ -47,7 +47,7 @@ def generate(config: Synth, out: Path, work: Path, jobs: int = -1, backend: str 
     if not all(chunk.path.exists() for chunk in chunks):
         renderer()  # the first use on a machine builds caches that the processes share
     person = min(config.per_class * len(config.classes), 16)  # samples of one person, who is expensive to build
-    folders = resumable(chunks, f"render {out.name}", jobs, backend, together=person)
+    folders = resumable(chunks, f"render {out.name}", engine, together=person)
     _assemble(config, tasks, folders, out)
 
 

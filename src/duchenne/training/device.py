@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, get_args
 
-import joblib
-import psutil
 import torch
 from accelerate import Accelerator
 from accelerate.data_loader import prepare_data_loader
@@ -25,9 +23,6 @@ from duchenne.training.sharing import Share
 log = logging.getLogger(__name__)
 
 Precision = Literal["fp32", "bf16"]
-
-FOLD_BYTES = 6 * 2**30
-"""Memory that training a fold may need; measured: POSTER++ 3.2 GB with batches of 16, IFDD-2DCNN 5.5 with 4."""
 
 GLIBC = {-8: 1, -3: 2**30, -1: 2**31 - 1}
 """Options of glibc's ``mallopt``: M_ARENA_MAX, M_MMAP_THRESHOLD and M_TRIM_THRESHOLD (bytes)."""
@@ -92,19 +87,6 @@ def multiplies_bf16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     features = torch.cpu.get_capabilities() if device.type == "cpu" else {}
     return any(features.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
-
-
-def folds_at_once(compute: Compute) -> int:
-    """Return the number of folds of a variant that train at once, each in a process with its share of the cores.
-
-    ``auto`` is one on a GPU; otherwise one per core, or per ``compute.processes`` of them, as far as memory allows.
-    """
-    if compute.folds_at_once != "auto":
-        return compute.folds_at_once
-    if device_of(compute).type != "cpu":
-        return 1
-    processes = 1 if compute.processes == "auto" else compute.processes
-    return max(1, min(joblib.cpu_count(), psutil.virtual_memory().available // FOLD_BYTES) // processes)
 
 
 def reuse_memory() -> None:

@@ -47,7 +47,11 @@ def training_key(
 
 
 def begin(
-    work: Path, key: Callable[[Precision], str], compute: Compute, facts: dict[str, Any]
+    work: Path,
+    key: Callable[[Precision], str],
+    compute: Compute,
+    facts: dict[str, Any],
+    automatic: Callable[[], Precision] | None = None,
 ) -> tuple[dict[str, Any], Compute]:
     """Return the record of the training run in ``work``: that of a run with the same ``key``, else a new one.
 
@@ -57,6 +61,7 @@ def begin(
 
     Args:
         key: the run's key (:func:`training_key`) for a precision.
+        automatic: chooses the precision ``auto`` of a new run; None: that of this machine.
 
     Returns:
         The record: ``id`` (random), ``key``, ``precision``, ``started`` (Unix time, s) and ``facts``, as they were when
@@ -68,7 +73,8 @@ def begin(
         known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
         precision = known.get("precision") if compute.precision == "auto" else compute.precision
         if precision is None or known.get("key") != key(precision):
-            precision = precision_of(compute, device_of(compute))
+            chosen = automatic if automatic and compute.precision == "auto" else None
+            precision = chosen() if chosen else precision_of(compute, device_of(compute))
             if known.get("key") != (fresh := key(precision)):
                 run = {"id": uuid.uuid4().hex, "key": fresh, "precision": precision}
                 known = run | {"started": round(time.time(), 3), **facts}

@@ -248,13 +248,43 @@ class Variant(Strict):
         return self.model_dump(mode="json", exclude={"note", "reproduces"})
 
 
-class Compute(Strict):
-    """Settings of the machine; none of them makes a stage stale."""
+class FoldResources(Strict):
+    """Resources of a fold while it trains."""
 
-    jobs: int = Field(-1, description="processes for rendering and face work; -1: one per core")
-    backend: Literal["loky", "threading", "dask", "ray"] = Field(
-        "loky", description="joblib backend of these; dask and ray need their packages"
+    gpus: Literal["auto"] | Annotated[float, Field(ge=0)] = Field(
+        "auto",
+        description="GPUs, or a fraction of one; auto: one, and on this machine a fraction if folds outnumber GPUs and "
+        "memory allows",
     )
+    cores: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        "auto",
+        description="threads that compute, on which the last bits of the weights depend; auto: an equal share for each",
+    )
+    memory: Literal["auto"] | Annotated[float, Field(gt=0)] = Field(
+        "auto", description="GB; auto: 6.4 on this machine; a cluster is not asked for any"
+    )
+
+    @field_validator("gpus")
+    @classmethod
+    def _whole_or_a_part_of_one(cls, gpus: float | str) -> float | str:
+        if isinstance(gpus, float) and gpus > 1 and gpus != round(gpus):
+            raise ValueError(f"{gpus} is neither a whole number nor a part of one GPU")
+        return gpus
+
+
+class Compute(Strict):
+    """Where work runs, and the settings of the machine; none of them makes a stage stale."""
+
+    engine: Literal["local", "ray", "dask"] = Field(
+        "local", description="what runs rendering, face work and folds: processes of this machine, Ray or Dask"
+    )
+    address: str | None = Field(
+        None,
+        description="of the cluster, such as tcp://10.0.0.1:8786; null: RAY_ADDRESS or DASK_SCHEDULER_ADDRESS, or else "
+        "a cluster of this machine, for the time of the command",
+    )
+    jobs: int = Field(-1, description="processes for rendering and face work on this machine; -1: one per core")
+    fold: FoldResources = FoldResources()
     device: str = Field("auto", description="such as cpu or cuda:1; auto: the first GPU, else the CPU")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto",
@@ -267,7 +297,7 @@ class Compute(Strict):
         "measured when training begins; none on a CPU. The batches are the same for any number",
     )
     folds_at_once: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
-        "auto", description="folds trained at the same time; auto: one on a GPU, else as many as cores and memory allow"
+        "auto", description="folds trained at the same time; auto: as many as GPUs, or else cores, and memory allow"
     )
     processes: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
         1,
@@ -276,3 +306,19 @@ class Compute(Strict):
     )
     channels_last: bool = Field(True, description="memory format of pictures; clips are contiguous")
     compile: bool = Field(False, description="run the network through torch.compile")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _backend_is_now_engine(cls, block: Any) -> Any:
+        if isinstance(block, dict) and "backend" in block:
+            engine = block["backend"] if block["backend"] in ("ray", "dask") else "local"
+            raise ValueError(f"backend is now engine: write `engine: {engine}` in its place")
+        return block
+
+    @model_validator(mode="after")
+    def _a_cluster_gives_each_fold_its_device(self) -> Self:
+        if self.engine != "local" and self.device not in ("auto", "cpu"):
+            raise ValueError(f"engine {self.engine} gives each fold its GPU: set device to auto or cpu")
+        if self.engine == "local" and self.address:
+            raise ValueError("engine local has no address: set engine to ray or dask, or address to null")
+        return self

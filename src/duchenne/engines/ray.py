@@ -1,0 +1,143 @@
+"""Ray: each task is one of Ray's, with its resources; Ray gives it a worker process, and GPUs."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import joblib
+
+from duchenne.engines import probe
+from duchenne.engines.base import DiedError, Engine, EngineError, Host, Loop, Needs, Results, Task
+from duchenne.engines.calls import Answer, answer
+from duchenne.extras import require_extra
+
+STARTING = 120
+"""Seconds within which a machine must answer the probe: its first worker imports Ray (chosen by us)."""
+STORE = 100_000_000
+"""Bytes of Ray's object store in a cluster of this machine: results are files, not objects."""
+
+
+class Ray(Engine):
+    """A Ray cluster.
+
+    Args:
+        jobs: cores of a cluster of this machine; -1: all.
+        address: of a running cluster; None: ``RAY_ADDRESS``, or else a cluster of this machine until the context ends.
+        work: see :func:`duchenne.engines.engine_of`.
+        reads: see there.
+    """
+
+    name, variable = "ray", "RAY_ADDRESS"
+
+    def __init__(self, jobs: int, address: str | None, work: Path, reads: Sequence[Path] = ()) -> None:
+        require_extra("compute.engine: ray", "ray")
+        self.jobs, self.address = jobs, address or os.environ.get(self.variable)
+        self.work, self.reads = work, reads
+
+    def __enter__(self) -> Self:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # its warning is about that
+        import ray
+
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        if self.address:
+            if self.address not in ("auto", "local"):
+                self.reach(self.address)
+            try:
+                ray.init(self.address, **quiet)
+            except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+                raise EngineError(f"ray: no cluster at {self.address}: {str(error).splitlines()[0]}") from None
+        else:
+            cores = joblib.cpu_count() if self.jobs < 0 else self.jobs
+            ray.init("local", num_cpus=cores, include_dashboard=False, object_store_memory=STORE, **quiet)
+        try:
+            probe.check(self.name, self.work, self.reads, self._everywhere)
+        except BaseException:
+            ray.shutdown()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        import ray
+
+        ray.shutdown()
+
+    def hosts(self) -> list[Host]:
+        import ray
+
+        found = []
+        for node in ray.nodes():
+            if node["Alive"]:
+                has = node["Resources"]
+                found.append(Host(node["NodeManagerHostname"], int(has.get("CPU", 0)), has.get("GPU", 0),
+                                  has.get("memory", 0)))  # fmt: skip
+        return found
+
+    def run(self, tasks: Iterable[Task], needs: Needs | None = None, at_once: int | None = None) -> Results:
+        import ray
+
+        needs = needs or Needs()
+        self.require(needs)
+        remote: Any = ray.remote(max_calls=1)(answer) if needs.alone else ray.remote(answer)
+        function = remote.options(
+            num_cpus=needs.cores,
+            num_gpus=needs.gpus,
+            memory=needs.memory or None,
+            max_retries=0,  # Loop starts lost tasks again, and says so
+        )
+        yield from _Loop(at_once or 4 * sum(host.cores for host in self.hosts()), function).run(tasks)
+
+    def _everywhere(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Mapping[str, Answer | Exception]:
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        call, folder, asked = Task("probe", function, arguments).packed(), str(Path.cwd()), {}
+        for node in (node for node in ray.nodes() if node["Alive"]):
+            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            options = {"num_cpus": 0, "max_retries": 0, "scheduling_strategy": there}
+            name = f"{node['NodeManagerHostname']} ({node['NodeID'][:6]})"
+            remote: Any = ray.remote(answer)
+            asked[name] = remote.options(**options).remote(call, folder)
+        found: dict[str, Answer | Exception] = {}
+        ray.wait(list(asked.values()), num_returns=len(asked), timeout=STARTING)
+        for name, handle in asked.items():
+            try:
+                found[name] = ray.get(handle, timeout=0.1)
+            except Exception as error:  # whatever its environment breaks with
+                found[name] = error
+        return found
+
+
+class _Loop(Loop):
+    def __init__(self, ahead: int, function: Any) -> None:
+        super().__init__(ahead)
+        self.function = function
+
+    def start(self, task: Task) -> Any:
+        return self.function.remote(task.packed(), str(Path.cwd()))
+
+    def wait(self, handles: list[Any]) -> list[Any]:
+        import ray
+
+        done: list[Any] = []
+        while not done:
+            done, _ = ray.wait(handles, timeout=1)  # Ctrl-C is noticed between two calls
+        return done
+
+    def answer(self, handle: Any) -> Answer:
+        import ray
+
+        try:
+            return ray.get(handle)
+        except ray.exceptions.RayError as error:
+            raise DiedError(f"Ray lost it ({type(error).__name__})") from None
+
+    def stop(self, handles: list[Any]) -> None:
+        import ray
+
+        for handle in handles:
+            ray.cancel(handle, force=True)
