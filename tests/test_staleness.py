@@ -118,6 +118,7 @@ def edited(path: Path, before: str, after: str) -> Iterator[None]:
 VALUES = {
     "a recipe": (("variants", "poster", "recipe", "lr", 2e-3), "train@poster report"),
     "a protocol": (("variants", "own", "protocol", "folds", 3), "split@own report"),
+    "a calibration": (("variants", "poster", "calibration", "temperature"), "train@poster report"),
     "a network": (
         ("variants", "ifdd", "model", "options", {"split": "even_odd"}),
         "train@ifdd evaluate@ifdd robustness@ifdd explain@ifdd complexity@ifdd report",

@@ -27,6 +27,7 @@ from duchenne.errors import UserError
 from duchenne.extras import require_extra
 from duchenne.files import file_digest, replacing, write_json
 from duchenne.training.augment import transform
+from duchenne.training.calibration import temperature_of
 from duchenne.training.trained import WEIGHTS, load_trained
 
 Format = Literal["onnx", "torch"]
@@ -84,7 +85,8 @@ def export(fold: Path, kind: Format, out: Path, half: bool = False, preprocess: 
             "--preprocess"
         )
     prepare = _Prepare(card, takes, face) if preprocess else nn.Identity()
-    whole = _Exported(_Halved(network) if half else network, prepare).eval().requires_grad_(False)
+    inner = _Halved(network) if half else network
+    whole = _Exported(inner, prepare, temperature_of(card)).eval().requires_grad_(False)
     shape = _shape(card, takes, face) if preprocess else tuple(card["input_size"])
     examples = [_example(shape, takes, preprocess, count) for count in (2, *BATCHES)]
     try:
@@ -103,15 +105,20 @@ def export(fold: Path, kind: Format, out: Path, half: bool = False, preprocess: 
 
 
 class _Exported(nn.Module):
-    """Inputs (B, ...) -> logits and probabilities (B, classes)."""
+    """Inputs (B, ...) -> logits and, at a temperature, probabilities (B, classes)."""
 
-    def __init__(self, network: nn.Module, prepare: nn.Module) -> None:
+    def __init__(self, network: nn.Module, prepare: nn.Module, temperature: float) -> None:
         super().__init__()
-        self.network, self.prepare = network, prepare
+        self.network, self.prepare, self.temperature = network, prepare, temperature
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         logits = self.network(self.prepare(inputs))
-        return logits, logits.softmax(1)
+        return logits, _shares(logits, self.temperature)
+
+
+def _shares(logits: Tensor, temperature: float) -> Tensor:
+    """Return probabilities (B, classes); a network that is not calibrated needs no division in its graph."""
+    return (logits if temperature == 1 else logits / temperature).softmax(1)
 
 
 class _Halved(nn.Module):
@@ -269,7 +276,7 @@ def _verify(
         "batches": [len(inputs) for inputs in batches],
         "largest_logit": scale,
         "difference_of_logits": difference,
-        "difference_of_probabilities": (shares - expected.softmax(1)).abs().max().item(),
+        "difference_of_probabilities": (shares - _shares(expected, temperature_of(card))).abs().max().item(),
         "tolerance": allowed,
     }
     if not difference <= allowed:  # also for NaN
@@ -304,6 +311,7 @@ def _stated(
         },
         "outputs": [{"name": name, "shape": ["batch", len(card["classes"])], "dtype": "float32"} for name in OUTPUTS],
         "classes": card["classes"],
+        **({"temperature": temperature_of(card)} if "calibration" in card else {}),
         "alignment": card["alignment"],
         "face_size": face,
         **({"clip": recipe.get("clip")} if takes == "clip" else {}),

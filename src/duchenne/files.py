@@ -60,9 +60,14 @@ def read_json(path: Path) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as indented JSON; NaN is refused, because it is not valid JSON."""
+    """Write ``value`` as :func:`as_json`, in UTF-8."""
     with replacing(path) as part:
-        part.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+        part.write_text(as_json(value), encoding="utf-8")
+
+
+def as_json(value: Any) -> str:
+    """Return ``value`` as indented JSON; NaN is refused, because it is not valid JSON."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def file_digest(path: Path) -> str:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.special import bdtr, betaincinv  # scipy.stats takes a second to import
+from scipy.special import bdtr, betaincinv, softmax  # scipy.stats takes a second to import
 
 from duchenne.errors import UserError
 from duchenne.metrics import BINS, BLOCK, METRICS, Metric, Predictions, Resamples, chosen, confidence_bin
@@ -226,6 +226,36 @@ def evaluate_without(
     if len(rest):
         metrics |= _renamed(evaluate(rest, classes, bootstrap, seed), "without_duplicates")
     return metrics
+
+
+def evaluate_uncalibrated(
+    predictions: pd.DataFrame, classes: list[str], bootstrap: int = 2000, seed: int = 0
+) -> dict[str, float]:
+    """Measure ECE and NLL of the same predictions before their probabilities were calibrated.
+
+    Args:
+        predictions, classes, bootstrap, seed: as for :func:`evaluate`; probabilities at a temperature of 1.
+
+    Returns:
+        ``ece_uncalibrated`` and ``nll_uncalibrated`` with their intervals, ``..._low`` and ``..._high``.
+    """
+    return _renamed(evaluate(predictions, classes, bootstrap, seed, metrics=("ece", "nll")), "uncalibrated")
+
+
+def at_temperature(predictions: pd.DataFrame, classes: list[str], temperature: np.ndarray) -> pd.DataFrame:
+    """Return predictions with their probabilities at another temperature, as if the logits were divided by it.
+
+    The factor of a row is the power of its probabilities that is taken and normalised: with the temperature of a
+    calibration it takes the calibration back, with its inverse it applies it.
+
+    Args:
+        predictions: ``confidence`` and ``p_<class>`` of every class, besides other columns.
+        temperature: power of each row, (N,), above 0.
+    """
+    columns = [f"p_{name}" for name in classes]
+    with np.errstate(divide="ignore"):
+        shares = softmax(np.log(predictions[columns].to_numpy(np.float64)) * temperature[:, None], axis=1)
+    return predictions.assign(confidence=shares.max(axis=1), **dict(zip(columns, shares.T, strict=True)))
 
 
 def _renamed(measured: dict[str, float | int | str], ending: str) -> dict[str, float]:

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import torch
 from pydantic import ValidationError
-from scipy.special import softmax
 from torch import Tensor
 
 from duchenne.errors import UserError
@@ -26,6 +25,7 @@ from duchenne.prediction.options import Options
 from duchenne.prediction.reading import Item, Places, Reading, Row
 from duchenne.prediction.sources import Given, Source, expand, read_clip
 from duchenne.prediction.tables import FIELDS, frame_of
+from duchenne.training.calibration import probabilities
 from duchenne.training.device import autocast, device_of, layout_of, trained_precision
 from duchenne.training.settings import Compute, Recipe
 from duchenne.training.trained import CARD, load_trained, not_finite
@@ -301,7 +301,7 @@ class Model:
         if logits is not None:
             # the class follows from the logits, because different logits can have equal rounded probabilities
             answer["emotion"] = self.classes[int(logits.argmax())]
-            shares = softmax(logits.numpy().astype(float))
+            shares = probabilities(logits.numpy(), self.card)
             answer["probabilities"] = dict(zip(self.classes, shares.tolist(), strict=True))
         return answer
 

@@ -11,7 +11,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from duchenne.evaluation.statistics import LEVEL, calibration
+from duchenne.evaluation.statistics import LEVEL, at_temperature, calibration
 from duchenne.metrics import BINS, METRICS
 from duchenne.reporting.colours import BLUE, GRID, INK, MARKERS, ORANGE, PALETTE, PAPER, SOFT, rgb
 from duchenne.reporting.factors import Factor
@@ -225,10 +225,42 @@ def recalls(figure: Figure, run: Run) -> None:
     figure.legend(loc="outside upper center", ncols=2, fontsize=8)
 
 
-def _reliability_alt(run: Run) -> str:
+def _uncalibrated(run: Run) -> pd.DataFrame | None:
+    """Return the predictions of a calibrated run as they were before, None of others."""
+    temperatures = run.temperatures
+    if not temperatures:
+        return None
+    return at_temperature(run.predictions, run.classes, run.predictions["fold"].map(temperatures).to_numpy(float))
+
+
+def _temperatures_in_words(run: Run) -> str:
+    """Return the temperature, or over folds the smallest and the largest one."""
+    low, high = min(run.temperatures.values()), max(run.temperatures.values())
+    return f"{low:.2f}" if len(run.temperatures) == 1 else f"{low:.2f} to {high:.2f}"
+
+
+def _reliability_caption(run: Run) -> str:
+    words = "Bars below the mark: more confident than correct. Below: how many samples have which confidence."
+    if not run.temperatures:
+        return words
+    plural = "s" if len(run.temperatures) > 1 else ""
+    before, after = (METRICS["nll"].number(run.metrics[name]) for name in ("nll_uncalibrated", "nll"))
     return (
+        f"{words} Circles: accuracy before the temperature{plural} ({_temperatures_in_words(run)}, fitted on the "
+        f"validation part); NLL of the test part {before} before, {after} after."
+    )
+
+
+def _reliability_alt(run: Run) -> str:
+    words = (
         f"Reliability of {run.name}: mean confidence {percent(run.predictions['confidence'].mean())}, share correct "
-        f"{percent(run.metrics['war'])}, calibration error {percent(run.metrics['ece'])}."
+        f"{percent(run.metrics['war'])}, calibration error {percent(run.metrics['ece'])}"
+    )
+    if (before := _uncalibrated(run)) is None:
+        return f"{words}."
+    return (
+        f"{words}. Before temperature scaling: mean confidence {percent(before['confidence'].mean())}, calibration "
+        f"error {percent(run.metrics['ece_uncalibrated'])}."
     )
 
 
@@ -236,13 +268,17 @@ def _reliability_alt(run: Run) -> str:
     "reliability",
     "Reliability",
     question="Can its confidence be trusted?",
-    caption="Bars below the mark: more confident than correct. Below: how many samples have which confidence.",
+    caption=_reliability_caption,
     alt=_reliability_alt,
 )
 def reliability(figure: Figure, run: Run) -> None:
-    """Draw accuracy against confidence (DeGroot and Fienberg 1983), and the histogram of confidences."""
+    """Draw accuracy against confidence (DeGroot and Fienberg 1983), and the histogram of confidences.
+
+    Of a calibrated run also the accuracy against the confidence before calibration.
+    """
     bins, ece = calibration(run.predictions), run.metrics["ece"]
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    title = f"ECE {100 * ece:.1f} %"
     middle, wide = (bins["low"] + bins["high"]) / 2, 0.92 / BINS
     above.bar(middle, bins["accuracy"], wide, color=BLUE, alpha=0.75, label="accuracy")
     marks = {"color": ORANGE, "markersize": 13, "markeredgewidth": 2.2}
@@ -250,7 +286,12 @@ def reliability(figure: Figure, run: Run) -> None:
     above.plot([0, 1], [0, 1], color=SOFT, linestyle=":", linewidth=1)
     above.set(ylabel="accuracy", ylim=(0, 1.02))
     above.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
-    figure.legend(loc="outside upper center", ncols=2, fontsize=8, title=f"ECE {100 * ece:.1f} %", title_fontsize=9)
+    if (before := _uncalibrated(run)) is not None:
+        earlier = calibration(before)
+        hollow = {"color": INK, "markerfacecolor": "none", "markersize": 5}
+        above.plot(earlier["confidence"], earlier["accuracy"], "o", label="accuracy, not calibrated", **hollow)
+        title += f", not calibrated {100 * run.metrics['ece_uncalibrated']:.1f} %"
+    figure.legend(loc="outside upper center", ncols=3, fontsize=8, title=title, title_fontsize=9)
     below.bar(middle, bins["n"], wide, color=SOFT)
     below.set(xlabel="confidence", ylabel="samples", xlim=(0, 1))
     below.yaxis.set_major_locator(MaxNLocator(3, integer=True))

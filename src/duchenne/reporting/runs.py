@@ -124,6 +124,12 @@ class Run:
         folders = self.workspace.folds(self.name)
         return {fold: self._read(read_json, folder / "card.json") for fold, folder in folders.items()}
 
+    @property
+    def temperatures(self) -> dict[int, float]:
+        """Fold -> temperature of its network; empty if the run is not calibrated."""
+        known = {fold: card.get("calibration") for fold, card in self.cards.items()}
+        return {fold: entry["temperature"] for fold, entry in known.items() if entry}
+
     @cached_property
     def record(self) -> dict[str, Any]:
         """``record.json``: what made the results; empty for results of versions that wrote none."""

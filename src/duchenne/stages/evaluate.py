@@ -67,6 +67,7 @@ def measure_folds(
         only: the fold to measure; None: all.
     """
     from duchenne.datasets.index import read_index
+    from duchenne.evaluation.statistics import evaluate_uncalibrated
     from duchenne.faces.store import FaceStore
     from duchenne.training.trained import predict
 
@@ -80,11 +81,13 @@ def measure_folds(
             raise UserError(f"{variant} has no fold {only}: it has {', '.join(map(str, sorted(set(every.fold))))}")
         every = every[every.fold == only]
     parts = with_faces(every, table.rows, store)
-    predictions, features, precisions = [], [], {}
+    predictions, uncalibrated, features, precisions = [], [], [], {}
     for fold, samples in parts.groupby("fold"):
         model, card = network(int(fold), samples, store)
         logits, vectors = predict(model, store, samples, card, catalog.compute)
-        predictions.append(_predictions(samples, logits, table.classes))
+        predictions.append(_predictions(samples, logits, table.classes, card))
+        if "calibration" in card:
+            uncalibrated.append(_predictions(samples, logits, table.classes, {}))
         features.append(vectors)
         precisions[int(fold)] = card.get("precision", "fp32")
     frame = pd.concat(predictions, ignore_index=True)
@@ -98,6 +101,9 @@ def measure_folds(
         composite=bool(catalog.datasets[config.dataset].facts.parts),
         bootstrap=catalog.report.bootstrap,
     )
+    if uncalibrated:
+        how = {"classes": table.classes, "bootstrap": catalog.report.bootstrap, "seed": config.seed}
+        metrics |= evaluate_uncalibrated(pd.concat(uncalibrated, ignore_index=True), **how)
 
     with replacing(out / "predictions.parquet") as path:
         frame.to_parquet(path, index=False)
@@ -211,11 +217,11 @@ def _origin(catalog: Catalog, workspace: Workspace) -> dict[str, Any]:
     }
 
 
-def _predictions(samples: pd.DataFrame, logits: np.ndarray, classes: list[str]) -> pd.DataFrame:
+def _predictions(samples: pd.DataFrame, logits: np.ndarray, classes: list[str], card: dict[str, Any]) -> pd.DataFrame:
     """Return a row per sample: the class of its largest logit, and probabilities (float64) of logits (N, classes)."""
-    from scipy.special import softmax
+    from duchenne.training.calibration import probabilities as probabilities_of
 
-    probabilities = softmax(logits.astype(float), axis=1)
+    probabilities = probabilities_of(logits, card)
     frame = samples[["sample", "fold", "subject", "label"]].reset_index(drop=True)
     frame["predicted"] = logits.argmax(axis=1)
     frame["confidence"] = probabilities.max(axis=1)

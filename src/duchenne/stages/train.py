@@ -35,7 +35,8 @@ def run(catalog: Catalog, workspace: Workspace, variant: str, *folds: str) -> No
     """Train the folds of a variant, several at a time; finished folds are kept, interrupted ones resume.
 
     This process sends their epochs to MLflow, from their histories, wherever they train. A fold that fails does not
-    stop the others.
+    stop the others. With ``calibration: temperature`` the temperature of every fold is fitted when all are trained, by
+    this process, also of those that were finished before.
 
     Args:
         folds: numbers of the folds to train, such as those of one job of several; default: all. Chosen folds stay in
@@ -53,6 +54,7 @@ def run(catalog: Catalog, workspace: Workspace, variant: str, *folds: str) -> No
     from duchenne import tracking
     from duchenne.datasets.index import read_index
     from duchenne.faces.store import FaceStore
+    from duchenne.training.calibration import calibrate
     from duchenne.training.device import device_of
 
     config = catalog.variants[variant]
@@ -106,6 +108,9 @@ def run(catalog: Catalog, workspace: Workspace, variant: str, *folds: str) -> No
     if failed:
         raise _failure(variant, failed)
     if not folds:
+        if config.calibration == "temperature":
+            for fold, samples in parts.groupby("fold"):
+                calibrate(workspace.fold(variant, int(fold)), samples, store, compute)
         write_json(workspace.training_record(variant), record)
 
 

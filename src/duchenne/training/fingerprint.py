@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pandas as pd
 from torch import Tensor
 
 from duchenne.faces.store import FaceStore
-from duchenne.files import file_digest, unusable
+from duchenne.files import as_json, file_digest, unusable
 from duchenne.metrics import METRICS
 from duchenne.sources import HARMLESS, network_digest, source_digest
 from duchenne.training.device import Precision
@@ -49,7 +50,7 @@ def fingerprint(
     marks = rows.reindex(columns=["onset", "apex"]).astype(object)
     marks = marks.where(marks.notna(), None).values.tolist()
     published = [_digest(path, _PUT) for path in variant.model.files.values()]
-    initial = [_digest(init / name, f"train {init.parent.name} first") for name in STARTS] if init else []
+    initial = [_digest(init / name, f"train {init.parent.name} first", start_digest) for name in STARTS] if init else []
     parts = {
         "variant": variant.model_dump(mode="json", include=TRAINS),
         "classes": classes,
@@ -78,7 +79,19 @@ def code_version(architecture: str) -> str:
     return hashlib.sha256((trains + network_digest(architecture)).encode()).hexdigest()
 
 
-def _digest(path: Path, remedy: str) -> str:
+def start_digest(path: Path) -> str:
+    """Compute the SHA-256 of a file of :data:`STARTS`; of a card as it was before its temperature was fitted.
+
+    A temperature does not change the weights, so calibrating a run does not train again what starts from it.
+    """
+    if path.name == STARTS[1]:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        if card.pop("calibration", None):
+            return hashlib.sha256(as_json(card).encode()).hexdigest()
+    return file_digest(path)
+
+
+def _digest(path: Path, remedy: str, digest: Callable[[Path], str] = file_digest) -> str:
     if reason := unusable(path):
         raise TrainingError(f"{path} {reason}: {remedy}")
-    return file_digest(path)
+    return digest(path)

@@ -14,9 +14,9 @@ import pandas as pd
 from filelock import FileLock
 
 from duchenne.faces.store import FaceStore
-from duchenne.files import file_digest, write_json
+from duchenne.files import write_json
 from duchenne.training.device import Precision, device_of, precision_of
-from duchenne.training.fingerprint import code_version, fingerprint
+from duchenne.training.fingerprint import code_version, fingerprint, start_digest
 from duchenne.training.settings import Compute, Variant
 
 FILE = "training.json"
@@ -37,7 +37,7 @@ def training_key(
         files: initial weights of folds and their cards, and landmarks; existing files count by their contents.
     """
     samples = parts.assign(part=parts["fold"].astype(str) + "/" + parts["part"])
-    digests = [file_digest(path) for path in sorted(set(files)) if path.exists()]
+    digests = [start_digest(path) for path in sorted(set(files)) if path.exists()]
     known = [
         fingerprint(variant, classes, samples, store, None, precision),
         digests,

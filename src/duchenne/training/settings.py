@@ -226,6 +226,11 @@ class Variant(Strict):
     )
     monitor: Monitor = Field("uar", description="criterion that picks the epoch: a metric (duchenne.metrics), or loss")
     seed: int = Field(0, description="of weights, order of samples and augmentation")
+    calibration: Literal["none", "temperature"] = Field(
+        "none",
+        description="temperature: divide the logits by a number fitted on the validation part of each fold after "
+        "training (Guo et al. 2017), which changes confidences and no predicted class",
+    )
     reproduces: str | None = Field(
         None, description="variant with whose printed values the results are compared; null: this one"
     )
@@ -235,6 +240,14 @@ class Variant(Strict):
     def _val_needs_validation_subjects(self) -> Self:
         if self.selection == "val" and self.protocol.val_share == 0:
             raise ValueError("selection val needs protocol.val_share above 0")
+        return self
+
+    @model_validator(mode="after")
+    def _calibration_needs_validation_subjects(self) -> Self:
+        if self.calibration != "none" and self.protocol.val_share == 0:
+            raise ValueError(
+                f"calibration {self.calibration} is fitted on the validation part: it needs protocol.val_share above 0"
+            )
         return self
 
     @model_validator(mode="after")

@@ -43,6 +43,10 @@ class _Alignment(BaseModel):
     settings: dict[str, Any] = {}
 
 
+class _Calibration(BaseModel, strict=True):
+    temperature: Annotated[FiniteFloat, Field(gt=0)]
+
+
 class _Card(BaseModel, strict=True):
     """Required entries of a card; others are not checked."""
 
@@ -56,6 +60,7 @@ class _Card(BaseModel, strict=True):
     variant: dict[str, Any]
     takes: str = "image"
     precision: Precision = "fp32"
+    calibration: _Calibration | None = None
 
     @model_validator(mode="after")
     def _of_all_channels(self) -> Self:
@@ -154,7 +159,7 @@ def network_card(
         "std": data["std"],
         "alignment": alignment,
         "precision": precision,
-        "variant": variant.model_dump(mode="json"),
+        "variant": variant.model_dump(mode="json", exclude={"calibration"}),  # an entry of its own, made after training
         "code": code_version(variant.model.architecture),
         "versions": versions(),
     }

@@ -221,6 +221,7 @@ class _Run:
         keys = computed.keys() | stated.keys()
         if not whole:
             keys = {key for key in keys if key not in OF_THE_SPLIT and "_without_duplicates" not in key}
+        keys = {key for key in keys if "_uncalibrated" not in key and "_gap_" not in key}  # not of predictions alone
         order = [key for key in [*computed, *stated] if key in keys]
         for key in dict.fromkeys(order):
             self.done.counts["metrics"] += 1
