@@ -14,6 +14,7 @@ from duchenne.datasets.build import build_index
 from duchenne.datasets.index import read_index, write_index
 from duchenne.datasets.settings import Dataset
 from duchenne.engines import Local
+from duchenne.evaluation.groups import measure_groups
 from duchenne.evaluation.statistics import evaluate, evaluate_without
 from duchenne.faces.build import align_dataset
 from duchenne.faces.settings import Faces
@@ -151,6 +152,8 @@ def _finish(workspace: Workspace, catalog: Catalog, name: str) -> None:
         code = {"commit": "c" * 40, "changed": True}
         command = f"dvc repro evaluate@{name}"
         write_json(results / "record.json", {"command": command, "bootstrap": 50, "data": data, "code": code} | origin)
+    factors = frame["sample"].map(index.rows.set_index("sample")["factors"])
+    write_json(results / "groups.json", measure_groups(frame, factors, CLASSES, catalog.report.bootstrap))
     size = 1 + list(catalog.variants).index(name)
     write_json(results / "complexity.json", {"params": 10.0 * size, "macs": 0.0015 * size})
     measured = {"val", config.selection} & set(parts["part"]) - {"train"}

@@ -370,3 +370,18 @@ def test_what_the_configuration_adds_to_a_label_set(tmp_path):
     pictures(tmp_path, ["train/Sad/1.png", "test/bad/1.png", "test/Happy/1.png"])
     config = dataset("caer_s", tmp_path, labels={"bad": "not a class"}, ignore=["not a class"])
     assert build_index("caer_s", config).rows["emotion"].tolist() == ["happiness", "sadness"]
+
+
+def test_raf_db_has_what_annotators_saw_as_factors(tmp_path):
+    root = raf(tmp_path)
+    points = ["10.5\t20.25"] * 5
+    text(root / "basic/Annotation/manual/train_00001_manu_attri.txt", [*points, "1", "2", "3"])
+    text(root / "basic/Annotation/manual/test_0001_manu_attri.txt", [*points, "2", "0", "4", ""], newline="\r\n")
+    text(root / "basic/Annotation/manual/test_3068_manu_attri.txt", [*points, "1", "7", "0"])  # no such race
+    found = index("raf_db", root)
+    factors = {name: row["factors"] for name, row in by_sample(found).items()}
+    assert json.loads(factors["raf_db/train_00001"]) == {"gender": "female", "race": "Asian", "age": "40-69"}
+    assert json.loads(factors["raf_db/test_0001"]) == {"gender": "unsure", "race": "Caucasian", "age": "70+"}
+    assert pd.isna(factors["raf_db/train_00003"])
+    assert pd.isna(factors["raf_db/test_3068"])
+    assert "gender, race and age of 2 of 4 images in basic/Annotation/manual" in found.findings.recognised

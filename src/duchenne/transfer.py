@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import softmax
 from tqdm import tqdm
 
 from duchenne.config import Catalog, whole_library
@@ -22,6 +21,7 @@ from duchenne.faces.hashing import near_pairs, pack
 from duchenne.faces.store import FaceStore
 from duchenne.files import file_digest, read_json, replacing, write_json
 from duchenne.protocol import Protocol
+from duchenne.training.calibration import probabilities as probabilities_of
 from duchenne.training.trained import CARD, load_trained, predict, read_card
 from duchenne.workspace import Workspace
 
@@ -264,7 +264,7 @@ def _predicted(
         if "imported" in own:
             own = own | {"alignment": store.meta}
         logits, _ = predict(model, store, samples, own, catalog.compute)
-        probabilities += softmax(logits.astype(float), axis=1) / len(used)
+        probabilities += probabilities_of(logits, own) / len(used)
     table = answers(samples, probabilities, card["classes"], found, mask)
     facts = {
         "part": tested,

@@ -150,6 +150,23 @@ def verify(
 
 
 @app.command()
+def groups(
+    runs: Annotated[list[str], typer.Argument(help="variants, or published/VARIANT")],
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Show finished runs by age, gender, ethnicity and skin tone, where the dataset has a column of it."""
+    from duchenne.reporting.compare import finished_runs
+    from duchenne.reporting.groups import show
+
+    found = {run.name: run.groups for run in finished_runs(Workspace(), runs)}
+    if as_json:
+        print_json(found, indent=2)
+    else:
+        for name, each in found.items():
+            show(name, each, Console())
+
+
+@app.command()
 def complexity(
     names: Annotated[list[str] | None, typer.Argument(help="variants; default: one for each network")] = None,
     every: Annotated[bool, typer.Option("--all", help="every variant")] = False,

@@ -17,7 +17,7 @@ from duchenne.evaluation.corruptions import CORRUPTIONS
 from duchenne.files import replacing, write_json
 from duchenne.metrics import METRICS
 from duchenne.papers.printed import sources
-from duchenne.reporting import figures, figures_across, gallery, wording  # noqa: F401  (they register the figures)
+from duchenne.reporting import figures, figures_across, gallery, groups, wording  # noqa: F401  (they register the figures)
 from duchenne.reporting.across import Together
 from duchenne.reporting.basis import FOOTNOTES, MARKS, footnotes
 from duchenne.reporting.complexity import amount
@@ -54,6 +54,8 @@ def write_report(workspace: Workspace, catalog: Catalog, out: Path) -> Path:
     for run in tqdm(runs, desc="report", unit="run"):
         sections.append(run_section(run, catalog))
         _write_figures(sections[-1]["figures"], out / run.name)
+        with replacing(out / run.name / "groups.csv") as part:
+            groups.group_table(run).to_csv(part, index=False)
     together = Together(runs, catalog.report.bootstrap)
     across = draw_across(together)
     _write_figures(across, out / "across")
@@ -79,6 +81,7 @@ def write_report(workspace: Workspace, catalog: Catalog, out: Path) -> Path:
     }
     environment.globals |= {
         "words": wording,
+        "groups": groups,
         "METRICS": METRICS,
         "CORRUPTIONS": CORRUPTIONS,
         "transfer_cell": cell,

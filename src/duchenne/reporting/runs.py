@@ -34,6 +34,9 @@ T = TypeVar("T")
 KNOWN = ["sample", "kind", "onset", "apex", "factors"]
 """Columns of the index that :attr:`Run.samples` adds to the predictions."""
 
+RESULTS = ("metrics.json", "groups.json", "predictions.parquet", "features.npz", "history.csv")
+"""Files of the evaluate stage that the page needs."""
+
 
 @dataclass(eq=False)
 class Run:
@@ -62,7 +65,7 @@ class Run:
         """
         places = self.workspace
         needed = [
-            *(self.results / name for name in ("metrics.json", "predictions.parquet", "features.npz", "history.csv")),
+            *(self.results / name for name in RESULTS),
             places.index(self.config.dataset),
             places.split(self.name),
             *(folder / "card.json" for folder in places.folds(self.name).values() or [places.fold(self.name, 1)]),
@@ -246,6 +249,11 @@ class Run:
     def factors(self) -> list[Factor]:
         """Accuracy by known conditions of the samples."""
         return factors_of(self.samples, self.classes, self.report.bootstrap, self.config.seed)
+
+    @cached_property
+    def groups(self) -> dict[str, Any]:
+        """``groups.json``: metrics by group of people (:func:`duchenne.evaluation.groups.measure_groups`)."""
+        return self._read(read_json, self.results / "groups.json")
 
     @cached_property
     def feature_map(self) -> FeatureMap:

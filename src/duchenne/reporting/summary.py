@@ -34,6 +34,7 @@ def _row(run: Run) -> dict[str, object]:
     keys += [f"{name}_fold_{kind}" for name in METRICS for kind in ("mean", "std")]
     keys += ["near_duplicates", "n_without_duplicates"]
     keys += [f"{name}_without_duplicates{end}" for name in METRICS for end in ends]
+    keys += [key for key in run.metrics if "_uncalibrated" in key or "_gap_" in key]
     row |= {key: run.metrics.get(key) for key in keys}
     for name, cell in run.printed.items():
         row |= {f"paper_{name}": cell.value, f"difference_{name}": run.metrics.get(name, math.nan) - cell.value}

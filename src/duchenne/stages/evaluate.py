@@ -67,6 +67,7 @@ def measure_folds(
         only: the fold to measure; None: all.
     """
     from duchenne.datasets.index import read_index
+    from duchenne.evaluation.groups import flat_gaps, measure_groups
     from duchenne.evaluation.statistics import evaluate_uncalibrated
     from duchenne.faces.store import FaceStore
     from duchenne.training.trained import predict
@@ -101,9 +102,12 @@ def measure_folds(
         composite=bool(catalog.datasets[config.dataset].facts.parts),
         bootstrap=catalog.report.bootstrap,
     )
+    how = {"classes": table.classes, "bootstrap": catalog.report.bootstrap, "seed": config.seed}
     if uncalibrated:
-        how = {"classes": table.classes, "bootstrap": catalog.report.bootstrap, "seed": config.seed}
         metrics |= evaluate_uncalibrated(pd.concat(uncalibrated, ignore_index=True), **how)
+    known = table.rows.set_index("sample")["factors"]
+    groups = measure_groups(frame, frame["sample"].map(known), **how)
+    metrics |= flat_gaps(groups)
 
     with replacing(out / "predictions.parquet") as path:
         frame.to_parquet(path, index=False)
@@ -114,6 +118,7 @@ def measure_folds(
     with replacing(out / "confusion.csv") as path:
         pairs = {"actual": frame.label.map(names), "predicted": frame.predicted.map(names)}
         pd.DataFrame(pairs).to_csv(path, index=False)
+    write_json(out / "groups.json", groups)
     write_json(out / "metrics.json", metrics)
     write_json(
         out / "record.json",

@@ -1,10 +1,14 @@
 """RAF-DB, basic emotions (Li, Deng and Du, CVPR 2017): the owners' list, or POSTER++'s class-folder tree.
 
 The list names ``train_00001.jpg 5``; the aligned image is ``train_00001_aligned.jpg``. The part is the name's prefix.
-``media``: ``aligned`` (100 x 100, default) or ``original``.
+``media``: ``aligned`` (100 x 100, default) or ``original``. ``Annotation/manual``, if it is there, has what annotators
+saw in each picture: gender, race and age, which become factors.
 """
 
 from __future__ import annotations
+
+import json
+from pathlib import Path
 
 import pandas as pd
 
@@ -17,6 +21,13 @@ from duchenne.datasets.tables import TEXTS, read_list, refuse_zero
 
 STEMS = ("listpatitionlabel", "listpartitionlabel")
 """Names of the list, the owners' spelling first."""
+
+ATTRIBUTES = {
+    "gender": ("male", "female", "unsure"),
+    "race": ("Caucasian", "African-American", "Asian"),
+    "age": ("0-3", "4-19", "20-39", "40-69", "70+"),
+}
+"""Attribute -> its values in the order of their codes, which are the last three lines of ``*_manu_attri.txt``."""
 
 
 def read_listing(config: Dataset) -> Listing:
@@ -58,7 +69,36 @@ def read_listing(config: Dataset) -> Listing:
     listing = Listing(rows, str(path), unit="line")
     listing.findings.recognised += [f"the owners' list {path.name}", f"{media} images in {folder}"]
     listing.findings.extra += sorted(join(folder, name) for name in there.values())
+    _add_attributes(listing, config.root, stem)
     return _with_digests(listing, config)
+
+
+def _add_attributes(listing: Listing, root: Path, stems: pd.Series) -> None:
+    """Add the annotators' gender, race and age of each image to its factors; images without them are unknown."""
+    folder = find_folder(root, "annotation", "manual")
+    if folder is None:
+        return
+    found = {stem: _attributes(root / folder / f"{stem}_manu_attri.txt") for stem in stems}
+    listing.rows["factors"] = pd.Series(
+        [json.dumps(found[stem]) if found[stem] else None for stem in stems], listing.rows.index, "str"
+    )
+    known = sum(map(bool, found.values()))
+    words = f"gender, race and age of {known:,} of {len(stems):,} images in {folder}"
+    listing.findings.recognised.append(words)
+
+
+def _attributes(path: Path) -> dict[str, str]:
+    """Return the attributes of one image; empty without its file, or if it does not end in three known codes."""
+    try:
+        lines = path.read_text(encoding="ascii", errors="replace").split()
+    except FileNotFoundError:
+        return {}
+    codes = lines[-len(ATTRIBUTES) :] if len(lines) >= len(ATTRIBUTES) else []
+    if not all(
+        code.isdigit() and int(code) < len(names) for code, names in zip(codes, ATTRIBUTES.values(), strict=False)
+    ):
+        return {}
+    return {name: names[int(code)] for (name, names), code in zip(ATTRIBUTES.items(), codes, strict=False)}
 
 
 def _stem(path: str) -> str:
