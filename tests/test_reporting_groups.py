@@ -60,12 +60,12 @@ def test_the_page_has_the_groups_of_the_run_that_has_some(root: Path):
     assert "y − &lt;x&gt;, by chance" in section
     assert "1 pair of groups was compared" in section
     assert f"p of the UAR gap {column['p']:.2g} ({column['p']:.2g})" in section
-    with (root / "reports" / "folds" / "groups.csv").open(encoding="utf-8") as file:
+    with (root / "reports" / "groups.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert [(row["column"], row["group"], row["few"]) for row in rows] == [
-        ("sex", "<x>", "False"),
-        ("sex", "y", "False"),
-        ("sex", "z", "True"),
+    assert [(row["variant"], row["column"], row["group"], row["few"]) for row in rows] == [
+        ("folds", "sex", "<x>", "False"),
+        ("folds", "sex", "y", "False"),
+        ("folds", "sex", "z", "True"),
     ]
     assert float(rows[1]["uf1"]) == pytest.approx(y["uf1"])
     assert (rows[2]["n"], rows[2]["war"]) == (str(z["n"]), "")

@@ -28,10 +28,15 @@ CARE = (
 """What a reader must know before reading the numbers."""
 
 
-def group_table(run: Run) -> pd.DataFrame:
-    """Return a row per group of each column, for programs: ``column``, ``group``, ``n`` ... as in ``groups.json``."""
-    rows = [{"column": column["column"], **group} for column in run.groups["columns"] for group in column["groups"]]
-    return pd.DataFrame(rows)
+def group_table(runs: list[Run]) -> pd.DataFrame:
+    """Return a row per run, column and group: ``variant``, ``column`` and what ``groups.json`` has of the group."""
+    rows = [
+        {"variant": run.name, "column": column["column"], **group}
+        for run in runs
+        for column in run.groups["columns"]
+        for group in column["groups"]
+    ]
+    return pd.DataFrame(rows, columns=None if rows else ["variant", "column", "group"])
 
 
 def number(value: float | None, signed: bool = False) -> str:

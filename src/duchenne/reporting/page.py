@@ -38,7 +38,8 @@ MAX_DISAGREEMENTS = 12
 def write_report(workspace: Workspace, catalog: Catalog, out: Path) -> Path:
     """Write the page and its figures and tables into ``out``; returns the path of the page, ``index.html``.
 
-    Beside it: ``summary.csv``, ``records.json`` (what made each run: code, data, versions, hardware, command), the
+    Beside it: ``summary.csv``, ``groups.csv`` (metrics by group of people), ``records.json`` (what made each run:
+    code, data, versions, hardware, command), the
     figures of each run (``<variant>/<figure>.svg``) and of several runs together (``across/``), the papers' tables with
     our values (``tables/``).
     Shows every variant of the catalog and, from ``workspace.reports``, the contact sheets of its datasets and rendered
@@ -54,13 +55,13 @@ def write_report(workspace: Workspace, catalog: Catalog, out: Path) -> Path:
     for run in tqdm(runs, desc="report", unit="run"):
         sections.append(run_section(run, catalog))
         _write_figures(sections[-1]["figures"], out / run.name)
-        with replacing(out / run.name / "groups.csv") as part:
-            groups.group_table(run).to_csv(part, index=False)
     together = Together(runs, catalog.report.bootstrap)
     across = draw_across(together)
     _write_figures(across, out / "across")
     with replacing(out / "summary.csv") as part:
         summary(runs).to_csv(part, index=False)
+    with replacing(out / "groups.csv") as part:
+        groups.group_table(runs).to_csv(part, index=False)
     write_json(out / "records.json", {run.name: run.origin for run in runs})
 
     write_transfer_table(together.transfers, out / "tables")
