@@ -158,7 +158,8 @@ def both(project: tuple[Catalog, Workspace]) -> tuple[Workspace, dict, dict]:
 def test_switching_it_on_and_off_trains_nothing_again(both: tuple[Workspace, dict, dict]):
     workspace, before, after = both
     changed = {Path(name).name for name, digest in before["files"].items() if after["files"][name] != digest}
-    assert changed == {"card.json", "predictions.parquet", "metrics.json"}  # not training.json, with the id of the run
+    # not training.json, with the id of the run; record.json has the digests of the cards
+    assert changed == {"card.json", "predictions.parquet", "metrics.json", "record.json"}
     assert start_digest(workspace.fold("small", 1) / "card.json") == next(
         digest for name, digest in before["files"].items() if name.endswith("fold_1/card.json")
     )
