@@ -75,11 +75,28 @@ def pip(words: list[str]) -> None:
         assert set(extra.split(",")) <= {*EXTRAS, "all", "docs", "test"}
 
 
+def dask(words: list[str]) -> None:
+    """Dask parses them."""
+    import distributed.cli.dask_scheduler
+    import distributed.cli.dask_worker
+
+    main = {"scheduler": distributed.cli.dask_scheduler.main, "worker": distributed.cli.dask_worker.main}[words[0]]
+    main.make_context(f"dask {words[0]}", words[1:])
+
+
+def ray(words: list[str]) -> None:
+    """Ray parses them."""
+    from ray.scripts.scripts import cli
+
+    cli.commands[words[0]].make_context(f"ray {words[0]}", words[1:])
+
+
 def anything(words: list[str]) -> None:
     """A program of others."""
 
 
 PROGRAMS = {"duchenne": duchenne, "dvc": dvc, "make": make, "python": script, "sh": script, "pip": pip}
+PROGRAMS |= {"dask": dask, "ray": ray}
 PROGRAMS |= dict.fromkeys(["cd", "cp", "export", "git", "mkdir", "mlflow", "nvidia-smi", "pytest", "source"], anything)
 PROGRAMS |= dict.fromkeys(["base64", "curl", "docker", "echo", "ln", "printf", "tar", "tr", "unzip", "wait"], anything)
 PROGRAMS |= {"bash": script, "squeue": anything}
