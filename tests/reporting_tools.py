@@ -15,6 +15,7 @@ from duchenne.datasets.index import read_index, write_index
 from duchenne.datasets.settings import Dataset
 from duchenne.engines import Local
 from duchenne.evaluation.groups import measure_groups
+from duchenne.evaluation.rules import by_rule, measure_rules
 from duchenne.evaluation.statistics import evaluate, evaluate_without
 from duchenne.faces.build import align_dataset
 from duchenne.faces.settings import Faces
@@ -142,6 +143,9 @@ def _finish(workspace: Workspace, catalog: Catalog, name: str) -> None:
     if config.protocol.near_duplicates == "ignore":
         copied = np.arange(len(frame)) < 2
         metrics |= {"near_duplicates": 3} | evaluate_without(frame, copied, CLASSES, catalog.report.bootstrap)
+    kept = {} if name == "folds_again" else _kept(config, frame, logits, np.random.default_rng(1))
+    how = {"monitor": config.monitor, "bootstrap": catalog.report.bootstrap}
+    metrics |= measure_rules(by_rule(frame, kept, CLASSES, config.selection), CLASSES, **how)
     write_json(
         results / "metrics.json",
         metrics | {"missed": len(tested) - len(frame), "selection": config.selection},
@@ -160,8 +164,29 @@ def _finish(workspace: Workspace, catalog: Catalog, name: str) -> None:
     folds = [int(fold) for fold in sorted(frame["fold"].unique())]
     for fold in folds:
         _train(workspace.fold(name, fold), config, fold, measured, store, random)
+        if fold in kept:
+            kept[fold].to_parquet(workspace.fold(name, fold) / "rules.parquet", index=False)
     histories = [pd.read_csv(workspace.fold(name, fold) / "history.csv").assign(fold=fold) for fold in folds]
     pd.concat(histories, ignore_index=True).to_csv(results / "history.csv", index=False)
+
+
+def _kept(
+    config: Variant, frame: pd.DataFrame, logits: np.ndarray, random: np.random.Generator
+) -> dict[int, pd.DataFrame]:
+    """Test logits as training keeps them: the reported ones in epoch 2, worse ones in 3 and better ones in 1."""
+    actual = np.eye(len(CLASSES))[frame["label"].to_numpy(int)]
+    epochs = {1: logits + actual, 2: logits, 3: logits - 1.5 * actual + random.normal(size=logits.shape)}
+    chosen = {"last": 3, "val": 1 if config.selection == "test" else 2, "test": 1}
+    chosen |= {config.selection: 2}
+    if not config.protocol.val_share:
+        del chosen["val"]
+    tables = []
+    for rule, epoch in chosen.items():
+        columns = {f"logit_{name}": np.float32(epochs[epoch][:, i]) for i, name in enumerate(CLASSES)}
+        known = {"rule": rule, "epoch": epoch, "sample": frame["sample"], "fold": frame["fold"]}
+        tables.append(pd.DataFrame(known | columns))
+    folds = pd.concat(tables, ignore_index=True).groupby("fold")
+    return {int(fold): table.drop(columns="fold") for fold, table in folds}
 
 
 def _train(

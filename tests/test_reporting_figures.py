@@ -80,7 +80,8 @@ def answers(frame: pd.DataFrame, classes: list[str] = CLASSES) -> Run:
 
 def trained(history: pd.DataFrame, selected: dict[int, int], monitor: str = "uar") -> Run:
     """A run with this history and these reported epochs."""
-    run = run_of(history=history, cards={fold: {"selection": {"epoch": epoch}} for fold, epoch in selected.items()})
+    cards = {fold: {"selection": {"epoch": epoch}} for fold, epoch in selected.items()}
+    run = run_of(history=history, cards=cards, metrics={})
     run.config = run.config.model_copy(update={"monitor": monitor})
     return run
 
@@ -242,6 +243,19 @@ def test_each_panel_of_the_curves_holds_one_quantity_of_all_parts():
             assert [line.get_ydata().tolist() for line in thin] == [[one, two], [three, four]]  # a fold each
             assert {tuple(line.get_xdata()) for line in thin} == {(1, 2)}
         assert [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == ":"] == [2]
+
+
+def test_epochs_that_other_rules_would_report_are_marked_at_the_top():
+    history = pd.DataFrame({"epoch": [1, 2, 3, 1, 2, 3], "fold": [1, 1, 1, 2, 2, 2], "val_uar": 0.5, "val_loss": 1.0})
+    run = trained(history, {1: 2, 2: 2})
+    epochs = {"last": [3, 3], "val": [2, 2], "test": [1, 3]}
+    run.rules = {rule: pd.DataFrame({"fold": [1, 2], "epoch": both}) for rule, both in epochs.items()}
+    top = drawn(figures.curves, run).axes[0]
+    marks = {line.get_marker(): line.get_xdata().tolist() for line in top.lines if not line.get_clip_on()}
+    assert marks == {"s": [3], "v": [1, 3]}
+    said = RUN_FIGURES["curves"].caption(run)
+    assert "At the top, epochs that other rules would report: square last epoch, triangle best test UAR." in said
+    assert said.endswith("The test part had no share in the training or the choice of the epoch.")
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,33 @@ def test_a_network_without_public_code_is_marked(project: tuple[Workspace, Catal
         assert summary.loc[name, "basis"] == basis
 
 
+def test_what_the_rule_of_choice_is_worth_is_said_of_every_run(project: tuple[Workspace, Catalog], page: str):
+    workspace, _ = project
+    metrics = json.loads((workspace.results("folds") / "metrics.json").read_text())
+    low, high = (wording.change(metrics[f"uar_test_minus_val_{end}"], "uar") for end in ("low", "high"))
+    gain = wording.change(metrics["uar_test_minus_val"], "uar")
+    own = section(page, "folds")
+    said = f"Choosing the epoch on the test faces is worth {gain} points of UAR (95{NARROW}% interval {low} to {high})"
+    assert f"{said} against the best one in validation." in own
+    table = re.search(r'<table id="rules-folds".*?</table>', own, re.DOTALL)[0]
+    rows = re.findall(r'<th scope="row">(.*?)</th><td class="number">(.*?)</td>', table)
+    assert [(re.sub("<.*?>", "", words), epoch) for words, epoch in rows] == [
+        ("last epoch", "3"),
+        ("best validation UAR reported", "2"),
+        (f"best test UAR {wording.OPTIMISTIC}", "1"),
+    ]
+    assert wording.value(metrics, "uar") in table  # the reported one is that of the tiles
+    assert "Each fold picks its own epoch" in own
+    assert "against the last one" in section(page, "picked_on_test")
+    assert "Each fold picks its own epoch" not in section(page, "picked_on_test")
+    old = section(page, "folds_again")
+    assert "Not kept: the run was trained without test_each_epoch, or by an older version." in old
+    assert "rules-folds_again" not in old
+    summary = pd.read_csv(workspace.reports / "summary.csv").set_index("variant")
+    assert summary.loc["folds", "uar_test_minus_val"] == pytest.approx(metrics["uar_test_minus_val"])
+    assert pd.isna(summary.loc["folds_again", "uar_rule_test"])
+
+
 def test_it_is_valid_html(page: str):
     html5lib.HTMLParser(strict=True).parse(page)
 
@@ -305,10 +332,10 @@ def test_the_summary_holds_every_run_and_the_printed_values(project: tuple[Works
 
 
 def test_a_number_picked_on_the_test_part_is_marked_wherever_it_stands(page: str):
-    assert wording.OPTIMISTIC not in section(page, "folds")
-    assert section(page, "picked_on_test").count(wording.OPTIMISTIC) == 1 + len(
-        METRICS
-    )  # beside the name, in every tile
+    assert section(page, "folds").count(wording.OPTIMISTIC) == 1  # what the rule would give
+    assert wording.OPTIMISTIC not in section(page, "folds_again")
+    # beside the name, in every tile and in the row of its rule
+    assert section(page, "picked_on_test").count(wording.OPTIMISTIC) == 2 + len(METRICS)
     overview = page.split('<section id="overview"', 1)[1].split("</section>", 1)[0]
     assert overview.count(wording.OPTIMISTIC) == 1
 

@@ -42,6 +42,7 @@ def variant(seed: int) -> dict:
         },
         "recipe": {"epochs": 2, "batch_size": 8, "lr": 1e-3},
         "selection": "val",
+        "test_each_epoch": True,
         "seed": seed,
     }
 
@@ -334,6 +335,28 @@ def test_without_dvc_the_numbers_are_checked_alone(project: Project, tmp_path: P
     assert f"sample {frame.loc[4, 'sample']!r} with a prediction that is not the most probable class" in two
     assert "sample 'stranger' that the index does not have" in two
     assert "sample 'stranger' not in the test part of its fold" in two
+
+
+def test_values_under_other_rules_follow_from_the_kept_logits(project: Project, tmp_path: Path):
+    copy = shutil.copytree(project.root, tmp_path / "moved", ignore=shutil.ignore_patterns(".dvc", ".git", "src"))
+    path = copy / "models" / "one" / "fold_1" / "rules.parquet"
+    table = pd.read_parquet(path)
+    other = table["rule"] == "test"
+    table.loc[other, "epoch"] += 7
+    table.loc[other, [f"logit_{name}" for name in CLASSES]] *= -1
+    table.to_parquet(path, index=False)
+    with chdir(copy):
+        said = found(verify(config.load(), Workspace(), ["one"]))
+        assert said.keys() == {"results/one/metrics.json"}
+        for key in ("epoch_rule_test is", "_test_minus_val_low is"):
+            assert key in said["results/one/metrics.json"]
+        path.unlink()
+        said = found(verify(config.load(), Workspace(), ["one"]))
+        assert said.keys() == {"models/one/fold_1/rules.parquet"}
+        assert said["models/one/fold_1/rules.parquet"].startswith("is missing")
+        lenient = verify(config.load(), Workspace(), ["one"], allow_missing=True)
+    assert found(lenient) == {}
+    assert any("values under other rules" in line for line in lenient.skipped)
 
 
 @pytest.mark.parametrize("kind", ["hardlink", "symlink"])

@@ -15,7 +15,7 @@ from duchenne.errors import UserError
 from duchenne.evaluation.statistics import (
     McNemar,
     check,
-    exact_interval,
+    exact_difference,
     independent,
     mcnemar,
     percentiles,
@@ -126,16 +126,9 @@ def _differences(
         difference = float(b[name][0] - a[name][0])
         low, high = percentiles(np.concatenate([after[name] - before[name] for before, after in draws]))
         if low == high and name in sizes:
-            low, high = _exact_difference(name, difference, sizes[name])
+            low, high = exact_difference(name, difference, sizes[name])
         found[name] = {"first": a[name][0], "second": b[name][0], "difference": difference, "low": low, "high": high}
     return pd.DataFrame.from_dict(found, orient="index")
-
-
-def _exact_difference(name: str, difference: float, sizes: list[int]) -> tuple[float, float]:
-    """Interval if all resamples agree: that of the share of units on which the runs differ."""
-    span = METRICS[name].high - METRICS[name].low if name in METRICS else 1.0
-    low, high = (span * end for end in exact_interval(min(abs(difference) / span, 1.0), sizes))
-    return {0: (-high, high), 1: (low, high), -1: (-high, -low)}[int(np.sign(difference))]
 
 
 def _cells(frame: pd.DataFrame, classes: list[str]) -> np.ndarray:

@@ -188,6 +188,18 @@ def exact_interval(value: float, sizes: list[int]) -> tuple[float, float]:
     return float(low.mean()), float(high.mean())
 
 
+def exact_difference(name: str, difference: float, sizes: list[int]) -> tuple[float, float]:
+    """Interval of a difference of two runs if all resamples agree: that of the share of units on which they differ.
+
+    Args:
+        name: a metric, or the recall of a class.
+        sizes: number of units behind it, of :func:`independent`.
+    """
+    span = METRICS[name].high - METRICS[name].low if name in METRICS else 1.0
+    low, high = (span * end for end in exact_interval(min(abs(difference) / span, 1.0), sizes))
+    return {0: (-high, high), 1: (low, high), -1: (-high, -low)}[int(np.sign(difference))]
+
+
 def evaluate_parts(
     predictions: pd.DataFrame, parts: pd.Series, classes: list[str], bootstrap: int = 2000, seed: int = 0
 ) -> dict[str, float]:

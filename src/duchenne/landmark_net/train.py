@@ -144,7 +144,7 @@ class Landmarks(Task):
         """``train_loss``: the mean over the faces."""
         return {"train_loss": kept["loss"].double().mean().item()}
 
-    def evaluate(self, network: WithAuxiliaryHead) -> Row:
+    def evaluate(self, network: WithAuxiliaryHead, row: Row) -> Row:
         """Return a column for each set of held-out faces."""
         return {
             name: held_out_error(self.placement, network.network, batches) for name, batches in self.held_out.items()

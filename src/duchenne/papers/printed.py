@@ -110,6 +110,9 @@ class Paper(Strict):
     title: str
     link: str
     text: str = Field("", description="file of its text, against which the values are checked")
+    selection: Literal["last", "val", "test", "train"] | None = Field(
+        None, description="rule that picked the epoch of its values, by its official code; null: neither says it"
+    )
     tables: list[Table]
 
 

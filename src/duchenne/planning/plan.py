@@ -20,6 +20,7 @@ from duchenne.planning.estimate import NONE, RANKS, Basis, Estimate, about, dura
 from duchenne.planning.schedule import enough, makespan
 from duchenne.planning.work import Fold, Samples, Work, samples_of, work_of
 from duchenne.training.clips import window
+from duchenne.training.rules import tested_each_epoch
 from duchenne.training.settings import Variant
 from duchenne.workspace import Workspace
 
@@ -369,7 +370,7 @@ def _variant_plan(
     saving = Estimate(*(state / bound for bound in reversed(costs.WRITTEN)))
 
     def fold(own: Fold) -> FoldPlan:
-        held = own.val + (own.test if config.selection == "test" else 0)
+        held = own.val + (own.test if tested_each_epoch(config, own.test * views, own.train) else 0)
         steps = own.train * (recipe.epochs + recipe.pretrain_epochs / costs.passes(recipe))
         device = sample.times(steps).plus(forward.times(held * views * recipe.epochs))
         read = own.train * (recipe.epochs + recipe.pretrain_epochs) + held * views * recipe.epochs

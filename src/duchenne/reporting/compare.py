@@ -14,6 +14,7 @@ from rich.table import Table
 
 from duchenne.errors import UserError, nearest
 from duchenne.evaluation.comparing import Comparison, compare
+from duchenne.evaluation.rules import RULES
 from duchenne.metrics import METRICS, Metric
 from duchenne.reporting.complexity import amount
 from duchenne.reporting.runs import Run
@@ -22,13 +23,17 @@ from duchenne.workspace import Workspace
 PRINTED_DISAGREEMENTS = 10
 """Maximum number of samples shown on the terminal; the JSON has all."""
 
+UNDER_RULES = ("war", "uar")
+"""Metrics that are shown under every rule that picks the epoch."""
+
 
 @dataclass(frozen=True)
 class ComparedRuns:
     """Result of :func:`compare_runs`.
 
     ``frame``: a row per run: every metric with ``_low`` and ``_high`` (NaN: not measured), ``params`` (millions) and
-    ``macs`` (billions, 1e9) if they were counted, ``selection``, and, except for the first run,
+    ``macs`` (billions, 1e9) if they were counted, ``selection``, ``war_rule_<rule>`` and ``uar_rule_<rule>`` with
+    ``_low`` and ``_high``, the values if that rule had picked the epoch (NaN: not kept), and, except for the first run,
     ``difference_<metric>`` from the first with ``_low`` and ``_high``, and McNemar's ``p``.
     ``pairs``: each run but the first -> its comparison with the first.
     """
@@ -141,6 +146,11 @@ def show(runs: ComparedRuns, console: Console) -> None:
         table.add_row(head, *("–" if pd.isna(value) else amount(value) for value in runs.frame[size]))
     chosen = ("test (optimistic)" if rule == "test" else rule for rule in runs.frame["selection"])
     table.add_row("epoch selected by", *chosen)
+    for name, rule in ((name, rule) for name in UNDER_RULES for rule in RULES):
+        keys = [f"{name}_rule_{rule}{end}" for end in ("", "_low", "_high")]
+        if runs.frame[keys[0]].notna().any():
+            values = (_interval(row[keys], METRICS[name]) for _, row in runs.frame.iterrows())
+            table.add_row(f"{METRICS[name].label} if by {'test (optimistic)' if rule == 'test' else rule}", *values)
     console.print(table)
     for name, pair in runs.pairs.items():
         title = f"{len(pair.disagreements)} samples that {first} and {name} disagree on, most confident first"
@@ -153,7 +163,8 @@ def show(runs: ComparedRuns, console: Console) -> None:
 
 
 def _row(run: Run, pair: Comparison | None) -> dict[str, Any]:
-    keys = [name + end for name in METRICS for end in ("", "_low", "_high")]
+    names = [*METRICS, *(f"{name}_rule_{rule}" for name in UNDER_RULES for rule in RULES)]
+    keys = [name + end for name in names for end in ("", "_low", "_high")]
     row: dict[str, Any] = {key: run.metrics.get(key, float("nan")) for key in keys}
     row |= {"n": run.metrics["n"], "selection": run.metrics["selection"]}
     row |= {size: run.sizes.get(size, float("nan")) for size in ("params", "macs")}  # published weights have none

@@ -19,7 +19,7 @@ from duchenne.reporting.map_layout import layout_of, on_map, places
 from duchenne.reporting.registry import Point, run_figure
 from duchenne.reporting.runs import Run
 from duchenne.reporting.style import WIDTH
-from duchenne.reporting.wording import interval, metric_label, percent, selection
+from duchenne.reporting.wording import chosen_by, interval, metric_label, percent, selection
 
 BALANCE_BARS = {"train": ("#8a8f98", ""), "val": ("#56b4e9", "//"), "test": (BLUE, "")}
 """Part -> colour and hatch of its bars."""
@@ -27,6 +27,13 @@ PART_CURVES = {"train": ("training", SOFT, "--"), "val": ("validation", BLUE, "-
 """Part -> label, colour and dashes of its curves."""
 ALWAYS_CURVES = ("loss", "war", "uar")
 """Columns of the history that always have a panel, besides the metric that picks the epoch."""
+CHOICES = {
+    "last": ("square", "s", SOFT, 1.04),
+    "train": ("diamond", "D", INK, 1.1),
+    "val": ("circle", "o", BLUE, 1.1),
+    "test": ("triangle", "v", ORANGE, 1.16),
+}
+"""Rule -> name, marker and colour of its mark, and its height as a share of the panel."""
 LEVELS = np.linspace(0, 1, 201)
 """Confidences at which a density is drawn."""
 VECTOR_POINTS = 5000
@@ -95,8 +102,18 @@ def _curves_caption(run: Run) -> str:
     folds, plural = ("Thin: one fold each; thick: their mean. ", "s") if len(run.cards) > 1 else ("", "")
     return (
         f"Loss, {', '.join(others)} and {last} of the parts after each epoch; of the training part over the augmented "
-        f"samples during it. {folds}Dotted: the reported epoch{plural} ({selection(run)})."
+        f"samples during it. {folds}Dotted: the reported epoch{plural} ({selection(run)}).{_choices(run)}"
     )
+
+
+def _choices(run: Run) -> str:
+    """Say which epochs other rules would have reported, and that the test curve chose nothing."""
+    others = [rule for rule in run.rules if rule != run.config.selection]
+    if not others:
+        return ""
+    named = ", ".join(f"{CHOICES[rule][0]} {chosen_by(rule, run.config.monitor)}" for rule in others)
+    unused = "" if run.optimistic else " The test part had no share in the training or the choice of the epoch."
+    return f" At the top, epochs that other rules would report: {named}.{unused}"
 
 
 def _curves_alt(run: Run) -> str:
@@ -139,6 +156,8 @@ def curves(figure: Figure, run: Run) -> None:
                 axes.plot(table, color=colour, linestyle=dashes, linewidth=0.7, alpha=0.45)
             style = {"color": colour, "linestyle": dashes, "linewidth": 1.9, "marker": "."}
             handles[label] = axes.plot(table.mean(axis=1), label=label, **style)[0]
+        if axes is panels[0]:
+            _mark_choices(axes, run)
         for epoch, count in epochs.items():
             axes.axvline(epoch, color=INK, linewidth=0.8, linestyle=":", alpha=max(0.35, count / folds), zorder=0)
         metric = METRICS.get(name)
@@ -152,6 +171,16 @@ def curves(figure: Figure, run: Run) -> None:
     panels[-1].set_xlabel("epoch (dotted: reported)")
     panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=len(handles), fontsize=8)
+
+
+def _mark_choices(axes: Axes, run: Run) -> None:
+    """Mark the epochs that other rules than the reported one choose, at the upper edge."""
+    for rule, frame in run.rules.items():
+        if rule != run.config.selection:
+            epochs = frame.groupby("fold")["epoch"].first().unique()
+            _, marker, colour, height = CHOICES[rule]
+            style = {"color": colour, "marker": marker, "linestyle": "none", "markersize": 7, "clip_on": False}
+            axes.plot(epochs, [height] * len(epochs), transform=axes.get_xaxis_transform(), zorder=5, **style)
 
 
 def _recalls_in_words(run: Run) -> str:

@@ -16,7 +16,8 @@ from duchenne.datasets.audit import known_flaws
 from duchenne.datasets.index import read_index
 from duchenne.errors import UserError
 from duchenne.evaluation.robustness import COLUMNS
-from duchenne.evaluation.statistics import by_fold
+from duchenne.evaluation.rules import by_rule, measured_under, read_kept
+from duchenne.evaluation.statistics import by_fold, evaluate
 from duchenne.faces.store import FaceStore
 from duchenne.files import read_json
 from duchenne.metrics import METRICS
@@ -115,6 +116,26 @@ class Run:
     def fold_metrics(self) -> pd.DataFrame:
         """Every metric of each fold: a row per fold, NaN where it is not defined."""
         return by_fold(self.predictions, self.classes)
+
+    @cached_property
+    def rules(self) -> dict[str, pd.DataFrame]:
+        """Rule -> predictions at the epochs that it chooses, with a column ``epoch``; empty if they were not kept."""
+        if "epoch_rule_last" not in self.metrics:
+            return {}
+        kept = read_kept(self.workspace.folds(self.name))
+        return by_rule(self.predictions, kept, self.classes, self.metrics["selection"])
+
+    @cached_property
+    def under(self) -> dict[str, dict[str, Any]]:
+        """Rule -> what ``metrics.json`` would have under it; intervals only of metrics that it has for every rule."""
+        found = {}
+        for rule, frame in self.rules.items():
+            names = tuple(measured_under(self.config.monitor))
+            whole = evaluate(frame, self.classes, bootstrap=1, metrics=names)
+            plain = {key: value for key, value in whole.items() if not key.endswith(("_low", "_high"))}
+            ends = {f"{name}{end}": f"{name}_rule_{rule}{end}" for name in names for end in ("_low", "_high")}
+            found[rule] = plain | {key: self.metrics[own] for key, own in ends.items() if own in self.metrics}
+        return found
 
     @cached_property
     def history(self) -> pd.DataFrame:

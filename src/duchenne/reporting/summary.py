@@ -6,6 +6,7 @@ import math
 
 import pandas as pd
 
+from duchenne.evaluation.rules import of_rules
 from duchenne.metrics import METRICS
 from duchenne.reporting.runs import Run
 
@@ -35,6 +36,7 @@ def _row(run: Run) -> dict[str, object]:
     keys += ["near_duplicates", "n_without_duplicates"]
     keys += [f"{name}_without_duplicates{end}" for name in METRICS for end in ends]
     keys += [key for key in run.metrics if "_uncalibrated" in key or "_gap_" in key]
+    keys += filter(of_rules, run.metrics)
     row |= {key: run.metrics.get(key) for key in keys}
     for name, cell in run.printed.items():
         row |= {f"paper_{name}": cell.value, f"difference_{name}": run.metrics.get(name, math.nan) - cell.value}

@@ -1,7 +1,9 @@
 """The papers' tables with our values in them: CSV for programs, LaTeX for a paper, lines of text for the page.
 
-Rows, columns and digits stand as printed (``duchenne.papers``). Below a row that one of our variants reproduces stand
-our value in as many digits, its 95 % interval and the difference of the two values as shown. Ours has a mark and the
+Rows, columns and digits stand as printed (``duchenne.papers``), with the rule that picked the epoch where the paper's
+code shows it. Below a row that one of our variants reproduces stand our value in as many digits, its 95 % interval and
+the difference of the two values as shown; then the same of the same training run under the paper's rule and under the
+honest one, where these are other than the reported one. Ours has a mark and the
 table a footnote where the network is a reconstruction or a reading of the text (:mod:`duchenne.reporting.basis`), and
 where the dataset was not as published (:func:`duchenne.datasets.audit.flaws`).
 """
@@ -12,7 +14,7 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 from types import MappingProxyType
@@ -22,6 +24,8 @@ import numpy as np
 import pandas as pd
 
 from duchenne.config import Catalog, whole_library
+from duchenne.evaluation.rules import honest_rule
+from duchenne.evaluation.statistics import by_fold
 from duchenne.files import replacing
 from duchenne.networks import Basis
 from duchenne.papers.printed import SIZES, Column, Paper, Row, Table, papers
@@ -36,6 +40,12 @@ SELECTED = {
     "test": "best epoch on the test part (optimistic)",
 }
 """Selection rule -> which epoch is reported."""
+
+SHORT = {"last": "last epoch", "val": "best in validation", "train": "lowest training loss", "test": "best on test"}
+"""Selection rule -> its name in a line of a table."""
+
+NOT_KEPT = "not kept"
+"""Status of a rule whose predictions were not kept."""
 
 LATEX_COMMANDS = {"−": "$-$", "–": "--", "±": r"$\pm$", "†": r"$\dagger$", "‡": r"$\ddagger$", "§": r"\S{}"}
 """Characters that not every LaTeX supports -> a command."""
@@ -60,7 +70,19 @@ FACTS = {
 }
 """Origin of a value: heading -> name in the CSV."""
 
-CELL_COLUMNS = ("method", "column", "metric", "paper", "ours", "low", "high", "std", "difference", *FACTS.values())
+CELL_COLUMNS = (
+    "method",
+    "column",
+    "metric",
+    "paper",
+    "paper_selection",
+    "ours",
+    "low",
+    "high",
+    "std",
+    "difference",
+    *FACTS.values(),
+)
 """Columns of :attr:`PaperTable.cells` and of the CSV."""
 
 DECIMALS = {100: 2, 1: 3}
@@ -71,12 +93,13 @@ DECIMALS = {100: 2, 1: 3}
 class PaperTable:
     """One table of a paper, ready to show.
 
-    ``frame`` is text: ``Method``, ``Value`` (paper, ours or a variant's name, 95 %, difference) and the paper's own
-    columns. ``runs`` is text too, a row a variant behind ours: ``Variant``, ``Status`` (not run, running or run),
-    ``Network`` (code, reading or reconstruction), ``Dataset`` (as published, or in what it is not), ``Selection``,
-    ``Seed``, ``Folds``, ``Tested`` (samples) and ``Training run`` (in MLflow the tag ``training``). ``cells`` has a
-    row for each printed value and run of ours, in the unit of the paper. ``source`` is the paper's title, ``link`` its
-    address, ``note`` what must be known to read the table, ``footnotes`` what the marks behind ours stand for.
+    ``frame`` is text: ``Method``, ``Value`` (paper, ours or a variant's name, followed by the rule that picked the
+    epoch where it is that of the paper's code or not that of the run; 95 %, difference) and the paper's own columns.
+    ``runs`` is text too, a row a variant behind ours: ``Variant``, ``Status`` (not run, running or run), ``Network``
+    (code, reading or reconstruction), ``Dataset`` (as published, or in what it is not), ``Selection``, ``Seed``,
+    ``Folds``, ``Tested`` (samples) and ``Training run`` (in MLflow the tag ``training``). ``cells`` has a row for each
+    printed value and run of ours, in the unit of the paper. ``source`` is the paper's title, ``link`` its address,
+    ``note`` what must be known to read the table, ``footnotes`` what the marks behind ours stand for.
     """
 
     paper: str
@@ -183,6 +206,7 @@ class _Ours:
 
     ``flaws``: in what the dataset is not as published, by its name. ``facts``: how the values came about, by the
     headings of :data:`FACTS`; empty text for what is not known yet. ``value``: what stands in a column of a table.
+    ``selection``: the rule that picked the epoch. ``also``: the same training run under other rules.
     """
 
     name: str
@@ -192,6 +216,9 @@ class _Ours:
     flaws: dict[str, list[str]]
     facts: dict[str, str]
     value: Callable[[Table, Column], _Value]
+    selection: str = ""
+    honest: str = ""
+    also: Mapping[str, _Ours] = field(default_factory=dict)
 
 
 def _of_run(run: Run) -> _Ours:
@@ -212,7 +239,24 @@ def _of_run(run: Run) -> _Ours:
         "Tested": str(metrics.get("n", "")),
         "Training run": run.training if begun else "",
     }
-    return _Ours(run.name, run.status, basis, optimistic, flaws, facts, partial(_value, run))
+    own = _Ours(run.name, run.status, basis, optimistic, flaws, facts, partial(_value, run))
+    if not finished or run.config is None:
+        return own
+    validated = run.config.protocol.val_share > 0
+    known = run.rules or dict.fromkeys(["last", *(["val"] if validated else []), "test"])
+    also = {
+        rule: replace(
+            own,
+            status="run" if run.rules else NOT_KEPT,
+            optimistic=rule == "test",
+            facts=facts | {"Selection": SELECTED[rule]},
+            value=partial(_value_under, run, rule),
+            selection=rule,
+        )
+        for rule in known
+        if rule != run.config.selection
+    }
+    return replace(own, selection=run.config.selection, honest=honest_rule(known), also=also)
 
 
 def _altered(flaws: dict[str, list[str]]) -> str:
@@ -239,6 +283,23 @@ def _value(run: Run, table: Table, column: Column) -> _Value:
     return _Value(own(""), own("_low"), own("_high"))
 
 
+def _value_under(run: Run, rule: str, table: Table, column: Column) -> _Value:
+    """What :func:`_value` would be under another rule; intervals where ``metrics.json`` has them."""
+    if column.metric in SIZES or rule not in run.rules:
+        return _Value()
+    metric, _, fold = column.metric.partition("_fold_")
+    under, scale = run.under[rule], table.scale(column)
+    if fold.isdigit():
+        frame = run.rules[rule]
+        each = by_fold(frame, run.classes) if run.metrics["folds"] > 1 else pd.DataFrame()
+        known = metric in each and int(fold) in each.index
+        return _Value(scale * each.loc[int(fold), metric] if known else math.nan)
+    if table.over_folds == "mean" and f"{metric}_fold_mean" in under:
+        return _Value(scale * under[f"{metric}_fold_mean"], std=scale * under[f"{metric}_fold_std"])
+    value, low, high = (scale * under.get(f"{metric}{end}", math.nan) for end in ("", "_low", "_high"))
+    return _Value(value, low, high)
+
+
 def _mean_of(runs: list[_Ours]) -> _Ours:
     def mean(table: Table, column: Column) -> _Value:
         values = [run.value(table, column).ours for run in runs]
@@ -247,7 +308,9 @@ def _mean_of(runs: list[_Ours]) -> _Ours:
     name = f"{runs[0].name}, mean of {len(runs)} seeds"
     # what the runs share once, what sets them apart in a row
     facts = {key: ", ".join(filter(None, dict.fromkeys(run.facts[key] for run in runs))) for key in FACTS}
-    return replace(runs[0], name=name, facts=facts, value=mean)
+    shared = {rule for rule in runs[0].also if all(run.also.get(rule, run).status == "run" for run in runs)}
+    also = {rule: _mean_of([run.also[rule] for run in runs]) for rule in runs[0].also if rule in shared}
+    return replace(runs[0], name=name, facts=facts, value=mean, also=also)
 
 
 def _paper_table(paper: Paper, table: Table, run: Callable[[str], _Ours], twins: dict[str, list[_Ours]]) -> PaperTable:
@@ -257,18 +320,23 @@ def _paper_table(paper: Paper, table: Table, run: Callable[[str], _Ours], twins:
     bases: set[Basis] = set()
     flaws: dict[str, list[str]] = {}
     for row in table.rows:
-        lines.append([row.method, "paper", *(EMPTY if text == "nan" else text for text in row.printed)])
+        whose = f"paper, {SHORT[paper.selection]}" if row.run and paper.selection else "paper"
+        lines.append([row.method, whose, *(EMPTY if text == "nan" else text for text in row.printed)])
         runs: dict[str, dict[int, _Ours]] = defaultdict(dict)  # label -> position of a column -> whose value
         for i, (column, text, value) in enumerate(zip(table.columns, row.printed, row.values, strict=True)):
             theirs = {"method": row.method, "column": column.name, "metric": column.metric, "paper": text}
+            theirs |= {"paper_selection": paper.selection if row.run else None}
             name = row.run.format(data=column.data) if column.metric else ""
             found = {"ours": run(name)} | {twin.name: twin for twin in twins[name]} if name else {}
-            for label, own in found.items():
-                runs[label][i] = own
+            for own in found.values():
                 behind[own.name] = own.facts
+            for label, own in _with_rules(found, paper.selection, column).items():
+                runs[label][i] = own
                 bases.add(own.basis)
                 flaws |= own.flaws if column.metric not in SIZES else {}
                 ours = own.value(table, column)
+                if own.status == NOT_KEPT:
+                    continue
                 facts = {FACTS[key]: fact for key, fact in own.facts.items()}
                 cells.append(theirs | ours._asdict() | {"difference": ours.ours - value} | facts)
             if not found:
@@ -290,6 +358,17 @@ def _paper_table(paper: Paper, table: Table, run: Callable[[str], _Ours], twins:
         runs=pd.DataFrame(behind.values(), columns=FACTS),
         cells=pd.DataFrame(cells, columns=CELL_COLUMNS),
     )
+
+
+def _with_rules(found: Mapping[str, _Ours], selection: str | None, column: Column) -> dict[str, _Ours]:
+    """Return runs by label, each followed by itself under the paper's rule and the honest one, if these are others."""
+    every: dict[str, _Ours] = {}
+    for label, own in found.items():
+        every[label] = own
+        for rule in dict.fromkeys((selection, own.honest)):
+            if rule in own.also and column.metric not in SIZES:
+                every[f"{label}, {SHORT[rule]}"] = own.also[rule]
+    return every
 
 
 def _lines(label: str, table: Table, row: Row, runs: dict[int, _Ours]) -> list[list[str]]:

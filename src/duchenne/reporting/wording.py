@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from duchenne.evaluation.rules import honest_rule, measured_under
 from duchenne.metrics import METRICS, metric_of
 from duchenne.networks import facts_of
 from duchenne.reporting.runs import Run
@@ -27,6 +28,8 @@ TERMS = {
     "theirs: the value is not comparable with the paper's.",
     "Optimistic": "the reported epoch was picked by its result on the test part, as some published numbers are. "
     "Such a number is higher than new faces will give; compare it only with numbers picked the same way.",
+    "Rule of choice": "which epoch of a training run is reported: the last, the best in validation, or the best on the "
+    "test part. The honest rule is validation where there is a validation part, otherwise the last epoch.",
 }
 
 
@@ -108,13 +111,82 @@ def protocol(run: Run) -> str:
 
 def selection(run: Run) -> str:
     """Describe which epoch is reported."""
-    monitor = metric_label(run.config.monitor)
+    return chosen_by(run.config.selection, run.config.monitor)
+
+
+def chosen_by(rule: str, monitor: str) -> str:
+    """Describe which epoch a rule chooses."""
     return {
         "last": "last epoch",
-        "val": f"best validation {monitor}",
+        "val": f"best validation {metric_label(monitor)}",
         "train": "lowest training loss",
-        "test": f"best test {monitor}",
-    }[run.config.selection]
+        "test": f"best test {metric_label(monitor)}",
+    }[rule]
+
+
+def worth(run: Run) -> str:
+    """Say what choosing the epoch on the test part is worth, or that it is not known."""
+    m, rules = run.metrics, run.rules
+    if "test" not in rules:
+        why = (
+            "the monitored metric is not defined in the test part of every fold"
+            if rules
+            else "the run was trained without test_each_epoch, or by an older version"
+        )
+        return f"Not kept: {why}."
+    honest, name = honest_rule(rules), _worded_metric(run)
+    against = {"val": "the best one in validation", "last": "the last one"}[honest]
+    key = f"{name}_test_minus_{honest}"
+    unit = " points of" if METRICS[name].percent else " of"
+    low, high = (change(m[f"{key}{end}"], name) for end in ("_low", "_high"))
+    return (
+        f"Choosing the epoch on the test {run.noun} is worth {change(m[key], name)}{unit} {METRICS[name].label} "
+        f"({percent(0.95, 0)} interval {low} to {high}) against {against}{_same_epochs(run, honest)}."
+    )
+
+
+def _worded_metric(run: Run) -> str:
+    """Return the monitored metric, or UAR where it is the loss or has no value under a rule."""
+    return run.config.monitor if f"{run.config.monitor}_rule_test" in run.metrics else "uar"
+
+
+def _same_epochs(run: Run, honest: str) -> str:
+    """Say whether the epochs chosen on the test part are the honest ones."""
+    ours, theirs = (run.rules[rule].groupby("fold")["epoch"].first() for rule in ("test", honest))
+    same = int((ours == theirs).sum())
+    if not same:
+        return ""
+    return ": it is the same epoch" if len(ours) == 1 else f"; it is the same epoch in {same} of {len(ours)} folds"
+
+
+def rules(run: Run) -> list[dict[str, Any]]:
+    """Return a row for each rule: its words, epochs, ``reported`` and ``optimistic``, and its values by metric.
+
+    A value has ``value``, ``interval`` and, except for the honest rule, ``difference`` from it with its interval.
+    """
+    m, rows = run.metrics, []
+    honest = honest_rule(run.rules)
+    for rule, frame in run.rules.items():
+        epochs = frame.groupby("fold")["epoch"].first()
+        first, last, middle = int(epochs.min()), int(epochs.max()), epochs.median()
+        values = {}
+        for name in measured_under(run.config.monitor):
+            key, minus = f"{name}_rule_{rule}", f"{name}_{rule}_minus_{honest}"
+            values[name] = {"value": value(m, key), "interval": interval(m, key), "difference": ""}
+            if minus in m:
+                low, high = (change(m[f"{minus}{end}"], name) for end in ("_low", "_high"))
+                values[name]["difference"] = f"{change(m[minus], name)} ({low} to {high})"
+        rows.append(
+            {
+                "words": chosen_by(rule, run.config.monitor),
+                "epochs": str(first) if first == last else f"{first}–{last}, median {middle:g}",
+                "reported": rule == run.config.selection,
+                "honest": rule == honest,
+                "optimistic": rule == "test",
+                "values": values,
+            }
+        )
+    return rows
 
 
 def start(run: Run) -> str:

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +28,7 @@ if TYPE_CHECKING:  # slow to import
 
 def run(catalog: Catalog, workspace: Workspace, variant: str) -> None:
     """Predict every test sample with the network that was not trained on it, and measure."""
+    from duchenne.evaluation.rules import read_kept
     from duchenne.training.trained import load_trained
 
     out = workspace.results(variant)
@@ -38,6 +40,7 @@ def run(catalog: Catalog, workspace: Workspace, variant: str) -> None:
         out,
         command=f"dvc repro evaluate@{variant}",
         networks={fold: network_digests(folder) for fold, folder in workspace.folds(variant).items()},
+        kept=read_kept(workspace.folds(variant)),
     )
     histories = [
         pd.read_csv(folder / "history.csv").assign(fold=fold) for fold, folder in workspace.folds(variant).items()
@@ -56,6 +59,7 @@ def measure_folds(
     command: str,
     networks: dict[int, dict[str, str]],
     only: int | None = None,
+    kept: Mapping[int, pd.DataFrame] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Predict and measure the test part of each fold with that fold's network and card.
 
@@ -65,9 +69,11 @@ def measure_folds(
         command: command that makes these results, for the record.
         networks: fold -> names and SHA-256 of its network's files, for the record.
         only: the fold to measure; None: all.
+        kept: fold -> test logits of the epochs that other rules would have reported, which are then measured too.
     """
     from duchenne.datasets.index import read_index
     from duchenne.evaluation.groups import flat_gaps, measure_groups
+    from duchenne.evaluation.rules import FILE, check_kept
     from duchenne.evaluation.statistics import evaluate_uncalibrated
     from duchenne.faces.store import FaceStore
     from duchenne.training.trained import predict
@@ -86,6 +92,9 @@ def measure_folds(
     for fold, samples in parts.groupby("fold"):
         model, card = network(int(fold), samples, store)
         logits, vectors = predict(model, store, samples, card, catalog.compute)
+        if fold in kept:
+            path = workspace.fold(variant, int(fold)) / FILE
+            check_kept(kept[fold], config.selection, samples["sample"], logits, card.get("precision", "fp32"), path)
         predictions.append(_predictions(samples, logits, table.classes, card))
         if "calibration" in card:
             uncalibrated.append(_predictions(samples, logits, table.classes, {}))
@@ -101,6 +110,7 @@ def measure_folds(
         folds=sorted(map(int, every["fold"].unique())),
         composite=bool(catalog.datasets[config.dataset].facts.parts),
         bootstrap=catalog.report.bootstrap,
+        kept=kept,
     )
     how = {"classes": table.classes, "bootstrap": catalog.report.bootstrap, "seed": config.seed}
     if uncalibrated:
@@ -147,6 +157,7 @@ def metrics_of(
     folds: list[int],
     composite: bool,
     bootstrap: int,
+    kept: Mapping[int, pd.DataFrame] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Compute the contents of ``metrics.json`` from predictions.
 
@@ -159,7 +170,9 @@ def metrics_of(
         folds: folds that were measured.
         composite: whether names of samples begin with the name of a set, which is also measured alone.
         bootstrap: number of resamples.
+        kept: fold -> test logits of the epochs that other rules would have reported.
     """
+    from duchenne.evaluation.rules import by_rule, measure_rules
     from duchenne.evaluation.statistics import evaluate, evaluate_parts, evaluate_without
     from duchenne.splits import count_tested, remaining
 
@@ -174,6 +187,7 @@ def metrics_of(
         pd.MultiIndex.from_frame(tested[["fold", "sample"]])
     )
     metrics |= {"near_duplicates": count_tested(copies)} | evaluate_without(frame, copied, **how)
+    metrics |= measure_rules(by_rule(frame, kept, classes, config.selection), monitor=config.monitor, **how)
     tested = split[(split["part"] == "test") & split["fold"].isin(folds)]
     return metrics | {"missed": len(tested) - len(frame), "selection": config.selection}
 

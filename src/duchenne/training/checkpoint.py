@@ -20,6 +20,7 @@ import logging
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -103,10 +104,15 @@ class Checkpoints:
             if path != self._best(state["selected"]):
                 path.unlink()
 
-    def finish(self, card: Mapping[str, Any], selected: int) -> None:
+    def finish(
+        self, card: Mapping[str, Any], selected: int, tables: Mapping[str, pd.DataFrame] = MappingProxyType({})
+    ) -> None:
         """Make the finished folder, with the weights of the epoch ``selected``, and delete the state.
 
         The card gets ``weights_sha256``, the digest of the file of weights.
+
+        Args:
+            tables: further tables of the finished folder, each in ``<name>.parquet``.
         """
         part = self.folder / "done.part"
         shutil.rmtree(part, ignore_errors=True)
@@ -115,6 +121,8 @@ class Checkpoints:
         shutil.copy2(self._best(selected), part / self.weights)
         for path in self.folder.glob("*.csv"):
             shutil.copy2(path, part)
+        for name, table in tables.items():
+            table.to_parquet(part / f"{name}.parquet", index=False)
         write_json(part / "card.json", {**card, "weights_sha256": file_digest(part / self.weights)})
         write_json(part / "finished.json", {"key": self.key, "code": self.code})
         part.replace(self._done)

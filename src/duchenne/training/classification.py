@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import pandas as pd
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -14,8 +15,9 @@ from duchenne.training.augment import Mixing
 from duchenne.training.data import Draws
 from duchenne.training.device import Placement
 from duchenne.training.losses import create_loss
-from duchenne.training.measure import measure, score, scores, unmeasured
+from duchenne.training.measure import answers, measured_part, score, scores, unmeasured
 from duchenne.training.optim import create_optimizer, create_scheduler
+from duchenne.training.rules import Rules
 from duchenne.training.settings import Variant
 from duchenne.training.trainer import Outcome, Row, Task
 
@@ -29,6 +31,7 @@ class Classification(Task):
         classes: number of classes.
         title: title of the progress bar.
         shares: soft targets (N, classes) of the training samples, as shares of the classes; None: labels.
+        rules: keeps test logits; None: they are not kept.
     """
 
     def __init__(
@@ -43,10 +46,12 @@ class Classification(Task):
         classes: int,
         title: str,
         shares: Tensor | None = None,
+        rules: Rules | None = None,
     ) -> None:
         self.variant, self.recipe = variant, variant.recipe
         super().__init__(network, batches, draws, names, self.recipe.epochs, title)
-        self.placement, self.held_out, self.shares = placement, held_out, shares
+        self.placement, self.held_out, self.shares, self.rules = placement, held_out, shares, rules
+        self.memory = None if rules is None else {}
         self.sam_rho, self.clip_grad = self.recipe.sam_rho, self.recipe.clip_grad
         self.shown = f"val_{variant.monitor}"
         self.mix = Mixing(self.recipe.mix, classes) if self.recipe.mix else None
@@ -87,13 +92,22 @@ class Classification(Task):
         means = {name: values.mean().item() for name, values in kept.items()}
         return {f"train_{name}": value for name, value in (means | scores(labels, logits)).items()}
 
-    def evaluate(self, network: nn.Module) -> Row:
+    def evaluate(self, network: nn.Module, row: Row) -> Row:
         """Return ``<part>_*``: plain cross-entropy and every metric of the held-out parts."""
-        row: Row = {}
+        measured: Row = {}
         for part, batches in self.held_out.items():
-            found = unmeasured() if batches is None else measure(self.placement, network, batches)
-            row |= {f"{part}_{name}": value for name, value in found.items()}
-        return row
+            found, logits = unmeasured(), None
+            if batches is not None:
+                logits, labels = answers(self.placement, network, batches)
+                found = measured_part(logits, labels)
+            measured |= {f"{part}_{name}": value for name, value in found.items()}
+            if self.rules and part == "test" and logits is not None:  # the last part
+                self.rules.keep(self.memory, row | measured, logits)
+        return measured
+
+    def kept(self, classes: list[str]) -> pd.DataFrame | None:
+        """Return the table of :meth:`duchenne.training.rules.Rules.table`; None if logits were not kept."""
+        return self.rules and self.rules.table(self.memory, classes)
 
     def score(self, row: Row) -> list[float] | None:
         return score(row, self.variant)

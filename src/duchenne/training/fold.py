@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from duchenne.faces.store import FaceStore
 from duchenne.models.contract import create
+from duchenne.training import rules
 from duchenne.training.checkpoint import Checkpoints
 from duchenne.training.classification import Classification, Pretraining
 from duchenne.training.data import Draws, loader
@@ -63,14 +64,18 @@ def train_fold(
     the checkpoint that IFDD's test script names. With EMA the averaged weights are measured and kept, but
     ``train_loss`` is that of the trained weights.
 
+    The test part is predicted after every epoch with selection ``test`` and, by ``test_each_epoch``, to compare rules
+    of choice: then ``rules.parquet`` has the test logits of the epoch that each rule chooses
+    (:class:`duchenne.training.rules.Rules`). Otherwise it is not read; the weights are the same, bit for bit.
+
     ``pretrain_epochs`` come first: training without labels, by the network's ``pretraining_loss``, on the training
     part, with a separate optimiser at a constant lr. Their history is ``pretraining.csv``.
 
     Columns of the history: ``lr`` of the epoch's last step; ``train_loss``, ``train_<name>`` of the further
     losses that the network adds to the first and ``train_<metric>`` of every metric, over the augmented
     samples as they came, before the step each took part in (under SAM the first pass; metrics against the label, with
-    mixup against the heavier one); ``val_*`` and, with selection ``test``, ``test_*``: plain cross-entropy with the
-    label and every metric after the epoch; ``seconds`` of the whole epoch; ``images_per_second`` of its training
+    mixup against the heavier one); ``val_*`` and ``test_*``: plain cross-entropy with the label and every metric after
+    the epoch; ``seconds`` of the whole epoch; ``images_per_second`` of its training
     (clips or pairs, where the network takes such); ``ended``, Unix time in s.
 
     Args:
@@ -124,7 +129,9 @@ def train_fold(
     selected = trainer.fit(Pretraining(task), task)
     if placement.accelerator.is_main_process:
         card = make_card(network, variant, classes, fold, samples, store, precision, selected)
-        checkpoints.finish(card | {"machine": machine(device)}, selected)
+        kept = task.kept(classes)
+        tables = {} if kept is None else {rules.NAME: kept}
+        checkpoints.finish(card | {"machine": machine(device)}, selected, tables)
         if out:
             checkpoints.publish(out)
     placement.accelerator.wait_for_everyone()
@@ -152,14 +159,22 @@ def _task(
     own = len(share.of(recipe.batch_size).positions)
     workers = workers_for(compute, device, faces, draws, own, count, step)
     batches = placement.prepare(loader(faces, recipe.batch_size, workers, draws, share))
-    held_out = {}
-    for part in ("val", "test") if variant.selection == "test" else ("val",):
-        held_out[part] = None
-        if part in parts:
-            faces = inputs(network, store, parts[part], recipe)
-            held_out[part] = placement.prepare(loader(faces, recipe.eval_batch_size, workers, share=share))
+    measured = {part: inputs(network, store, parts[part], recipe) for part in ("val", "test") if part in parts}
+    if "test" in measured and not rules.tested_each_epoch(variant, len(measured["test"]), len(draws)):
+        del measured["test"]
+        if variant.test_each_epoch == "auto":
+            log.info(
+                "%s: the test part is not predicted after every epoch, which would cost more than %.0f %% of training; "
+                "test_each_epoch: true does it",
+                title, 100 * rules.LIMIT,
+            )  # fmt: skip
+    held_out = {"val": None} | {
+        part: placement.prepare(loader(faces, recipe.eval_batch_size, workers, share=share))
+        for part, faces in measured.items()
+    }
+    kept = rules.Rules(variant, measured, parts["test"]["sample"]) if "test" in measured else None
     names = train["sample"].tolist()
-    return Classification(network, placement, variant, batches, draws, names, held_out, classes, title, shares)
+    return Classification(network, placement, variant, batches, draws, names, held_out, classes, title, shares, kept)
 
 
 def _centres(

@@ -36,12 +36,17 @@ def unmeasured() -> dict[str, float]:
     return dict.fromkeys(["loss", *METRICS], math.nan)
 
 
-@torch.no_grad()
 def measure(placement: Placement, network: nn.Module, batches: DataLoader) -> dict[str, float]:
-    """Measure cross-entropy and every metric of a network on a part; the logits of a sample's views are averaged.
+    """Measure cross-entropy and every metric of a network on a part, as :func:`measured_part` does."""
+    return measured_part(*answers(placement, network, batches))
 
-    Warns when all samples get the same class, which too high a learning rate can cause, unless so few samples often get
-    the same class by chance.
+
+@torch.no_grad()
+def answers(placement: Placement, network: nn.Module, batches: DataLoader) -> tuple[Tensor, Tensor]:
+    """Predict a part; the logits of a sample's views are averaged.
+
+    Returns:
+        Logits float32 (N, classes) and labels int64 (N,), in the order of the rows, on the CPU.
     """
     network.eval()
     own = []
@@ -50,7 +55,15 @@ def measure(placement: Placement, network: nn.Module, batches: DataLoader) -> di
             output = network(inputs.to(memory_format=placement.layout))
         own.append((output.float().cpu(), target.cpu(), rows.cpu()))
     outputs, targets, rows = map(torch.cat, zip(*gather_object(own), strict=True))
-    logits, labels = over_views(outputs, rows), over_views(targets, rows).long()
+    return over_views(outputs, rows), over_views(targets, rows).long()
+
+
+def measured_part(logits: Tensor, labels: Tensor) -> dict[str, float]:
+    """Compute cross-entropy and every metric of logits (N, classes) and labels (N,).
+
+    Warns when all samples get the same class, which too high a learning rate can cause, unless so few samples often get
+    the same class by chance.
+    """
     predicted = logits.argmax(1)
     shares = labels.bincount() / len(labels)
     by_chance = (shares ** len(labels)).sum()  # of random predictions with the labels' shares
@@ -79,12 +92,17 @@ def score(row: dict[str, float], variant: Variant) -> list[float] | None:
     loss = row[f"{variant.selection}_loss"]
     if not math.isfinite(loss):
         raise TrainingError(f"the {variant.selection} loss is {loss} after epoch {row['epoch']}: lower the lr")
-    if variant.monitor == "loss":
-        return [-loss, -loss]
-    metric, value = METRICS[variant.monitor], row[f"{variant.selection}_{variant.monitor}"]
+    value = row[f"{variant.selection}_{variant.monitor}"]
     if not math.isfinite(value):
         raise TrainingError(
-            f"{metric.label} of the {variant.selection} part is {value} after epoch {row['epoch']}, perhaps because "
-            "the part has samples of one class only: set another monitor, or change the protocol"
+            f"{METRICS[variant.monitor].label} of the {variant.selection} part is {value} after epoch {row['epoch']}, "
+            "perhaps because the part has samples of one class only: set another monitor, or change the protocol"
         )
-    return [value if metric.better == "higher" else -value, -loss]
+    return scored(row, variant.selection, variant.monitor)
+
+
+def scored(row: dict[str, float], part: str, monitor: str) -> list[float]:
+    """Return the monitored metric of a part, negative where lower is better, and the negative loss; NaN as it is."""
+    loss, value = row[f"{part}_loss"], row[f"{part}_{monitor}"]
+    lower = monitor == "loss" or METRICS[monitor].better == "lower"
+    return [-value if lower else value, -loss]

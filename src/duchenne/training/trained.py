@@ -159,7 +159,8 @@ def network_card(
         "std": data["std"],
         "alignment": alignment,
         "precision": precision,
-        "variant": variant.model_dump(mode="json", exclude={"calibration"}),  # an entry of its own, made after training
+        # a calibration is an entry of its own, made after training; predictions of the test part change no network
+        "variant": variant.model_dump(mode="json", exclude={"calibration", "test_each_epoch"}),
         "code": code_version(variant.model.architecture),
         "versions": versions(),
     }

@@ -72,6 +72,8 @@ class Task(ABC):
     """Radius of sharpness-aware minimisation; None: one pass per step."""
     clip_grad: float | None = None
     """Largest norm of the gradient."""
+    memory: dict[str, Any] | None = None
+    """What it keeps over the epochs besides its rows, as tensors and plain values; part of the state."""
 
     def __init__(
         self, network: nn.Module, batches: DataLoader, draws: Sized, samples: Sequence[str], epochs: int, title: str
@@ -110,11 +112,12 @@ class Task(ABC):
     def summary(self, kept: dict[str, Tensor]) -> Row:
         """Return columns on the training of an epoch, from :attr:`Outcome.kept` of all its samples (N, ...)."""
 
-    def evaluate(self, network: nn.Module) -> Row:
+    def evaluate(self, network: nn.Module, row: Row) -> Row:
         """Return columns measured after an epoch.
 
         Args:
             network: :attr:`network`, or its average.
+            row: number and columns of the epoch so far.
         """
         return {}
 
@@ -183,6 +186,8 @@ class Trainer:
         saved = self._resume()
         for task in tasks:
             rows = self.tables.setdefault(task.name, [])
+            if rows and saved:
+                task.memory = saved.get("task")
             if not task.ended(rows):
                 self._start(task, saved if rows else None)
                 self._train(rows)
@@ -219,7 +224,7 @@ class Trainer:
                 began = time.perf_counter()
                 row = {"epoch": len(rows) + 1} | self._epoch(rows, bar)
                 speed = size / (time.perf_counter() - began)
-                row |= task.evaluate(self.reported)
+                row |= task.evaluate(self.reported, row)
                 row |= {"seconds": time.perf_counter() - began, "images_per_second": speed}
                 rows.append(row | {"ended": round(time.time(), 3)})
                 self._keep(rows)
@@ -302,6 +307,7 @@ class Trainer:
             "tables": self.tables,
             "selected": self.selected,
             "best": self.best,
+            "task": task.memory,
             "network": self.network.state_dict(),
             "average": self.average.module.state_dict() if self.average else None,
             "optimizer": self.optimizer.state_dict(),

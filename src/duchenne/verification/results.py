@@ -18,6 +18,8 @@ import pandas as pd
 from duchenne.config import Catalog
 from duchenne.datasets.index import Index, read_index
 from duchenne.errors import UserError
+from duchenne.evaluation.rules import FILE as RULES_FILE
+from duchenne.evaluation.rules import of_rules, read_kept
 from duchenne.faces.store import FaceStore
 from duchenne.files import file_digest, read_json, table_digest
 from duchenne.stages.evaluate import faces_digest, metrics_of
@@ -204,6 +206,7 @@ class _Run:
         if not isinstance(stated, dict):
             return
         whole = split is not None and duplicates is not None
+        kept = self._kept(stated)
         try:
             computed = metrics_of(
                 frame,
@@ -214,6 +217,7 @@ class _Run:
                 folds=folds,
                 composite=bool(self.catalog.datasets[self.config.dataset].facts.parts),
                 bootstrap=record.get("bootstrap", self.catalog.report.bootstrap),
+                kept=kept,
             )
         except UserError as error:
             self._wrong(self.results / "predictions.parquet", str(error), "numbers")
@@ -222,6 +226,8 @@ class _Run:
         if not whole:
             keys = {key for key in keys if key not in OF_THE_SPLIT and "_without_duplicates" not in key}
         keys = {key for key in keys if "_uncalibrated" not in key and "_gap_" not in key}  # not of predictions alone
+        if not kept:
+            keys = {key for key in keys if not of_rules(key)}
         order = [key for key in [*computed, *stated] if key in keys]
         for key in dict.fromkeys(order):
             self.done.counts["metrics"] += 1
@@ -234,6 +240,20 @@ class _Run:
         recalls = [key for key in stated if key.removeprefix("recall_") in classes and key.startswith("recall_")]
         if recalls != [f"recall_{name}" for name in classes if f"recall_{name}" in stated]:
             self._wrong(path, "the recalls of the classes are in another order than the classes of the predictions")
+
+    def _kept(self, stated: dict[str, Any]) -> dict[int, pd.DataFrame]:
+        """Read the test logits of other epochs, which must be there where metrics were computed of them."""
+        folders = {} if self.published else self.workspace.folds(self.name)
+        kept = self._read(self.workspace.model(self.name), lambda _: read_kept(folders)) or {}
+        if not kept and any(map(of_rules, stated)):
+            path = self.workspace.fold(self.name, 1) / RULES_FILE
+            if self.allow_missing:
+                self.done.skipped.append(
+                    f"{path.as_posix()}: not on this machine, values under other rules are not computed again"
+                )
+            else:
+                self._wrong(path, "is missing, or that of another fold; metrics.json has values of them", "missing")
+        return kept
 
     def _networks(
         self,
