@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import engine_tools
@@ -246,3 +247,46 @@ def test_wrong_settings_are_explained(tmp_path: Path, compute: dict, message: st
     tree = {"compute": compute, "rendered": {}, "landmark_nets": {}, "datasets": {}, "variants": {}}
     with pytest.raises(config.CatalogError, match=message):
         config.check(tree, tmp_path / "params.yaml")
+
+
+RUNNING = """
+import sys
+from pathlib import Path
+import engine_tools
+from duchenne.engines import Task, engine_of
+from duchenne.training.settings import Compute
+with engine_of(Compute(engine="ray", address=sys.argv[1]), Path("work")) as engine:
+    print(*(done.result() for done in engine.run([Task("seven", engine_tools.square, (7,))])))
+"""
+
+
+def test_a_running_cluster_of_ray_that_asks_for_a_token(tmp_path: Path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    paths = os.pathsep.join([os.environ.get("PYTHONPATH", ""), str(Path(__file__).parent)])
+    environment |= {"HOME": str(tmp_path), "PYTHONPATH": paths}
+    options = {"env": environment, "cwd": tmp_path, "text": True, "timeout": 120}
+    ray = str(Path(sys.executable).with_name("ray"))
+    head = [ray, "start", "--head", "--block", f"--port={port}", "--num-cpus=1", "--include-dashboard=false"]
+    log = (tmp_path / "head.log").open("w", encoding="utf-8")
+    subprocess.run([ray, "get-auth-token", "--generate"], **options, capture_output=True, check=True)
+    running = subprocess.Popen(
+        [*head, "--node-ip-address=127.0.0.1", "--disable-usage-stats"],
+        env=environment, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True,
+    )  # fmt: skip
+    try:
+        until = time.monotonic() + 100
+        while "Ray runtime started" not in (tmp_path / "head.log").read_text(encoding="utf-8"):
+            assert running.poll() is None, (tmp_path / "head.log").read_text(encoding="utf-8")
+            assert time.monotonic() < until
+            time.sleep(0.5)
+        call = [sys.executable, "-c", RUNNING, f"127.0.0.1:{port}"]
+        done = subprocess.run(call, **options, capture_output=True, check=False)
+        assert done.stdout.split() == ["49"], done.stderr
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
+        log.close()

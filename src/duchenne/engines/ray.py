@@ -41,6 +41,10 @@ class Ray(Engine):
     def __enter__(self) -> Self:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # its warning is about that
+        if self.address and _has_token():
+            # `ray start` asks for the token where there is one, but ray.init sends none by default (Ray 2.60);
+            # a cluster without tokens accepts it
+            os.environ.setdefault("RAY_AUTH_MODE", "token")
         import ray
 
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -110,6 +114,12 @@ class Ray(Engine):
             except Exception as error:  # whatever its environment breaks with
                 found[name] = error
         return found
+
+
+def _has_token() -> bool:
+    """Whether Ray finds a token for a cluster that asks for one."""
+    given = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
+    return bool(given) or (Path.home() / ".ray" / "auth_token").exists()
 
 
 class _Loop(Loop):
