@@ -127,6 +127,7 @@ VALUES = {
     "the size of faces": (("datasets", "own", "faces", {"size": 128}), "index@own align@own landmarks@own report"),
     "the seed of rendering": (("rendered", "faces", "seed", 9), "synthesize report"),
     "a landmark network": (("landmark_nets", "first", "epochs", 2), "landmark_net@first"),
+    "predictions of the test part": (("variants", "poster", "test_each_epoch", False), "train@poster report"),
     "a note": (("variants", "poster", "note", "as published"), "report"),
     "whose printed values": (("variants", "poster", "reproduces", "poster_rafdb"), "complexity@poster report"),
     "resamples": (("report", {"bootstrap": 101}), "evaluate robustness report"),
