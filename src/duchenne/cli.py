@@ -9,13 +9,13 @@ from collections.abc import Callable
 import typer
 
 from duchenne import config
-from duchenne.commands import models, params, planning, runs
+from duchenne.commands import canary, models, params, planning, runs
 from duchenne.commands.common import print_whatever_the_locale, readable_errors
 from duchenne.workspace import Workspace
 
 HELP = "Facial-expression recognition with POSTER, POSTER++, IFDD and FRL-DGT, from pictures to published tables."
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=HELP)
-for commands in (params, planning, runs, models):
+for commands in (params, planning, runs, canary, models):
     app.add_typer(commands.app)
 
 

@@ -1,0 +1,1 @@
+"""Canaries: training runs on labels that hold nothing to learn, which a sound protocol measures at guessing."""
