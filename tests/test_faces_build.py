@@ -128,6 +128,7 @@ SCRIPT = """
 import os, signal, sys
 from pathlib import Path
 import pandas as pd
+from duchenne.engines import Local
 from duchenne.faces import build
 from duchenne.faces.settings import Faces
 
@@ -143,7 +144,7 @@ def killed(*arguments):
 build.align_file = killed
 folder, root = Path(sys.argv[1]), Path(sys.argv[2])
 table = pd.read_pickle(folder / "rows.pkl")
-build.align_dataset(table, root, Faces(encoding="png"), folder / "faces", folder / "work", 1)
+build.align_dataset(table, root, Faces(encoding="png"), folder / "faces", folder / "work", Local(1))
 """
 """Aligns faces, and is killed at the start of the file of a number; 0: never."""
 
@@ -344,7 +345,7 @@ def test_a_clip_with_a_bad_frame_keeps_the_others_and_says_so(root, tmp_path):
 
 def test_landmarks_of_every_frame_and_the_mean_centres(store, root, tmp_path):
     out, centres = tmp_path / "points.parquet", tmp_path / "au_centers.json"
-    landmark_dataset(store, PNG, out, centres, 1)
+    landmark_dataset(store, PNG, out, centres, Local(1))
     table = pd.read_parquet(out)
     assert table["sample"].tolist() == store.samples
     assert table["points"].map(len).eq(136).all()
@@ -366,7 +367,7 @@ def test_points_of_the_alignment_are_moved_and_the_other_frames_searched(root, t
     write(tmp_path / "i.png", picture(root / "1.jpg"))
     micro = {"sample": "m", "path": "m", "kind": "frames", "onset": 2, "apex": 3}
     store = align(rows(micro, {"sample": "i", "path": "i.png"}), tmp_path, tmp_path)
-    landmark_dataset(store, PNG, tmp_path / "p.parquet", tmp_path / "c.json", 1)
+    landmark_dataset(store, PNG, tmp_path / "p.parquet", tmp_path / "c.json", Local(1))
     points = pd.read_parquet(tmp_path / "p.parquet").set_index(["sample", "frame"])["points"].map(np.array)
     for sample, frame, file in (("i", 0, "i.png"), ("m", 2, "m/img2.png")):
         row = store.row(sample)
@@ -384,7 +385,7 @@ def test_every_sample_counts_once_in_the_mean_centres(root, tmp_path):
     write(tmp_path / "i.png", picture(root / "1.jpg"))
     table = rows({"sample": "v", "path": "v", "kind": "frames"}, {"sample": "i", "path": "i.png"})
     store = align(table, tmp_path, tmp_path)
-    landmark_dataset(store, PNG, tmp_path / "p.parquet", tmp_path / "c.json", 1, work=tmp_path / "lm")
+    landmark_dataset(store, PNG, tmp_path / "p.parquet", tmp_path / "c.json", Local(1), work=tmp_path / "lm")
     frames = pd.read_parquet(tmp_path / "p.parquet")
     assert frames["frame"].tolist() == [0, 1, 2, 3]
     by_sample = [np.stack(part).mean(axis=0) for _, part in frames.groupby("sample")["au_centers"]]
@@ -403,7 +404,7 @@ def test_a_whole_frame_without_a_face_has_no_landmarks(root, tmp_path):
     store = align(rows({"sample": "face", "path": "face.png"}, wall), tmp_path, tmp_path, config)
     assert store.samples == ["face", "wall"]
     assert store.failures["reason"].tolist() == ["is empty", "no face found"]
-    landmark_dataset(store, config, tmp_path / "p.parquet", tmp_path / "c.json", 1)
+    landmark_dataset(store, config, tmp_path / "p.parquet", tmp_path / "c.json", Local(1))
     table = pd.read_parquet(tmp_path / "p.parquet")
     assert table["sample"].tolist() == ["face"]
     centres = json.loads((tmp_path / "c.json").read_text())
@@ -414,7 +415,7 @@ def test_a_whole_frame_without_a_face_has_no_landmarks(root, tmp_path):
 def test_faces_that_others_aligned_are_looked_for(stills, root, tmp_path):
     config = Faces(mode="aligned")
     store = align(stills, root, tmp_path, config)
-    landmark_dataset(store, config, tmp_path / "p.parquet", tmp_path / "c.json", 1)
+    landmark_dataset(store, config, tmp_path / "p.parquet", tmp_path / "c.json", Local(1))
     for row in pd.read_parquet(tmp_path / "p.parquet").itertuples():
         face = find_face(store.frame(row.sample), PNG)
         assert row.confidence == face.score
@@ -424,7 +425,7 @@ def test_faces_that_others_aligned_are_looked_for(stills, root, tmp_path):
 def test_without_a_detector_the_face_is_where_the_template_has_it(stills, root, tmp_path):
     config = Faces(mode="aligned", detector="none")
     store = align(stills, root, tmp_path, config)
-    landmark_dataset(store, config, tmp_path / "p.parquet", tmp_path / "c.json", 1)
+    landmark_dataset(store, config, tmp_path / "p.parquet", tmp_path / "c.json", Local(1))
     for row in pd.read_parquet(tmp_path / "p.parquet").itertuples():
         points = landmarker(config)(store.frame(row.sample), template_box(224, 0.34))
         assert np.isnan(row.confidence)
@@ -437,5 +438,5 @@ def test_landmarks_of_a_store_without_a_face_are_one_clear_error(tmp_path, misse
     config = Faces(misses=misses)
     store = align(rows({"sample": "a", "path": "wall.png"}), tmp_path, tmp_path, config)
     with pytest.raises(UserError, match="has no face at all; most often: no face found"):
-        landmark_dataset(store, config, tmp_path / "p.parquet", tmp_path / "c.json", 1)
+        landmark_dataset(store, config, tmp_path / "p.parquet", tmp_path / "c.json", Local(1))
     assert not list(tmp_path.glob("*p.parquet*"))

@@ -29,9 +29,9 @@ def folder(tmp_path_factory) -> Path:
     (folder / "set" / "broken.jpg").write_bytes(b"")
     good = [{"sample": f"face {i}", "path": path} for i, path in enumerate(truth["path"])]
     table = rows(*good, {"sample": "wall", "path": "wall.png"}, {"sample": "broken", "path": "broken.jpg"})
-    align_dataset(table, folder / "set", Faces(), folder / "faces", folder / "chunks", 1)
+    align_dataset(table, folder / "set", Faces(), folder / "faces", folder / "chunks")
     table.to_pickle(folder / "rows.pkl")
-    landmark_dataset(FaceStore(folder / "faces"), Faces(), folder / "points.parquet", folder / "centres.json", 1)
+    landmark_dataset(FaceStore(folder / "faces"), Faces(), folder / "points.parquet", folder / "centres.json")
     return folder
 
 
