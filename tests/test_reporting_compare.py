@@ -116,6 +116,11 @@ def test_what_cannot_be_compared_is_named(workspace: Workspace, names: list[str]
         compared(workspace, names)
 
 
+def test_before_any_run_the_command_that_makes_them_is_named(tmp_path: Path):
+    with pytest.raises(UserError, match=r"'first' has no results: .* \(finished: none; `dvc repro` trains\)$"):
+        finished_runs(Workspace(tmp_path), ["first"])
+
+
 def test_runs_on_other_samples_are_named(workspace: Workspace, tmp_path: Path):
     finish(Workspace(tmp_path), "all", wrong=1)
     finish(Workspace(tmp_path), "part", wrong=1)

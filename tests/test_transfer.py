@@ -230,6 +230,8 @@ def test_what_cannot_be_measured_is_told_before_any_work(project, tmp_path: Path
     catalog, workspace = project
     with pytest.raises(UserError, match=r"'smal' is neither .* \(did you mean 'small'\?\)"):
         transfer(catalog, workspace, ["smal"], ["other"])
+    with pytest.raises(UserError, match=r"\(trained: none; `dvc repro` trains\)$"):
+        transfer(catalog, Workspace(tmp_path), ["small"], ["other"])
     with pytest.raises(UserError, match=r"no dataset 'othr' \(did you mean 'other'\?\)"):
         transfer(catalog, workspace, ["small"], ["othr"])
     with pytest.raises(UserError, match=r"other\.parquet is missing: `dvc repro align@other`"):

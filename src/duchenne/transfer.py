@@ -105,7 +105,7 @@ def find(workspace: Workspace, given: str) -> Trained:
     folder = Path(given)
     if not (folder / CARD).exists():
         known = [path.name for path in sorted(workspace.model("").glob("*")) if workspace.folds(path.name)]
-        hint = nearest(given, known) or f" (trained: {', '.join(known) or 'none'})"
+        hint = nearest(given, known) or f" (trained: {', '.join(known) or 'none; `dvc repro` trains'})"
         raise UserError(f"{given!r} is neither a trained run nor the folder of a fold{hint}")
     folder = folder.resolve()
     number = folder.name.removeprefix("fold_")

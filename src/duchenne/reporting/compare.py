@@ -84,7 +84,7 @@ def finished_runs(workspace: Workspace, names: list[str]) -> list[Run]:
         if not path.exists():
             root = workspace.results("")
             known = [str(file.parent.relative_to(root)) for file in sorted(root.glob("**/predictions.parquet"))]
-            hint = nearest(run.name, known) or f" (finished: {', '.join(known) or 'none'})"
+            hint = nearest(run.name, known) or f" (finished: {', '.join(known) or 'none; `dvc repro` trains'})"
             raise UserError(f"{run.name!r} has no results: {path} is missing{hint}")
     return runs
 
