@@ -10,7 +10,8 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -35,6 +36,8 @@ from duchenne.workspace import Workspace
 
 VARIANT = config.whole_library().variants["poster_v2_rafdb"]
 VARIANT = VARIANT.model_copy(update={"reproduces": "poster_v2_rafdb"})  # whatever a test calls it
+
+Proxy = Callable[[str, Callable[[], object]], bool] | None
 
 BEGAN = 1_700_000_000.0
 CARD = {"classes": ["anger", "neutral"], "takes": "pair", "alignment": {"settings": {"mode": "aligned", "size": 224}}}
@@ -141,6 +144,8 @@ def test_epochs_then_everything_else(workspace: Workspace):
     tracker.begin(known)
     train(workspace, 1, [1.0])
     tracker.epoch(1)
+    (begun,), _ = runs(workspace)
+    client(workspace).create_logged_model(begun.info.experiment_id, "model", begun.info.run_id)  # by a killed report
     Tracker(workspace, "v", VARIANT).publish()
     Tracker(workspace, "v", VARIANT).publish()  # a second time adds nothing
 
@@ -181,6 +186,19 @@ def test_runs_say_when_they_trained_and_from_what(workspace: Workspace, light: N
         assert run.data.tags["mlflow.source.name"] == "stages/train.py"
         assert run.data.tags["mlflow.source.type"] == "LOCAL"
         assert run.data.tags["mlflow.source.git.commit"] == "c0ffee"
+
+
+def test_metrics_of_a_run_are_sent_once_and_again_if_they_change(workspace: Workspace, light: None):
+    for war in (0.9, 0.9, 0.7):
+        finish(workspace, "first", [1.0, 0.5], war)
+        Tracker(workspace, "v", VARIANT).publish()
+    ((parent,), _), server = runs(workspace), client(workspace)
+    sent = {name: server.get_metric_history(parent.info.run_id, name) for name in ("war", "uar")}
+    assert {name: [point.value for point in points] for name, points in sent.items()} == {
+        "war": [0.9, 0.7],
+        "uar": [0.8],
+    }
+    assert parent.data.metrics["war"] == 0.7
 
 
 def test_a_run_ends_when_the_last_of_its_folds_does(workspace: Workspace, light: None):
@@ -488,6 +506,99 @@ def test_a_file_that_is_no_database_is_named(tmp_path: Path):
         tracking.relocate(Workspace(tmp_path))
 
 
+@contextmanager
+def serving(
+    workspace: Workspace, artifacts: Path, monkeypatch: pytest.MonkeyPatch, proxy: Proxy = None
+) -> Iterator[str]:
+    """MLflow's server on the store of a workspace, in a thread; yields host and port.
+
+    Args:
+        proxy: gets the end of each path, and a function that asks the server; False: it answers 504 in its place.
+    """
+    for name, value in {
+        "_MLFLOW_SERVER_FILE_STORE": uri(workspace),
+        "_MLFLOW_SERVER_REGISTRY_STORE": uri(workspace),
+        "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",
+        "_MLFLOW_SERVER_ARTIFACT_DESTINATION": str(artifacts),
+        "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
+    }.items():
+        monkeypatch.setenv(name, value)  # as `mlflow server` does
+    monkeypatch.setenv("DUCHENNE_MLFLOW_TIMEOUT", "120")  # the server shares a busy machine with other tests
+    from mlflow.server import app, handlers
+
+    for name in ("_tracking_store", "_artifact_repo"):
+        monkeypatch.setattr(handlers, name, None)  # it keeps them as long as the process lives
+
+    def between(environ: dict, start: Callable) -> Iterable[bytes]:
+        if proxy is None or proxy(environ["PATH_INFO"], lambda: list(app(environ, lambda *_: None))):
+            return app(environ, start)
+        start("504 Gateway Timeout", [("Content-Length", "0")])
+        return []
+
+    server = make_server("127.0.0.1", 0, between, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        mlflow.MlflowClient(
+            f"http://127.0.0.1:{server.port}"
+        ).search_experiments()  # the first sets MLFLOW_TRACKING_URI
+        yield f"127.0.0.1:{server.port}"
+    finally:
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.slow
+def test_what_a_server_did_without_an_answer_is_not_done_twice(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, light: None
+):
+    """A proxy gives up before the server does."""
+
+    def proxy(path: str, ask: Callable[[], object]) -> bool:
+        if path.endswith("/runs/create"):
+            ask()
+        return not path.endswith("/runs/create")
+
+    with serving(workspace, tmp_path / "server", monkeypatch, proxy) as address:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{address}")
+        for sent in (1, 2, 3, 3):  # a parent and two folds, one each time
+            monkeypatch.setattr(tracking, "_failed", set())  # the next process
+            Tracker(workspace, "v", VARIANT).publish()
+            assert tracking.count_runs(workspace) == sent
+        (_,), children = runs(workspace)
+        assert [curve(workspace, run) for run in children] == [[(1, 1.0), (2, 0.5)]] * 2
+
+
+@pytest.mark.slow
+def test_a_history_whose_second_request_fails_arrives_whole(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    batches = []
+
+    def proxy(path: str, _: object) -> bool:
+        batches.extend([path] * path.endswith("/runs/log-batch"))
+        return not (path.endswith("/runs/log-batch") and len(batches) > 2)  # the parameters, and 1,000 values
+
+    known = json.loads((workspace.model("v") / record.FILE).read_text())
+    train(workspace, 1, [1 / epoch for epoch in range(1, 603)])  # with their seconds, 1,204 values
+    with serving(workspace, tmp_path / "server", monkeypatch, proxy) as address:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{address}")
+        tracker = Tracker(workspace, "v", VARIANT)
+        tracker.begin(known)
+        tracker.epoch(1)
+        assert len(curve(workspace, runs(workspace)[1][0])) == 500
+        batches.clear()
+        monkeypatch.setattr(tracking, "_failed", set())
+        monkeypatch.setattr(tracking, "PAUSE", 0.0)
+        tracker = Tracker(workspace, "v", VARIANT)
+        tracker.begin(known)
+        tracker.epoch(1)
+        (child,) = runs(workspace)[1]
+        for name in ("train_loss", "seconds"):
+            points = client(workspace).get_metric_history(child.info.run_id, name)
+            assert [point.step for point in points] == list(range(1, 603))
+
+
 @pytest.mark.slow
 def test_a_server_takes_runs_and_artifacts_and_nobody_learns_its_password(
     workspace: Workspace,
@@ -497,22 +608,8 @@ def test_a_server_takes_runs_and_artifacts_and_nobody_learns_its_password(
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
 ):
-    for name, value in {
-        "_MLFLOW_SERVER_FILE_STORE": uri(workspace),
-        "_MLFLOW_SERVER_REGISTRY_STORE": uri(workspace),
-        "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",
-        "_MLFLOW_SERVER_ARTIFACT_DESTINATION": str(tmp_path / "server"),
-        "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
-    }.items():
-        monkeypatch.setenv(name, value)  # as `mlflow server` does
-    monkeypatch.setenv("DUCHENNE_MLFLOW_TIMEOUT", "120")  # the server shares a busy machine with other tests
-    from mlflow.server import app
-
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        address = f"http://me:open-sesame@127.0.0.1:{server.port}"
+    with serving(workspace, tmp_path / "server", monkeypatch) as server:
+        address = f"http://me:open-sesame@{server}"
         caplog.set_level(logging.DEBUG, "duchenne")
         monkeypatch.delenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", raising=False)  # as in a new process
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
@@ -528,6 +625,3 @@ def test_a_server_takes_runs_and_artifacts_and_nobody_learns_its_password(
         assert any("new run of v" in line and "http://***@127.0.0.1" in line for line in ours)
         assert "open-sesame" not in printed + "".join(ours)
         assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"open-sesame" in path.read_bytes()]
-    finally:
-        server.shutdown()
-        thread.join()

@@ -62,6 +62,9 @@ AND artifact_location != :here
 PLACES = (("runs", "run_uuid", "artifact_uri"), ("logged_models", "model_id", "artifact_location"))
 """Tables of MLflow's database with a location of artifacts: table, key, column."""
 
+RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+"""MLflow's setting of how often a request without an answer is repeated."""
+
 PAUSE = 3600.0
 """Seconds for which training does not retry a server that did not answer (chosen by us); the report always does."""
 
@@ -131,7 +134,7 @@ def _client(address: str) -> Any:
 
 def _be_brief() -> None:
     """Let an unreachable server cost seconds, not MLflow's default of minutes of retries, and one warning of ours."""
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault(RETRIES, "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(max(1, round(deadline()))))
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # of each run, with its password
     logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -319,7 +322,8 @@ class Tracker:
         deleted = client.search_runs([self._experiment], wanted, ViewType.DELETED_ONLY, max_results=1)
         why = "its run was deleted" if deleted else "a new training run"
         logger.info("MLflow: new run of %s (%s) at %s", self.name, why, _masked(self.uri))
-        return client.create_run(self._experiment, _ms(record["started"]), self._tags(record), run_name=self.name)
+        with _once():
+            return client.create_run(self._experiment, _ms(record["started"]), self._tags(record), run_name=self.name)
 
     def _find_experiment(self, client: Any) -> str:
         """Return the id of our experiment; a deleted one keeps its name, so the next free name is used."""
@@ -353,11 +357,13 @@ class Tracker:
         run, last = self._folds[fold]
         history = pd.read_csv(folder / "history.csv")
         fresh = history[history["epoch"] > last]
-        values = fresh.drop(columns=["epoch", "ended"]).select_dtypes("number")
+        # MLflow splits many values into several requests: if one fails, the last train_loss ends a whole epoch
+        values = fresh.select_dtypes("number").drop(columns=["epoch", "ended", "train_loss"])
+        values["train_loss"] = fresh["train_loss"]
         metrics = [
             Metric(name, float(value), _ms(ended), int(epoch))
-            for name, column in values.items()
-            for epoch, ended, value in zip(fresh["epoch"], fresh["ended"], column, strict=True)
+            for epoch, ended, row in zip(fresh["epoch"], fresh["ended"], values.to_dict("records"), strict=True)
+            for name, value in row.items()
             if pd.notna(value)
         ]
         client.log_batch(run, metrics=metrics)
@@ -373,7 +379,8 @@ class Tracker:
                 return run.info.run_id, max((point.step for point in sent), default=0)
         tags = {"mlflow.parentRunId": self._parent, "fold": str(fold), "variant": self.name}
         tags |= self._source
-        run = client.create_run(self._experiment, _ms(began), tags, run_name=f"{self.name} fold {fold}")
+        with _once():
+            run = client.create_run(self._experiment, _ms(began), tags, run_name=f"{self.name} fold {fold}")
         return run.info.run_id, 0
 
     def _send_all(self, client: Any, began: float) -> None:
@@ -388,16 +395,22 @@ class Tracker:
             ends.append(_ms(_span(folder)[1]))
             client.set_terminated(run, end_time=ends[-1])
         results = self.workspace.results(self.name)
-        metrics = Run(self.name, workspace=self.workspace).metrics
-        for key, value in {**metrics, **self._against_paper(metrics)}.items():
-            if isinstance(value, int | float):
-                client.log_metric(parent, key, value)
+        self._send_metrics(client, Run(self.name, workspace=self.workspace).metrics)
         for folder, place in ((results, "results"), (self.workspace.reports / self.name, "figures")):
             self._log_folder(client, folder, place)
         client.log_artifact(parent, str(self.workspace.reports / "index.html"), "report")
         self._log_dataset(client)
         self._log_model(client, next(iter(folders.values())))
         client.set_terminated(parent, end_time=max(ends))
+
+    def _send_metrics(self, client: Any, metrics: dict[str, Any]) -> None:
+        """Send the metrics of a run that the server lacks or has with another value, in one request."""
+        from mlflow.entities import Metric
+
+        now, sent = _ms(time.time()), client.get_run(self._parent).data.metrics
+        values = {**metrics, **self._against_paper(metrics)}.items()
+        numbers = {key: value for key, value in values if isinstance(value, int | float) and sent.get(key) != value}
+        client.log_batch(self._parent, metrics=[Metric(key, value, now, 0) for key, value in numbers.items()])
 
     def _log_folder(self, client: Any, folder: Path, place: str) -> None:
         """Send a folder; if faces are not shown, without the maps over faces."""
@@ -472,14 +485,21 @@ class Tracker:
         client.log_inputs(self._parent, [DatasetInput(data._to_mlflow_entity(), [context])])
 
     def _log_model(self, client: Any, folder: Path) -> None:
-        """Log the network of the first fold, once per set of weights; the other folds have the same architecture."""
-        digest = file_digest(folder / "weights.safetensors")
-        if client.get_run(self._parent).data.tags.get("weights") == digest:
-            return
+        """Log the network of the first fold, once per set of weights; the other folds have the same architecture.
+
+        What an interrupted report left of a model is deleted: ``runs:/<run>`` might mean it.
+        """
         import mlflow
+        from mlflow.entities import LoggedModelStatus
         from mlflow.models import ModelSignature
         from mlflow.types import ColSpec, Schema
 
+        digest = file_digest(folder / "weights.safetensors")
+        if client.get_run(self._parent).data.tags.get("weights") == digest:
+            return
+        for model in client.search_logged_models([self._experiment], f"source_run_id = '{self._parent}'"):
+            if model.status != LoggedModelStatus.READY:
+                client.delete_logged_model(model.model_id)
         card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
         wanted = [ColSpec(kind, name, name in ("image", "video")) for name, kind in SERVED[card["takes"]].items()]
         answer = [ColSpec(kind, name) for name, kind in ANSWERED.items()]
@@ -611,6 +631,22 @@ def _tracking_uri(address: str) -> Iterator[None]:
         os.environ.pop("MLFLOW_TRACKING_URI", None)
         if given is not None:
             os.environ["MLFLOW_TRACKING_URI"] = given
+
+
+@contextmanager
+def _once() -> Iterator[None]:
+    """Let MLflow send requests without repeating them.
+
+    A server that answers after the timeout has done what it was asked to do, so a repetition creates a second run.
+    """
+    given = os.environ.get(RETRIES)
+    os.environ[RETRIES] = "0"
+    try:
+        yield
+    finally:
+        os.environ.pop(RETRIES)
+        if given is not None:
+            os.environ[RETRIES] = given
 
 
 def _source(commit: str) -> dict[str, str]:
