@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from duchenne import config
-from duchenne.engines import Done, Engine, EngineError, Gpu, Local, Needs, Task, engine_of, probe
+from duchenne.engines import Done, Engine, EngineError, Gpu, Local, Needs, Task, dask, engine_of, probe, ray
 from duchenne.engines.base import Host
 from duchenne.engines.folds import GPU_MEMORY, plan
 from duchenne.training.settings import Compute, FoldResources
@@ -204,6 +204,20 @@ def test_a_cluster_that_does_not_answer_is_named(tmp_path: Path, name: str):
         engine_of(compute, tmp_path),
     ):
         pass
+
+
+@pytest.mark.parametrize("name", ["ray", "dask"])
+def test_what_listens_but_is_no_cluster_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str):
+    monkeypatch.setattr(dask, "SECONDS", 1)
+    monkeypatch.setattr(ray, "CONNECTING", 1)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        compute = Compute(engine=name, address=address)
+        with (
+            pytest.raises(EngineError, match=f"^{name}: .*{address}.* does not answer as {name.title()} within 1 s"),
+            engine_of(compute, tmp_path),
+        ):
+            pass
 
 
 def test_the_probe_names_each_machine_that_cannot_work_here(tmp_path: Path):

@@ -58,6 +58,7 @@ class Dask(Engine):
         logging.getLogger("distributed").setLevel(logging.ERROR)  # how workers come and go
         if self.address:
             self.reach(self.address)
+            self._hello(self.address)
         else:
             threads = joblib.cpu_count() if self.jobs < 0 else self.jobs
             options = {"n_workers": 1, "threads_per_worker": threads, "processes": False, "dashboard_address": None}
@@ -75,6 +76,24 @@ class Dask(Engine):
             self.__exit__()
             raise
         return self
+
+    def _hello(self, address: str) -> None:
+        """Ask the scheduler who it is, because a client waits without end where something else listens.
+
+        Raises:
+            EngineError: It does not answer.
+        """
+        from distributed import rpc
+
+        async def ask() -> None:
+            async with rpc(address) as scheduler:
+                await scheduler.identity()
+
+        try:
+            asyncio.run(asyncio.wait_for(ask(), SECONDS))
+        except (OSError, ValueError) as error:  # TimeoutError is an OSError
+            why = str(error) or f"what listens there does not answer as Dask within {SECONDS} s"
+            raise EngineError(f"dask: no scheduler at {address}: {why}") from None
 
     def __exit__(self, *_: object) -> None:
         for each in (self._client, self._cluster):

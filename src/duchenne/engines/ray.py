@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -17,8 +19,12 @@ from duchenne.extras import require_extra
 
 STARTING = 120
 """Seconds within which a machine must answer the probe: its first worker imports Ray (chosen by us)."""
+CONNECTING = 60
+"""Seconds within which a running cluster must answer: Ray retries a refused token for 20 s (chosen by us)."""
 STORE = 100_000_000
 """Bytes of Ray's object store in a cluster of this machine: results are files, not objects."""
+
+_HELLO = "import sys, ray; ray.init(sys.argv[1], log_to_driver=False)"
 
 
 class Ray(Engine):
@@ -51,6 +57,7 @@ class Ray(Engine):
         if self.address:
             if self.address not in ("auto", "local"):
                 self.reach(self.address)
+                self._hello(self.address)
             try:
                 ray.init(self.address, **quiet)
             except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
@@ -64,6 +71,23 @@ class Ray(Engine):
             ray.shutdown()
             raise
         return self
+
+    def _hello(self, address: str) -> None:
+        """Connect in another process first, because Ray waits for minutes where something else listens.
+
+        Raises:
+            EngineError: It does not connect.
+        """
+        try:
+            words = [sys.executable, "-P", "-c", _HELLO, address]
+            said = subprocess.run(words, capture_output=True, text=True, check=False, timeout=CONNECTING)
+        except subprocess.TimeoutExpired:
+            raise EngineError(f"ray: what listens at {address} does not answer as Ray within {CONNECTING} s") from None
+        if said.returncode:
+            why = (said.stderr.strip().splitlines() or ["no answer"])[-1]
+            if "AuthToken" in said.stderr:
+                why = "it refused the token: copy ~/.ray/auth_token of its first machine, or set RAY_AUTH_TOKEN"
+            raise EngineError(f"ray: no cluster at {address}: {why}")
 
     def __exit__(self, *_: object) -> None:
         import ray
