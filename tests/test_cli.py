@@ -14,6 +14,7 @@ import threading
 import time
 import urllib.request
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 
@@ -179,6 +180,26 @@ def test_folds_before_the_split(duchenne, monkeypatch: pytest.MonkeyPatch, finis
     monkeypatch.chdir(tmp_path)
     status, _, err = duchenne("folds", "first")
     assert (status, err) == (1, "error: data/splits/first.parquet is missing: run `dvc repro split@first`\n")
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("train", "which variant? python stages/train.py VARIANT"),
+        ("train firts 1", "there is no variant 'firts' (did you mean 'first'?)"),
+        ("align drawm", "there is no dataset 'drawm' (did you mean 'drawn'?)"),
+    ],
+)
+def test_a_stage_called_by_hand_names_a_mistake(
+    command: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
+):
+    YAML().dump(PARAMS, tmp_path / "params.yaml")
+    monkeypatch.chdir(tmp_path)
+    name, *arguments = command.split()
+    monkeypatch.setattr("sys.argv", [f"stages/{name}.py", *arguments])
+    with pytest.raises(SystemExit) as end:
+        cli.stage(import_module(f"duchenne.stages.{name}").run)
+    assert (end.value.code, capsys.readouterr().err) == (1, f"error: {message}\n")
 
 
 def test_evaluate(duchenne, tmp_path: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import sys
 from collections.abc import Callable
@@ -10,7 +11,8 @@ import typer
 
 from duchenne import config
 from duchenne.commands import canary, models, params, planning, runs
-from duchenne.commands.common import print_whatever_the_locale, readable_errors
+from duchenne.commands.common import lookup, print_whatever_the_locale, readable_errors
+from duchenne.errors import UserError
 from duchenne.workspace import Workspace
 
 HELP = "Facial-expression recognition with POSTER, POSTER++, IFDD and FRL-DGT, from pictures to published tables."
@@ -31,4 +33,10 @@ def stage(function: Callable[..., object]) -> None:
     print_whatever_the_locale()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     with readable_errors():
-        function(config.load(), Workspace(), *sys.argv[1:])
+        catalog = config.load()
+        wanted = list(inspect.signature(function).parameters)[2:3]
+        if wanted and len(sys.argv) < 2:
+            raise UserError(f"which {wanted[0]}? python {sys.argv[0]} {wanted[0].upper()}")
+        if wanted in (["dataset"], ["variant"]):
+            lookup(getattr(catalog, wanted[0] + "s"), sys.argv[1], wanted[0])
+        function(catalog, Workspace(), *sys.argv[1:])

@@ -28,7 +28,7 @@ def visible() -> list[Gpu]:
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given == "" or not (sys.platform == "win32" or any(Path(file).exists() for file in DRIVERS)):
         return []
-    asked = subprocess.run([sys.executable, "-P", "-c", _ASK], capture_output=True, text=True, check=False)
+    asked = subprocess.run([sys.executable, "-P", "-c", _ASK], capture_output=True, encoding="utf-8", check=False)
     return named(given, json.loads(asked.stdout)) if asked.returncode == 0 else []
 
 
