@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -218,6 +219,33 @@ def test_what_listens_but_is_no_cluster_is_named(tmp_path: Path, monkeypatch: py
             engine_of(compute, tmp_path),
         ):
             pass
+
+
+def test_a_scheduler_that_dies_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    paths = os.pathsep.join([*sys.path, str(Path(__file__).parent)])
+    options = {"env": os.environ | {"PYTHONPATH": paths}, "stderr": subprocess.DEVNULL}
+    program, file = str(Path(sys.executable).with_name("dask")), tmp_path / "scheduler.json"
+    words = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file)]
+    scheduler = subprocess.Popen([program, "scheduler", *words], **options)
+    until(file.exists, "the start of the scheduler")
+    address = json.loads(file.read_text())["address"]
+    worker = subprocess.Popen(
+        [program, "worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard"], **options
+    )
+    try:
+        with engine_of(Compute(engine="dask", address=address), tmp_path) as engine:
+            running = engine.run(
+                [Task("short", engine_tools.square, (2,)), Task("long", engine_tools.wait, (tmp_path / "a",))]
+            )
+            assert next(running).result() == 4
+            scheduler.kill()
+            with pytest.raises(EngineError, match="dask: the scheduler has ended"):
+                next(running)
+    finally:
+        for process in (scheduler, worker):
+            process.kill()
+            process.wait()
 
 
 def test_the_probe_names_each_machine_that_cannot_work_here(tmp_path: Path):

@@ -246,7 +246,7 @@ class _Loop(Loop):
         )
 
     def wait(self, handles: list[Any]) -> list[Any]:
-        from distributed import wait
+        from distributed import CancelledError, wait
 
         while True:
             try:
@@ -254,6 +254,8 @@ class _Loop(Loop):
                     return list(wait(handles, timeout=1, return_when="FIRST_COMPLETED").done)
             except TimeoutError:  # Ctrl-C is noticed between two calls
                 continue
+            except CancelledError:
+                raise EngineError("dask: the scheduler has ended: start it again; the same command resumes") from None
 
     def answer(self, handle: Any) -> Answer:
         from distributed import KilledWorker
