@@ -375,10 +375,31 @@ def test_verify(duchenne):
     assert out.splitlines()[-1].startswith("runs: 1, values computed again: ")
 
 
+def test_groups(duchenne):
+    status, out, _ = duchenne("groups", "first", "--json")
+    assert (status, json.loads(out)["first"]["columns"]) == (0, [])  # the set has no column of people
+
+
+def test_transfer(duchenne, finished: Path):
+    status, out, _ = duchenne("transfer", "first", "--to", "drawn", "--json")
+    (record,) = json.loads(out)
+    assert (status, record["n"]) == (0, 36)
+    shutil.rmtree(finished / "results" / "transfer")
+
+
+def test_canary(duchenne, finished: Path):
+    status, out, _ = duchenne("canary", "first", "--folds", "1", "--permutations", "3", "--json")
+    found = json.loads(out)
+    assert status == (0 if found["passed"] else 1)
+    assert found["canary"]["n"] == 12
+    shutil.rmtree(finished / "work" / "canary")
+
+
 MISTAKES = {
     "variants": (["--table", "8"], "--table needs --paper"),
     "add": (["poster_v2_rafd"], "did you mean 'poster_v2_rafdb'"),
     "remove": (["frist"], "there is no block 'frist' (did you mean 'first'?)"),
+    "canary": (["frist"], "there is no variant 'frist' (did you mean 'first'?)"),
     "check": (["drwn"], "there is no dataset 'drwn' (did you mean 'drawn'?)"),
     "compare": (["first", "third"], "third"),
     "complexity": (["frist"], "there is no variant 'frist' (did you mean 'first'?)"),
@@ -386,6 +407,7 @@ MISTAKES = {
     "evaluate": (["--checkpoint", "absent.pth", "--variant", "first"], "absent.pth"),
     "export": (["models/first"], "models/first holds no trained network"),
     "folds": (["frist"], "there is no variant 'frist' (did you mean 'first'?)"),
+    "groups": (["third"], "third"),
     "import": (["absent.pth", "--variant", "first"], "absent.pth"),
     "report": (["--params", "absent.yaml"], "absent.yaml"),
     "serve": (["models/first", "--clips", "raw"], "models/first holds no trained network"),
@@ -393,6 +415,7 @@ MISTAKES = {
     "smoke": (["frist"], "there is no variant 'frist' (did you mean 'first'?)"),
     "plan": (["frist"], "there is no variant 'frist' (did you mean 'first'?)"),
     "predict": (["absent.png", "--model", "models/first/fold_1"], "absent.png"),
+    "transfer": (["first", "--to", "drwn"], "drwn"),
     "ui": (["--no-such-option"], "--no-such-option"),
     "verify": (["frist"], "there is no run 'frist' (did you mean 'first'?)"),
 }

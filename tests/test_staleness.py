@@ -270,5 +270,7 @@ def test_a_plan_says_what_would_run(finished: Project):
     with params(finished, "variants", "poster", "seed", 3):  # a stage reads it through data/settings alone
         found = states(finished, "poster")
     assert {name for name, state in found.items() if state == "runs"} == {"settings", "train@poster"}
-    assert {name for name, state in found.items() if state == "follows"} == {"evaluate@poster", "explain@poster"}
+    assert {name for name, state in found.items() if state == "follows"} == {
+        "evaluate@poster", "explain@poster", "robustness@poster",
+    }  # fmt: skip
     assert set(states(finished, "poster_v2_rafdb")) == {"settings"}
