@@ -184,20 +184,22 @@ def run(folder: Path, kills: int, rng: random.Random, cluster: Cluster | None = 
     Returns:
         How often it was given, and how often what was killed.
     """
+
+    def victim() -> str:
+        return rng.choices(["fold", "worker", "command"], [4, 2 if cluster else 0, 1])[0]
+
     killed: Counter[str] = Counter()
     for number in range(1, COMMANDS + 1):
         with (folder / "command.log").open("a") as log:
             words = [str(BIN / "dvc"), "repro", "evaluate"]
             command = subprocess.Popen(words, cwd=folder, env=environment(folder), stdout=log, stderr=log)
         try:
-            again = time.time() + rng.uniform(2, 6)
+            again, what = time.time() + rng.uniform(2, 6), victim()
             while command.poll() is None:
                 time.sleep(0.1)
-                if killed.total() < kills and time.time() > again:
-                    what = rng.choices(["fold", "worker", "command"], [4, 2 if cluster else 0, 1])[0]
-                    if kill_one(what, command, cluster, folder, rng):
-                        killed[what] += 1
-                        again = time.time() + rng.uniform(1, 6)
+                if killed.total() < kills and time.time() > again and kill_one(what, command, cluster, rng):
+                    killed[what] += 1
+                    again, what = time.time() + rng.uniform(1, 6), victim()
         finally:
             kill_tree(command.pid)
         if command.returncode == 0:
@@ -205,7 +207,7 @@ def run(folder: Path, kills: int, rng: random.Random, cluster: Cluster | None = 
     raise SystemExit(f"{folder}: the command failed {COMMANDS} times; see command.log there")
 
 
-def kill_one(what: str, command: subprocess.Popen, cluster: Cluster | None, folder: Path, rng: random.Random) -> bool:
+def kill_one(what: str, command: subprocess.Popen, cluster: Cluster | None, rng: random.Random) -> bool:
     """Kill something; returns False if there is none of it now."""
     if what == "worker" and cluster:
         cluster.replace(rng)
@@ -309,7 +311,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="a new folder for the clones, which are kept")
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # so that nothing is left running
-    folder = given.keep or Path(tempfile.mkdtemp(prefix="duchenne scale "))
+    folder = given.keep.resolve() if given.keep else Path(tempfile.mkdtemp(prefix="duchenne scale "))
     away = folder / "away"
     away.mkdir(parents=True)
     rng, wrong = random.Random(given.seed), []

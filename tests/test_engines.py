@@ -278,6 +278,8 @@ def test_the_probe_names_each_machine_that_cannot_work_here(tmp_path: Path):
     ("compute", "message"),
     [
         ({"backend": "loky"}, "backend is now engine: write `engine: local` in its place"),
+        ({"jobs": 0}, "0 is not a number of processes: give -1, for one per core, or at least 1"),
+        ({"jobs": -5}, "-5 is not a number of processes"),
         ({"backend": "ray"}, "write `engine: ray`"),
         ({"engine": "dask", "device": "cuda:1"}, "engine dask gives each fold its GPU"),
         ({"address": "host:1"}, "engine local has no address"),

@@ -326,6 +326,13 @@ class Compute(Strict):
     channels_last: bool = Field(True, description="memory format of pictures; clips are contiguous")
     compile: bool = Field(False, description="run the network through torch.compile")
 
+    @field_validator("jobs")
+    @classmethod
+    def _some_jobs(cls, jobs: int) -> int:
+        if jobs < 1 and jobs != -1:
+            raise ValueError(f"{jobs} is not a number of processes: give -1, for one per core, or at least 1")
+        return jobs
+
     @model_validator(mode="before")
     @classmethod
     def _backend_is_now_engine(cls, block: Any) -> Any:
