@@ -44,8 +44,8 @@ ROUNDING = 1e-4
 """Largest difference of weights and confidences with two processes (chosen by us; measured: see docs/cluster.md)."""
 COMMANDS = 20
 """Times that the command is given before a run has failed (chosen by us)."""
-OF_A_FOLD = "duchenne.engines.calls", "ray::", "duchenne.training.process"
-"""Parts of command lines: children of local and Dask, workers of Ray, ranks."""
+OF_A_FOLD = "duchenne.engines.calls", "ray::answer", "duchenne.training.process"
+"""Parts of command lines: children of local and Dask, tasks of Ray (not its agents, whose end ends the node), ranks."""
 
 CLASSES = ["happiness", "surprise"]
 MODEL = {
@@ -233,10 +233,9 @@ def below(pid: int) -> list[psutil.Process]:
 
 def line(process: psutil.Process) -> str:
     try:
-        words = " ".join(process.cmdline())
+        return " ".join(process.cmdline())
     except psutil.Error:
         return ""
-    return "" if words.startswith("ray::IDLE") else words
 
 
 def left(folder: Path) -> list[str]:
