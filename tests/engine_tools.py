@@ -40,6 +40,13 @@ def wait(file: Path) -> None:
     time.sleep(600)
 
 
+def once(file: Path) -> str:
+    """Wait the first time."""
+    if not file.exists():
+        wait(file)
+    return "again"
+
+
 def packed(value: object) -> bytes:
     """An answer with a value."""
     return pickle.dumps((value, None))

@@ -8,9 +8,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import engine_tools
@@ -221,19 +222,34 @@ def test_what_listens_but_is_no_cluster_is_named(tmp_path: Path, monkeypatch: py
             pass
 
 
-def test_a_scheduler_that_dies_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(tmp_path)
+@contextmanager
+def by_hand(folder: Path) -> Iterator[tuple[subprocess.Popen, str, Callable[[], subprocess.Popen]]]:
+    """A scheduler of Dask that a user started: its process, its address, and how to start a worker."""
     paths = os.pathsep.join([*sys.path, str(Path(__file__).parent)])
     options = {"env": os.environ | {"PYTHONPATH": paths}, "stderr": subprocess.DEVNULL}
-    program, file = str(Path(sys.executable).with_name("dask")), tmp_path / "scheduler.json"
+    program, file = str(Path(sys.executable).with_name("dask")), folder / "scheduler.json"
     words = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file)]
-    scheduler = subprocess.Popen([program, "scheduler", *words], **options)
+    started = [subprocess.Popen([program, "scheduler", *words], **options)]
     until(file.exists, "the start of the scheduler")
     address = json.loads(file.read_text())["address"]
-    worker = subprocess.Popen(
-        [program, "worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard"], **options
-    )
+
+    def worker() -> subprocess.Popen:
+        command = [program, "worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard"]
+        started.append(subprocess.Popen(command, **options))
+        return started[-1]
+
     try:
+        yield started[0], address, worker
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+def test_a_scheduler_that_dies_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    with by_hand(tmp_path) as (scheduler, address, worker):
+        worker()
         with engine_of(Compute(engine="dask", address=address), tmp_path) as engine:
             running = engine.run(
                 [Task("short", engine_tools.square, (2,)), Task("long", engine_tools.wait, (tmp_path / "a",))]
@@ -242,10 +258,25 @@ def test_a_scheduler_that_dies_is_one_error(tmp_path: Path, monkeypatch: pytest.
             scheduler.kill()
             with pytest.raises(EngineError, match="dask: the scheduler has ended"):
                 next(running)
-    finally:
-        for process in (scheduler, worker):
-            process.kill()
-            process.wait()
+
+
+def test_tasks_of_dask_resume_when_all_workers_died_and_others_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    with by_hand(tmp_path) as (_, address, worker):
+        first = worker()
+        with engine_of(Compute(engine="dask", address=address), tmp_path) as engine:
+            running = engine.run(
+                [Task("long", engine_tools.once, (tmp_path / "a",)), Task("short", engine_tools.square, (2,))]
+            )
+            threading.Thread(target=_replace, args=(tmp_path / "a", first, worker)).start()
+            assert {done.task.name: done.result() for done in running} == {"long": "again", "short": 4}
+
+
+def _replace(file: Path, first: subprocess.Popen, worker: Callable[[], subprocess.Popen]) -> None:
+    until(file.exists, "the task")
+    first.kill()
+    first.wait()
+    worker()
 
 
 def test_the_probe_names_each_machine_that_cannot_work_here(tmp_path: Path):

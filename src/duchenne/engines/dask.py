@@ -253,9 +253,20 @@ class _Loop(Loop):
                 with self.client.as_current():
                     return list(wait(handles, timeout=1, return_when="FIRST_COMPLETED").done)
             except TimeoutError:  # Ctrl-C is noticed between two calls
-                continue
+                self._wake()
             except CancelledError:
                 raise EngineError("dask: the scheduler has ended: start it again; the same command resumes") from None
+
+    def _wake(self) -> None:
+        """Let tasks run for which there was no worker when one came: it offers its resources only afterwards."""
+
+        def wake(dask_scheduler: Any) -> None:  # within a method, so that it travels itself and not by its name
+            if dask_scheduler.unrunnable:
+                for worker in list(dask_scheduler.workers.values()):
+                    found = dask_scheduler.bulk_schedule_unrunnable_after_adding_worker(worker)
+                    dask_scheduler.transitions(found, "duchenne")
+
+        self.client.run_on_scheduler(wake)
 
     def answer(self, handle: Any) -> Answer:
         from distributed import KilledWorker
