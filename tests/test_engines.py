@@ -315,6 +315,10 @@ def test_the_probe_names_each_machine_that_cannot_work_here(tmp_path: Path):
         ({"engine": "dask", "device": "cuda:1"}, "engine dask gives each fold its GPU"),
         ({"address": "host:1"}, "engine local has no address"),
         ({"fold": {"gpus": 1.5}}, "1.5 is neither a whole number nor a part of one GPU"),
+        (
+            {"fold": {"memory": -1}},
+            r"compute.fold.memory: -1 is not auto, and otherwise the input should be greater than 0$",
+        ),
         ({"engine": "slurm"}, "'slurm' is not one of 'local', 'ray' or 'dask'"),
     ],
 )

@@ -139,8 +139,16 @@ def _parts_of(annotation: Any) -> tuple[Any, ...]:
 
 def _explain(error: ValidationError) -> Iterator[str]:
     """Yield one line per problem, with its place in the file."""
+    auto: Any = None  # a field that is auto or a number has two errors: what it may be, and what the number must be
     for item in error.errors():
         place = tuple(part for part in item["loc"] if part != "[key]")  # marks a name, not its block
+        if place[-1:] == ("literal['auto']",):
+            auto = place[:-1]
+            continue
+        if auto and place[:-1] == auto:
+            said = item["msg"][:1].lower() + item["msg"][1:]
+            yield f"{'.'.join(map(str, auto))}: {item['input']!r} is not auto, and otherwise the {said}"
+            continue
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             fields = _fields(place[:-1])
