@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import pickle
 import signal
@@ -45,6 +46,14 @@ def once(file: Path) -> str:
     if not file.exists():
         wait(file)
     return "again"
+
+
+def fork() -> int | None:
+    """Start a process as PyTorch starts those that load samples; returns its exit status, None: it hangs."""
+    process = multiprocessing.get_context("fork").Process(target=os.getpid)
+    process.start()
+    process.join(20)
+    return process.exitcode
 
 
 def packed(value: object) -> bytes:

@@ -74,6 +74,11 @@ def test_tasks_that_need_a_process_get_their_own(engine: Engine):
     assert len({each.result()[1] for each in done.values()}) == 2
 
 
+def test_tasks_may_start_processes_that_load_samples(engine: Engine):
+    done = results(engine.run([Task(str(number), engine_tools.fork) for number in range(2)], ALONE, 2))
+    assert [each.result() for each in done.values()] == [0, 0]
+
+
 def test_what_no_machine_has_is_an_error_before_any_work(engine: Engine):
     if engine.cluster:
         with pytest.raises(EngineError, match=r"no machine has 999 cores .*There are: .*2 cores"):

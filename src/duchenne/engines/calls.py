@@ -158,9 +158,9 @@ def _receive(pipe: BinaryIO | Any) -> bytes | None:
     return data if len(data) == size else None
 
 
-def _listen(calls: queue.SimpleQueue[bytes]) -> None:
+def _listen(pipe: BinaryIO, calls: queue.SimpleQueue[bytes]) -> None:
     """Put calls into a queue; end this process, and all below it, when the parent is gone."""
-    while (call := _receive(sys.stdin.buffer)) is not None:
+    while (call := _receive(pipe)) is not None:
         calls.put(call)
     kill_tree(os.getpid(), itself=False)
     os._exit(1)
@@ -168,10 +168,13 @@ def _listen(calls: queue.SimpleQueue[bytes]) -> None:
 
 def serve() -> None:
     """Answer the calls of the parent, until it closes the pipe or has none for :data:`IDLE` seconds."""
-    answers = os.fdopen(os.dup(1), "wb")
+    given, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(
+        os.open(os.devnull, os.O_RDONLY), 0
+    )  # a process that loads samples closes stdin, which nobody may be reading
     os.dup2(2, 1)  # what is printed must not mix with answers
     calls: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(calls,), daemon=True).start()
+    threading.Thread(target=_listen, args=(given, calls), daemon=True).start()
     while True:
         try:
             call = calls.get(timeout=IDLE)
