@@ -134,7 +134,7 @@ class Cluster:
     running: list[subprocess.Popen] = field(default_factory=list)
 
     def start(self, words: list[str]) -> subprocess.Popen:
-        with (self.folder / "cluster.log").open("a") as log:
+        with (self.folder / "cluster.log").open("a", encoding="utf-8") as log:
             return subprocess.Popen(
                 [str(BIN / words[0]), *words[1:]],
                 cwd=self.folder,
@@ -190,7 +190,7 @@ def run(folder: Path, kills: int, rng: random.Random, cluster: Cluster | None = 
 
     killed: Counter[str] = Counter()
     for number in range(1, COMMANDS + 1):
-        with (folder / "command.log").open("a") as log:
+        with (folder / "command.log").open("a", encoding="utf-8") as log:
             words = [str(BIN / "dvc"), "repro", "evaluate"]
             command = subprocess.Popen(words, cwd=folder, env=environment(folder), stdout=log, stderr=log)
         try:
@@ -250,7 +250,7 @@ def left(folder: Path) -> list[str]:
 
 def data(folder: Path) -> dict[str, str]:
     """Return DVC's hashes of what is computed before training."""
-    stages = yaml.safe_load((folder / "dvc.lock").read_text())["stages"]
+    stages = yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))["stages"]
     outs = [out for stage in stages.values() for out in stage.get("outs", [])]
     return {out["path"]: out["md5"] for out in outs if out["path"].startswith("data/")}
 
@@ -282,7 +282,7 @@ def shared(folder: Path, other: Path) -> int:
 
     def call(words: list[str], where: Path) -> str:
         return subprocess.run(
-            words, cwd=where, env=environment(where), check=True, capture_output=True, text=True
+            words, cwd=where, env=environment(where), check=True, capture_output=True, encoding="utf-8"
         ).stdout
 
     dvc = str(BIN / "dvc")

@@ -193,7 +193,7 @@ def test_folds_before_the_split(duchenne, monkeypatch: pytest.MonkeyPatch, finis
 def test_a_stage_called_by_hand_names_a_mistake(
     command: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
 ):
-    YAML().dump(PARAMS, tmp_path / "params.yaml")
+    YAML(typ="safe").dump(json.loads(json.dumps(PARAMS)), tmp_path / "params.yaml")  # without anchors
     monkeypatch.chdir(tmp_path)
     name, *arguments = command.split()
     monkeypatch.setattr("sys.argv", [f"stages/{name}.py", *arguments])

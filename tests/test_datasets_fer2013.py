@@ -12,6 +12,7 @@ from PIL import Image
 from duchenne.datasets.audit import compare
 from duchenne.datasets.deep import decode_all
 from duchenne.datasets.problems import IndexProblems
+from duchenne.engines import Local
 from duchenne.faces.sample import align_file
 from duchenne.faces.settings import Faces
 from duchenne.media.frames import read_frames
@@ -36,7 +37,7 @@ def test_images_are_rows_of_the_table(tmp_path):
         assert (number, image.shape, image.dtype) == (0, (48, 48, 3), np.uint8)
         assert image[0, 0].tolist() == [255] * 3
         assert set(image.ravel()[3:]) == {grey}
-    assert decode_all(found, tmp_path, 100, 1, "threading").problems.empty
+    assert decode_all(found, tmp_path, 100, Local(1)).problems.empty
 
 
 def test_columns_may_stand_in_another_order(tmp_path):

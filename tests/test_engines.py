@@ -114,12 +114,14 @@ def test_closing_stops_what_runs(engine: Engine, tmp_path: Path):
 
 
 DRIVER = """
+import signal
 import sys
 from pathlib import Path
 import engine_tools
 from duchenne.engines import Needs, Task, engine_of
 from duchenne.training.settings import Compute
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background of a shell ignores it
 with engine_of(Compute(engine=sys.argv[1], jobs=2), Path("work")) as engine:
     tasks = [Task(name, engine_tools.wait, (Path(name).absolute(),)) for name in ("a", "b")]
     list(engine.run(tasks, Needs(1, alone=True), 2))

@@ -91,7 +91,7 @@ def test_a_video_of_five_samples_is_opened_once(tmp_path, opened):
     assert opened == ["v.mp4"]
     for first, last in spans:
         assert store.frame_numbers(f"s{first}") == greys(store, f"s{first}", 10) == list(range(first, last + 1))
-    assert decode_all(index, tmp_path, 100, 1, "loky").problems.empty
+    assert decode_all(index, tmp_path, 100, Local(1)).problems.empty
 
 
 def test_decoding_ends_with_the_last_frame_that_is_wanted(tmp_path, monkeypatch):

@@ -92,8 +92,8 @@ def test_a_second_repro_runs_nothing(project: Project):
 
 def test_dvc_shows_metrics_and_plots(project: Project):
     with Repo(project.root) as repo:
-        (shown,) = repo.metrics.show()[""]["data"]
-    assert shown.endswith("results/folds/metrics.json")
+        shown = repo.metrics.show()[""]["data"]
+    assert [name.rpartition("results/")[2] for name in sorted(shown)] == ["folds/metrics.json", "folds/robustness.json"]
     project.dvc("plots", "show", "--out", "plots")
     assert "folds" in (project.root / "plots" / "index.html").read_text()
 

@@ -117,6 +117,7 @@ def test_killed_run_resumes_where_it_stopped(tmp_path: Path) -> None:
     out, work = tmp_path / "out", tmp_path / "work"
     script = (
         "import sys, json; from pathlib import Path\n"
+        "from duchenne.engines import Local\n"
         "from duchenne.synth.settings import Synth; from duchenne.synth.generate import generate\n"
         "generate(Synth(**json.loads(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3]), engine=Local(1))"
     )

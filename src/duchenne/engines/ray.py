@@ -80,7 +80,7 @@ class Ray(Engine):
         """
         try:
             words = [sys.executable, "-P", "-c", _HELLO, address]
-            said = subprocess.run(words, capture_output=True, text=True, check=False, timeout=CONNECTING)
+            said = subprocess.run(words, capture_output=True, encoding="utf-8", check=False, timeout=CONNECTING)
         except subprocess.TimeoutExpired:
             raise EngineError(f"ray: what listens at {address} does not answer as Ray within {CONNECTING} s") from None
         if said.returncode:
