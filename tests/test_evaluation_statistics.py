@@ -179,6 +179,17 @@ def test_samples_of_one_subject_count_as_one_where_all_are_right():
         assert m[f"{name}_low"] == pytest.approx(0.025 ** (1 / 16))
 
 
+def test_a_network_that_gives_every_face_one_class_has_the_exact_intervals_of_its_recalls():
+    """By hand: 12 people of each class, of whom all are right in one class and none in the others."""
+    answers, people = [0, 1, 2] * 12, [f"p{i // 3}" for i in range(36)]
+    m = evaluate(frame(answers, [0] * 36, subject=people), ["a", "b", "c"], 100)
+    least = 0.025 ** (1 / 12)
+    assert m["uar"] == pytest.approx(1 / 3)
+    assert m["uar_low"] == pytest.approx((least + 0 + 0) / 3)
+    assert m["uar_high"] == pytest.approx((1 + 2 * (1 - least)) / 3)
+    assert (m["recall_a_low"], m["recall_b_high"]) == (pytest.approx(least), pytest.approx(1 - least))
+
+
 def test_a_sample_without_a_subject_stands_for_itself():
     people = ["p"] * 4 + ["q"] * 4 + [None] * 4  # two people and four samples
     m = evaluate(frame([0, 1] * 6, [0, 1] * 6, subject=people), ["a", "b"], 100)

@@ -163,9 +163,9 @@ class Metric:
         low, high: range; infinite if it has no end.
         better: which values are better.
         percent: whether papers print it in per cent.
-        mean_over: units over which the metric is a mean of shares, if it is one. If no resample differs from the
-            value, the interval is then the exact binomial one (:func:`duchenne.evaluation.statistics.exact_ends`);
-            for other metrics it is the value itself.
+        mean_over: units over which the metric is a mean of shares, if it is one; ``recalls``: over classes, of their
+            recalls. If no resample differs from the value, the interval is then the exact binomial one
+            (:func:`duchenne.evaluation.statistics.interval`); for other metrics it is the value itself.
         guessing: number of samples of each class, (C,) -> the value of always predicting the most common class.
     """
 
@@ -178,7 +178,7 @@ class Metric:
     high: float = 1.0
     better: Literal["higher", "lower"] = "higher"
     percent: bool = True
-    mean_over: Literal["samples", "classes"] | None = None
+    mean_over: Literal["samples", "classes", "recalls"] | None = None
     guessing: Callable[[np.ndarray], float] | None = None
 
     def __post_init__(self) -> None:
@@ -303,7 +303,7 @@ def war(r: Resamples) -> np.ndarray:
     "UAR",
     "unweighted average recall, the mean over classes of the share correctly classified: a rare class counts as much "
     "as a common one. Also called mean class accuracy.",
-    mean_over="classes",
+    mean_over="recalls",
     guessing=lambda counts: 1 / np.count_nonzero(counts),
 )
 def uar(r: Resamples) -> np.ndarray:

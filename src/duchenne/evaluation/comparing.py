@@ -16,11 +16,11 @@ from duchenne.evaluation.statistics import (
     McNemar,
     check,
     exact_difference,
+    in_resamples,
     independent,
     mcnemar,
     percentiles,
     predictions_of,
-    resample,
     units_of,
     values,
 )  # fmt: skip
@@ -115,16 +115,12 @@ def _differences(
     tables = [predictions_of(frame, classes, units) for frame in (first, second)]
     wanted = [metric for metric in chosen(tables[0]) if metric in chosen(tables[1])]
     a, b = (values(table.whole(), wanted, classes) for table in tables)
-    draws = [
-        [values(table.drawn(times), wanted, classes) for table in tables]
-        for times in resample(len(tables[0].counts), bootstrap, seed)
-    ]
-
+    before, after = in_resamples(tables, wanted, classes, bootstrap, seed)
     sizes = independent(tables[0].counts, classes)
     found = {}
     for name in (name for name in a if np.isfinite([a[name][0], b[name][0]]).all()):
         difference = float(b[name][0] - a[name][0])
-        low, high = percentiles(np.concatenate([after[name] - before[name] for before, after in draws]))
+        low, high = percentiles(after[name] - before[name])
         if low == high and name in sizes:
             low, high = exact_difference(name, difference, sizes[name])
         found[name] = {"first": a[name][0], "second": b[name][0], "difference": difference, "low": low, "high": high}

@@ -26,11 +26,11 @@ from scipy.special import softmax
 from duchenne.errors import UserError
 from duchenne.evaluation.statistics import (
     exact_difference,
-    exact_ends,
+    in_resamples,
     independent,
+    interval,
     percentiles,
     predictions_of,
-    resample,
     units_of,
     values,
 )  # fmt: skip
@@ -178,11 +178,8 @@ def measure_rules(
     names = measured_under(monitor)
     wanted = [METRICS[name] for name in names]
     point = {rule: values(table.whole(), wanted, classes) for rule, table in tables.items()}
-    draws = [
-        {rule: values(table.drawn(times), wanted, classes) for rule, table in tables.items()}
-        for times in resample(len(tables[honest].counts), bootstrap, seed)
-    ]
-    spread = {rule: {name: np.concatenate([draw[rule][name] for draw in draws]) for name in names} for rule in frames}
+    drawn = in_resamples(list(tables.values()), wanted, classes, bootstrap, seed)
+    spread = dict(zip(tables, drawn, strict=True))
     sizes = independent(tables[honest].counts, classes)
 
     found: dict[str, float] = {}
@@ -193,9 +190,7 @@ def measure_rules(
             value, base = float(point[rule][name][0]), float(point[honest][name][0])
             if not np.isfinite([value, base]).all():
                 continue
-            low, high = percentiles(spread[rule][name])
-            if low == high and name in sizes:
-                low, high = exact_ends(METRICS[name], value, sizes[name])
+            low, high = interval(name, point[rule], spread[rule][name], sizes)
             key = f"{name}_rule_{rule}"
             found |= {key: value, f"{key}_low": low, f"{key}_high": high}
             if rule == honest:

@@ -5,7 +5,7 @@ The metrics and bootstrap resamples are defined in :mod:`duchenne.metrics`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -44,7 +44,7 @@ def evaluate(
     - ``<name>_low``, ``<name>_high``: 95 % percentile bootstrap interval. Subjects are drawn with replacement; a
       sample without a subject counts as a subject. With fewer than two subjects, which say nothing about other
       people, samples are drawn; ``resampled`` says which. Resamples in which a value is not defined are left out. If
-      no resample differs from the value, as when all are right, the interval is that of :func:`exact_ends`.
+      no resample differs from the value, as when all are right, the interval is the exact one of :func:`interval`.
     - ``<metric>_fold_mean``, ``<metric>_fold_std``, with more than one fold: over the folds' own values, std with
       n − 1. Folds in which the metric is not defined are left out.
 
@@ -74,15 +74,13 @@ def evaluate(
     table = predictions_of(predictions, classes, units)
     wanted = chosen(table, metrics)
     point = values(table.whole(), wanted, classes)
-    blocks = [values(table.drawn(times), wanted, classes) for times in resample(len(table.counts), bootstrap, seed)]
+    (spread,) = in_resamples([table], wanted, classes, bootstrap, seed)
 
     found: dict[str, float | int | str] = {}
     sizes = independent(table.counts, classes)
     for name, (value,) in point.items():
         if np.isfinite(value):
-            low, high = percentiles(np.concatenate([block[name] for block in blocks]))
-            if low == high and name in sizes:
-                low, high = exact_ends(METRICS.get(name), value, sizes[name])
+            low, high = interval(name, point, spread[name], sizes)
             found |= {name: float(value), f"{name}_low": low, f"{name}_high": high}
     frequency = np.bincount(table.labels, minlength=len(classes))
     found |= {
@@ -122,6 +120,19 @@ def values(resamples: Resamples, metrics: list[Metric], classes: list[str]) -> d
     return {metric.name: metric(resamples) for metric in metrics} | recalls
 
 
+def in_resamples(
+    tables: Sequence[Predictions], metrics: list[Metric], classes: list[str], bootstrap: int, seed: int
+) -> list[dict[str, np.ndarray]]:
+    """Compute :func:`values` of tables of the same units, all in the same bootstrap resamples, (bootstrap,) each."""
+    blocks = [
+        [values(table.drawn(times), metrics, classes) for table in tables]
+        for times in resample(len(tables[0].counts), bootstrap, seed)
+    ]
+    return [
+        {name: np.concatenate([block[name] for block in own]) for name in own[0]} for own in zip(*blocks, strict=True)
+    ]
+
+
 def predictions_of(frame: pd.DataFrame, classes: list[str], units: np.ndarray) -> Predictions:
     """Return the columns of a table as arrays; ``units`` are numbers from 0, one per row."""
     columns = [f"p_{name}" for name in classes]
@@ -154,37 +165,54 @@ def independent(counts: np.ndarray, classes: list[str]) -> dict[str, list[int]]:
     number = len(classes)
     holding = (counts.reshape(-1, number, number).sum(axis=2) > 0).sum(axis=0)
     recalls = {f"recall_{name}": [int(n)] for name, n in zip(classes, holding, strict=True) if n}
-    sizes = {"samples": [len(counts)], "classes": [n for (n,) in recalls.values()]}
+    of_classes = [n for (n,) in recalls.values()]
+    sizes = {"samples": [len(counts)], "classes": of_classes, "recalls": of_classes}
     return {metric.name: sizes[metric.mean_over] for metric in METRICS.values() if metric.mean_over} | recalls
 
 
-def exact_ends(metric: Metric | None, value: float, sizes: list[int]) -> tuple[float, float]:
-    """Compute :func:`exact_interval` of a metric (None: of a recall), with its range mapped to that of a share.
+def interval(
+    name: str, point: Mapping[str, np.ndarray], spread: np.ndarray, sizes: Mapping[str, list[int]]
+) -> tuple[float, float]:
+    """Return the interval of a metric or recall: percentiles, or if all resamples agree :func:`exact_interval`.
 
-    For kappa the interval is conservative: it assumes a chance agreement of one half, that of two equal classes.
+    The exact one takes the range of the metric as that of a share. For kappa it is conservative: it assumes a chance
+    agreement of one half, that of two equal classes. That of UAR is the mean of the intervals of the recalls: of a
+    network that gives every face the same class, one recall is 1 and the others are 0.
+
+    Args:
+        point: :func:`values` of the predictions, (1,) each.
+        spread: values of ``name`` in the resamples.
+        sizes: of :func:`independent`.
     """
+    ends = percentiles(spread)
+    if ends[0] != ends[1] or name not in sizes:
+        return ends
+    metric, shares = METRICS.get(name), point[name]
     low, span = (0.0, 1.0) if metric is None else (metric.low, metric.high - metric.low)
-    below, above = exact_interval(min(max((value - low) / span, 0.0), 1.0), sizes)
+    if metric is not None and metric.mean_over == "recalls":
+        shares = np.concatenate([value for key, value in point.items() if key.startswith("recall_")])
+        shares = shares[np.isfinite(shares)]
+    below, above = exact_interval(np.clip((shares - low) / span, 0, 1), sizes[name])
     return low + span * below, low + span * above
 
 
-def exact_interval(value: float, sizes: list[int]) -> tuple[float, float]:
+def exact_interval(value: np.ndarray | float, sizes: list[int]) -> tuple[float, float]:
     """Compute the 95 % interval of a share if all units are equal, so that a bootstrap gives none.
 
     The interval of Clopper and Pearson (1934) with the number of units as the effective sample size (Korn and Graubard
-    1998): samples of one subject count as one. For a mean over classes it is the mean of the classes' ends, as if each
-    class had the value, which is conservative (chosen by us: there is no exact interval for UAR and UF1).
+    1998): samples of one subject count as one. For a mean over classes it is the mean of the classes' ends; with one
+    value as if each class had it. Both are conservative (chosen by us: there is no exact interval for UAR and UF1).
 
     >>> [round(end, 3) for end in exact_interval(1.0, [96])]
     [0.962, 1.0]
 
     Args:
-        value: 0 to 1.
+        value: 0 to 1; of a mean over classes, one or that of each class.
         sizes: number of units; for a mean over classes, that of each class.
     """
-    n, tail = np.asarray(sizes, dtype=np.float64), (1 - LEVEL / 100) / 2
-    low = betaincinv(n * value, n * (1 - value) + 1, tail) if value > 0 else np.zeros(1)
-    high = betaincinv(n * value + 1, n * (1 - value), 1 - tail) if value < 1 else np.ones(1)
+    value, n, tail = np.asarray(value), np.asarray(sizes, dtype=np.float64), (1 - LEVEL / 100) / 2
+    low = np.where(value > 0, betaincinv(n * value, n * (1 - value) + 1, tail), 0)
+    high = np.where(value < 1, betaincinv(n * value + 1, n * (1 - value), 1 - tail), 1)
     return float(low.mean()), float(high.mean())
 
 

@@ -217,7 +217,8 @@ def _damage_alt(source: Damaged) -> str:
     lambda source: f"Damaged faces of {source.dataset}",
     question="How much damage of the picture does a network bear?",
     caption="UAR on the same test faces, undamaged (0) and in five strengths; bands are 95 % intervals, dotted is "
-    "guessing. docs/robustness.md has the settings, and which of them are those of RAF-DB-C.",
+    "guessing. A band that is suddenly wide at guessing: every face is given the same class, and the interval is the "
+    "exact one of the recalls. docs/robustness.md has the settings, and which of them are those of RAF-DB-C.",
     alt=_damage_alt,
     broad=True,
     sources=damaged,

@@ -19,7 +19,8 @@ TERMS = {
     "both in several ways.",
     "95 % interval": "where the value would fall for other test people of the same kind: percentile bootstrap that "
     "draws subjects (or samples, where the run says so) with replacement; where all of them are the same, as when "
-    "every answer is correct, the exact binomial interval by their number. It does not cover another training run.",
+    "every answer is correct or every sample is given one class, the exact binomial interval by their number, which is "
+    "wider. It does not cover another training run.",
     "Guessing": "what always predicting the most common class gives: for WAR its share, for UAR one over the number "
     "of classes.",
     "Cross-validation": "every sample is tested once, by the network that never saw its subject; metrics "
