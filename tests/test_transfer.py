@@ -205,6 +205,13 @@ def test_all_samples_show_copies_of_training_and_the_page_says_so(project):
         assert not read_transfers(workspace).records
     finally:
         card.write_text(before)
+    index = workspace.index("other")
+    whole = index.read_bytes()
+    try:  # as if labels had been corrected
+        pd.read_parquet(index).iloc[::-1].to_parquet(index)
+        assert set(read_transfers(workspace).outdated) == {("small", "other"), ("small_fold_1", "other")}
+    finally:
+        index.write_bytes(whole)
     shutil.rmtree(workspace.results("transfer"))
 
 
@@ -282,12 +289,16 @@ PAIRS = {
         ["negative", "positive"], ["others"], {"disgust": "negative", "happiness": "positive"},
     ),
     "the dataset is finer": (
-        ["negative", "surprise"], ["disgust", "sadness", "surprise", "fear"],
+        ["Negative", "surprise"], ["disgust", "sadness", "surprise", "fear"],
         {"disgust": "negative", "sadness": "negative"},
         ["negative", "surprise"], [], {"disgust": "negative", "sadness": "negative"},
     ),
     "a class of both is not joined": (
         ["disgust", "negative"], ["disgust", "negative"], {"disgust": "negative"}, ["disgust", "negative"], [], {},
+    ),
+    "the coarser class has no output of its own": (
+        ["disgust", "surprise"], ["disgust", "negative", "surprise"], {"disgust": "negative"},
+        ["disgust", "surprise"], [], {},
     ),
     "compound classes": (["happily_surprised"], ["happily_surprise"], {}, ["happily_surprise"], [], {}),
 }  # fmt: skip

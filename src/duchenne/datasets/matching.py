@@ -88,7 +88,7 @@ def documented(layouts: Iterable[str], *schemes: Sequence[str]) -> dict[str, str
         for labels in sets
         if set(labels.classes) in wanted
         for label, name in labels.labels.items()
-        if is_emotion(emotion(label)) and emotion(label) != name
+        if is_emotion(emotion(label))
     }
 
 

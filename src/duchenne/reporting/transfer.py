@@ -23,8 +23,8 @@ SHOWN = ("uar", "war")
 class Transfers(NamedTuple):
     """Pairs of a network and a dataset.
 
-    ``records``: what ``duchenne transfer`` wrote. ``outdated``: pairs, as network and dataset, whose network was
-    trained again since, which are left out.
+    ``records``: what ``duchenne transfer`` wrote. ``outdated``: pairs, as network and dataset, of which one has
+    changed since, which are left out.
     """
 
     records: list[dict[str, Any]]
@@ -46,7 +46,7 @@ class Transfers(NamedTuple):
 
 
 def read_transfers(workspace: Workspace) -> Transfers:
-    """Read ``results/transfer/<network>/<dataset>.json``, of networks that are still as they were."""
+    """Read ``results/transfer/<network>/<dataset>.json``, of networks and datasets that are still as they were."""
     records, outdated = [], []
     for path in sorted(workspace.results("transfer").glob("*/*.json")):
         record = read_json(path)
@@ -58,12 +58,12 @@ def read_transfers(workspace: Workspace) -> Transfers:
 
 
 def _current(workspace: Workspace, record: dict[str, Any]) -> bool:
-    """Whether the network's cards are those that were measured; true for a network elsewhere."""
-    for fold, digest in record["made_from"]["cards"].items():
-        card = workspace.fold(record["run"], int(fold)) / "card.json"
-        if card.exists() and file_digest(card) != digest:
-            return False
-    return True
+    """Whether the network's cards and the data are those that were measured; true for what is elsewhere."""
+    made_from, run = record["made_from"], record["run"]
+    known = {workspace.fold(run, int(fold)) / "card.json": digest for fold, digest in made_from["cards"].items()}
+    own = workspace.results(run) / "predictions.parquet"
+    known[own if record["own"] else workspace.index(record["dataset"])] = made_from["data"]
+    return all(file_digest(path) == digest for path, digest in known.items() if path.exists())
 
 
 def remarks(record: dict[str, Any]) -> list[str]:
