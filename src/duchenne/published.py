@@ -64,10 +64,10 @@ def evaluate_checkpoint(
         card,
         fold,
         out,
-        "--order names",
-        "try --order",
-        f"--checkpoint {checkpoint.name}{ordered}",
-        {"checkpoint": checkpoint.name, "weights": file_digest(checkpoint)},
+        named="--order names",
+        advice="try --order",
+        option=f"--checkpoint {checkpoint.name}{ordered}",
+        files={"checkpoint": checkpoint.name, "weights": file_digest(checkpoint)},
     )
 
 
@@ -101,10 +101,10 @@ def evaluate_model(
         card,
         fold,
         out,
-        f"{folder} knows",
-        "import it again with --force --classes",
-        f"--model models/{name}",
-        {"folder": name} | network_digests(folder),
+        named=f"{folder} knows",
+        advice="import it again with --force --classes",
+        option=f"--model models/{name}",
+        files={"folder": name} | network_digests(folder),
     )
 
 
@@ -125,6 +125,7 @@ def _evaluate(
     card: dict[str, Any],
     fold: int,
     out: Path,
+    *,
     named: str,
     advice: str,
     option: str,
