@@ -29,6 +29,8 @@ from duchenne.reporting.runs import open_run
 from duchenne.reporting.transfer import read_transfers, remarks, write_transfer_table
 from duchenne.stages import robustness
 from duchenne.transfer import answers, transfer
+from duchenne.verification.findings import Checked
+from duchenne.verification.transfers import verify_transfers
 from duchenne.workspace import Workspace
 
 OTHERS = ["angry", "contempt", "happy"]
@@ -171,6 +173,25 @@ def test_a_network_meets_another_dataset(project, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr("duchenne.transfer.predict", lambda *_: pytest.fail("it was measured before"))
     assert transfer(catalog, workspace, ["small"], ["drawn", "other"]) == [own, other]
+
+    def checked(runs: tuple[str, ...] = (), before: Checked | None = None) -> Checked:
+        return verify_transfers(catalog, workspace, runs, before or Checked())
+
+    assert (checked().findings, checked(("another",)).counts["metrics"]) == ([], 0)
+    for stated in (own, other):
+        write_json(path.with_name(f"{stated['dataset']}.json"), stated | {"uar": stated["uar"] + 0.01})
+    said = {Path(each.path).stem: each.text for each in checked().findings}
+    assert said == {
+        each["dataset"]: f"uar is {each['uar'] + 0.01}, the predictions give {each['uar']}" for each in (own, other)
+    }
+    write_json(path, other | {"made_from": other["made_from"] | {"data": "0"}})
+    (finding,) = (each for each in checked().findings if each.path == path.as_posix())
+    assert finding.text.startswith(f"was measured before {workspace.index('other').as_posix()} changed")
+    write_json(path.with_name("drawn.json"), own)
+    damaged = Checked()
+    damaged.wrong(workspace.index("other"), "changed", "its cause")
+    assert (checked(before=damaged).findings, len(checked(before=damaged).skipped)) == ([], 1)
+    write_json(path, other)
 
 
 def test_all_samples_show_copies_of_training_and_the_page_says_so(project):

@@ -212,13 +212,24 @@ def _measured(
         found, more = _predicted(catalog, workspace, network, used, name, part, mask)
         with replacing(path.with_suffix(".parquet")) as out:
             found.to_parquet(out, index=False)
-    classes = [column.removeprefix("p_") for column in found if column.startswith("p_")]
-    seed = catalog.variants[network.run].seed if own and network.run in catalog.variants else 0
-    metrics = evaluate(found, classes, catalog.report.bootstrap, seed)
-    metrics["known_classes"] = int(found["label"].nunique())
+    metrics = measure(found, catalog, facts, catalog.report.bootstrap)
     record = facts | more | metrics | {"made_from": made_from}
     write_json(path, record)
     return record
+
+
+def measure(predictions: pd.DataFrame, catalog: Catalog, record: dict[str, Any], bootstrap: int) -> dict[str, Any]:
+    """Measure a pair of network and dataset: metrics as in ``metrics.json``, and ``known_classes``, their number.
+
+    Args:
+        predictions: as for :func:`duchenne.evaluation.statistics.evaluate`.
+        record: facts of the pair, ``run`` and ``own``.
+        bootstrap: number of resamples.
+    """
+    classes = [column.removeprefix("p_") for column in predictions if column.startswith("p_")]
+    seed = catalog.variants[record["run"]].seed if record["own"] and record["run"] in catalog.variants else 0
+    metrics: dict[str, Any] = evaluate(predictions, classes, bootstrap, seed)
+    return metrics | {"known_classes": int(predictions["label"].nunique())}
 
 
 def _of_own(network: Trained, catalog: Catalog, workspace: Workspace) -> pd.DataFrame:

@@ -50,20 +50,20 @@ def read_transfers(workspace: Workspace) -> Transfers:
     records, outdated = [], []
     for path in sorted(workspace.results("transfer").glob("*/*.json")):
         record = read_json(path)
-        if _current(workspace, record):
+        if all(file_digest(file) == digest for file, digest in measured_from(workspace, record).items()):
             records.append(record)
         else:
             outdated.append((record["network"], record["dataset"]))
     return Transfers(records, outdated)
 
 
-def _current(workspace: Workspace, record: dict[str, Any]) -> bool:
-    """Whether the network's cards and the data are those that were measured; true for what is elsewhere."""
+def measured_from(workspace: Workspace, record: dict[str, Any]) -> dict[Path, str]:
+    """Return the files that a pair was measured from and are here, cards and data, with their digests then."""
     made_from, run = record["made_from"], record["run"]
     known = {workspace.fold(run, int(fold)) / "card.json": digest for fold, digest in made_from["cards"].items()}
     own = workspace.results(run) / "predictions.parquet"
     known[own if record["own"] else workspace.index(record["dataset"])] = made_from["data"]
-    return all(file_digest(path) == digest for path, digest in known.items() if path.exists())
+    return {path: digest for path, digest in known.items() if path.exists()}
 
 
 def remarks(record: dict[str, Any]) -> list[str]:

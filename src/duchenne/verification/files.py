@@ -34,10 +34,13 @@ from tqdm import tqdm
 
 from duchenne.errors import UserError
 from duchenne.stages import OF_A_VARIANT
-from duchenne.verification.findings import Checked
+from duchenne.verification.findings import Checked, Kind
 
 THREADS = 4
 """Files that are read at once; more do not help one disk (assumed)."""
+
+OF_THE_LOCK = "git checkout dvc.lock"
+"""What to do where the file is as it should be and ``dvc.lock`` is not."""
 
 
 def verify_files(root: Path, variants: Iterable[str] = (), allow_missing: bool = False) -> Checked:
@@ -325,7 +328,9 @@ class _Check:
             if found.actual is None and self.allow_missing:
                 self.done.skipped.append(f"{file}: not on this machine")
                 continue
-            self.done.wrong(file, "missing" if found.actual is None else "changed", *self._told(file, found))
+            text, fix = self._told(file, found)
+            kind: Kind = "missing" if found.actual is None else "record" if fix == OF_THE_LOCK else "changed"
+            self.done.wrong(file, kind, text, fix)
         for path, found in sorted(self.folders.items()):
             others = (*self.differences, *self.missing_inputs, *self.folders)
             if not any(other.startswith(f"{path}/") for other in others):  # what is reported there explains it
@@ -385,7 +390,7 @@ class _Check:
             return (
                 f"is not what dvc.lock says that {maker} wrote, but DVC's cache and later stages have it: dvc.lock was "
                 "edited, or is of another revision",
-                "git checkout dvc.lock",
+                OF_THE_LOCK,
             )
         return f"changed after {maker} wrote it", f"delete it, then {restore}"
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,6 +25,13 @@ COUNTED: dict[str, str] = {
     "bytes": "bytes",
 }
 """What is counted -> how it is called."""
+
+
+TOLERANCE = 1e-12
+"""Relative and absolute tolerance of a value that is computed again: sums may be taken in another order."""
+
+LISTED = 5
+"""Largest number of values of a file that are listed (chosen by us); one cause often changes all of them."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,40 @@ class Checked:
     def wrong(self, path: str | os.PathLike[str], kind: Kind, text: str, fix: str = "") -> None:
         """Add a disagreement."""
         self.findings.append(Finding(Path(path).as_posix(), kind, text, fix))
+
+    def compare(
+        self, path: os.PathLike[str], stated: Mapping[str, Any], computed: Mapping[str, Any], source: str, fix: str
+    ) -> None:
+        """Compare the values in a file with those that were computed again; :data:`LISTED` disagreements are listed.
+
+        Args:
+            source: what the values were computed from, in the plural.
+        """
+        said = []
+        for key in dict.fromkeys([*computed, *stated]):
+            self.counts["metrics"] += 1
+            if key not in stated:
+                said.append(f"{key} is missing: {source} give {computed[key]}")
+            elif key not in computed:
+                said.append(f"{key} is {stated[key]}, which nothing measures")
+            elif not equal(stated[key], computed[key]):
+                said.append(f"{key} is {stated[key]}, {source} give {computed[key]}")
+        for text in said[:LISTED]:
+            self.wrong(path, "numbers", text, fix)
+        if (more := len(said) - LISTED) > 0:
+            self.wrong(path, "numbers", f"{more} more of its values are not those that {source} give", fix)
+
+    def explains(self, path: Path) -> bool:
+        """Whether a file, or a folder with it or in it, was found changed or missing.
+
+        What another check says of it then follows, and need not be said.
+        """
+        whole = path.as_posix()
+        return any(
+            finding.path == whole or finding.path.startswith(f"{whole}/") or whole.startswith(f"{finding.path}/")
+            for finding in self.findings
+            if finding.kind in ("changed", "missing")
+        )
 
     def add(self, other: Checked) -> None:
         """Add the result of another check."""
@@ -94,3 +136,10 @@ class Checked:
             # what readers of Parquet, JSON, CSV and NumPy raise for bytes of another kind
             said = str(error).splitlines()[0] if str(error) else type(error).__name__
             self.wrong(path, "changed", f"cannot be read: {said}", fix)
+
+
+def equal(stated: Any, computed: Any) -> bool:
+    """Whether two values are equal, numbers within :data:`TOLERANCE`."""
+    if isinstance(stated, float | int) and isinstance(computed, float | int) and not isinstance(stated, bool):
+        return math.isclose(stated, computed, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+    return bool(stated == computed)

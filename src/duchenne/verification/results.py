@@ -6,7 +6,6 @@ predictions are compared with the index and the split, and what cards and record
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,17 +17,19 @@ import pandas as pd
 from duchenne.config import Catalog
 from duchenne.datasets.index import Index, read_index
 from duchenne.errors import UserError
+from duchenne.evaluation.groups import flat_gaps, measure_groups
+from duchenne.evaluation.robustness import CLEAN, MEASURED, summarise
+from duchenne.evaluation.robustness import COLUMNS as COLUMNS_OF_DAMAGE
 from duchenne.evaluation.rules import FILE as RULES_FILE
 from duchenne.evaluation.rules import of_rules, read_kept
+from duchenne.evaluation.statistics import at_temperature, evaluate, evaluate_uncalibrated
 from duchenne.faces.store import FaceStore
 from duchenne.files import file_digest, read_json, table_digest
 from duchenne.stages.evaluate import faces_digest, metrics_of
+from duchenne.training.calibration import temperature_of
 from duchenne.training.settings import Variant
-from duchenne.verification.findings import Checked
+from duchenne.verification.findings import TOLERANCE, Checked
 from duchenne.workspace import Workspace
-
-TOLERANCE = 1e-12
-"""Relative and absolute tolerance of a value that is computed again: sums may be taken in another order."""
 
 COLUMNS = ["sample", "fold", "subject", "label", "predicted", "confidence"]
 """Columns of predictions beside the probabilities."""
@@ -40,14 +41,17 @@ OF_THE_SPLIT = ("near_duplicates", "n_without_duplicates", "missed")
 """Keys of ``metrics.json`` that need the split."""
 
 
-def verify_run(catalog: Catalog, workspace: Workspace, name: str, allow_missing: bool = False) -> Checked:
+def verify_run(
+    catalog: Catalog, workspace: Workspace, name: str, allow_missing: bool = False, before: Checked | None = None
+) -> Checked:
     """Check the numbers and records of one run.
 
     Args:
         name: variant, or ``published/VARIANT`` for published weights that were measured on its test part.
         allow_missing: index, faces or split that are not on this machine are skipped, not wrong.
+        before: result of the check of files; those that it found damaged are not compared with others.
     """
-    run = _Run(catalog, workspace, name, allow_missing)
+    run = _Run(catalog, workspace, name, allow_missing, before or Checked())
     run.check()
     return run.done
 
@@ -55,8 +59,11 @@ def verify_run(catalog: Catalog, workspace: Workspace, name: str, allow_missing:
 class _Run:
     """Check of one run; ``done`` is its result."""
 
-    def __init__(self, catalog: Catalog, workspace: Workspace, name: str, allow_missing: bool) -> None:
+    def __init__(self, catalog: Catalog, workspace: Workspace, name: str, allow_missing: bool, before: Checked) -> None:
         self.catalog, self.workspace, self.name, self.allow_missing = catalog, workspace, name, allow_missing
+        self.before = before
+        self.cards: dict[int, dict[str, Any] | None] = {}
+        self.damaged: dict[str, None] = {}  # files that are not compared with others
         self.published = name.startswith("published/")
         self.variant = name.removeprefix("published/")
         self.config: Variant = catalog.variants[self.variant]
@@ -68,19 +75,26 @@ class _Run:
             self.again = "run `duchenne evaluate` again"
 
     def check(self) -> None:
-        places, dataset = self.workspace, self.config.dataset
         needed = [self.results / name for name in ("predictions.parquet", "metrics.json")]
         if not any(path.exists() for path in needed):
+            if any(map(self._explained, needed)):
+                return
             stage = self.name if self.published else f"evaluate@{self.name}"
             self.done.wrong(stage, "not run", "has not run yet: there are no results", f"dvc repro {stage}")
             self.done.counts["runs"] = 0
             return
+        self._check()
+        if self.damaged:
+            self.done.skipped.append(f"{self.name}: comparisons with damaged files ({', '.join(self.damaged)})")
+
+    def _check(self) -> None:
+        places, dataset = self.workspace, self.config.dataset
         record = self._record()
         index: Index | None = self._input(places.index(dataset), read_index)
         split = self._input(places.split(self.variant), partial(_table, columns=["sample", "fold", "part"]))
         duplicates = self._input(places.duplicates(self.variant), partial(_table, columns=["sample", "fold", "part"]))
         store = self._input(places.faces(dataset), _store)
-        frame = self._read(needed[0], partial(_table, columns=COLUMNS))
+        frame = self._read(self.results / "predictions.parquet", partial(_table, columns=COLUMNS))
         classes = None
         if frame is not None:
             classes = [column.removeprefix("p_") for column in frame if column.startswith("p_")]
@@ -92,16 +106,28 @@ class _Run:
                 self._tested(frame, split, folds, store)
             if sound:
                 self._companions(frame, classes)
-                self._metrics(frame, classes, split, duplicates, folds, record)
+                groups = self._groups(frame, classes, index, record)
+                self._metrics(frame, classes, split, duplicates, folds, record, groups)
+                self._robustness(frame, classes, record)
         if not self.published:
             self._networks(record, index, split, store, classes)
         self._digests(record, store)
 
+    def _explained(self, path: Path) -> bool:
+        """Whether a file is known to be damaged, which is noted."""
+        found = self.before.explains(path)
+        if found:
+            self.damaged[path.as_posix()] = None
+        return found
+
     def _wrong(self, path: Path, text: str, kind: Any = "record", fix: str = "") -> None:
-        self.done.wrong(path, kind, text, fix or self.again)
+        if not self._explained(path):
+            self.done.wrong(path, kind, text, fix or self.again)
 
     def _read(self, path: Path, read: Callable[[Path], Any], fix: str = "") -> Any:
-        """Return what ``read`` makes of a file; None if that fails, which is reported."""
+        """Return what ``read`` makes of a file; None if that fails, which is reported, or if it is damaged."""
+        if self._explained(path):
+            return None
         with self.done.reading(path, fix or self.again):
             return read(path)
         return None
@@ -199,52 +225,114 @@ class _Run:
         duplicates: pd.DataFrame | None,
         folds: list[int],
         record: dict[str, Any],
+        groups: dict[str, Any] | None,
     ) -> None:
-        """Compute every metric again and compare."""
+        """Compute every metric again and compare; the gaps are those of ``groups``."""
         path = self.results / "metrics.json"
         stated = self._read(path, read_json)
         if not isinstance(stated, dict):
             return
         whole = split is not None and duplicates is not None
-        kept = self._kept(stated)
+        kept, how = self._kept(stated), self._how(classes, record)
         try:
             computed = metrics_of(
                 frame,
                 classes,
-                self.config.model_copy(update={"seed": record.get("seed", self.config.seed)}),
+                self.config.model_copy(update={"seed": how["seed"]}),
                 split if whole else pd.DataFrame(columns=["sample", "fold", "part"]),
                 duplicates if whole else pd.DataFrame(columns=["sample", "other", "fold", "part", "other_part"]),
                 folds=folds,
                 composite=bool(self.catalog.datasets[self.config.dataset].facts.parts),
-                bootstrap=record.get("bootstrap", self.catalog.report.bootstrap),
+                bootstrap=how["bootstrap"],
                 kept=kept,
             )
         except UserError as error:
             self._wrong(self.results / "predictions.parquet", str(error), "numbers")
             return
-        keys = computed.keys() | stated.keys()
-        if not whole:
-            keys = {key for key in keys if key not in OF_THE_SPLIT and "_without_duplicates" not in key}
-        keys = {key for key in keys if "_uncalibrated" not in key and "_gap_" not in key}  # not of predictions alone
-        if not kept:
-            keys = {key for key in keys if not of_rules(key)}
-        order = [key for key in [*computed, *stated] if key in keys]
-        for key in dict.fromkeys(order):
-            self.done.counts["metrics"] += 1
-            if key not in stated:
-                self._wrong(path, f"{key} is missing: the predictions give {computed[key]}", "numbers")
-            elif key not in computed:
-                self._wrong(path, f"{key} is {stated[key]}, which nothing measures", "numbers")
-            elif not _equal(stated[key], computed[key]):
-                self._wrong(path, f"{key} is {stated[key]}, the predictions give {computed[key]}", "numbers")
+        uncalibrated = self._uncalibrated(frame, classes, record)
+        computed |= (uncalibrated or {}) | flat_gaps(groups or {"columns": []})
+        left_out: list[tuple[bool, Callable[[str], bool]]] = [
+            (not whole, lambda key: key in OF_THE_SPLIT or "_without_duplicates" in key),
+            (not kept, of_rules),
+            (groups is None, lambda key: "_gap_" in key),
+            (uncalibrated is None, lambda key: "_uncalibrated" in key),
+        ]
+        unknown = [which for missing, which in left_out if missing]
+        stated, computed = (
+            {key: value for key, value in values.items() if not any(which(key) for which in unknown)}
+            for values in (stated, computed)
+        )
+        self.done.compare(path, stated, computed, "the predictions", self.again)
         recalls = [key for key in stated if key.removeprefix("recall_") in classes and key.startswith("recall_")]
         if recalls != [f"recall_{name}" for name in classes if f"recall_{name}" in stated]:
             self._wrong(path, "the recalls of the classes are in another order than the classes of the predictions")
 
+    def _how(self, classes: list[str], record: dict[str, Any]) -> dict[str, Any]:
+        """Return how a run was measured, as functions of :mod:`duchenne.evaluation` take it."""
+        bootstrap = record.get("bootstrap", self.catalog.report.bootstrap)
+        return {"classes": classes, "bootstrap": bootstrap, "seed": record.get("seed", self.config.seed)}
+
+    def _uncalibrated(self, frame: pd.DataFrame, classes: list[str], record: dict[str, Any]) -> dict[str, float] | None:
+        """Measure the probabilities before calibration, by the temperatures on the cards; None without all cards."""
+        folds = sorted(map(int, frame["fold"].unique()))
+        if self.published or not all(self.workspace.fold(self.name, fold).exists() for fold in folds):
+            return None  # published weights may lie elsewhere
+        cards = {fold: self._card_of(fold) for fold in folds}
+        if None in cards.values():
+            return None
+        temperatures = {fold: temperature_of(card) for fold, card in cards.items() if card and "calibration" in card}
+        own = frame[frame["fold"].isin(list(temperatures))]
+        if own.empty:
+            return {}
+        before = at_temperature(own, classes, own["fold"].map(temperatures).to_numpy(float))
+        return evaluate_uncalibrated(before, **self._how(classes, record))
+
+    def _card_of(self, fold: int) -> dict[str, Any] | None:
+        """Return the card of a fold; None if it cannot be read, which is reported once."""
+        if fold not in self.cards:
+            path = self.workspace.fold(self.name, fold) / "card.json"
+            self.cards[fold] = self._read(path, _card, self.again.replace("evaluate@", "train@"))
+        return self.cards[fold]
+
+    def _groups(
+        self, frame: pd.DataFrame, classes: list[str], index: Index | None, record: dict[str, Any]
+    ) -> dict[str, Any] | None:
+        """Measure groups of people again and compare; None without the index, which knows them."""
+        if index is None:
+            return None
+        factors = frame["sample"].map(index.rows.set_index("sample")["factors"])
+        groups = measure_groups(frame, factors, **self._how(classes, record))
+        path = self.results / "groups.json"
+        stated = self._read(path, read_json)
+        if stated is not None:
+            self.done.compare(path, _flat(stated), _flat(groups), "the predictions", self.again)
+        return groups
+
+    def _robustness(self, frame: pd.DataFrame, classes: list[str], record: dict[str, Any]) -> None:
+        """Compare the values of undamaged faces with the predictions, and the means with the table."""
+        table_path, path = (self.results / f"robustness.{kind}" for kind in ("csv", "json"))
+        if not table_path.exists() and not path.exists():  # published, or the stage has not run
+            return
+        again = self.again.replace("evaluate@", "robustness@")
+        table = self._read(table_path, partial(_table, columns=COLUMNS_OF_DAMAGE), again)
+        if table is None:
+            return
+        for _, clean in table[table["corruption"] == CLEAN].iterrows():
+            computed = evaluate(frame, **self._how(classes, record), metrics=MEASURED)
+            computed = {key: computed[key] for key in COLUMNS_OF_DAMAGE if key in computed}
+            stated = {key: clean[key] for key in computed}
+            self.done.compare(table_path, stated, computed, "the predictions", again)
+        if isinstance(stated := self._read(path, read_json, again), dict):
+            self.done.compare(path, stated, summarise(table), "the values in robustness.csv", again)
+
     def _kept(self, stated: dict[str, Any]) -> dict[int, pd.DataFrame]:
         """Read the test logits of other epochs, which must be there where metrics were computed of them."""
         folders = {} if self.published else self.workspace.folds(self.name)
-        kept = self._read(self.workspace.model(self.name), lambda _: read_kept(folders)) or {}
+        if any(self._explained(folder / RULES_FILE) for folder in folders.values()):
+            return {}
+        kept = {}
+        with self.done.reading(self.workspace.model(self.name), self.again):
+            kept = read_kept(folders)
         if not kept and any(map(of_rules, stated)):
             path = self.workspace.fold(self.name, 1) / RULES_FILE
             if self.allow_missing:
@@ -273,7 +361,7 @@ class _Run:
             if not folder.exists() and self.allow_missing:
                 self.done.skipped.append(f"{folder.as_posix()}: not on this machine")
                 continue
-            card = self._read(folder / "card.json", _card, again)
+            card = self._card_of(fold)
             history = self._read(folder / "history.csv", _history, again)
             if card is not None:
                 self._card(folder, fold, card, index, split, store, classes, again)
@@ -338,10 +426,12 @@ class _Run:
         """Compare the files of a network with the digests on its card and in the record of the evaluation."""
         weights = folder / "weights.safetensors"
         paths = {"weights": weights, "card": folder / "card.json"}
-        digests = {name: file_digest(path) for name, path in paths.items() if path.exists()}
+        digests = {
+            name: file_digest(path) for name, path in paths.items() if path.exists() and not self._explained(path)
+        }
         if not weights.exists():
             self._wrong(weights, "is missing", "missing", again)
-        elif card.get("weights_sha256", digests["weights"]) != digests["weights"]:
+        elif "weights" in digests and card.get("weights_sha256", digests["weights"]) != digests["weights"]:
             self._wrong(weights, "are not the weights of its card.json (SHA-256)", fix=again)
         measured = record.get("networks", {}).get(str(fold))
         if measured is None and record:
@@ -360,7 +450,9 @@ class _Run:
             "split": places.split(self.variant),
             "duplicates": places.duplicates(self.variant),
         }
-        digests = {name: file_digest(path) for name, path in paths.items() if path.exists()}
+        digests = {
+            name: file_digest(path) for name, path in paths.items() if path.exists() and not self._explained(path)
+        }
         if store is not None:
             paths["faces"], digests["faces"] = places.faces(dataset), faces_digest(store)
         for name, digest in digests.items():
@@ -369,7 +461,7 @@ class _Run:
 
 
 def _table(path: Path, columns: list[str]) -> pd.DataFrame:
-    table = pd.read_parquet(path)
+    table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
     if missing := [name for name in columns if name not in table]:
         raise UserError(f"its columns do not include {', '.join(missing)}")
     return table
@@ -397,10 +489,12 @@ def _rows_of_features(path: Path) -> list[tuple[str, int]]:
         return list(zip(file["sample"].tolist(), file["fold"].tolist(), strict=True))
 
 
-def _equal(stated: Any, computed: Any) -> bool:
-    if isinstance(stated, float | int) and isinstance(computed, float | int) and not isinstance(stated, bool):
-        return math.isclose(stated, computed, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
-    return bool(stated == computed)
+def _flat(value: Any, key: str = "") -> dict[str, Any]:
+    """Return the values in nested lists and dictionaries by their place, such as ``columns 0 gaps uar low``."""
+    if isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        return {place: each for name, inside in items for place, each in _flat(inside, f"{key} {name}").items()}
+    return {key.strip(): value}
 
 
 def _same_table(one: pd.DataFrame, other: pd.DataFrame) -> bool:

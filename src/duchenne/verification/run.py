@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 
 from duchenne.config import Catalog
 from duchenne.errors import UserError, nearest
 from duchenne.extras import how_to_install, installed
 from duchenne.verification.findings import Checked
 from duchenne.verification.results import verify_run
+from duchenne.verification.transfers import verify_transfers
 from duchenne.workspace import Workspace
 
 
@@ -38,7 +40,9 @@ def verify(catalog: Catalog, workspace: Workspace, names: Sequence[str] = (), al
         from duchenne.verification.files import verify_files
 
         done.add(verify_files(workspace.root, variants, allow_missing))
+    files = deepcopy(done)
     for name in names or known:
         catalog = catalog.with_library("variants", name.removeprefix("published/"))
-        done.add(verify_run(catalog, workspace, name, allow_missing))
+        done.add(verify_run(catalog, workspace, name, allow_missing, files))
+    done.add(verify_transfers(catalog, workspace, names, files))
     return done
