@@ -41,14 +41,12 @@ from duchenne.faces.settings import Faces
 from duchenne.faces.store import SCHEMA, FaceStore, encode
 from duchenne.models.contract import create
 from duchenne.papers.library import library, resolve
-from duchenne.training.checkpoint import Checkpoints
-from duchenne.training.classification import Classification
+from duchenne.planning.measuring import step_of
 from duchenne.training.data import Draws, loader
 from duchenne.training.device import Placement, accelerator_of, autocast, device_of, layout_of, precision_of
 from duchenne.training.fold import train_fold
 from duchenne.training.inputs import inputs
 from duchenne.training.settings import Compute, Recipe, Variant
-from duchenne.training.trainer import Trainer
 from duchenne.training.workers import passes, workers_for
 
 CLASSES = 7
@@ -97,16 +95,15 @@ class Clock:
 
 
 def variant_of(architecture: str, tiny: bool = False) -> Variant:
-    """Return the variant of the paper that trains a network, without mixing of samples and without weights.
+    """Return the variant of the paper that trains a network, without weights.
 
     Args:
         tiny: put a small network of timm in its place, to test the script.
     """
     variant = Variant.model_validate(resolve(VARIANTS[architecture], library()["variants"]))
-    recipe = variant.recipe.model_copy(update={"mix": None, "pretrain_epochs": 0})
     other = {"architecture": "test_resnet"} if tiny else {}
     model = variant.model.model_copy(update={"options": {}, "pretrained": {}} | other)
-    return variant.model_copy(update={"recipe": recipe, "model": model})
+    return variant.model_copy(update={"model": model})
 
 
 def synchronise(device: torch.device) -> None:
@@ -143,18 +140,13 @@ class Training(Inference):
 
     def __init__(self, variant: Variant, compute: Compute, batch: int) -> None:
         super().__init__(variant, compute, batch)
-        placement = Placement(accelerator_of(compute, self.device), self.precision, self.layout)
-        batches: Any = [None] * 100  # their number alone is read, by the schedule
-        task = Classification(self.network, placement, variant, batches, [], ["a"] * 9999, {}, CLASSES, "benchmark")
-        folder = Path(tempfile.gettempdir()) / "not written"
-        self.trainer = Trainer(self.network, placement, Checkpoints(folder, "", ""), 0, compile=compute.compile)
-        self.trainer._start(task, None)
+        self.placement = Placement(accelerator_of(compute, self.device), self.precision, self.layout)
         self.labels = (torch.arange(batch) % CLASSES).to(self.device)
+        self.train = step_of(self.network, self.placement, variant, CLASSES, compute.compile)
 
     def step(self) -> None:
         """Make a step of the optimiser."""
-        self.network.train()
-        self.trainer._step((self.inputs.clone(), self.labels, torch.arange(len(self.labels))), "the benchmark")
+        self.train(self.inputs, self.labels)
 
 
 def rate(run: Callable[[], object], batch: int, device: torch.device, seconds: float) -> float:
@@ -248,14 +240,13 @@ def waiting(folder: Path, quick: bool) -> None:
     whole_training = 17_000  # batches of the paper's 200 epochs on RAF-DB, over which starting processes pays
     step = passes(own.network, own.device, own.precision, own.layout, backward=2)
     workers = workers_for(compute, own.device, faces, draws, batch, whole_training, step)
-    batches = own.trainer.accelerator.prepare(loader(faces, batch, workers, draws))
+    batches = own.placement.accelerator.prepare(loader(faces, batch, workers, draws))
     own.step()
 
     def epoch(given: Iterator[Any]) -> float:
         start = time.perf_counter()
-        for inputs_, labels, rows in given:
-            own.network.train()
-            own.trainer._step((inputs_.clone(), labels, rows), "the benchmark")
+        for inputs_, labels, _ in given:
+            own.train(inputs_, labels)
         synchronise(own.device)
         return time.perf_counter() - start
 

@@ -21,11 +21,9 @@ import copy
 import itertools
 import multiprocessing
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from pathlib import Path
 from types import MethodType
 from typing import Any
 
@@ -44,13 +42,11 @@ from duchenne.models.backbones.mobilefacenet import MobileFaceNet
 from duchenne.models.contract import create
 from duchenne.models.poster_v2 import CrossAttention
 from duchenne.papers.library import library, resolve
-from duchenne.training.checkpoint import Checkpoints
-from duchenne.training.classification import Classification
+from duchenne.planning.measuring import step_of
 from duchenne.training.device import Placement, accelerator_of, autocast, device_of, layout_of, precision_of
 from duchenne.training.device import reuse_memory as reuse
 from duchenne.training.losses import create_loss
 from duchenne.training.settings import Compute, Variant
-from duchenne.training.trainer import Trainer
 
 CASES = {  # network -> variant of the paper, batch sizes of the forward pass and of the training step, options of ours
     "poster_v2": ("poster_v2_rafdb", 16, 16, {"landmark_bn_frozen": True}),
@@ -244,16 +240,7 @@ class Form:
 
     def _trainer(self) -> Callable[[Tensor, Tensor], None]:
         placement = Placement(accelerator_of(self.compute, self.device), self.precision, self.layout)
-        recipe = self.variant.recipe.model_copy(update={"mix": None})
-        variant = self.variant.model_copy(update={"recipe": recipe})
-        batches: Any = [None] * 100  # their number alone is read, by the schedule
-        task = Classification(self.network, placement, variant, batches, [], ["a"] * 99, {}, CLASSES, "benchmark")
-        folder = Path(tempfile.gettempdir()) / "not written"
-        trainer = Trainer(self.network, placement, Checkpoints(folder, "key", "code"), 0)
-        trainer._start(task, None)
-        trainer.model.train()
-        rows = torch.arange(self.train_batch)
-        return lambda inputs, labels: trainer._step((inputs.clone(), labels, rows), "the benchmark") and None
+        return step_of(self.network, placement, self.variant, CLASSES)
 
 
 FP32 = {"precision": "fp32"}
