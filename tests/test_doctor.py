@@ -102,6 +102,13 @@ def test_a_device_that_is_not_there_is_a_problem(project: Path):
     assert any("compute.device 'cuda' cannot be used here" in each["text"] for each in found["GPU"])
 
 
+def test_more_threads_than_cores_are_a_warning(project: Path):
+    write(project, compute={"fold": {"cores": 1000}})
+    _, found = ask()
+    assert [each["state"] for each in found["engine"]] == ["ok", "warning"]
+    assert "each fold computes in 1000 threads" in found["engine"][1]["text"]
+
+
 def test_a_missing_package_is_a_problem_only_where_it_is_needed(project: Path, monkeypatch: pytest.MonkeyPatch):
     (project / "raw").mkdir()
     present = doctor.installed

@@ -266,10 +266,10 @@ def test_a_plan_says_what_would_run(finished: Project):
     run_settings(finished)
     faces = {f"{stage}@faces" for stage in ("synthesize", "index", "align", "landmarks")}
     every = {f"{stage}@poster" for stage in stages.OF_A_VARIANT}
-    assert states(finished, "poster") == dict.fromkeys({"settings", *faces, *every}, "done")
+    assert states(finished, "poster") == dict.fromkeys({"settings", *faces, *every, "report"}, "done")
     with params(finished, "variants", "poster", "seed", 3):  # a stage reads it through data/settings alone
         found = states(finished, "poster")
-    assert {name for name, state in found.items() if state == "runs"} == {"settings", "train@poster"}
+    assert {name for name, state in found.items() if state == "runs"} == {"settings", "train@poster", "report"}
     assert {name for name, state in found.items() if state == "follows"} == {
         "evaluate@poster", "explain@poster", "robustness@poster",
     }  # fmt: skip

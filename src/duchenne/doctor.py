@@ -241,6 +241,10 @@ def _engine(catalog: Catalog | None, workspace: Workspace) -> Iterator[Finding]:
     compute = catalog.compute if catalog else Compute()
     if compute.engine == "local":
         yield Finding("engine", "ok", f"local: {joblib.effective_n_jobs(compute.jobs)} processes of this machine")
+        threads, cores = compute.fold.cores, joblib.cpu_count()
+        if threads != "auto" and threads > cores:
+            text = f"compute.fold.cores: each fold computes in {threads} threads, which is slow on {cores} cores"
+            yield Finding("engine", "warning", text, "compute.fold.cores: auto")
         return
     try:
         with engine_of(compute, workspace.work("engine", "doctor")) as engine:

@@ -58,6 +58,8 @@ def stages(catalog: Catalog, listed: Catalog, workspace: Workspace, variants: It
     variants = list(variants)
     names = [name for name in _names(catalog, variants) if name.partition("@")[2] in {"", *_blocks(listed)}]
     absent = [name for name in variants if name not in listed.variants]
+    if len(absent) < len(variants):
+        names.append("report")
     remark = f"not in params.yaml, so that all of it would run: duchenne add {' '.join(absent)}" if absent else ""
     if not installed("dvc"):
         return [], f"DVC is not installed, so its stages are not known: {how_to_install('pipeline')}"
