@@ -22,6 +22,7 @@ HARMLESS = {
     "duchenne.engines": "where tasks run, and none of them computes a result: a test holds them to that",
     "duchenne.engines.base": "the same",
     "duchenne.engines.calls": "the same",
+    "duchenne.engines.cluster": "the same",
     "duchenne.engines.dask": "the same",
     "duchenne.engines.folds": "the same",
     "duchenne.engines.gpus": "the same",

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 import pickle
-import socket
 from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 from duchenne.engines.calls import Answer, opened
 from duchenne.errors import UserError
@@ -21,8 +19,6 @@ ATTEMPTS = 3
 """Times that a task is started whose process or machine dies each time (chosen by us)."""
 SHOWN = 8
 """Largest number of machines that a message lists."""
-SECONDS = 15
-"""Time in which a cluster must answer (chosen by us)."""
 
 
 class EngineError(UserError):
@@ -146,9 +142,7 @@ class Engine(ABC):
 
     name: str
     """As in ``compute.engine``."""
-    variable = ""
-    """Environment variable with the address of its cluster."""
-    cluster = True
+    cluster = False
     """Whether tasks may run on other machines."""
 
     def __enter__(self) -> Self:
@@ -171,30 +165,6 @@ class Engine(ABC):
             needs: resources of each task; None: a core.
             at_once: largest number of tasks that run at the same time; None: as many as there is place for.
         """
-
-    def reach(self, address: str) -> None:
-        """Check that somebody listens at an address, because the engines themselves wait for minutes.
-
-        Args:
-            address: ``host:port``, with or without a scheme before it.
-
-        Raises:
-            EngineError: Nobody does.
-        """
-        place = urlsplit(address if "//" in address else f"//{address}")
-        try:
-            host, port = place.hostname, place.port
-        except ValueError:
-            host, port = None, None
-        if not host or not port:
-            raise EngineError(f"compute.address: {address!r} is not an address of {self.name}: write host:port")
-        try:
-            socket.create_connection((host, port), SECONDS).close()
-        except OSError as error:
-            raise EngineError(
-                f"{self.name}: nothing answers at {address} ({error.strerror or error}): start the cluster, or correct "
-                f"compute.address ({self.variable} if that is null); without either, a cluster of this machine is used"
-            ) from None
 
     def require(self, needs: Needs) -> None:
         """Raise an error where tasks would wait for ever.

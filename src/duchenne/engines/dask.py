@@ -8,51 +8,32 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-import joblib
-
-from duchenne.engines import probe
-from duchenne.engines.base import ATTEMPTS, SECONDS, DiedError, Engine, EngineError, Host, Loop, Needs, Results, Task
+from duchenne.engines.base import ATTEMPTS, DiedError, EngineError, Host, Loop, Needs, Task
 from duchenne.engines.calls import Answer, Child, ChildDiedError, refused
+from duchenne.engines.cluster import SECONDS, STARTING, Cluster
 from duchenne.engines.gpus import visible
-from duchenne.extras import require_extra
 
 log = logging.getLogger(__name__)
 
 CORES, GPUS, MEMORY = "duchenne-cores", "duchenne-gpus", "duchenne-memory"
 """Names of the resources in Dask."""
-STARTING = 120
-"""Seconds within which a worker must answer the probe (chosen by us)."""
 
 
-class Dask(Engine):
-    """A Dask cluster.
-
-    Args:
-        jobs: threads of a cluster of this machine; -1: one per core.
-        address: of a running scheduler; None: ``DASK_SCHEDULER_ADDRESS``, or else a cluster of this machine until the
-            context ends.
-        work: see :func:`duchenne.engines.engine_of`.
-        reads: see there.
-    """
+class Dask(Cluster):
+    """A Dask cluster; a cluster of this machine is one worker in this process, whose threads are the places."""
 
     name, variable = "dask", "DASK_SCHEDULER_ADDRESS"
+    _client: Any = None
+    _cluster: Any = None
 
-    def __init__(self, jobs: int, address: str | None, work: Path, reads: Sequence[Path] = ()) -> None:
-        require_extra("compute.engine: dask", "dask")
-        self.jobs, self.address = jobs, address or os.environ.get(self.variable)
-        self.work, self.reads = work, reads
-        self._client: Any = None
-        self._cluster: Any = None
-
-    def __enter__(self) -> Self:
+    def _connect(self) -> None:
         from distributed import Client, LocalCluster
 
         logging.getLogger("distributed").setLevel(logging.ERROR)  # how workers come and go
@@ -60,22 +41,15 @@ class Dask(Engine):
             self.reach(self.address)
             self._hello(self.address)
         else:
-            threads = joblib.cpu_count() if self.jobs < 0 else self.jobs
-            options = {"n_workers": 1, "threads_per_worker": threads, "processes": False, "dashboard_address": None}
-            self._cluster = LocalCluster(**options)
+            options = {"n_workers": 1, "threads_per_worker": self.jobs, "processes": False}
+            self._cluster = LocalCluster(**options, dashboard_address=None)
         try:
             self._client = Client(self._cluster or self.address, timeout=SECONDS, set_as_default=False)
             self._client.wait_for_workers(1, timeout=SECONDS)
             self._client.register_plugin(_offer(), name="duchenne")
-            probe.check(self.name, self.work, self.reads, self._everywhere)
         except (OSError, TimeoutError) as error:
-            self.__exit__()
             where = f"{'no worker at' if self._client else 'no scheduler at'} {self.address}"
-            raise EngineError(f"dask: {where}: {str(error).splitlines()[0] or 'no answer'}") from None
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
+            raise EngineError(f"dask: {where}: {(str(error).splitlines() or ['no answer'])[0]}") from None
 
     def _hello(self, address: str) -> None:
         """Ask the scheduler who it is, because a client waits without end where something else listens.
@@ -111,13 +85,9 @@ class Dask(Engine):
                               offered.get(MEMORY, 0)))  # fmt: skip
         return found
 
-    def run(self, tasks: Iterable[Task], needs: Needs | None = None, at_once: int | None = None) -> Results:
-        needs = needs or Needs()
-        self.require(needs)
+    def _loop(self, needs: Needs, ahead: int) -> Loop:
         asked = {CORES: needs.cores, GPUS: needs.gpus, MEMORY: needs.memory}
-        ahead = at_once or 4 * sum(host.cores for host in self.hosts())
-        loop = _Loop(ahead, self._client, needs, {name: value for name, value in asked.items() if value})
-        yield from loop.run(tasks)
+        return _Loop(ahead, self._client, needs, {name: value for name, value in asked.items() if value})
 
     def _everywhere(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Mapping[str, Answer | Exception]:
         call, folder = Task("probe", function, arguments).packed(), str(Path.cwd())

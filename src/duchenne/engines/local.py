@@ -27,7 +27,6 @@ class Local(Engine):
     """
 
     name = "local"
-    cluster = False
 
     def __init__(self, jobs: int = -1, gpus: list[Gpu] | None = None) -> None:
         self.jobs, self._gpus = jobs, gpus

@@ -6,19 +6,14 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-import joblib
-
-from duchenne.engines import probe
-from duchenne.engines.base import DiedError, Engine, EngineError, Host, Loop, Needs, Results, Task
+from duchenne.engines.base import DiedError, EngineError, Host, Loop, Needs, Task
 from duchenne.engines.calls import Answer, answer
-from duchenne.extras import require_extra
+from duchenne.engines.cluster import STARTING, Cluster
 
-STARTING = 120
-"""Seconds within which a machine must answer the probe: its first worker imports Ray (chosen by us)."""
 CONNECTING = 60
 """Seconds within which a running cluster must answer: Ray retries a refused token for 20 s (chosen by us)."""
 STORE = 100_000_000
@@ -27,24 +22,12 @@ STORE = 100_000_000
 _HELLO = "import sys, ray; ray.init(sys.argv[1], log_to_driver=False)"
 
 
-class Ray(Engine):
-    """A Ray cluster.
-
-    Args:
-        jobs: cores of a cluster of this machine; -1: all.
-        address: of a running cluster; None: ``RAY_ADDRESS``, or else a cluster of this machine until the context ends.
-        work: see :func:`duchenne.engines.engine_of`.
-        reads: see there.
-    """
+class Ray(Cluster):
+    """A Ray cluster."""
 
     name, variable = "ray", "RAY_ADDRESS"
 
-    def __init__(self, jobs: int, address: str | None, work: Path, reads: Sequence[Path] = ()) -> None:
-        require_extra("compute.engine: ray", "ray")
-        self.jobs, self.address = jobs, address or os.environ.get(self.variable)
-        self.work, self.reads = work, reads
-
-    def __enter__(self) -> Self:
+    def _connect(self) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # its warning is about that
         if self.address and _has_token():
@@ -63,14 +46,7 @@ class Ray(Engine):
             except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
                 raise EngineError(f"ray: no cluster at {self.address}: {str(error).splitlines()[0]}") from None
         else:
-            cores = joblib.cpu_count() if self.jobs < 0 else self.jobs
-            ray.init("local", num_cpus=cores, include_dashboard=False, object_store_memory=STORE, **quiet)
-        try:
-            probe.check(self.name, self.work, self.reads, self._everywhere)
-        except BaseException:
-            ray.shutdown()
-            raise
-        return self
+            ray.init("local", num_cpus=self.jobs, include_dashboard=False, object_store_memory=STORE, **quiet)
 
     def _hello(self, address: str) -> None:
         """Connect in another process first, because Ray waits for minutes where something else listens.
@@ -105,11 +81,9 @@ class Ray(Engine):
                                   has.get("memory", 0)))  # fmt: skip
         return found
 
-    def run(self, tasks: Iterable[Task], needs: Needs | None = None, at_once: int | None = None) -> Results:
+    def _loop(self, needs: Needs, ahead: int) -> Loop:
         import ray
 
-        needs = needs or Needs()
-        self.require(needs)
         remote: Any = ray.remote(max_calls=1)(answer) if needs.alone else ray.remote(answer)
         function = remote.options(
             num_cpus=needs.cores,
@@ -117,7 +91,7 @@ class Ray(Engine):
             memory=needs.memory or None,
             max_retries=0,  # Loop starts lost tasks again, and says so
         )
-        yield from _Loop(at_once or 4 * sum(host.cores for host in self.hosts()), function).run(tasks)
+        return _Loop(ahead, function)
 
     def _everywhere(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Mapping[str, Answer | Exception]:
         import ray
