@@ -164,15 +164,15 @@ def _finish(workspace: Workspace, catalog: Catalog, name: str) -> None:
     folds = [int(fold) for fold in sorted(frame["fold"].unique())]
     for fold in folds:
         _train(workspace.fold(name, fold), config, fold, measured, store, random)
-        if fold in kept:
-            kept[fold].to_parquet(workspace.fold(name, fold) / "rules.parquet", index=False)
+        if (0, fold) in kept:
+            kept[0, fold].to_parquet(workspace.fold(name, fold) / "rules.parquet", index=False)
     histories = [pd.read_csv(workspace.fold(name, fold) / "history.csv").assign(fold=fold) for fold in folds]
     pd.concat(histories, ignore_index=True).to_csv(results / "history.csv", index=False)
 
 
 def _kept(
     config: Variant, frame: pd.DataFrame, logits: np.ndarray, random: np.random.Generator
-) -> dict[int, pd.DataFrame]:
+) -> dict[tuple[int, int], pd.DataFrame]:
     """Test logits as training keeps them: the reported ones in epoch 2, worse ones in 3 and better ones in 1."""
     actual = np.eye(len(CLASSES))[frame["label"].to_numpy(int)]
     epochs = {1: logits + actual, 2: logits, 3: logits - 1.5 * actual + random.normal(size=logits.shape)}
@@ -186,7 +186,7 @@ def _kept(
         known = {"rule": rule, "epoch": epoch, "sample": frame["sample"], "fold": frame["fold"]}
         tables.append(pd.DataFrame(known | columns))
     folds = pd.concat(tables, ignore_index=True).groupby("fold")
-    return {int(fold): table.drop(columns="fold") for fold, table in folds}
+    return {(0, int(fold)): table.drop(columns="fold") for fold, table in folds}
 
 
 def _train(

@@ -295,10 +295,10 @@ def test_finished_folds_in_work_are_known_by_their_code(tmp_path: Path):
         (done / "finished.json").write_text(json.dumps({"key": "k", "code": code}))
         (done / "history.csv").write_text("epoch\n1\n2\n")
     found = rerun.folds(catalog, workspace, "poster_v2_rafdb")
-    assert [(fold.number, fold.finished, fold.epochs) for fold in found] == [
-        (1, True, 2),
-        (2, False, 2),
-        (10, False, 2),
+    assert [(fold.name, fold.finished, fold.epochs) for fold in found] == [
+        ("fold 1", True, 2),
+        ("fold 2", False, 2),
+        ("fold 10", False, 2),
     ]
     out = StringIO()
     print_rerun([], "", {"poster_v2_rafdb": found}, Console(file=out, width=200))

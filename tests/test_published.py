@@ -195,7 +195,7 @@ def test_training_starts_from_an_imported_network_with_its_classes_in_the_order_
 
 def test_the_class_is_that_of_the_largest_logit_where_probabilities_tie():
     logits = np.array([[1e-20, 2e-20, 0], [0, 0, 1e-20]], dtype=np.float32)
-    samples = pd.DataFrame({"sample": ["a", "b"], "fold": 1, "subject": "p", "label": [1, 2]})
+    samples = pd.DataFrame({"sample": ["a", "b"], "seed": 0, "fold": 1, "subject": "p", "label": [1, 2]})
     frame = _predictions(samples, logits, CLASSES, {})
     assert frame["predicted"].tolist() == [1, 2]
     assert frame[[f"p_{name}" for name in CLASSES]].to_numpy() == pytest.approx(1 / 3)

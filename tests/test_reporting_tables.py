@@ -48,9 +48,9 @@ def finish(
             logits = {f"logit_{name}": np.float32(answers == i) for i, name in enumerate(CLASSES)}
             tables.append(pd.DataFrame({"rule": rule, "epoch": epoch, "sample": samples["sample"]} | logits))
         if tables:
-            kept[fold] = pd.concat(tables)
+            kept[0, fold] = pd.concat(tables)
             workspace.fold(name, fold).mkdir(parents=True)
-            kept[fold].to_parquet(workspace.fold(name, fold) / "rules.parquet")
+            kept[0, fold].to_parquet(workspace.fold(name, fold) / "rules.parquet")
     metrics = evaluate(frame, CLASSES, 100) | {"selection": selection}
     metrics |= measure_rules(by_rule(frame, kept, CLASSES, selection), CLASSES, "war", 100)
     write_json(workspace.results(name) / "metrics.json", metrics)

@@ -41,7 +41,7 @@ def test_a_small_case_by_hand():
     table = pd.concat(
         [kept("last", 9, "abcdef", "011110"), kept("val", 3, "abcdef", "001110"), kept("test", 5, "abcdef", "000110")]
     )
-    frames = by_rule(frame, {1: table}, TWO, "val")
+    frames = by_rule(frame, {(0, 1): table}, TWO, "val")
     assert list(frames) == ["last", "val", "test"]
     found = measure_rules(frames, TWO, "uar", bootstrap=500, seed=3)
     assert [found[f"war_rule_{rule}"] for rule in frames] == pytest.approx([3 / 6, 4 / 6, 5 / 6])
@@ -64,21 +64,24 @@ def test_each_fold_chooses_its_own_epoch_and_without_validation_the_last_one_is_
     frame = pd.concat([reported(1, "abcde", "00001", "00000"), reported(2, "fghij", "01111", "01111")])
     frame = frame.reset_index(drop=True)
     tables = {
-        1: pd.concat([kept("last", 4, "abcde", "00000"), kept("test", 2, "abcde", "01111")]),
-        2: pd.concat([kept("last", 4, "fghij", "01111"), kept("test", 3, "fghij", "01111")]),
+        (0, 1): pd.concat([kept("last", 4, "abcde", "00000"), kept("test", 2, "abcde", "01111")]),
+        (0, 2): pd.concat([kept("last", 4, "fghij", "01111"), kept("test", 3, "fghij", "01111")]),
     }
     found = measure_rules(by_rule(frame, tables, TWO, "last"), TWO, "uar", 100)
     assert found["epoch_rule_test"] == 2.5
     assert found["uar_test_minus_last"] == pytest.approx((2 / 5 + 5 / 5) / 2 - (5 / 5 + 4 / 5) / 2)
     assert found["uar_test_minus_last_low"] < 0
-    only = {1: tables[1], 2: tables[2][tables[2]["rule"] == "last"]}  # not defined in the test part of one fold
+    only = {
+        (0, 1): tables[0, 1],
+        (0, 2): tables[0, 2][tables[0, 2]["rule"] == "last"],
+    }  # not defined in the test part of one fold
     assert list(by_rule(frame, only, TWO, "last")) == ["last"]
 
 
 def test_an_epoch_that_is_also_the_reported_one_has_its_predictions_and_no_difference():
     frame = reported(1, "ab", "01", "11")  # the reported ones, which rounding has made others than the kept
     table = pd.concat([kept("last", 2, "ab", "01"), kept("val", 2, "ab", "01"), kept("test", 2, "ab", "01")])
-    found = measure_rules(by_rule(frame, {1: table}, TWO, "val"), TWO, "uar", 100)
+    found = measure_rules(by_rule(frame, {(0, 1): table}, TWO, "val"), TWO, "uar", 100)
     assert {found[f"war_rule_{rule}"] for rule in ("last", "val", "test")} == {0.5}
     assert [found[f"war_test_minus_val{end}"] for end in ("", "_low", "_high")] == [0, 0, 0]
 
@@ -92,7 +95,7 @@ def test_kept_logits_of_other_weights_or_samples_are_refused():
     with pytest.raises(UserError, match="not of the same test samples"):
         check_kept(table, "val", pd.Series(["a", "c"]), logits, "fp32", where)
     with pytest.raises(UserError, match="fold 1 lacks the sample 'b'"):
-        by_rule(reported(1, "ab", "01", "01"), {1: table[:1]}, TWO, "val")
+        by_rule(reported(1, "ab", "01", "01"), {(0, 1): table[:1]}, TWO, "val")
 
 
 def test_nothing_kept_is_nothing_measured(tmp_path):
@@ -100,9 +103,9 @@ def test_nothing_kept_is_nothing_measured(tmp_path):
     for fold in (1, 2):
         (tmp_path / f"fold_{fold}").mkdir()
     kept("last", 1, "a", "0").to_parquet(tmp_path / "fold_1" / "rules.parquet")
-    folds = {fold: tmp_path / f"fold_{fold}" for fold in (1, 2)}
+    folds = {(0, fold): tmp_path / f"fold_{fold}" for fold in (1, 2)}
     assert read_kept(folds) == {}  # fold 2 is of an older version
-    assert list(read_kept({1: folds[1]})) == [1]
+    assert list(read_kept({(0, 1): folds[0, 1]})) == [(0, 1)]
     assert measure_rules(by_rule(reported(1, "a", "0", "0"), {}, TWO, "val"), TWO, "uar") == {}
 
 
@@ -143,7 +146,7 @@ def test_chance_alone_favours_the_epoch_that_is_chosen_on_the_test_part():
             {"sample": map(str, range(90)), "fold": 1, "subject": None, "label": labels["test"].numpy()}
         )
         frame["predicted"] = memory["val"]["logits"].argmax(1).numpy()
-        found = measure_rules(by_rule(frame, {1: rules.table(memory, CLASSES)}, CLASSES, "val"), CLASSES, "uar", 2)
+        found = measure_rules(by_rule(frame, {(0, 1): rules.table(memory, CLASSES)}, CLASSES, "val"), CLASSES, "uar", 2)
         gains["test"].append(found["uar_test_minus_val"])
         gains["val"].append(found["uar_rule_val"] - 1 / 3)
     assert min(gains["test"]) >= 0

@@ -143,7 +143,7 @@ def test_epochs_then_everything_else(workspace: Workspace):
     tracker = Tracker(workspace, "v", VARIANT)
     tracker.begin(known)
     train(workspace, 1, [1.0])
-    tracker.epoch(1)
+    tracker.epoch(0, 1)
     (begun,), _ = runs(workspace)
     client(workspace).create_logged_model(begun.info.experiment_id, "model", begun.info.run_id)  # by a killed report
     Tracker(workspace, "v", VARIANT).publish()
@@ -230,7 +230,7 @@ def test_a_killed_training_run_resumes_its_runs(workspace: Workspace):
         tracker = Tracker(workspace, "v", VARIANT)
         tracker.begin(record.begin(work, lambda _: "first", Compute(), FACTS | {"commit": "later"})[0])
         train(workspace, 1, losses)
-        tracker.epoch(1)
+        tracker.epoch(0, 1)
     (parent,), (child,) = runs(workspace)
     assert curve(workspace, child) == [(1, 1.0), (2, 0.5)]
     assert parent.data.tags["code"] == "c0ffee"
@@ -242,7 +242,7 @@ def test_a_long_history_arrives_whole(workspace: Workspace):
     train(workspace, 1, losses)
     tracker = Tracker(workspace, "v", VARIANT)
     tracker.begin(json.loads((workspace.model("v") / record.FILE).read_text()))
-    tracker.epoch(1)
+    tracker.epoch(0, 1)
     assert len(curve(workspace, runs(workspace)[1][0])) == 1101
 
 
@@ -253,7 +253,7 @@ def test_folds_of_several_processes_arrive_while_they_train(tmp_path: Path, work
     tracker.begin(json.loads((workspace.model("v") / record.FILE).read_text()))
     for fold in (1, 2):
         train(workspace, fold, [1.0, 1 / fold])
-    Parallel(n_jobs=2, backend="loky")(delayed(tracker.epoch)(fold) for fold in (1, 2))
+    Parallel(n_jobs=2, backend="loky")(delayed(tracker.epoch)(0, fold) for fold in (1, 2))
     (_,), children = runs(workspace)
     assert [curve(workspace, run) for run in children] == [[(1, 1.0), (2, 1 / fold)] for fold in (1, 2)]
 
@@ -266,7 +266,7 @@ def send_a_fold(root: Path, name: str, fold: int, start: Barrier, failed: Queue[
     tracker.begin({"id": name, "started": BEGAN, **FACTS})
     for last in (1, 2, 3):
         train(workspace, fold, [fold / epoch for epoch in range(1, last + 1)], name)
-        tracker.epoch(fold)
+        tracker.epoch(0, fold)
     failed.put(sorted(tracking._failed))
 
 
@@ -330,7 +330,7 @@ def test_whatever_the_address_training_continues_and_seconds_are_lost(
     for losses in ([1.0], [1.0, 0.5], [1.0, 0.5, 0.2]):
         for fold in (1, 2):
             train(workspace, fold, losses)
-            tracker.epoch(fold)
+            tracker.epoch(0, fold)
     Tracker(workspace, "v", VARIANT).publish()
     assert time.monotonic() - began < 3
     (warning,) = [item for item in caplog.records if item.levelno == logging.WARNING and "duchenne" in item.name]
@@ -357,7 +357,7 @@ def test_a_server_that_falls_silent_costs_one_wait_a_process(
     waited = []
     for _ in range(3):
         began = time.monotonic()
-        tracker.epoch(1)
+        tracker.epoch(0, 1)
         waited.append(time.monotonic() - began)
     assert waited[0] == pytest.approx(1.1, abs=0.5)
     assert max(waited[1:]) < 0.1
@@ -585,14 +585,14 @@ def test_a_history_whose_second_request_fails_arrives_whole(
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{address}")
         tracker = Tracker(workspace, "v", VARIANT)
         tracker.begin(known)
-        tracker.epoch(1)
+        tracker.epoch(0, 1)
         assert len(curve(workspace, runs(workspace)[1][0])) == 500
         batches.clear()
         monkeypatch.setattr(tracking, "_failed", set())
         monkeypatch.setattr(tracking, "PAUSE", 0.0)
         tracker = Tracker(workspace, "v", VARIANT)
         tracker.begin(known)
-        tracker.epoch(1)
+        tracker.epoch(0, 1)
         (child,) = runs(workspace)[1]
         for name in ("train_loss", "seconds"):
             points = client(workspace).get_metric_history(child.info.run_id, name)

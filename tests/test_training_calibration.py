@@ -6,7 +6,6 @@ import json
 import logging
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,7 +14,7 @@ import training_networks  # noqa: F401  (registers the tiny networks)
 from pydantic import ValidationError
 from scipy.special import log_softmax, softmax
 from sklearn.metrics import log_loss
-from training_tools import CLASSES, COMPUTE, variant
+from training_tools import CLASSES, COMPUTE, drawn_project, variant
 
 from duchenne import stages
 from duchenne.config import Catalog
@@ -96,36 +95,7 @@ def test_a_rule_without_a_validation_part_is_refused():
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> tuple[Catalog, Workspace]:
     """Noisy faces of 30 people, and a network of two folds that has learned a little of them."""
-    root = tmp_path_factory.mktemp("calibrated")
-    rng, rows = np.random.default_rng(0), []
-    (root / "raw").mkdir()
-    for i in range(90):
-        picture = rng.integers(0, 255, (64, 64, 3), dtype=np.uint8) // 2
-        picture[i % 3 * 21 : i % 3 * 21 + 21] += np.uint8(rng.integers(0, 25))
-        cv2.imwrite(str(root / "raw" / f"{i:02d}.png"), picture)
-        rows.append({"path": f"{i:02d}.png", "label": CLASSES[i % 3], "subject": f"p{i // 3}"})
-    pd.DataFrame(rows).to_csv(root / "raw" / "manifest.csv", index=False)
-    block = {
-        "dataset": "drawn",
-        "init_from": "scratch",
-        "protocol": {"kind": "kfold", "folds": 2, "val_share": 0.3, "near_duplicates": "ignore"},
-        "model": {"architecture": "tiny"},
-        "recipe": {"epochs": 4, "batch_size": 8, "lr": 0.03, "augment": {"hflip": 0}},
-        "selection": "last",
-    }
-    faces = {"mode": "aligned", "size": 64, "encoding": "png"}
-    catalog = Catalog.model_validate(
-        {
-            "datasets": {"drawn": {"layout": "manifest", "root": root / "raw", "classes": CLASSES, "faces": faces}},
-            "variants": {"small": block},
-            "compute": {"jobs": 1, "device": "cpu", "precision": "fp32", "folds_at_once": 1},
-            "report": {"bootstrap": 100},
-        }
-    )
-    workspace = Workspace(root)
-    for stage, name in (("index", "drawn"), ("align", "drawn"), ("split", "small")):
-        stages.run(stage, catalog, workspace, name)
-    return catalog, workspace
+    return drawn_project(tmp_path_factory.mktemp("calibrated"))
 
 
 def with_calibration(catalog: Catalog, kind: str) -> Catalog:

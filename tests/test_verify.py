@@ -459,8 +459,8 @@ def test_a_run_states_its_origin_and_the_same_machine_the_same_bytes(project: Pr
     assert {"duchenne", "torch", "numpy", "python"} <= stated["versions"].keys()
     assert (stated["machine"], stated["machine"]["device"]) == (card["machine"], "cpu")
     assert stated["machine"]["cores"] >= 1
-    assert stated["networks"]["1"]["precision"] == card["precision"] == "fp32"
-    assert stated["networks"]["1"]["weights"] == card["weights_sha256"]
+    assert stated["networks"]["fold_1"]["precision"] == card["precision"] == "fp32"
+    assert stated["networks"]["fold_1"]["weights"] == card["weights_sha256"]
     assert card["weights_sha256"] == file_digest(project.root / "models/one/fold_1/weights.safetensors")
     assert stated["data"]["split"] == file_digest(project.root / "data/splits/one.parquet")
     assert stated["code"] == {"commit": "", "changed": True}  # nothing is committed

@@ -9,8 +9,11 @@ import datasets
 import numpy as np
 import pandas as pd
 
+from duchenne import stages
+from duchenne.config import Catalog
 from duchenne.protocol import Protocol
 from duchenne.training.settings import Compute, Model, Recipe, Variant
+from duchenne.workspace import Workspace
 
 CLASSES = ["anger", "happiness", "surprise"]
 COMPUTE = Compute(device="cpu", precision="fp32")
@@ -77,3 +80,40 @@ def variant(
         monitor=monitor,
         seed=seed,
     )
+
+
+def drawn_project(root: Path, **block: object) -> tuple[Catalog, Workspace]:
+    """A project with noisy pictures of 30 people, split into two folds for the run ``small`` of a tiny network.
+
+    Args:
+        block: further fields of the variant.
+    """
+    rng, rows = np.random.default_rng(0), []
+    (root / "raw").mkdir()
+    for i in range(90):
+        picture = rng.integers(0, 255, (64, 64, 3), dtype=np.uint8) // 2
+        picture[i % 3 * 21 : i % 3 * 21 + 21] += np.uint8(rng.integers(0, 25))
+        cv2.imwrite(str(root / "raw" / f"{i:02d}.png"), picture)
+        rows.append({"path": f"{i:02d}.png", "label": CLASSES[i % 3], "subject": f"p{i // 3}"})
+    pd.DataFrame(rows).to_csv(root / "raw" / "manifest.csv", index=False)
+    small = {
+        "dataset": "drawn",
+        "init_from": "scratch",
+        "protocol": {"kind": "kfold", "folds": 2, "val_share": 0.3, "near_duplicates": "ignore"},
+        "model": {"architecture": "tiny"},
+        "recipe": {"epochs": 4, "batch_size": 8, "lr": 0.03, "augment": {"hflip": 0}},
+        "selection": "last",
+    }
+    faces = {"mode": "aligned", "size": 64, "encoding": "png"}
+    catalog = Catalog.model_validate(
+        {
+            "datasets": {"drawn": {"layout": "manifest", "root": root / "raw", "classes": CLASSES, "faces": faces}},
+            "variants": {"small": small | block},
+            "compute": {"jobs": 1, "device": "cpu", "precision": "fp32", "folds_at_once": 1},
+            "report": {"bootstrap": 100},
+        }
+    )
+    workspace = Workspace(root)
+    for stage, name in (("index", "drawn"), ("align", "drawn"), ("split", "small")):
+        stages.run(stage, catalog, workspace, name)
+    return catalog, workspace

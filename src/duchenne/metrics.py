@@ -248,7 +248,9 @@ def _machinery() -> str:
 METRICS: dict[str, Metric] = {}
 """Every metric by name, in the order in which they are shown; filled by :func:`register`."""
 
-RESERVED = frozenset({"loss", "recall", "n", "classes", "subjects", "folds", "majority", "resampled", "absent"})
+RESERVED = frozenset(
+    {"loss", "recall", "n", "classes", "subjects", "folds", "seeds", "majority", "resampled", "absent"}
+)
 """Other keys of the history and of ``metrics.json``."""
 
 

@@ -36,7 +36,7 @@ from duchenne.extras import how_to_install, installed, require_extra, requiremen
 from duchenne.faces.settings import Faces
 from duchenne.files import file_digest, write_json
 from duchenne.training.settings import Variant
-from duchenne.workspace import Workspace
+from duchenne.workspace import Network, Workspace
 
 logger = logging.getLogger(__name__)
 
@@ -192,7 +192,7 @@ class Tracker:
         self._pause = workspace.work("track", "silent.json")
         self._experiment = self._parent = ""
         self._source: dict[str, str] = {}
-        self._folds: dict[int, tuple[str, int]] = {}  # fold -> run and the last epoch it has
+        self._sent: dict[Network, tuple[str, int]] = {}  # run of each network and the last epoch it has
 
     def begin(self, record: dict[str, Any]) -> None:
         """Open the store and the parent run, before anything trains; several processes may do so at once.
@@ -211,11 +211,15 @@ class Tracker:
 
         self._attempt(open_unless_silent, self._limit, self._lock)
 
-    def epoch(self, fold: int, _row: dict[str, float] | None = None) -> None:
+    def state(self, seed: int, fold: int) -> Path:
+        """Folder of the state of a network that is being trained."""
+        return self.workspace.fold_state(self.name, fold, self.config.further(seed))
+
+    def epoch(self, seed: int, fold: int) -> None:
         """Send the epochs of a fold that is being trained, from its history in the work folder; in any process."""
         if self._parent:
-            folder = self.workspace.fold_state(self.name, fold)
-            self._attempt(lambda: self._send_fold(self._client(), fold, folder), self._limit)
+            folder = self.state(seed, fold)
+            self._attempt(lambda: self._send_fold(self._client(), (seed, fold), folder), self._limit)
 
     def publish(self) -> None:
         """Send everything in the variant's files that the server lacks: epochs, metrics, figures, the model."""
@@ -347,14 +351,14 @@ class Tracker:
                 raise
             return found.experiment_id
 
-    def _send_fold(self, client: Any, fold: int, folder: Path) -> str:
+    def _send_fold(self, client: Any, network: Network, folder: Path) -> str:
         """Send the epochs that the run of a fold lacks; returns the run's id."""
         from mlflow.entities import Metric
 
         began, _ = _span(folder)
-        if fold not in self._folds:
-            self._folds[fold] = self._find_fold(client, fold, began)
-        run, last = self._folds[fold]
+        if network not in self._sent:
+            self._sent[network] = self._find_fold(client, network, began)
+        run, last = self._sent[network]
         history = pd.read_csv(folder / "history.csv")
         fresh = history[history["epoch"] > last]
         # MLflow splits many values into several requests: if one fails, the last train_loss ends a whole epoch
@@ -367,30 +371,36 @@ class Tracker:
             if pd.notna(value)
         ]
         client.log_batch(run, metrics=metrics)
-        self._folds[fold] = run, int(history["epoch"].max())
+        self._sent[network] = run, int(history["epoch"].max())
         return run
 
-    def _find_fold(self, client: Any, fold: int, began: float) -> tuple[str, int]:
+    def _find_fold(self, client: Any, network: Network, began: float) -> tuple[str, int]:
         """Find or create the run of a fold whose training began at this time; returns it and its last epoch."""
+        seed, fold = network
         wanted = f"tags.`mlflow.parentRunId` = '{self._parent}' AND tags.fold = '{fold}'"
+        tags = {"mlflow.parentRunId": self._parent, "fold": str(fold), "variant": self.name}
+        name = f"{self.name} fold {fold}"
+        if self.config.seeds:
+            wanted += f" AND tags.seed = '{seed}'"
+            tags["seed"] = str(seed)
+            name = f"{self.name} seed {seed} fold {fold}"
         for run in client.search_runs([self._experiment], wanted):
             if run.info.start_time == _ms(began):
                 sent = client.get_metric_history(run.info.run_id, "train_loss")
                 return run.info.run_id, max((point.step for point in sent), default=0)
-        tags = {"mlflow.parentRunId": self._parent, "fold": str(fold), "variant": self.name}
         tags |= self._source
         with _once():
-            run = client.create_run(self._experiment, _ms(began), tags, run_name=f"{self.name} fold {fold}")
+            run = client.create_run(self._experiment, _ms(began), tags, run_name=name)
         return run.info.run_id, 0
 
     def _send_all(self, client: Any, began: float) -> None:
         from duchenne.reporting.runs import Run
 
         parent = self._parent
-        folders = self.workspace.folds(self.name)
+        folders = self.workspace.networks(self.name, self.config.every_seed)
         ends = [_ms(began)]
-        for fold, folder in folders.items():
-            run = self._send_fold(client, fold, folder)
+        for network, folder in folders.items():
+            run = self._send_fold(client, network, folder)
             client.log_artifact(run, str(folder / "card.json"))
             ends.append(_ms(_span(folder)[1]))
             client.set_terminated(run, end_time=ends[-1])

@@ -16,7 +16,7 @@ from duchenne.config import Catalog, whole_library
 from duchenne.datasets.index import Index, read_index
 from duchenne.datasets.matching import Matching, documented, match
 from duchenne.errors import UserError, nearest
-from duchenne.evaluation.statistics import evaluate
+from duchenne.evaluation.statistics import evaluate, of_first_seed
 from duchenne.faces.hashing import near_pairs, pack
 from duchenne.faces.store import FaceStore
 from duchenne.files import file_digest, read_json, replacing, write_json
@@ -108,10 +108,12 @@ def find(workspace: Workspace, given: str) -> Trained:
         hint = nearest(given, known) or f" (trained: {', '.join(known) or 'none; `dvc repro` trains'})"
         raise UserError(f"{given!r} is neither a trained run nor the folder of a fold{hint}")
     folder = folder.resolve()
-    number = folder.name.removeprefix("fold_")
+    number, run = folder.name.removeprefix("fold_"), folder.parent.name
+    if run.startswith("seed_"):  # a further seed, which is no run with results of its own
+        run = f"{folder.parent.parent.name}_{run}"
     return Trained(
-        f"{folder.parent.name}_{folder.name}",
-        folder.parent.name,
+        f"{run}_{folder.name}",
+        run,
         {int(number) if number.isdigit() else 1: folder},
         False,
     )
@@ -233,9 +235,9 @@ def measure(predictions: pd.DataFrame, catalog: Catalog, record: dict[str, Any],
 
 
 def _of_own(network: Trained, catalog: Catalog, workspace: Workspace) -> pd.DataFrame:
-    """Return the run's own test predictions, of one fold if one fold is meant."""
+    """Return the run's own test predictions, of one fold, with the first seed, if one fold is meant."""
     table = pd.read_parquet(_results(workspace, network))
-    return table if network.whole else table[table["fold"].isin(list(network.folds))]
+    return table if network.whole else of_first_seed(table[table["fold"].isin(list(network.folds))])
 
 
 def _predicted(

@@ -113,8 +113,9 @@ def compare(
 
     Args:
         a, b: each a DataFrame with ``label`` and ``predicted`` (names or positions), ``sample`` (default: its index),
-            and optionally ``subject``, ``confidence`` and ``p_<class>``; the path of such a table (Parquet or CSV), or
-            of a folder with ``predictions.parquet``; or the name of a finished run.
+            and optionally ``subject``, ``confidence``, ``p_<class>`` and, where several networks predict each sample,
+            ``seed``; the path of such a table (Parquet or CSV), or of a folder with ``predictions.parquet``; or the
+            name of a finished run.
         groups: the subject of each row of ``a``, or sample -> subject; default: the column ``subject``. Without
             subjects the intervals are a bootstrap over samples.
         classes: names in class order; default: those of the columns ``p_<class>``, or the labels that occur, sorted.
@@ -147,7 +148,7 @@ def compare(
     names, positions = _positions(columns, classes)
     for name, frame in frames.items():
         frame["label"], frame["predicted"] = positions[f"label of {name}"], positions[f"predicted of {name}"]
-        if (twice := frame["sample"].duplicated()).any():
+        if (twice := frame.duplicated(["seed", "sample"] if "seed" in frame else ["sample"])).any():
             raise UserError(f"{name}: sample {frame['sample'][twice].iloc[0]!r} is predicted twice")
     if groups is not None:
         frames["a"]["subject"] = _groups(groups, frames["a"]["sample"])

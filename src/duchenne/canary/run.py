@@ -284,7 +284,8 @@ class _Runs:
             self.notes.append(text)
         files = {part: path for part, path in config.model.pretrained.items() if part not in whole}
         model = config.model.model_copy(update={"pretrained": files})
-        return config.model_copy(update={"recipe": recipe, "init_from": init, "model": model, "seed": seed})
+        own = {"recipe": recipe, "init_from": init, "model": model}
+        return config.model_copy(update=own).with_seed(seed)
 
     def samples_of(self, variant: str, kind: str, seed: int, planted: Planted | None) -> tuple[FaceStore, pd.DataFrame]:
         """Return the faces and the samples of a run with its labels, at most ``settings.samples`` of training."""

@@ -191,14 +191,16 @@ def complexity(
 
 @app.command()
 def folds(variant: str, params: Params = DEFAULT) -> None:
-    """Print the numbers of VARIANT's folds, separated by commas, for example for a job array."""
+    """Print the numbers of VARIANT's folds, of all its seeds, separated by commas, for example for a job array."""
     import pandas as pd
 
-    lookup(config.load(params).variants, variant, "variant")
+    from duchenne.stages.train import networks_of
+
+    found = lookup(config.load(params).variants, variant, "variant")
     file = Workspace().split(variant)
     if not file.exists():
         raise UserError(f"{file} is missing: run `dvc repro split@{variant}`")
-    typer.echo(",".join(map(str, sorted(pd.read_parquet(file, columns=["fold"])["fold"].unique()))))
+    typer.echo(",".join(map(str, networks_of(found, pd.read_parquet(file, columns=["fold"])["fold"]))))
 
 
 @app.command()

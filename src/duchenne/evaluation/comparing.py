@@ -19,10 +19,10 @@ from duchenne.evaluation.statistics import (
     in_resamples,
     independent,
     mcnemar,
+    of_first_seed,
     percentiles,
-    predictions_of,
+    tables_of,
     units_of,
-    values,
 )  # fmt: skip
 from duchenne.metrics import METRICS, chosen
 
@@ -35,16 +35,18 @@ class Comparison:
     its 95 % interval, of the metrics that are defined for both. ``per_class``: the same of the recalls, by class, with
     its number of samples ``n``.
     ``confusion``: actual by predicted class, difference of the shares of the actual class; every row sums to 0.
-    ``disagreements``: samples on which the two disagree, by ``sample``: ``subject``, ``actual``, ``first`` and
-    ``second`` (class names), ``first_confidence``, ``second_confidence`` (NaN where not known) and ``right`` (first,
-    second or neither), the most confident pair of predictions first.
+    ``mcnemar``: the test of WAR; None where a run has several seeds, whose predictions are not independent. Then the
+    interval of the difference, which knows seeds, decides.
+    ``disagreements``: samples on which the networks of the first seeds disagree, by ``sample``: ``subject``,
+    ``actual``, ``first`` and ``second`` (class names), ``first_confidence``, ``second_confidence`` (NaN where not
+    known) and ``right`` (first, second or neither), the most confident pair of predictions first.
     """
 
     metrics: pd.DataFrame
     per_class: pd.DataFrame
     confusion: pd.DataFrame
     disagreements: pd.DataFrame
-    mcnemar: McNemar
+    mcnemar: McNemar | None
 
 
 def compare(
@@ -52,7 +54,8 @@ def compare(
 ) -> Comparison:
     """Compare two runs sample by sample.
 
-    The intervals are those of a paired percentile bootstrap over subjects (Efron and Tibshirani 1993, chapter 13).
+    The intervals are those of a paired percentile bootstrap over subjects (Efron and Tibshirani 1993, chapter 13), and
+    over seeds where a run has several (:func:`duchenne.evaluation.statistics.in_resamples`).
     If all resamples agree, as when both runs are always right, the interval is the exact one of the share of subjects
     on whom the runs differ (:func:`duchenne.evaluation.statistics.exact_interval`). The test of WAR is
     McNemar's (:func:`duchenne.evaluation.mcnemar`). A class counts as in :func:`duchenne.evaluation.evaluate`; one
@@ -70,19 +73,20 @@ def compare(
     """
     for frame in (first, second):
         check(frame, classes)
-    first, second = (frame.set_index("sample").sort_index() for frame in (first, second))
-    _check_alike(first, second, classes)
+    several = any(frame["seed"].nunique() > 1 for frame in (first, second) if "seed" in frame)
+    one, other = (of_first_seed(frame).set_index("sample").sort_index() for frame in (first, second))
+    _check_alike(one, other, classes)
     metrics = _differences(first, second, classes, bootstrap, seed)
     recalls = metrics[metrics.index.str.startswith("recall_")]
-    numbers = first["label"].value_counts()
+    numbers = one["label"].value_counts()
     per_class = recalls.rename(index=lambda name: name.removeprefix("recall_"))
     per_class.insert(0, "n", [int(numbers[classes.index(name)]) for name in per_class.index])
     return Comparison(
         metrics=metrics[metrics.index.isin(METRICS)],
         per_class=per_class,
         confusion=_shares(second, classes) - _shares(first, classes),
-        disagreements=_disagreements(first, second, classes),
-        mcnemar=mcnemar(first.reset_index(), second.reset_index()),
+        disagreements=_disagreements(one, other, classes),
+        mcnemar=None if several else mcnemar(first, second),
     )
 
 
@@ -111,10 +115,13 @@ def _differences(
     first: pd.DataFrame, second: pd.DataFrame, classes: list[str], bootstrap: int, seed: int
 ) -> pd.DataFrame:
     """Compute every metric and recall in both runs, with the interval of the difference."""
-    units, _ = units_of(first.reset_index())
-    tables = [predictions_of(frame, classes, units) for frame in (first, second)]
-    wanted = [metric for metric in chosen(tables[0]) if metric in chosen(tables[1])]
-    a, b = (values(table.whole(), wanted, classes) for table in tables)
+    first, second = (frame.sort_values("sample", kind="stable") for frame in (first, second))
+    units, _ = units_of(first)
+    unit = dict(zip(first["sample"], units, strict=True))
+    tables = [tables_of(frame, classes, frame["sample"].map(unit).to_numpy()) for frame in (first, second)]
+    known = [chosen(table.tables[0]) for table in tables]
+    wanted = [metric for metric in known[0] if metric in known[1]]
+    a, b = (table.whole(wanted, classes) for table in tables)
     before, after = in_resamples(tables, wanted, classes, bootstrap, seed)
     sizes = independent(tables[0].counts, classes)
     found = {}

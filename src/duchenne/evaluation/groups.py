@@ -92,10 +92,10 @@ def measure_groups(
           ``statistical_parity`` and ``equal_opportunity``, each ``value``, ``low``, ``high`` and, of the last two,
           ``chance``; ``p`` and ``p_holm`` (:func:`holm`).
 
-        The interval of a gap is that of the difference of these two groups, in resamples of all subjects. It does not
-        account for their having been picked as the extremes, which ``p`` does. ``chance`` is the mean over permutations
-        of the groups among subjects: what groups of the same sizes give that have no meaning. It and ``p`` are null
-        where a subject is in several groups.
+        The interval of a gap is that of the difference of these two groups, in resamples of all subjects; predictions
+        of several seeds are pooled, and seeds are not drawn. It does not account for their having been picked as the
+        extremes, which ``p`` does. ``chance`` is the mean over permutations of the groups among subjects: what groups
+        of the same sizes give that have no meaning. It and ``p`` are null where a subject is in several groups.
     """
     texts = [json.loads(text) if isinstance(text, str) else {} for text in factors]
     known = pd.DataFrame(texts, index=predictions.index)
@@ -107,7 +107,8 @@ def measure_groups(
         groups, edges = grouped(column)
         if not 2 <= groups.nunique() <= CATEGORIES:
             continue
-        facts = {"column": str(name), "attribute": attribute, "edges": edges, "unknown": int(groups.isna().sum())}
+        unknown = int(predictions["sample"][groups.isna()].nunique())
+        facts = {"column": str(name), "attribute": attribute, "edges": edges, "unknown": unknown}
         columns.append(facts | _measure(predictions, groups, classes, bootstrap, seed))
     tested = [column for column in columns if column.get("p") is not None]
     for column, p in zip(tested, holm([column["p"] for column in tested]), strict=True):
@@ -159,8 +160,9 @@ def _measure(
     table, ranked = [], {}
     for name, own in predictions.groupby(groups, observed=True):
         subjects = int(own["subject"].nunique())
-        few = len(own) < SAMPLES or 0 < subjects < SUBJECTS
-        row = {"group": str(name), "n": len(own), "subjects": subjects, "classes": int(own["label"].nunique())}
+        samples = int(own["sample"].nunique())
+        few = samples < SAMPLES or 0 < subjects < SUBJECTS
+        row = {"group": str(name), "n": samples, "subjects": subjects, "classes": int(own["label"].nunique())}
         row["few"] = few
         if not few:
             found = evaluate(own, classes, bootstrap, seed, metrics=OF_GROUPS)

@@ -30,11 +30,11 @@ from duchenne.evaluation.statistics import (
     independent,
     interval,
     percentiles,
-    predictions_of,
+    tables_of,
     units_of,
-    values,
 )  # fmt: skip
 from duchenne.metrics import METRICS
+from duchenne.workspace import Network
 
 FILE = "rules.parquet"
 """Table of kept logits in the folder of a trained fold."""
@@ -50,16 +50,16 @@ late in it by little, which then matters as little.
 """
 
 
-def read_kept(folds: Mapping[int, Path]) -> dict[int, pd.DataFrame]:
-    """Return fold -> its table of kept logits; empty if a fold has none, as those of older versions.
+def read_kept(networks: Mapping[Network, Path]) -> dict[Network, pd.DataFrame]:
+    """Return the table of kept logits of each network; empty if one has none, as those of older versions.
 
     Args:
-        folds: folders of the trained folds, by number.
+        networks: folders of the trained networks.
     """
-    files = {fold: folder / FILE for fold, folder in folds.items()}
+    files = {network: folder / FILE for network, folder in networks.items()}
     if not all(path.exists() for path in files.values()):
         return {}
-    return {fold: pd.read_parquet(path) for fold, path in files.items()}
+    return {network: pd.read_parquet(path) for network, path in files.items()}
 
 
 def check_kept(
@@ -91,7 +91,7 @@ def check_kept(
 
 
 def by_rule(
-    predictions: pd.DataFrame, kept: Mapping[int, pd.DataFrame], classes: list[str], reported: str
+    predictions: pd.DataFrame, kept: Mapping[Network, pd.DataFrame], classes: list[str], reported: str
 ) -> dict[str, pd.DataFrame]:
     """Return the predictions under each rule, in the rows of ``predictions`` and with a column ``epoch``.
 
@@ -99,8 +99,9 @@ def by_rule(
     probabilities are of the kept logits, before any calibration. A rule that is not defined in all folds is left out.
 
     Args:
-        predictions: the reported ones, of :func:`duchenne.evaluation.evaluate`'s form.
-        kept: fold -> table of kept logits.
+        predictions: the reported ones, of :func:`duchenne.evaluation.evaluate`'s form; without a column ``seed`` they
+            are those of the first.
+        kept: table of kept logits of each network.
         classes: class names in order.
         reported: the rule of the reported predictions.
 
@@ -108,23 +109,26 @@ def by_rule(
         UserError: A fold or a sample has no kept logits.
     """
     found = {}
+    if "seed" not in predictions:
+        predictions = predictions.assign(seed=min((seed for seed, _ in kept), default=0))
     for rule in RULES:
-        tables = {fold: table[table["rule"] == rule] for fold, table in kept.items()}
+        tables = {network: table[table["rule"] == rule] for network, table in kept.items()}
         if not tables or any(table.empty for table in tables.values()):
             continue
-        epochs = {fold: int(table["epoch"].iloc[0]) for fold, table in tables.items()}
-        same = [fold for fold, epoch in epochs.items() if epoch == _epoch(kept[fold], reported)]
-        pooled = pd.concat([table.assign(fold=fold) for fold, table in tables.items()])
-        pooled = pooled.set_index(["fold", "sample"])[[f"logit_{name}" for name in classes]]
-        rows = pd.MultiIndex.from_frame(predictions[["fold", "sample"]])
+        epochs = {network: int(table["epoch"].iloc[0]) for network, table in tables.items()}
+        same = [network for network, epoch in epochs.items() if epoch == _epoch(kept[network], reported)]
+        pooled = pd.concat([table.assign(seed=seed, fold=fold) for (seed, fold), table in tables.items()])
+        pooled = pooled.set_index(["seed", "fold", "sample"])[[f"logit_{name}" for name in classes]]
+        rows = pd.MultiIndex.from_frame(predictions[["seed", "fold", "sample"]])
         if not rows.isin(pooled.index).all():
-            fold, sample = rows[~rows.isin(pooled.index)][0]
-            raise UserError(f"{FILE} of fold {fold} lacks the sample {sample!r}: train again")
+            seed, fold, sample = rows[~rows.isin(pooled.index)][0]
+            raise UserError(f"{FILE} of seed {seed}, fold {fold} lacks the sample {sample!r}: train again")
+        networks = pd.MultiIndex.from_frame(predictions[["seed", "fold"]])
         logits = pooled.loc[rows].to_numpy(np.float64)
         shares = softmax(logits, axis=1)
         found[rule] = predictions.assign(
-            epoch=predictions["fold"].map(epochs),
-            predicted=predictions["predicted"].where(predictions["fold"].isin(same), logits.argmax(axis=1)),
+            epoch=networks.map(epochs),
+            predicted=predictions["predicted"].where(networks.isin(same), logits.argmax(axis=1)),
             confidence=shares.max(axis=1),
             **{f"p_{name}": column for name, column in zip(classes, shares.T, strict=True)},
         )
@@ -167,24 +171,25 @@ def measure_rules(
 
     Returns:
         ``<metric>_rule_<rule>`` and, for all rules but the honest one, ``<metric>_<rule>_minus_<honest>``, each with
-        its 95 % interval (``_low``, ``_high``); ``epoch_rule_<rule>``, the chosen epoch, over several folds their mean.
+        its 95 % interval (``_low``, ``_high``); ``epoch_rule_<rule>``, the chosen epoch, over several networks their
+        mean.
         Metrics are those of :func:`measured_under`, where they are defined. Empty without frames.
     """
     if not frames:
         return {}
     honest, first = honest_rule(frames), next(iter(frames.values()))
     units, _ = units_of(first)
-    tables = {rule: predictions_of(frame, classes, units) for rule, frame in frames.items()}
+    tables = {rule: tables_of(frame, classes, units) for rule, frame in frames.items()}
     names = measured_under(monitor)
     wanted = [METRICS[name] for name in names]
-    point = {rule: values(table.whole(), wanted, classes) for rule, table in tables.items()}
+    point = {rule: table.whole(wanted, classes) for rule, table in tables.items()}
     drawn = in_resamples(list(tables.values()), wanted, classes, bootstrap, seed)
     spread = dict(zip(tables, drawn, strict=True))
     sizes = independent(tables[honest].counts, classes)
 
     found: dict[str, float] = {}
     for rule in frames:
-        epochs = frames[rule].groupby("fold")["epoch"].first()
+        epochs = frames[rule].groupby(["seed", "fold"])["epoch"].first()
         found[f"epoch_rule_{rule}"] = int(epochs.iloc[0]) if len(epochs) == 1 else float(epochs.mean())
         for name in names:
             value, base = float(point[rule][name][0]), float(point[honest][name][0])

@@ -6,6 +6,7 @@ The metrics and bootstrap resamples are defined in :mod:`duchenne.metrics`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,28 @@ LEVEL = 95
 
 TOLERANCE = 1e-3
 """Tolerance of the sum of a sample's probabilities, for values in float16 or printed with four digits."""
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Predictions of the same samples by networks that differ only in their seed.
+
+    Attributes:
+        seeds: the seeds; one, of any value, where the predictions do not name any.
+        tables: predictions of each, with the same units.
+    """
+
+    seeds: tuple[int, ...]
+    tables: tuple[Predictions, ...]
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Confusion counts of each unit by the network of the first seed, (units, C * C)."""
+        return self.tables[0].counts
+
+    def whole(self, metrics: list[Metric], classes: list[str]) -> dict[str, np.ndarray]:
+        """Compute :func:`values` of all samples, the mean over seeds, (1,) each."""
+        return _mean([values(table.whole(), metrics, classes) for table in self.tables])
 
 
 class McNemar(NamedTuple):
@@ -47,6 +70,9 @@ def evaluate(
       no resample differs from the value, as when all are right, the interval is the exact one of :func:`interval`.
     - ``<metric>_fold_mean``, ``<metric>_fold_std``, with more than one fold: over the folds' own values, std with
       n − 1. Folds in which the metric is not defined are left out.
+    - With predictions of several seeds every value above is the mean over seeds, and intervals are over subjects and
+      seeds (:func:`in_resamples`). Then there are also ``seeds``, their number, and of each metric
+      ``<metric>_seed_std``, with n − 1, and ``<metric>_seed_best``, the best seed's value, which some papers print.
 
     A class enters UAR, UF1 and AUC when it has at least one sample in the table, resample or fold that is measured.
     Classes without any test sample have no recall and are named in ``absent``. A metric that is not defined for
@@ -54,9 +80,9 @@ def evaluate(
 
     Args:
         predictions: columns ``sample``, ``fold``, ``subject`` (or null), ``label`` and ``predicted`` (positions in
-            ``classes``); one row per sample. Metrics of confidence also need ``confidence`` (probability of
-            ``predicted``, 0 to 1), metrics of probabilities ``p_<class>`` of every class; without these columns they
-            are left out.
+            ``classes``); one row per sample, or with a column ``seed`` one per sample and seed. Metrics of confidence
+            also need ``confidence`` (probability of ``predicted``, 0 to 1), metrics of probabilities ``p_<class>`` of
+            every class; without these columns they are left out.
         classes: class names in order.
         bootstrap: number of resamples.
         seed: seed of the resampling.
@@ -67,13 +93,14 @@ def evaluate(
 
     Raises:
         UserError: There are no rows, a label is outside ``classes``, a sample occurs twice, a confidence or
-            probability is outside 0 to 1, or only some classes have probabilities.
+            probability is outside 0 to 1, only some classes have probabilities, or two seeds predict other samples.
     """
     check(predictions, classes)
     units, resampled = units_of(predictions)
-    table = predictions_of(predictions, classes, units)
-    wanted = chosen(table, metrics)
-    point = values(table.whole(), wanted, classes)
+    table = tables_of(predictions, classes, units)
+    first = table.tables[0]
+    wanted = chosen(first, metrics)
+    point = table.whole(wanted, classes)
     (spread,) = in_resamples([table], wanted, classes, bootstrap, seed)
 
     found: dict[str, float | int | str] = {}
@@ -82,10 +109,10 @@ def evaluate(
         if np.isfinite(value):
             low, high = interval(name, point, spread[name], sizes)
             found |= {name: float(value), f"{name}_low": low, f"{name}_high": high}
-    frequency = np.bincount(table.labels, minlength=len(classes))
+    frequency = np.bincount(first.labels, minlength=len(classes))
     found |= {
-        "majority": float(frequency.max() / len(predictions)),
-        "n": len(predictions),
+        "majority": float(frequency.max() / len(first.labels)),
+        "n": len(first.labels),
         "classes": len(classes),
         "subjects": int(predictions["subject"].nunique()),
         "folds": int(predictions["fold"].nunique()),
@@ -98,20 +125,39 @@ def evaluate(
             if len(defined) > 1:
                 found[f"{name}_fold_mean"] = float(defined.mean())
                 found[f"{name}_fold_std"] = float(defined.std(ddof=1))
+    if len(table.seeds) > 1:
+        found["seeds"] = len(table.seeds)
+        for name, column in by_seed(predictions, classes, metrics).items():
+            if column.notna().all():
+                found[f"{name}_seed_std"] = float(column.std(ddof=1))
+                found[f"{name}_seed_best"] = float(column.max() if METRICS[name].better == "higher" else column.min())
     return found
 
 
 def by_fold(predictions: pd.DataFrame, classes: list[str], metrics: tuple[str, ...] | None = None) -> pd.DataFrame:
     """Compute every metric of each fold: a row per fold in order of appearance, a column per metric; NaN: not defined.
 
+    With several seeds the values are means over them.
+
     Args:
         predictions, classes, metrics: as for :func:`evaluate`.
     """
     place, folds = pd.factorize(predictions["fold"])
-    table = predictions_of(predictions, classes, place)
-    each = table.drawn(np.eye(len(folds)))
-    columns = {metric.name: metric(each) for metric in chosen(table, metrics)}
-    return pd.DataFrame(columns, index=pd.Index(folds, name="fold"))
+    tables = tables_of(predictions, classes, place)
+    wanted = chosen(tables.tables[0], metrics)
+    each = [{metric.name: metric(one) for metric in wanted} for one in _drawn(tables, np.eye(len(folds)))]
+    return pd.DataFrame(_mean(each), index=pd.Index(folds, name="fold"))
+
+
+def by_seed(predictions: pd.DataFrame, classes: list[str], metrics: tuple[str, ...] | None = None) -> pd.DataFrame:
+    """Compute every metric of each seed: a row per seed, ascending, a column per metric; NaN: not defined.
+
+    Args:
+        predictions, classes, metrics: as for :func:`evaluate`.
+    """
+    tables = tables_of(predictions, classes, units_of(predictions)[0])
+    rows = [{metric.name: metric(one.whole())[0] for metric in chosen(one, metrics)} for one in tables.tables]
+    return pd.DataFrame(rows, index=pd.Index(tables.seeds, name="seed"))
 
 
 def values(resamples: Resamples, metrics: list[Metric], classes: list[str]) -> dict[str, np.ndarray]:
@@ -121,16 +167,72 @@ def values(resamples: Resamples, metrics: list[Metric], classes: list[str]) -> d
 
 
 def in_resamples(
-    tables: Sequence[Predictions], metrics: list[Metric], classes: list[str], bootstrap: int, seed: int
+    runs: Sequence[Tables], metrics: list[Metric], classes: list[str], bootstrap: int, seed: int
 ) -> list[dict[str, np.ndarray]]:
-    """Compute :func:`values` of tables of the same units, all in the same bootstrap resamples, (bootstrap,) each."""
-    blocks = [
-        [values(table.drawn(times), metrics, classes) for table in tables]
-        for times in resample(len(tables[0].counts), bootstrap, seed)
-    ]
+    """Compute :func:`values` of runs on the same units, all in the same bootstrap resamples, (bootstrap,) each.
+
+    With several seeds, each resample draws units and, independently, seeds, and is the mean over the drawn seeds: the
+    two-way bootstrap of crossed effects (Owen 2007, "The pigeonhole bootstrap"). Of n seeds n - 1 are drawn, with
+    replacement, which gives their mean its unbiased variance (McCarthy and Snowden 1985); n of n would make it a third
+    too small with three seeds. Runs with the same seeds get the same draws, so that they are paired over both.
+    """
+    of_seeds = _seeds_drawn(runs, bootstrap, seed)
+    blocks: list[list[dict[str, np.ndarray]]] = []
+    done = 0
+    for times in resample(len(runs[0].counts), bootstrap, seed):
+        rows = slice(done, done + len(times))
+        blocks.append(
+            [
+                _mean([values(one, metrics, classes) for one in _drawn(run, times)], shares[:, rows])
+                for run, shares in zip(runs, of_seeds, strict=True)
+            ]
+        )
+        done += len(times)
     return [
         {name: np.concatenate([block[name] for block in own]) for name in own[0]} for own in zip(*blocks, strict=True)
     ]
+
+
+def _drawn(run: Tables, times: np.ndarray) -> Iterator[Resamples]:
+    return (table.drawn(times) for table in run.tables)
+
+
+def _seeds_drawn(runs: Sequence[Tables], bootstrap: int, seed: int) -> list[np.ndarray]:
+    """Return the share of each seed of each run in each resample, (seeds, bootstrap)."""
+    drawn: dict[tuple[int, ...], np.ndarray] = {}
+    for run in runs:
+        if run.seeds not in drawn:
+            number = len(run.seeds)
+            random = np.random.default_rng([seed, len(drawn), number])
+            taken = random.multinomial(max(1, number - 1), [1 / number] * number, size=bootstrap)
+            drawn[run.seeds] = taken.T / max(1, number - 1)
+    return [drawn[run.seeds] for run in runs]
+
+
+def _mean(each: Sequence[dict[str, np.ndarray]], shares: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """Average values (R,) over seeds, with their shares (seeds, R) if they are not equal."""
+    if len(each) == 1:
+        return each[0]
+    weights = np.full((len(each), 1), 1 / len(each)) if shares is None else shares
+    return {name: sum(own[name] * share for own, share in zip(each, weights, strict=True)) for name in each[0]}
+
+
+def of_first_seed(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the first seed, one per sample; all rows where no seed is named."""
+    if "seed" not in predictions or predictions["seed"].nunique() < 2:
+        return predictions
+    return predictions[predictions["seed"] == predictions["seed"].min()]
+
+
+def tables_of(frame: pd.DataFrame, classes: list[str], units: np.ndarray) -> Tables:
+    """Return the predictions of each seed, in ascending order; ``units`` are numbers from 0, one per row."""
+    if "seed" not in frame:
+        return Tables((0,), (predictions_of(frame, classes, units),))
+    seeds = sorted(frame["seed"].unique())
+    rows = [(frame["seed"] == seed).to_numpy() for seed in seeds]
+    return Tables(
+        tuple(int(seed) for seed in seeds), tuple(predictions_of(frame[own], classes, units[own]) for own in rows)
+    )
 
 
 def predictions_of(frame: pd.DataFrame, classes: list[str], units: np.ndarray) -> Predictions:
@@ -262,7 +364,7 @@ def evaluate_without(
     if not copied.any():
         return {}
     rest = predictions[~copied]
-    metrics: dict[str, float | int] = {"n_without_duplicates": len(rest)}
+    metrics: dict[str, float | int] = {"n_without_duplicates": rest["sample"].nunique()}
     if len(rest):
         metrics |= _renamed(evaluate(rest, classes, bootstrap, seed), "without_duplicates")
     return metrics
@@ -328,7 +430,7 @@ def mcnemar(first: pd.DataFrame, second: pd.DataFrame) -> McNemar:
     null hypothesis (McNemar 1947; binomial rather than chi-squared, so valid for few samples).
 
     Args:
-        first, second: predictions as for :func:`evaluate`, in any order.
+        first, second: predictions as for :func:`evaluate`, of one seed, in any order.
 
     Raises:
         ValueError: The two do not have the same samples with the same labels.
@@ -357,12 +459,25 @@ def check(predictions: pd.DataFrame, classes: list[str]) -> None:
             raise UserError(
                 f"{column} {row[column]} of sample {row['sample']!r} is not one of the {len(classes)} classes"
             )
-    twice = predictions["sample"].duplicated()
+    by_one = ["seed", "sample"] if "seed" in predictions else ["sample"]
+    twice = predictions.duplicated(by_one)
     if twice.any():
         raise UserError(f"sample {predictions['sample'][twice].iloc[0]!r} is predicted twice")
+    if "seed" in predictions:
+        _check_seeds(predictions)
     _check_probabilities(predictions, [f"p_{name}" for name in classes])
     if "confidence" in predictions and not predictions["confidence"].between(0, 1).all():
         raise UserError("a confidence lies outside 0 to 1 or is NaN")
+
+
+def _check_seeds(predictions: pd.DataFrame) -> None:
+    """Check that all seeds predict the same samples with the same labels."""
+    each = predictions.groupby("sample")["label"].agg(["size", "nunique"])
+    wrong = each[(each["size"] < predictions["seed"].nunique()) | (each["nunique"] > 1)]
+    if len(wrong):
+        name = wrong.index[0]
+        what = "another label" if wrong["nunique"].iloc[0] > 1 else "no prediction"
+        raise UserError(f"sample {name!r} has {what} with one of the seeds: evaluate the run again")
 
 
 def _check_probabilities(predictions: pd.DataFrame, columns: list[str]) -> None:
@@ -386,7 +501,7 @@ def units_of(predictions: pd.DataFrame) -> tuple[np.ndarray, str]:
     """Return the units that are drawn with replacement: a number for each row, and the name of the unit."""
     subject = predictions["subject"]
     if subject.nunique() < 2:
-        return np.arange(len(predictions)), "samples"
+        return pd.factorize(predictions["sample"])[0], "samples"
     alone = "sample " + predictions["sample"].astype(str)
     return pd.factorize(subject.astype(object).where(subject.notna(), alone))[0], "subjects"
 

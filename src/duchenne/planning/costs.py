@@ -156,10 +156,11 @@ def _histories(workspace: Workspace, variant: str) -> Iterator[tuple[Path, pd.Da
     """Yield the histories of a variant's folds, finished or running; a fold in both places counts once."""
     seen = set()
     for folder in (workspace.model(variant), workspace.work("train", variant)):
-        for path in sorted(folder.glob("fold_*/history.csv")):
-            if path.parent.name in seen:
+        for path in sorted(folder.glob("**/fold_*/history.csv")):
+            name = path.parent.relative_to(folder)
+            if name in seen:
                 continue
-            seen.add(path.parent.name)
+            seen.add(name)
             table = pd.read_csv(path)
             if len(table) and "images_per_second" in table:
                 yield path, table

@@ -76,7 +76,8 @@ class VariantPlan:
         stops_early: whether training may end before.
         needed: whether it is not asked for, but another variant starts from it.
         generation: number of runs that must be trained before.
-        folds: empty if their number is not known.
+        seeds: number of seeds with which each fold is trained.
+        folds: those of every seed; empty if their number is not known.
         tested: seconds of a device for the predictions of all folds, also under damage if ``report.robustness``.
     """
 
@@ -91,6 +92,7 @@ class VariantPlan:
     speed: Speed
     on_cpu: bool
     generation: int
+    seeds: int
     folds: tuple[FoldPlan, ...]
     tested: Estimate
     memory: float | None
@@ -255,7 +257,7 @@ def _compared(work: Work) -> float:
 
 
 def _evaluation(variant: VariantPlan) -> Estimate:
-    tested = variant.work.tested
+    tested = variant.work.tested * variant.seeds
     return variant.tested.plus(exactly(costs.STAGES["evaluate"] + (costs.evaluated(tested)[0] if tested else 0.0)))
 
 
@@ -377,7 +379,8 @@ def _variant_plan(
         load = NONE if speed.whole else loading.times(read)
         return FoldPlan(device, load, saving, (device.plus(load) if on_cpu else largest(device, load)).plus(saving))
 
-    tested = largest(forward, loading).times(work.tested * views * times)
+    seeds = len(config.every_seed)
+    tested = largest(forward, loading).times(work.tested * views * (seeds + times - 1))  # damage: the first seed alone
     return VariantPlan(
         name=name,
         dataset=config.dataset,
@@ -390,7 +393,8 @@ def _variant_plan(
         speed=speed,
         on_cpu=on_cpu,
         generation=generations[name],
-        folds=tuple(map(fold, work.folds)),
+        seeds=seeds,
+        folds=tuple(map(fold, work.folds)) * seeds,
         tested=tested,
         memory=costs.fold_memory(config),
         batch=recipe.batch_size,

@@ -153,7 +153,7 @@ def print_rerun(
         console.print(f"[yellow]{remark}[/yellow]")
     for variant, found in folds.items():
         ended = [fold for fold in found if fold.finished]
-        begun = [f"fold {fold.number}: {fold.epochs} epochs" for fold in found if not fold.finished]
+        begun = [f"{fold.name}: {fold.epochs} epochs" for fold in found if not fold.finished]
         if ended:
             console.print(
                 f"{variant}: {len(ended)} finished fold{'s' * (len(ended) != 1)} in work/, copied instead of trained "

@@ -36,11 +36,12 @@ class FoldState:
     """A fold with state in work/.
 
     Attributes:
+        name: such as ``fold 2`` or, of a further seed, ``seed 1, fold 2``.
         finished: whether it ended, by the code of now; it is copied if configuration, split and data are the same.
         epochs: epochs in its history.
     """
 
-    number: int
+    name: str
     finished: bool
     epochs: int
 
@@ -159,16 +160,16 @@ def _reason(changes: Iterable[Any]) -> str:
 
 
 def folds(catalog: Catalog, workspace: Workspace, variant: str) -> list[FoldState]:
-    """Find the folds of a variant that have state in work/, by number."""
+    """Find the folds of a variant that have state in work/, of the seeds that it has now, in order."""
     from duchenne.training.fingerprint import code_version
 
     found = []
-    folder = workspace.work("train", variant)
-    for path in sorted(folder.glob("fold_*"), key=lambda path: int(path.name.removeprefix("fold_"))):
+    config = catalog.variants[variant]
+    for (seed, fold), path in workspace.fold_states(variant, config.every_seed).items():
         code = _finished(path / "done" / "finished.json").get("code")
-        finished = code == code_version(catalog.variants[variant].model.architecture)
+        finished = code == code_version(config.model.architecture)
         epochs = max(_rows(path / "history.csv"), _rows(path / "done" / "history.csv"))
-        found.append(FoldState(int(path.name.removeprefix("fold_")), finished, epochs))
+        found.append(FoldState(config.fold_title(seed, fold), finished, epochs))
     return found
 
 

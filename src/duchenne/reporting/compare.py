@@ -34,7 +34,7 @@ class ComparedRuns:
     ``frame``: a row per run: every metric with ``_low`` and ``_high`` (NaN: not measured), ``params`` (millions) and
     ``macs`` (billions, 1e9) if they were counted, ``selection``, ``war_rule_<rule>`` and ``uar_rule_<rule>`` with
     ``_low`` and ``_high``, the values if that rule had picked the epoch (NaN: not kept), and, except for the first run,
-    ``difference_<metric>`` from the first with ``_low`` and ``_high``, and McNemar's ``p``.
+    ``difference_<metric>`` from the first with ``_low`` and ``_high``, and McNemar's ``p``, NaN with several seeds.
     ``pairs``: each run but the first -> its comparison with the first.
     """
 
@@ -61,7 +61,7 @@ class ComparedRuns:
                     "metrics": _plain(pair.metrics.rename_axis("metric").reset_index()),
                     "per_class": _plain(pair.per_class.rename_axis("class").reset_index()),
                     "confusion": pair.confusion.to_dict("index"),
-                    "mcnemar": pair.mcnemar._asdict(),
+                    "mcnemar": pair.mcnemar and pair.mcnemar._asdict(),
                     "disagreements": _plain(pair.disagreements.reset_index()),
                 }
                 for name, pair in self.pairs.items()
@@ -111,7 +111,7 @@ def compare_runs(runs: list[Run], bootstrap: int = 2000, seed: int = 0) -> Compa
             theirs, own = (", ".join(one.classes) for one in (first, run))
             raise UserError(f"{first.name} has the classes {theirs}, {run.name} has {own}")
         try:
-            pairs[run.name] = compare(first.predictions, run.predictions, first.classes, bootstrap, seed)
+            pairs[run.name] = compare(first.every_prediction, run.every_prediction, first.classes, bootstrap, seed)
         except UserError as error:
             raise UserError(f"{first.name} (first) and {run.name} (second): {error}") from None
     rows = {run.name: _row(run, pairs.get(run.name)) for run in runs}
@@ -140,7 +140,7 @@ def show(runs: ComparedRuns, console: Console) -> None:
         table.add_row(f"recall {label} ({row['n']:.0f})", *_below([f"{100 * row['first']:.1f}", *values], changes))
     table.add_section()
     tests = (pair.mcnemar for pair in runs.pairs.values())
-    outcomes = (f"{test.only_second} / {test.only_first}, p {test.p:.2g}" for test in tests)
+    outcomes = (f"{test.only_second} / {test.only_first}, p {test.p:.2g}" if test else "–" for test in tests)
     table.add_row("right alone / the first alone", "", *outcomes)
     for size, head in (("params", "parameters, M"), ("macs", "MACs, G")):
         table.add_row(head, *("–" if pd.isna(value) else amount(value) for value in runs.frame[size]))
@@ -172,7 +172,7 @@ def _row(run: Run, pair: Comparison | None) -> dict[str, Any]:
         for metric, change in pair.metrics.iterrows():
             row |= {f"difference_{metric}": change["difference"]}
             row |= {f"difference_{metric}_{end}": change[end] for end in ("low", "high")}
-        row["p"] = pair.mcnemar.p
+        row["p"] = pair.mcnemar.p if pair.mcnemar else float("nan")
     return row
 
 

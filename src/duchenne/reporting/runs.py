@@ -17,7 +17,7 @@ from duchenne.datasets.index import read_index
 from duchenne.errors import UserError
 from duchenne.evaluation.robustness import COLUMNS
 from duchenne.evaluation.rules import by_rule, measured_under, read_kept
-from duchenne.evaluation.statistics import by_fold, evaluate
+from duchenne.evaluation.statistics import by_fold, by_seed, evaluate, of_first_seed
 from duchenne.faces.store import FaceStore
 from duchenne.files import read_json
 from duchenne.metrics import METRICS
@@ -103,9 +103,22 @@ class Run:
         return self._read(read_json, self.results / "metrics.json")
 
     @cached_property
-    def predictions(self) -> pd.DataFrame:
-        """Row per test sample: ``sample``, ``fold``, ``subject``, ``label``, ``predicted``, ``confidence``, ``p_*``."""
+    def every_prediction(self) -> pd.DataFrame:
+        """Row per test sample and seed.
+
+        Columns: ``sample``, ``seed``, ``fold``, ``subject``, ``label``, ``predicted``, ``confidence``, ``p_*``.
+        """
         return self._read(pd.read_parquet, self.results / "predictions.parquet")
+
+    @cached_property
+    def predictions(self) -> pd.DataFrame:
+        """The predictions by the networks of the first seed, a row per test sample: what is shown of single samples."""
+        return of_first_seed(self.every_prediction).reset_index(drop=True)
+
+    @cached_property
+    def seed_metrics(self) -> pd.DataFrame:
+        """Every metric of each seed: a row per seed, NaN where it is not defined."""
+        return by_seed(self.every_prediction, self.classes)
 
     @cached_property
     def classes(self) -> list[str]:
@@ -114,16 +127,16 @@ class Run:
 
     @cached_property
     def fold_metrics(self) -> pd.DataFrame:
-        """Every metric of each fold: a row per fold, NaN where it is not defined."""
-        return by_fold(self.predictions, self.classes)
+        """Every metric of each fold, the mean over seeds: a row per fold, NaN where it is not defined."""
+        return by_fold(self.every_prediction, self.classes)
 
     @cached_property
     def rules(self) -> dict[str, pd.DataFrame]:
         """Rule -> predictions at the epochs that it chooses, with a column ``epoch``; empty if they were not kept."""
         if "epoch_rule_last" not in self.metrics:
             return {}
-        kept = read_kept(self.workspace.folds(self.name))
-        return by_rule(self.predictions, kept, self.classes, self.metrics["selection"])
+        kept = read_kept(self.workspace.networks(self.name, self.config.every_seed))
+        return by_rule(self.every_prediction, kept, self.classes, self.metrics["selection"])
 
     @cached_property
     def under(self) -> dict[str, dict[str, Any]]:
@@ -139,12 +152,17 @@ class Run:
 
     @cached_property
     def history(self) -> pd.DataFrame:
-        """The epochs of all folds, with a column ``fold``."""
+        """The epochs of all folds with the first seed, with a column ``fold``."""
+        return of_first_seed(self.every_epoch).reset_index(drop=True)
+
+    @cached_property
+    def every_epoch(self) -> pd.DataFrame:
+        """The epochs of all networks, with columns ``seed`` and ``fold``."""
         return self._read(pd.read_csv, self.results / "history.csv")
 
     @cached_property
     def cards(self) -> dict[int, dict[str, Any]]:
-        """Fold -> card of its network."""
+        """Fold -> card of its network of the first seed."""
         folders = self.workspace.folds(self.name)
         return {fold: self._read(read_json, folder / "card.json") for fold, folder in folders.items()}
 

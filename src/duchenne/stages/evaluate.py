@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import product
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from duchenne.config import Catalog
 from duchenne.errors import UserError
 from duchenne.files import file_digest, replacing, table_digest, write_json
 from duchenne.stages.samples import with_faces
-from duchenne.workspace import Workspace
+from duchenne.workspace import Network, Workspace, fold_name
 
 if TYPE_CHECKING:  # slow to import
     from torch import nn
@@ -31,19 +32,19 @@ def run(catalog: Catalog, workspace: Workspace, variant: str) -> None:
     from duchenne.evaluation.rules import read_kept
     from duchenne.training.trained import load_trained
 
-    out = workspace.results(variant)
+    out, folders = workspace.results(variant), workspace.networks(variant, catalog.variants[variant].every_seed)
     measure_folds(
         catalog,
         workspace,
         variant,
-        lambda fold, *_: load_trained(workspace.fold(variant, fold)),
+        lambda network, *_: load_trained(folders[network]),
         out,
         command=f"dvc repro evaluate@{variant}",
-        networks={fold: network_digests(folder) for fold, folder in workspace.folds(variant).items()},
-        kept=read_kept(workspace.folds(variant)),
+        networks={network: network_digests(folder) for network, folder in folders.items()},
+        kept=read_kept(folders),
     )
     histories = [
-        pd.read_csv(folder / "history.csv").assign(fold=fold) for fold, folder in workspace.folds(variant).items()
+        pd.read_csv(folder / "history.csv").assign(seed=seed, fold=fold) for (seed, fold), folder in folders.items()
     ]
     with replacing(out / "history.csv") as path:
         pd.concat(histories, ignore_index=True).to_csv(path, index=False)
@@ -53,28 +54,28 @@ def measure_folds(
     catalog: Catalog,
     workspace: Workspace,
     variant: str,
-    network: Callable[[int, pd.DataFrame, FaceStore], tuple[nn.Module, dict[str, Any]]],
+    network: Callable[[Network, pd.DataFrame, FaceStore], tuple[nn.Module, dict[str, Any]]],
     out: Path,
     *,
     command: str,
-    networks: dict[int, dict[str, str]],
+    networks: dict[Network, dict[str, str]],
     only: int | None = None,
-    kept: Mapping[int, pd.DataFrame] = MappingProxyType({}),
+    kept: Mapping[Network, pd.DataFrame] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """Predict and measure the test part of each fold with that fold's network and card.
+    """Predict and measure the test part of each fold with that fold's network and card, those of every seed.
 
     Args:
-        network: gives the network and its card, from the fold, its test samples and the faces.
-        out: folder of the results.
+        network: gives the network and its card, from its seed and fold, the fold's test samples and the faces.
+        out: folder of the results. ``features.npz`` in it is of the first seed alone.
         command: command that makes these results, for the record.
-        networks: fold -> names and SHA-256 of its network's files, for the record.
+        networks: names and SHA-256 of the files of each network, for the record.
         only: the fold to measure; None: all.
-        kept: fold -> test logits of the epochs that other rules would have reported, which are then measured too.
+        kept: test logits of the epochs that other rules would have reported, which are then measured too.
     """
     from duchenne.datasets.index import read_index
     from duchenne.evaluation.groups import flat_gaps, measure_groups
     from duchenne.evaluation.rules import FILE, check_kept
-    from duchenne.evaluation.statistics import evaluate_uncalibrated
+    from duchenne.evaluation.statistics import evaluate_uncalibrated, of_first_seed
     from duchenne.faces.store import FaceStore
     from duchenne.training.trained import predict
 
@@ -89,18 +90,23 @@ def measure_folds(
         every = every[every.fold == only]
     parts = with_faces(every, table.rows, store)
     predictions, uncalibrated, features, precisions = [], [], [], {}
-    for fold, samples in parts.groupby("fold"):
-        model, card = network(int(fold), samples, store)
+    seeds = sorted({seed for seed, _ in networks})
+    for seed, (fold, samples) in product(seeds, [(int(fold), own) for fold, own in parts.groupby("fold")]):
+        samples = samples.assign(seed=seed)
+        model, card = network((seed, fold), samples, store)
         logits, vectors = predict(model, store, samples, card, catalog.compute)
-        if fold in kept:
-            path = workspace.fold(variant, int(fold)) / FILE
-            check_kept(kept[fold], config.selection, samples["sample"], logits, card.get("precision", "fp32"), path)
+        if (seed, fold) in kept:
+            path = workspace.fold(variant, fold, config.further(seed)) / FILE
+            own = kept[seed, fold]
+            check_kept(own, config.selection, samples["sample"], logits, card.get("precision", "fp32"), path)
         predictions.append(_predictions(samples, logits, table.classes, card))
         if "calibration" in card:
             uncalibrated.append(_predictions(samples, logits, table.classes, {}))
-        features.append(vectors)
-        precisions[int(fold)] = card.get("precision", "fp32")
+        if seed == seeds[0]:
+            features.append(vectors)
+        precisions[seed, fold] = card.get("precision", "fp32")
     frame = pd.concat(predictions, ignore_index=True)
+    first = of_first_seed(frame)
     metrics = metrics_of(
         frame,
         table.classes,
@@ -123,7 +129,7 @@ def measure_folds(
         frame.to_parquet(path, index=False)
     with replacing(out / "features.npz") as path, path.open("wb") as file:
         matrix = np.concatenate(features).astype(np.float16)
-        np.savez(file, sample=frame["sample"].to_numpy(str), fold=frame["fold"].to_numpy(), features=matrix)
+        np.savez(file, sample=first["sample"].to_numpy(str), fold=first["fold"].to_numpy(), features=matrix)
     names = dict(enumerate(table.classes))
     with replacing(out / "confusion.csv") as path:
         pairs = {"actual": frame.label.map(names), "predicted": frame.predicted.map(names)}
@@ -138,9 +144,11 @@ def measure_folds(
             "folds": sorted(map(int, every["fold"].unique())),
             "bootstrap": catalog.report.bootstrap,
             "seed": config.seed,
+            "seeds": seeds,
             "data": _data(catalog, workspace, variant, store),
             "networks": {
-                fold: networks.get(fold, {}) | {"precision": precision} for fold, precision in precisions.items()
+                fold_name(fold, config.further(seed)): networks[seed, fold] | {"precision": precision}
+                for (seed, fold), precision in precisions.items()
             },
         }
         | _origin(catalog, workspace),
@@ -157,7 +165,7 @@ def metrics_of(
     folds: list[int],
     composite: bool,
     bootstrap: int,
-    kept: Mapping[int, pd.DataFrame] = MappingProxyType({}),
+    kept: Mapping[Network, pd.DataFrame] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Compute the contents of ``metrics.json`` from predictions.
 
@@ -170,7 +178,7 @@ def metrics_of(
         folds: folds that were measured.
         composite: whether names of samples begin with the name of a set, which is also measured alone.
         bootstrap: number of resamples.
-        kept: fold -> test logits of the epochs that other rules would have reported.
+        kept: test logits of the epochs that other rules would have reported.
     """
     from duchenne.evaluation.rules import by_rule, measure_rules
     from duchenne.evaluation.statistics import evaluate, evaluate_parts, evaluate_without
@@ -189,7 +197,7 @@ def metrics_of(
     metrics |= {"near_duplicates": count_tested(copies)} | evaluate_without(frame, copied, **how)
     metrics |= measure_rules(by_rule(frame, kept, classes, config.selection), monitor=config.monitor, **how)
     tested = split[(split["part"] == "test") & split["fold"].isin(folds)]
-    return metrics | {"missed": len(tested) - len(frame), "selection": config.selection}
+    return metrics | {"missed": len(tested) - metrics["n"], "selection": config.selection}
 
 
 def network_digests(folder: Path) -> dict[str, str]:
@@ -241,7 +249,7 @@ def _predictions(samples: pd.DataFrame, logits: np.ndarray, classes: list[str], 
     from duchenne.training.calibration import probabilities as probabilities_of
 
     probabilities = probabilities_of(logits, card)
-    frame = samples[["sample", "fold", "subject", "label"]].reset_index(drop=True)
+    frame = samples[["sample", "seed", "fold", "subject", "label"]].reset_index(drop=True)
     frame["predicted"] = logits.argmax(axis=1)
     frame["confidence"] = probabilities.max(axis=1)
     columns = {f"p_{name}": probabilities[:, i] for i, name in enumerate(classes)}

@@ -10,10 +10,11 @@ from duchenne.workspace import Workspace
 
 
 def run(catalog: Catalog, workspace: Workspace, variant: str) -> None:
-    """Explain some predictions of a variant's networks, and measure the maps if the truth is known."""
+    """Explain some predictions of a variant's networks, of the first seed; measure the maps if the truth is known."""
     require_extra("drawing maps", "report", "matplotlib")
     from duchenne.datasets.index import read_index
     from duchenne.evaluation.explain_run import RunToExplain, explain
+    from duchenne.evaluation.statistics import of_first_seed
     from duchenne.faces.store import FaceStore
     from duchenne.reporting.maps.pictures import draw_pictures
     from duchenne.training.trained import load_trained
@@ -21,7 +22,7 @@ def run(catalog: Catalog, workspace: Workspace, variant: str) -> None:
     config = catalog.variants[variant]
     dataset = catalog.datasets[config.dataset]
     table = read_index(workspace.index(config.dataset))
-    predictions = pd.read_parquet(workspace.results(variant) / "predictions.parquet")
+    predictions = of_first_seed(pd.read_parquet(workspace.results(variant) / "predictions.parquet"))
     known = table.rows[["sample", "emotion", "onset", "apex", "offset"]]
     run = RunToExplain(
         predictions.merge(known, on="sample", validate="many_to_one"),

@@ -12,6 +12,7 @@ from duchenne.config import Catalog
 from duchenne.engines import Local
 from duchenne.evaluation.corruptions import CORRUPTIONS, STRENGTHS, CorruptedStore
 from duchenne.evaluation.robustness import COLUMNS, curves, summarise
+from duchenne.evaluation.statistics import of_first_seed
 from duchenne.files import file_digest, replacing, write_json
 from duchenne.sources import network_digest, source_digest
 from duchenne.workspace import Workspace
@@ -22,8 +23,8 @@ log = logging.getLogger(__name__)
 def run(catalog: Catalog, workspace: Workspace, variant: str) -> None:
     """Write ``robustness.csv`` and ``robustness.json`` of a variant; both are empty unless ``report.robustness``.
 
-    Each fold's network predicts its own test part 35 times, seven kinds of damage in five strengths. A finished kind
-    is kept in ``work/robustness``, so that an interrupted stage resumes with the next.
+    Each fold's network, that of the first seed, predicts its own test part 35 times, seven kinds of damage in five
+    strengths. A finished kind is kept in ``work/robustness``, so that an interrupted stage resumes with the next.
     """
     table = _measure(catalog, workspace, variant) if catalog.report.robustness else pd.DataFrame(columns=COLUMNS)
     with replacing(workspace.results(variant) / "robustness.csv") as path:
@@ -36,7 +37,7 @@ def _measure(catalog: Catalog, workspace: Workspace, variant: str) -> pd.DataFra
 
     config = catalog.variants[variant]
     table = read_index(workspace.index(config.dataset))
-    clean = pd.read_parquet(workspace.results(variant) / "predictions.parquet")
+    clean = of_first_seed(pd.read_parquet(workspace.results(variant) / "predictions.parquet"))
     samples = clean[["sample", "fold"]].merge(
         table.rows[["sample", "onset", "apex"]], on="sample", validate="many_to_one"
     )

@@ -1,4 +1,4 @@
-"""Train stage: from faces, landmarks and split to ``models/<variant>/fold_<k>``."""
+"""Train stage: from faces, landmarks and split to ``models/<variant>/fold_<k>``, a network for each fold and seed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from duchenne.errors import UserError
 from duchenne.files import file_digest, write_json
 from duchenne.stages.samples import with_faces
 from duchenne.training.settings import Compute, Variant
-from duchenne.workspace import Workspace
+from duchenne.workspace import Network, Workspace
 
 if TYPE_CHECKING:  # slow to import
     from duchenne.faces.store import FaceStore
@@ -34,14 +34,16 @@ log = logging.getLogger(__name__)
 def run(catalog: Catalog, workspace: Workspace, variant: str, *folds: str) -> None:
     """Train the folds of a variant, several at a time; finished folds are kept, interrupted ones resume.
 
+    With ``seeds`` each fold is trained with every seed; those after the first are in ``models/<variant>/seed_<s>``.
+
     This process sends their epochs to MLflow, from their histories, wherever they train. A fold that fails does not
     stop the others. With ``calibration: temperature`` the temperature of every fold is fitted when all are trained, by
     this process, also of those that were finished before.
 
     Args:
-        folds: numbers of the folds to train, such as those of one job of several; default: all. Chosen folds stay in
-            ``work``; a later run of all finds them finished there and only copies them to ``models``. Their epochs go
-            to MLflow with that run, unless it has an address: a SQLite file is not for several machines.
+        folds: numbers (:func:`networks_of`) of what to train, such as those of one job; default: all. Chosen folds
+            stay in ``work``; a later run of all finds them finished there and only copies them to ``models``. Their
+            epochs go to MLflow with that run, unless it has an address: a SQLite file is not for several machines.
 
     Raises:
         EngineError: The engine cannot be used, or a fold was lost again and again.
@@ -61,11 +63,11 @@ def run(catalog: Catalog, workspace: Workspace, variant: str, *folds: str) -> No
     store = FaceStore(workspace.faces(config.dataset))
     table = read_index(workspace.index(config.dataset))
     parts = with_faces(pd.read_parquet(workspace.split(variant)), table.rows, store)
-    chosen = parts[parts["fold"].isin(_chosen(variant, folds, parts["fold"]))] if folds else parts
-    numbers = sorted(int(fold) for fold in chosen["fold"].unique())
+    known = networks_of(config, parts["fold"])
+    networks = _chosen(variant, folds, known) if folds else list(known.values())
     compute = catalog.compute
     with engine_of(compute, workspace.work("train", variant), *_given(config)) as engine:
-        needs, at_once = plan(compute, engine, len(numbers), "" if engine.cluster else device_of(compute).type)
+        needs, at_once = plan(compute, engine, len(networks), "" if engine.cluster else device_of(compute).type)
         automatic = partial(_precision_there, engine, needs, compute) if engine.cluster else None
         record, compute = _begin(catalog, workspace, variant, table.classes, parts, store, automatic)
         tracker = tracking.Tracker(workspace, variant, config)
@@ -76,29 +78,29 @@ def run(catalog: Catalog, workspace: Workspace, variant: str, *folds: str) -> No
             log.warning("%s starts from random weights%s: model.pretrained names no published ones", variant, packaged)
         tasks = [
             Task(
-                f"fold {fold}",
+                config.fold_title(seed, fold),
                 partial(
                     _train,
                     _threads(compute, engine, needs, at_once),
-                    config,
+                    config.with_seed(seed),
                     table.classes,
                     fold,
-                    chosen[chosen["fold"] == fold],
+                    parts[parts["fold"] == fold],
                     store,
-                    out=None if folds else workspace.fold(variant, fold),
-                    work=workspace.fold_state(variant, fold),
+                    out=None if folds else workspace.fold(variant, fold, config.further(seed)),
+                    work=workspace.fold_state(variant, fold, config.further(seed)),
                     compute=compute,
-                    init=_initial(workspace, config.init_from, fold),
+                    init=_initial(catalog, workspace, config.init_from, seed, fold),
                     landmarks=workspace.landmarks(config.dataset),
                     au_centers=workspace.au_centers(config.dataset),
                 ),
             )
-            for fold in numbers
+            for seed, fold in networks
         ]
         failed = {}
         title = f"train {variant}" if engine.cluster else None
         with (
-            Following(tracker, numbers, config.recipe.epochs, title),
+            Following(tracker, networks, config.recipe.epochs, title),
             closing(engine.run(tasks, needs, at_once)) as ended,
         ):
             for done in ended:
@@ -109,8 +111,8 @@ def run(catalog: Catalog, workspace: Workspace, variant: str, *folds: str) -> No
         raise _failure(variant, failed)
     if not folds:
         if config.calibration == "temperature":
-            for fold, samples in parts.groupby("fold"):
-                calibrate(workspace.fold(variant, int(fold)), samples, store, compute)
+            for (_, fold), folder in workspace.networks(variant, config.every_seed).items():
+                calibrate(folder, parts[parts["fold"] == fold], store, compute)
         write_json(workspace.training_record(variant), record)
 
 
@@ -174,6 +176,7 @@ class Following:
 
     Args:
         tracker: what sends them; it does nothing if it has no run.
+        networks: seed and fold of each.
         epochs: number of epochs of a fold, for the progress bar.
         title: title of the progress bar; None: there is none.
     """
@@ -181,15 +184,17 @@ class Following:
     SECONDS = 2.0
     """Time between two looks (chosen by us)."""
 
-    def __init__(self, tracker: Tracker, folds: list[int], epochs: int, title: str | None) -> None:
-        self._tracker, self._folds, self._epochs, self._title = tracker, folds, epochs, title
-        self._files = {fold: tracker.workspace.fold_state(tracker.name, fold) / "history.csv" for fold in folds}
-        self._seen = {fold: self._state(fold) for fold in folds}
+    def __init__(self, tracker: Tracker, networks: list[Network], epochs: int, title: str | None) -> None:
+        self._tracker, self._networks, self._epochs, self._title = tracker, networks, epochs, title
+        self._files = {network: tracker.state(*network) / "history.csv" for network in networks}
+        self._seen = {network: self._state(network) for network in networks}
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
 
     def __enter__(self) -> Self:
-        self._bar = tqdm(total=len(self._folds) * self._epochs, desc=self._title, unit="epoch", disable=not self._title)
+        self._bar = tqdm(
+            total=len(self._networks) * self._epochs, desc=self._title, unit="epoch", disable=not self._title
+        )
         self._thread.start()
         return self
 
@@ -204,38 +209,53 @@ class Following:
             self._look()
 
     def _look(self) -> None:
-        for fold in self._folds:
-            if (state := self._state(fold)) != self._seen[fold]:
-                self._seen[fold] = state
+        for network in self._networks:
+            if (state := self._state(network)) != self._seen[network]:
+                self._seen[network] = state
                 if state:
-                    self._tracker.epoch(fold)
+                    self._tracker.epoch(*network)
         done = 0
-        for fold in self._folds if self._title else []:
-            if self._seen[fold]:
-                done += self._files[fold].read_text(encoding="utf-8").count("\n") - 1
+        for network in self._networks if self._title else []:
+            if self._seen[network]:
+                done += self._files[network].read_text(encoding="utf-8").count("\n") - 1
         if done != self._bar.n:
             self._bar.update(done - self._bar.n)
 
-    def _state(self, fold: int) -> tuple[int, int] | None:
+    def _state(self, network: Network) -> tuple[int, int] | None:
         """Return what changes when the history of a fold does; None: there is none."""
         try:
-            found = self._files[fold].stat()
+            found = self._files[network].stat()
         except OSError:
             return None
         return found.st_mtime_ns, found.st_size
 
 
-def _chosen(variant: str, folds: tuple[str, ...], known: pd.Series) -> set[int]:
-    """Return the numbers of the chosen folds.
+def networks_of(config: Variant, folds: pd.Series) -> dict[int, Network]:
+    """Number the networks of a variant, for jobs: the folds of the first seed by their own numbers, then the others.
+
+    With three folds, the numbers 1 to 3 are the folds of the first seed, 4 to 6 those of the second.
+
+    Args:
+        folds: column ``fold`` of the split.
+
+    Returns:
+        Number -> seed and fold, ascending.
+    """
+    numbers = sorted(int(fold) for fold in folds.unique())
+    step = max(numbers)
+    return {place * step + fold: (seed, fold) for place, seed in enumerate(config.every_seed) for fold in numbers}
+
+
+def _chosen(variant: str, folds: tuple[str, ...], known: dict[int, Network]) -> list[Network]:
+    """Return the chosen networks.
 
     Raises:
-        UserError: One of them is not a fold of the variant.
+        UserError: One of the numbers is not of the variant.
     """
-    numbers = sorted(int(fold) for fold in known.unique())
     for fold in folds:
-        if fold not in map(str, numbers):
-            raise UserError(f"{variant} has no fold {fold!r}: its folds are {', '.join(map(str, numbers))}")
-    return {int(fold) for fold in folds}
+        if fold not in map(str, known):
+            raise UserError(f"{variant} has no fold {fold!r}: its folds are {', '.join(map(str, known))}")
+    return [known[number] for number in sorted(set(map(int, folds)))]
 
 
 def _begin(
@@ -257,7 +277,8 @@ def _begin(
     from duchenne.training.fingerprint import STARTS
 
     config = catalog.variants[variant]
-    starts = [_initial(workspace, config.init_from, int(fold)) for fold in parts["fold"].unique()]
+    networks = networks_of(config, parts["fold"]).values()
+    starts = [_initial(catalog, workspace, config.init_from, *network) for network in networks]
     files = [*config.model.files.values(), *(path / name for path in starts if path for name in STARTS)]
     whole = config.recipe.au_centers == "dataset"
     files.append((workspace.au_centers if whole else workspace.landmarks)(config.dataset))
@@ -269,9 +290,14 @@ def _begin(
     return record.begin(workspace.work("train", variant), key, catalog.compute, facts | {"split": split}, automatic)
 
 
-def _initial(workspace: Workspace, init_from: str, fold: int) -> Path | None:
-    """Return the folder of a fold's initial weights: the same fold of that run, or its first fold."""
+def _initial(catalog: Catalog, workspace: Workspace, init_from: str, seed: int, fold: int) -> Path | None:
+    """Return the folder of a fold's initial weights: same seed and fold of that run, or where it lacks one its first.
+
+    An imported network has no seeds.
+    """
     if init_from == "scratch":
         return None
-    same = workspace.fold(init_from, fold)
-    return same if same.exists() else workspace.fold(init_from, 1)
+    start = catalog.variants.get(init_from)
+    further = start.further(seed) if start and seed in start.every_seed else None
+    same = workspace.fold(init_from, fold, further)
+    return same if same.exists() else workspace.fold(init_from, 1, further)

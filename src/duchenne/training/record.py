@@ -42,6 +42,7 @@ def training_key(
         fingerprint(variant, classes, samples, store, None, precision),
         digests,
         code_version(variant.model.architecture),
+        *([variant.seeds] if variant.seeds else []),
     ]
     return hashlib.sha256(json.dumps(known).encode()).hexdigest()
 

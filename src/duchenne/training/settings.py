@@ -232,6 +232,11 @@ class Variant(Strict):
         "With selection test it is predicted in any case",
     )
     seed: int = Field(0, description="of weights, order of samples and augmentation")
+    seeds: list[int] = Field(
+        [],
+        description="instead of seed: every fold is trained with each of them; metrics are means over them, with "
+        "intervals over subjects and seeds",
+    )
     calibration: Literal["none", "temperature"] = Field(
         "none",
         description="temperature: divide the logits by a number fitted on the validation part of each fold after "
@@ -241,6 +246,25 @@ class Variant(Strict):
         None, description="variant with whose printed values the results are compared; null: this one"
     )
     note: str = Field("", description="shown with the results")
+
+    @field_validator("seeds")
+    @classmethod
+    def _each_seed_once(cls, seeds: list[int]) -> list[int]:
+        if twice := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
+            raise ValueError(f"{', '.join(map(str, twice))} more than once: the same seed gives the same network")
+        if negative := [seed for seed in seeds if seed < 0]:
+            raise ValueError(f"{negative[0]} is below 0: seeds are 0, 1, 2 ...")
+        return sorted(seeds)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _seed_is_the_first_of_seeds(cls, block: Any) -> Any:
+        seeds = block.get("seeds") if isinstance(block, dict) else None
+        if not (isinstance(seeds, list) and seeds and all(isinstance(seed, int) for seed in seeds)):
+            return block
+        if block.get("seed", min(seeds)) != min(seeds):
+            raise ValueError(f"seed {block['seed']} and seeds {seeds}: give seeds alone")
+        return {**block, "seed": min(seeds)}
 
     @model_validator(mode="after")
     def _val_needs_validation_subjects(self) -> Self:
@@ -261,6 +285,23 @@ class Variant(Strict):
         if self.selection == "train" and self.monitor != "loss":
             raise ValueError("selection train picks the epoch of the lowest training loss: set monitor: loss")
         return self
+
+    @property
+    def every_seed(self) -> list[int]:
+        """Seeds that are trained, ascending. The networks of the first are those that are shown, exported and used."""
+        return self.seeds or [self.seed]
+
+    def further(self, seed: int) -> int | None:
+        """Return the seed, or None if it is the first, as :meth:`duchenne.workspace.Workspace.fold` takes it."""
+        return None if seed == self.seed else seed
+
+    def fold_title(self, seed: int, fold: int) -> str:
+        """Name a network for people: ``fold 2``, or with several seeds ``seed 1, fold 2``."""
+        return f"seed {seed}, fold {fold}" if self.seeds else f"fold {fold}"
+
+    def with_seed(self, seed: int) -> Self:
+        """Return the variant of one seed alone."""
+        return self.model_copy(update={"seed": seed, "seeds": []})
 
     def decides(self) -> dict[str, Any]:
         """Return the fields on which its results depend, as values for JSON."""

@@ -22,14 +22,14 @@ from duchenne.evaluation.robustness import CLEAN, MEASURED, summarise
 from duchenne.evaluation.robustness import COLUMNS as COLUMNS_OF_DAMAGE
 from duchenne.evaluation.rules import FILE as RULES_FILE
 from duchenne.evaluation.rules import of_rules, read_kept
-from duchenne.evaluation.statistics import at_temperature, evaluate, evaluate_uncalibrated
+from duchenne.evaluation.statistics import at_temperature, evaluate, evaluate_uncalibrated, of_first_seed
 from duchenne.faces.store import FaceStore
 from duchenne.files import file_digest, read_json, table_digest
 from duchenne.stages.evaluate import faces_digest, metrics_of
 from duchenne.training.calibration import temperature_of
 from duchenne.training.settings import Variant
 from duchenne.verification.findings import TOLERANCE, Checked
-from duchenne.workspace import Workspace
+from duchenne.workspace import Network, Workspace
 
 COLUMNS = ["sample", "fold", "subject", "label", "predicted", "confidence"]
 """Columns of predictions beside the probabilities."""
@@ -62,7 +62,7 @@ class _Run:
     def __init__(self, catalog: Catalog, workspace: Workspace, name: str, allow_missing: bool, before: Checked) -> None:
         self.catalog, self.workspace, self.name, self.allow_missing = catalog, workspace, name, allow_missing
         self.before = before
-        self.cards: dict[int, dict[str, Any] | None] = {}
+        self.cards: dict[Path, dict[str, Any] | None] = {}
         self.damaged: dict[str, None] = {}  # files that are not compared with others
         self.published = name.startswith("published/")
         self.variant = name.removeprefix("published/")
@@ -90,12 +90,15 @@ class _Run:
     def _check(self) -> None:
         places, dataset = self.workspace, self.config.dataset
         record = self._record()
+        self.seeds: list[int] = record.get("seeds") or self.config.every_seed
         index: Index | None = self._input(places.index(dataset), read_index)
         split = self._input(places.split(self.variant), partial(_table, columns=["sample", "fold", "part"]))
         duplicates = self._input(places.duplicates(self.variant), partial(_table, columns=["sample", "fold", "part"]))
         store = self._input(places.faces(dataset), _store)
         frame = self._read(self.results / "predictions.parquet", partial(_table, columns=COLUMNS))
         classes = None
+        if frame is not None and "seed" not in frame:  # of a version before there were several seeds
+            frame = frame.assign(seed=self.seeds[0])
         if frame is not None:
             classes = [column.removeprefix("p_") for column in frame if column.startswith("p_")]
             folds = record.get("folds") or sorted(map(int, frame["fold"].unique()))
@@ -157,7 +160,8 @@ class _Run:
             (~np.isfinite(values).all(axis=1), "probabilities that are not finite"),
             ((values < 0).any(axis=1) | (np.abs(values.sum(axis=1) - 1) > 1e-9), "probabilities that do not sum to 1"),
             (~frame["predicted"].between(0, len(classes) - 1).to_numpy(), "a prediction outside the classes"),
-            (frame["sample"].duplicated().to_numpy(), "a second row"),
+            (frame.duplicated(["seed", "sample"]).to_numpy(), "a second row"),
+            (~frame["seed"].isin(self.seeds).to_numpy(), "a seed that is none of the run's"),
         ):
             if wrong.any():
                 self._wrong(path, f"{_some(frame['sample'][wrong])} with {what}", "numbers")
@@ -214,7 +218,8 @@ class _Run:
         path = self.results / "features.npz"
         if path.exists() or not self.published:
             features = self._read(path, _rows_of_features)
-            if features is not None and features != list(zip(frame["sample"], frame["fold"].astype(int), strict=True)):
+            first = of_first_seed(frame)
+            if features is not None and features != list(zip(first["sample"], first["fold"].astype(int), strict=True)):
                 self._wrong(path, "its samples and folds are not those of the predictions")
 
     def _metrics(
@@ -274,25 +279,25 @@ class _Run:
 
     def _uncalibrated(self, frame: pd.DataFrame, classes: list[str], record: dict[str, Any]) -> dict[str, float] | None:
         """Measure the probabilities before calibration, by the temperatures on the cards; None without all cards."""
-        folds = sorted(map(int, frame["fold"].unique()))
-        if self.published or not all(self.workspace.fold(self.name, fold).exists() for fold in folds):
+        networks = pd.MultiIndex.from_frame(frame[["seed", "fold"]].astype(int))
+        folders = self.workspace.networks(self.name, self.seeds)
+        if self.published or not networks.isin(list(folders)).all():
             return None  # published weights may lie elsewhere
-        cards = {fold: self._card_of(fold) for fold in folds}
+        cards = {network: self._card_of(folders[network]) for network in networks.unique()}
         if None in cards.values():
             return None
-        temperatures = {fold: temperature_of(card) for fold, card in cards.items() if card and "calibration" in card}
-        own = frame[frame["fold"].isin(list(temperatures))]
-        if own.empty:
+        known = {network: temperature_of(card) for network, card in cards.items() if card and "calibration" in card}
+        own = networks.isin(list(known))
+        if not own.any():
             return {}
-        before = at_temperature(own, classes, own["fold"].map(temperatures).to_numpy(float))
+        before = at_temperature(frame[own], classes, networks[own].map(known).to_numpy(float))
         return evaluate_uncalibrated(before, **self._how(classes, record))
 
-    def _card_of(self, fold: int) -> dict[str, Any] | None:
-        """Return the card of a fold; None if it cannot be read, which is reported once."""
-        if fold not in self.cards:
-            path = self.workspace.fold(self.name, fold) / "card.json"
-            self.cards[fold] = self._read(path, _card, self.again.replace("evaluate@", "train@"))
-        return self.cards[fold]
+    def _card_of(self, folder: Path) -> dict[str, Any] | None:
+        """Return the card of a network; None if it cannot be read, which is reported once."""
+        if folder not in self.cards:
+            self.cards[folder] = self._read(folder / "card.json", _card, self.again.replace("evaluate@", "train@"))
+        return self.cards[folder]
 
     def _groups(
         self, frame: pd.DataFrame, classes: list[str], index: Index | None, record: dict[str, Any]
@@ -318,16 +323,16 @@ class _Run:
         if table is None:
             return
         for _, clean in table[table["corruption"] == CLEAN].iterrows():
-            computed = evaluate(frame, **self._how(classes, record), metrics=MEASURED)
+            computed = evaluate(of_first_seed(frame), **self._how(classes, record), metrics=MEASURED)
             computed = {key: computed[key] for key in COLUMNS_OF_DAMAGE if key in computed}
             stated = {key: clean[key] for key in computed}
             self.done.compare(table_path, stated, computed, "the predictions", again)
         if isinstance(stated := self._read(path, read_json, again), dict):
             self.done.compare(path, stated, summarise(table), "the values in robustness.csv", again)
 
-    def _kept(self, stated: dict[str, Any]) -> dict[int, pd.DataFrame]:
+    def _kept(self, stated: dict[str, Any]) -> dict[Network, pd.DataFrame]:
         """Read the test logits of other epochs, which must be there where metrics were computed of them."""
-        folders = {} if self.published else self.workspace.folds(self.name)
+        folders = {} if self.published else self.workspace.networks(self.name, self.seeds)
         if any(self._explained(folder / RULES_FILE) for folder in folders.values()):
             return {}
         kept = {}
@@ -354,22 +359,23 @@ class _Run:
         """Check weights, cards, histories and the record of training against each other."""
         again = f"delete it, then `dvc checkout`, `dvc pull` or `dvc repro train@{self.name}`"
         histories = []
-        folders = self.workspace.folds(self.name)
-        wanted = [int(fold) for fold in record.get("networks", folders)]
-        for fold in sorted({*folders, *wanted}):
-            folder = self.workspace.fold(self.name, fold)
+        model, found = self.workspace.model(self.name), self.workspace.networks(self.name, self.seeds)
+        folders = {folder.relative_to(model).as_posix(): network for network, folder in found.items()}
+        for name in dict.fromkeys([*folders, *record.get("networks", {})]):
+            folder = model / name
+            seed, fold = folders.get(name) or (self.seeds[0], int(name.rpartition("_")[2]))
             if not folder.exists() and self.allow_missing:
                 self.done.skipped.append(f"{folder.as_posix()}: not on this machine")
                 continue
-            card = self._card_of(fold)
+            card = self._card_of(folder)
             history = self._read(folder / "history.csv", _history, again)
             if card is not None:
                 self._card(folder, fold, card, index, split, store, classes, again)
             if history is not None:
-                histories.append(history.assign(fold=fold))
+                histories.append(history.assign(seed=seed, fold=fold))
             if card is not None and history is not None:
                 self._selected(folder, card, history, again)
-            self._weights(folder, fold, card or {}, record, again)
+            self._weights(folder, name, card or {}, record, again)
         if histories and len(histories) == len(folders):
             path = self.results / "history.csv"
             own = self._read(path, _history)
@@ -422,7 +428,7 @@ class _Run:
                 text = f"its epoch is {said['epoch']}; by its rule ({said['rule']}) history.csv gives epoch {picked}"
                 self._wrong(folder / "card.json", text, "numbers", again)
 
-    def _weights(self, folder: Path, fold: int, card: dict[str, Any], record: dict[str, Any], again: str) -> None:
+    def _weights(self, folder: Path, name: str, card: dict[str, Any], record: dict[str, Any], again: str) -> None:
         """Compare the files of a network with the digests on its card and in the record of the evaluation."""
         weights = folder / "weights.safetensors"
         paths = {"weights": weights, "card": folder / "card.json"}
@@ -433,9 +439,9 @@ class _Run:
             self._wrong(weights, "is missing", "missing", again)
         elif "weights" in digests and card.get("weights_sha256", digests["weights"]) != digests["weights"]:
             self._wrong(weights, "are not the weights of its card.json (SHA-256)", fix=again)
-        measured = record.get("networks", {}).get(str(fold))
+        measured = record.get("networks", {}).get(name)
         if measured is None and record:
-            self._wrong(self.results / "record.json", f"does not name the network of fold {fold}")
+            self._wrong(self.results / "record.json", f"does not name the network {name}")
         for name, digest in digests.items():
             if measured and measured.get(name, digest) != digest:
                 self._wrong(
