@@ -357,7 +357,7 @@ class _Runs:
                 tested = rows[rows["part"] == "test"]
                 logits, _ = predict(model, store, tested, card, self.catalog.compute)
                 frame = tested[["sample", "fold", "subject", "label"]].assign(
-                    predicted=logits.argmax(axis=1), seed=seed
+                    predicted=logits.argmax(axis=1), permutation=seed
                 )
                 frames.append(frame)
                 table = np.zeros((len(classes), len(classes)))
@@ -369,13 +369,13 @@ class _Runs:
                 if "test_uar" in history:
                     epochs.append(history["test_uar"].mean())
         frame = pd.concat(frames, ignore_index=True)
-        each = [evaluate(own, classes, 1, metrics=("uar",))["uar"] for _, own in frame.groupby("seed")]
+        each = [evaluate(own, classes, 1, metrics=("uar",))["uar"] for _, own in frame.groupby("permutation")]
         # a person's predictions by all networks are drawn together
         person = frame["subject"].astype(object).where(frame["subject"].notna(), frame["sample"])
         several = frame["subject"].nunique() > 1
         pooled = frame.assign(
             subject=person if several or len(each) > 1 else None,
-            sample=frame["seed"].astype(str) + "/" + frame["sample"],
+            sample=frame["permutation"].astype(str) + "/" + frame["sample"],
         )
         values = evaluate(pooled, classes, self.catalog.report.bootstrap, metrics=("uar",))
         return Measured(
