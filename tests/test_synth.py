@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,10 +18,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from duchenne.datasets import frozen
+from duchenne.datasets.audit import audit, flaws
+from duchenne.datasets.build import build_index
+from duchenne.datasets.settings import Dataset
 from duchenne.engines import Local
+from duchenne.papers.library import library
 from duchenne.reporting.rendered import contact_sheets
 from duchenne.synth import expression, nuisance
-from duchenne.synth.clips import displacement
+from duchenne.synth.clips import displacement, render_clip
 from duchenne.synth.generate import _key, generate
 from duchenne.synth.head import ANCESTRIES, ANCHORS, EYES, SKIN, load_head
 from duchenne.synth.identity import make_subject
@@ -30,6 +36,7 @@ from duchenne.synth.paint import brow_line, lip_edges
 from duchenne.synth.photo import frame_camera, take
 from duchenne.synth.plan import plan, subject_of
 from duchenne.synth.settings import Synth
+from duchenne.synth.stills import render_still
 
 IMAGE = Synth(kind="image", subjects=2, size=96, seed=7)
 VIDEO = Synth(kind="video", subjects=2, size=64, seed=7, classes=("happiness",), seconds=(0.5, 0.7))
@@ -145,6 +152,8 @@ def test_samples_of_other_settings_or_of_other_code_are_not_taken(monkeypatch: p
     key = _key(IMAGE)
     assert _key(IMAGE.model_copy(update={"subjects": 99, "per_class": 7})) == key  # these choose among samples
     assert _key(IMAGE.model_copy(update={"size": IMAGE.size + 1})) != key
+    mixed = IMAGE.model_copy(update={"mixture": (0.1, 0.3)})
+    assert _key(mixed.model_copy(update={"classes": ("anger", "fear")})) != _key(mixed)  # the second class is another
     read = Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda path: read(path) + (b"#" if path.name == "paint.py" else b""))
     assert _key(IMAGE) != key
@@ -154,6 +163,46 @@ def test_unknown_class_is_named(tmp_path: Path) -> None:
     config = Synth(kind="image", subjects=2, classes=("happiness", "anxiety"))
     with pytest.raises(ValueError, match="anxiety"):
         generate(config, tmp_path / "out", tmp_path / "work", engine=Local(1))
+
+
+# --- frozen sets
+
+
+@pytest.mark.parametrize("name", frozen.records())
+def test_a_frozen_set_is_rendered_as_recorded(name: str, tmp_path: Path) -> None:
+    config = Synth.model_validate(library()["rendered"][name])
+    sample, picture = next(iter(frozen.records()[name]["pictures"].items()))
+    task = next(task for task in plan(config) if task.sample == sample)
+    render = render_still if config.kind == "image" else render_clip
+    truth, _ = render(config, task, tmp_path)
+    assert frozen.alike(tmp_path, pd.Series(truth), picture)
+
+
+def test_a_set_that_is_not_the_frozen_one_is_told(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frozen, "RECORD", tmp_path / "frozen.json")
+    monkeypatch.setattr(frozen, "records", lambda: json.loads(frozen.RECORD.read_text("utf-8")))
+    frozen.freeze("mine", images)
+    root = tmp_path / "mine"
+    shutil.copytree(images, root)
+    dataset = Dataset(layout="synth", root=root, classes=sorted(IMAGE.classes))
+    found = audit(build_index("mine", dataset), dataset)
+    assert found["complete"]
+    assert found["source of the counts"] == "the record of the frozen set in this package"
+    assert {item["what"]: item["found"] for item in found["comparisons"]}["frozen pictures"] == frozen.PICTURES
+    assert flaws(found, 14) == []
+
+    truth = pd.read_parquet(root / "truth.parquet")
+    row = truth.iloc[0]
+    picture = cv2.imread(str(root / row["path"]))
+    cv2.imwrite(str(root / row["path"]), cv2.add(picture, 2))
+    assert frozen.compare("mine", root)["pictures"] == (frozen.PICTURES - 1, frozen.PICTURES)
+    truth.loc[0, "factors"] = row["factors"].replace('"yaw": ', '"yaw": 1')
+    truth.to_parquet(root / "truth.parquet")
+    found = audit(build_index("mine", dataset), dataset)
+    assert not found["complete"]
+    assert flaws(found, 14) == ["it is not the frozen benchmark of this name: truth and pictures differ"]
 
 
 # --- the truth table
@@ -417,6 +466,28 @@ def test_expressions_have_their_action_units(emotion: str, seed: int) -> None:
     assert EMFACS[emotion] <= present <= allowed
     if emotion == "contempt":
         assert (strength.min(axis=1) <= 0.15 * strength.max(axis=1)).all(), "one side only"
+
+
+@settings(max_examples=25)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_the_label_is_the_larger_part_of_a_mixture(seed: int) -> None:
+    config = Synth(kind="image", subjects=2, classes=("happiness", "neutral"), intensity=(0.5, 0.5), mixture=(0.2, 0.4))
+    smile = {}
+    for name, other in (("happiness", "neutral"), ("neutral", "happiness")):
+        strength, intensity, mixture = expression.draw_sample(config, name, np.random.default_rng(seed))
+        assert intensity == 0.5
+        assert (mixture["intensity"], mixture["second"]) == (0.5, other)
+        assert 0.2 <= mixture["second_share"] <= 0.4
+        smile[name] = strength.max(axis=1)[expression.ACTION_UNITS.index(12)] / 0.5
+        assert not strength[[expression.ACTION_UNITS.index(unit) for unit in (1, 2, 4, 9, 15)]].any()
+    # AU 12 of a full smile is 1.1, varied by 15 % and by 8 % (one standard deviation) a side
+    assert 0.6 * 0.7 < smile["happiness"] < 0.8 * 1.8
+    assert 0.2 * 0.7 < smile["neutral"] < 0.4 * 1.8
+
+
+def test_shares_of_half_or_more_are_refused() -> None:
+    with pytest.raises(ValueError, match="the label must be the larger part"):
+        Synth(kind="image", subjects=2, mixture=(0.2, 0.5))
 
 
 def test_facs_text() -> None:

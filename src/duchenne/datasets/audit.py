@@ -16,6 +16,11 @@ from duchenne.datasets.settings import Dataset
 NO_LIST = "none"
 """Digest of a missing list: the dataset was read in another form, such as a tree of folders."""
 
+FROZEN = "frozen "
+"""Start of the name of a comparison with the record of a frozen rendered set (:mod:`duchenne.datasets.frozen`)."""
+
+RECORDED = "the record of the frozen set in this package"
+
 _SHOWN = 3  # differing counts named
 
 
@@ -86,6 +91,18 @@ def incomplete_clips(index: Index, config: Dataset) -> tuple[list[Comparison], l
     return [Comparison("clips with all frames", whole, total, "ok" if whole == total else "differs")], wrong
 
 
+def _frozen(index: Index, config: Dataset) -> list[Comparison]:
+    """Compare a frozen rendered set with its record."""
+    if not config.facts.rendered:
+        return []
+    from duchenne.datasets import frozen  # reads pictures: slow to import, and nothing else here needs it
+
+    return [
+        Comparison(f"{FROZEN}{what}", found, known, "ok" if found == known else "differs")
+        for what, (found, known) in frozen.compare(index.dataset, config.root).items()
+    ]
+
+
 def _words(rule: FrameRule) -> str:
     if rule.least == rule.most:
         return f"{rule.least}"
@@ -99,7 +116,8 @@ def audit(index: Index, config: Dataset) -> dict[str, object]:
     known) and no published count differs.
     """
     clips, wrong = incomplete_clips(index, config)
-    comparisons = compare(index, config) + clips
+    frozen = _frozen(index, config)
+    comparisons = compare(index, config) + clips + frozen
     findings = index.findings
     missing = findings.missing + wrong
     lost = index.problems[(index.problems["column"] == "path") & index.problems["path"].ne("")]
@@ -108,7 +126,7 @@ def audit(index: Index, config: Dataset) -> dict[str, object]:
         **summarise(index),
         "label set": config.label_set,
         "recognised": findings.recognised,
-        "source of the counts": expectation(config, findings.edition).source or None,
+        "source of the counts": expectation(config, findings.edition).source or (RECORDED if frozen else None),
         "comparisons": [item._asdict() for item in comparisons],
         "missing or damaged files": lost["path"].tolist() + missing,
         "missing frames": missing,
@@ -136,6 +154,10 @@ def flaws(result: dict[str, Any], used: int) -> list[str]:
     if lost := result["missing frames"]:
         found.append(f"{len(lost):,} frame{'s are' if len(lost) != 1 else ' is'} missing")
     differing = [item for item in result["comparisons"] if item["verdict"] == "differs" or _far(item)]
+    changed = [item["what"].removeprefix(FROZEN) for item in differing if item["what"].startswith(FROZEN)]
+    if changed:
+        found.append(f"it is not the frozen benchmark of this name: {' and '.join(changed)} differ")
+    differing = [item for item in differing if not item["what"].startswith(FROZEN)]
     if differing:
         counts = [f"{item['what']} {item['found']:,} instead of {item['expected']:,}" for item in differing[:_SHOWN]]
         more = [f"{len(differing) - _SHOWN:,} more"] if len(differing) > _SHOWN else []

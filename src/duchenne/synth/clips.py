@@ -28,8 +28,7 @@ def render_clip(config: Synth, task: Task, folder: Path) -> tuple[dict[str, Any]
     names = renderer().head.unit_names
     subject = subject_of(config.seed, task.subject, config.variety)
     factors = nuisance.draw_factors(config, rng)
-    intensity = rng.uniform(*config.intensity)
-    full = expression.draw(task.emotion, intensity, rng)
+    full, intensity, mixture = expression.draw_sample(config, task.emotion, rng)
     micro = config.kind == "micro"
     if micro and full.any():
         full *= intensity / full.max()
@@ -62,7 +61,7 @@ def render_clip(config: Synth, task: Task, folder: Path) -> tuple[dict[str, Any]
     onset, apex = frames[course.onset - 1], frames[course.apex - 1]
     geometry = {name: onset[name] for name in onset if name not in ("frame", "level", "path")}
     units = {name: apex[name] for name in apex if name.startswith("au")}
-    return geometry | units | describe(task, subject, factors) | {
+    return geometry | units | describe(task, subject, factors | mixture) | {
         "kind": "frames", "path": path, "files": files, "aus": expression.facs(full, least=0.02),
         "onset": course.onset, "apex": course.apex if micro else None, "offset": course.offset,
         "n_frames": len(frames), "fps": config.rate,

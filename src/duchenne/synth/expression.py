@@ -14,6 +14,7 @@ import numpy as np
 import warp as wp
 
 from duchenne.synth.paint import Furrows
+from duchenne.synth.settings import Synth
 
 UNITS_OF: Mapping[int, Mapping[str, float]] = {
     1: {"browInnerUp": 1.0},
@@ -111,6 +112,22 @@ def draw(name: str, intensity: float, rng: np.random.Generator) -> np.ndarray:
     if emotion == "contempt":
         strength[:, int(rng.random() < 0.5)] *= 0.08
     return strength.clip(0.0, 1.4)
+
+
+def draw_sample(config: Synth, name: str, rng: np.random.Generator) -> tuple[np.ndarray, float, dict[str, float | str]]:
+    """Draw the expression (A, 2) of a sample, its intensity, and what describes a mixture (empty without mixtures).
+
+    Action units of a mixture are weighted means: of a share of 0.3, 0.7 of the first and 0.3 of the second expression
+    (chosen by us). So a mixture with neutral is fainter, and a neutral face shows a trace of the other expression.
+    """
+    intensity = rng.uniform(*config.intensity)
+    strength = draw(name, intensity, rng)
+    if not config.mixture[1]:
+        return strength, intensity, {}
+    second = str(rng.choice([other for other in sorted(config.classes) if other != name]))
+    share = rng.uniform(*config.mixture)
+    both = (1.0 - share) * strength + share * draw(second, intensity, rng)
+    return both, intensity, {"intensity": round(intensity, 4), "second": second, "second_share": round(share, 4)}
 
 
 def stray(strength: np.ndarray, often: float, rng: np.random.Generator) -> np.ndarray:

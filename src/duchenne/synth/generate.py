@@ -25,7 +25,7 @@ from duchenne.synth.settings import Synth
 from duchenne.synth.stills import render_still
 
 SHAPING = ("subjects", "per_class", "test_share", "folds", "classes")
-"""Fields that choose among samples and do not change any of them."""
+"""Fields that choose among samples and do not change any of them; a mixture is with another of the classes."""
 
 
 def generate(config: Synth, out: Path, work: Path, engine: Engine | None = None) -> None:
@@ -61,7 +61,8 @@ def _render(config: Synth, task: Task, folder: Path) -> None:
 
 def _key(config: Synth) -> str:
     """Name of the folder of finished samples; it changes with anything that changes a sample."""
-    return digest(config.model_dump_json(exclude=set(SHAPING)), source_digest(__name__))
+    shaping = set(SHAPING) - ({"classes"} if config.mixture[1] else set())
+    return digest(config.model_dump_json(exclude=shaping), source_digest(__name__))
 
 
 def split_of(subject: int, test_share: float) -> str:

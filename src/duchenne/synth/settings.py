@@ -26,6 +26,7 @@ class Synth(Strict):
     folds: int = Field(5, ge=2, description="subject-disjoint official folds (video sets)")
     variety: float = Field(0.0, ge=0, le=1, description="how much more people differ in shape and looks")
     intensity: Range = Field((0.7, 1.1), description="strength of an expression; 1: full")
+    mixture: Range = Field((0.0, 0.0), description="share of a second expression, below half; the label is the first")
     stray_units: Probability = Field(0.0, description="probability that an action unit joins (image sets)")
     yaw_sigma: float = Field(6.0, ge=0, description="degrees")
     pitch_sigma: float = Field(4.0, ge=0, description="degrees")
@@ -50,6 +51,13 @@ class Synth(Strict):
     seconds: Range = Field((1.6, 3.2), description="length of a clip (video sets)")
     dilution: Range = Field((0.2, 0.6), description="share of a clip that shows the expression (video sets)")
     frames: Range = Field((8.0, 40.0), description="length of a clip (micro sets)")
+
+    @field_validator("mixture")
+    @classmethod
+    def _label_is_the_larger_part(cls, mixture: tuple[float, float]) -> tuple[float, float]:
+        if not 0 <= mixture[0] <= mixture[1] < 0.5:
+            raise ValueError(f"{list(mixture)} is not within 0 to below 0.5: the label must be the larger part")
+        return mixture
 
     @property
     def rate(self) -> float:

@@ -21,7 +21,7 @@ def render_still(config: Synth, task: Task, folder: Path) -> tuple[dict[str, Any
     names = renderer().head.unit_names
     subject = subject_of(config.seed, task.subject, config.variety)
     factors = nuisance.draw_factors(config, rng)
-    strength = expression.draw(task.emotion, rng.uniform(*config.intensity), rng)
+    strength, _, mixture = expression.draw_sample(config, task.emotion, rng)
     if config.stray_units:
         strength = expression.stray(strength, config.stray_units, rng)
     others = expression.wander(names, rng) + expression.gaze(names, factors["gaze_right"], factors["gaze_up"])
@@ -29,7 +29,7 @@ def render_still(config: Synth, task: Task, folder: Path) -> tuple[dict[str, Any
     photo = take(subject, strength, others, factors, camera, task.stream(config.seed, SCENE))
     path = f"images/s{task.subject:04d}/{task.sample}.jpg"
     write_picture(folder / path, photo.pixels, int(factors["jpeg_quality"]))
-    truth = describe(task, subject, factors) | record(photo, strength, factors)
+    truth = describe(task, subject, factors | mixture) | record(photo, strength, factors)
     return truth | {
         "kind": "image", "path": path, "files": [path], "aus": expression.facs(strength),
         "onset": None, "apex": None, "offset": None, "n_frames": None, "fps": None,
