@@ -1,6 +1,6 @@
-"""Tables of docs/results.md from the results files in docs/results.
+"""Tables of docs/results.md and docs/hard.md from the results files in docs/results.
 
-    python benchmarks/results.py                    # write every table of the page again
+    python benchmarks/results.py                    # write every table of the pages again
     python benchmarks/results.py --record demo      # first take the measured columns of docs/results/demo.csv from
                                                     # results/<run>/metrics.json and models/<run>
 
@@ -21,7 +21,7 @@ import pandas as pd
 from duchenne.metrics import METRICS
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "results.md"
+PAGES = (ROOT / "docs" / "results.md", ROOT / "docs" / "hard.md")
 FOLDER = ROOT / "docs" / "results"
 LABELS = {name: f"{one.label}, %" if one.percent else one.label for name, one in METRICS.items()}
 LABELS["gain"] = "gain in UAR, points"
@@ -55,7 +55,7 @@ def markdown(path: Path) -> str:
 
 
 def page(text: str) -> str:
-    """Return the page with every table written again.
+    """Return a page with every table written again.
 
     Raises:
         FileNotFoundError: the page names a file that docs/results lacks.
@@ -84,4 +84,5 @@ if __name__ == "__main__":
     parser.add_argument("--record", action="append", default=[], metavar="NAME", help="table to take from results/")
     for chosen in parser.parse_args().record:
         record(chosen)
-    PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    for path in PAGES:
+        path.write_text(page(path.read_text(encoding="utf-8")), encoding="utf-8")

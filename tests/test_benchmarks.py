@@ -9,7 +9,9 @@ from types import ModuleType
 
 import pytest
 
+from duchenne.datasets.frozen import records
 from duchenne.networks import networks
+from duchenne.papers.library import library
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
@@ -38,3 +40,19 @@ def test_every_network_is_measured_on_a_gpu(monkeypatch: pytest.MonkeyPatch):
 def test_the_exponent_of_growth_is_the_slope_of_the_last_three_sizes(monkeypatch: pytest.MonkeyPatch):
     growth = load("growth", monkeypatch)
     assert growth.exponent([1, 10, 100, 1000], [50.0, 2.0, 200.0, 20000.0]) == pytest.approx(2)
+
+
+def test_the_hard_sets_are_frozen_and_their_networks_have_three_seeds(monkeypatch: pytest.MonkeyPatch):
+    hard = load("hard", monkeypatch)
+    assert hard.RUNS.keys() == records().keys()
+    variants = library()["variants"]
+    for dataset, runs in hard.RUNS.items():
+        assert [(variants[name]["dataset"], variants[name]["seeds"]) for name in runs] == [(dataset, [0, 1, 2])] * len(
+            runs
+        )
+
+
+def test_what_could_be_seen_follows_from_the_interval(monkeypatch: pytest.MonkeyPatch):
+    # 80 % of the power at 5 %: 2.80 standard errors (Cohen 1988); an interval is 3.92 wide
+    share = load("hard", monkeypatch).DETECTABLE
+    assert 3.92 * share == pytest.approx(2.80, abs=5e-3)
