@@ -32,7 +32,7 @@ from duchenne.workspace import Workspace
 CLASSES = ["anger", "happiness"]
 
 
-def variant(seed: int) -> dict:
+def variant(**seeds: object) -> dict:
     """A network of a few weights, whose epoch is picked in validation."""
     return {
         "dataset": "mine",
@@ -46,8 +46,7 @@ def variant(seed: int) -> dict:
         "selection": "val",
         "calibration": "temperature",
         "test_each_epoch": True,
-        "seed": seed,
-    }
+    } | seeds
 
 
 PARAMS = {
@@ -64,7 +63,7 @@ PARAMS = {
             "faces": {"size": 64, "mode": "aligned", "detector": "none"},
         }
     },
-    "variants": {"one": variant(0), "two": variant(1)},
+    "variants": {"one": variant(seed=0), "two": variant(seeds=[1, 2])},
 }
 
 

@@ -280,16 +280,20 @@ def _reliability_caption(run: Run) -> str:
     )
 
 
+def _ece(bins: pd.DataFrame) -> float:
+    return float((bins["n"] * (bins["accuracy"] - bins["confidence"]).abs()).sum() / bins["n"].sum())
+
+
 def _reliability_alt(run: Run) -> str:
     words = (
         f"Reliability of {run.name}: mean confidence {percent(run.predictions['confidence'].mean())}, share correct "
-        f"{percent(run.metrics['war'])}, calibration error {percent(run.metrics['ece'])}"
+        f"{percent(run.shown['war'])}, calibration error {percent(run.shown['ece'])}"
     )
     if (before := _uncalibrated(run)) is None:
         return f"{words}."
     return (
         f"{words}. Before temperature scaling: mean confidence {percent(before['confidence'].mean())}, calibration "
-        f"error {percent(run.metrics['ece_uncalibrated'])}."
+        f"error {percent(_ece(calibration(before)))}."
     )
 
 
@@ -305,9 +309,9 @@ def reliability(figure: Figure, run: Run) -> None:
 
     Of a calibrated run also the accuracy against the confidence before calibration.
     """
-    bins, ece = calibration(run.predictions), run.metrics["ece"]
+    bins = calibration(run.predictions)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    title = f"ECE {100 * ece:.1f} %"
+    title = f"ECE {100 * run.shown['ece']:.1f} %"
     middle, wide = (bins["low"] + bins["high"]) / 2, 0.92 / BINS
     above.bar(middle, bins["accuracy"], wide, color=BLUE, alpha=0.75, label="accuracy")
     marks = {"color": ORANGE, "markersize": 13, "markeredgewidth": 2.2}
@@ -319,7 +323,7 @@ def reliability(figure: Figure, run: Run) -> None:
         earlier = calibration(before)
         hollow = {"color": INK, "markerfacecolor": "none", "markersize": 5}
         above.plot(earlier["confidence"], earlier["accuracy"], "o", label="accuracy, not calibrated", **hollow)
-        title += f", not calibrated {100 * run.metrics['ece_uncalibrated']:.1f} %"
+        title += f", not calibrated {100 * _ece(earlier):.1f} %"
     figure.legend(loc="outside upper center", ncols=3, fontsize=8, title=title, title_fontsize=9)
     below.bar(middle, bins["n"], wide, color=SOFT)
     below.set(xlabel="confidence", ylabel="samples", xlim=(0, 1))
@@ -569,7 +573,7 @@ def _factors_alt(run: Run) -> str:
 )
 def factors(figure: Figure, run: Run) -> None:
     """Draw WAR against each numeric factor, in bins of equally many samples, with 95 % intervals."""
-    numeric, war = numeric_factors(run), run.metrics["war"]
+    numeric, war = numeric_factors(run), run.shown["war"]
     columns = min(4, len(numeric))
     rows = -(-len(numeric) // columns)
     figure.set_size_inches(2 * WIDTH, 0.3 + 1.75 * rows)

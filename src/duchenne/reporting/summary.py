@@ -33,6 +33,7 @@ def _row(run: Run) -> dict[str, object]:
     ends = ("", "_low", "_high")
     keys = [name + end for name in METRICS for end in ends]
     keys += [f"{name}_fold_{kind}" for name in METRICS for kind in ("mean", "std")]
+    keys += ["seeds", *(f"{name}_seed_{kind}" for name in METRICS for kind in ("std", "best"))]
     keys += ["near_duplicates", "n_without_duplicates"]
     keys += [f"{name}_without_duplicates{end}" for name in METRICS for end in ends]
     keys += [key for key in run.metrics if "_uncalibrated" in key or "_gap_" in key]

@@ -10,7 +10,6 @@ where the dataset was not as published (:func:`duchenne.datasets.audit.flaws`).
 
 from __future__ import annotations
 
-import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +19,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from duchenne.config import Catalog, whole_library
@@ -94,7 +92,8 @@ class PaperTable:
     """One table of a paper, ready to show.
 
     ``frame`` is text: ``Method``, ``Value`` (paper, ours or a variant's name, followed by the rule that picked the
-    epoch where it is that of the paper's code or not that of the run; 95 %, difference) and the paper's own columns.
+    epoch where it is that of the paper's code or not that of the run; 95 %, standard deviation over folds or seeds,
+    difference) and the paper's own columns.
     ``runs`` is text too, a row a variant behind ours: ``Variant``, ``Status`` (not run, running or run), ``Network``
     (code, reading or reconstruction), ``Dataset`` (as published, or in what it is not), ``Selection``, ``Seed``,
     ``Folds``, ``Tested`` (samples) and ``Training run`` (in MLflow the tag ``training``). ``cells`` has a row for each
@@ -121,8 +120,8 @@ def write_tables(
     r"""Write ``<paper>_<table>.csv`` and ``.tex`` into ``out`` for every table of the papers; returns them in order.
 
     A ``.tex`` file is a ``tabular`` with the rules of the package booktabs, for ``\input`` into a ``table``.
-    A variant that ``reproduces`` the values of another one (by other selection, seed or recipe) has lines of its own
-    once its training has begun; finished runs that differ in nothing but the seed also have their mean.
+    A variant that ``reproduces`` the values of another one (by other selection, seeds or recipe) has lines of its own
+    once its training has begun.
 
     Args:
         runs: by name, those that were opened already; the others are read here.
@@ -133,16 +132,9 @@ def write_tables(
         return _of_run(runs.get(name) or open_run(workspace, catalog, name))
 
     twins: dict[str, list[_Ours]] = defaultdict(list)
-    seeds: dict[tuple[str, str], list[_Ours]] = defaultdict(list)
     for name, config in catalog.variants.items():
         if config.reproduces and ours(name).status != "not run":
             twins[config.reproduces].append(ours(name))
-        if ours(name).status == "run":
-            same = json.dumps(config.decides() | {"seed": None}, sort_keys=True)
-            seeds[config.reproduces or name, same].append(ours(name))
-    for (reproduced, _), found in seeds.items():
-        if len(found) > 1:
-            twins[reproduced].append(_mean_of(found))
     tables = [_paper_table(paper, table, ours, twins) for paper in papers() for table in paper.tables]
     for table in tables:
         with replacing(out / f"{table.slug}.csv") as part:
@@ -202,7 +194,7 @@ class _Value(NamedTuple):
 
 @dataclass(frozen=True)
 class _Ours:
-    """Source of our values: one run, or the mean of several that differ only in their seed.
+    """Source of our values: a run.
 
     ``flaws``: in what the dataset is not as published, by its name. ``facts``: how the values came about, by the
     headings of :data:`FACTS`; empty text for what is not known yet. ``value``: what stands in a column of a table.
@@ -234,7 +226,7 @@ def _of_run(run: Run) -> _Ours:
         "Network": basis,
         "Dataset": _altered(flaws) if finished else "",
         "Selection": SELECTED[run.config.selection] if begun else "",
-        "Seed": str(run.config.seed) if begun else "",
+        "Seed": ", ".join(map(str, run.config.every_seed)) if begun else "",
         "Folds": str(metrics.get("folds", "")),
         "Tested": str(metrics.get("n", "")),
         "Training run": run.training if begun else "",
@@ -280,7 +272,7 @@ def _value(run: Run, table: Table, column: Column) -> _Value:
 
     if table.over_folds == "mean" and f"{column.metric}_fold_mean" in run.metrics:
         return _Value(own("_fold_mean"), std=own("_fold_std"))
-    return _Value(own(""), own("_low"), own("_high"))
+    return _Value(own(""), own("_low"), own("_high"), own("_seed_std"))
 
 
 def _value_under(run: Run, rule: str, table: Table, column: Column) -> _Value:
@@ -296,21 +288,7 @@ def _value_under(run: Run, rule: str, table: Table, column: Column) -> _Value:
         return _Value(scale * each.loc[int(fold), metric] if known else math.nan)
     if table.over_folds == "mean" and f"{metric}_fold_mean" in under:
         return _Value(scale * under[f"{metric}_fold_mean"], std=scale * under[f"{metric}_fold_std"])
-    value, low, high = (scale * under.get(f"{metric}{end}", math.nan) for end in ("", "_low", "_high"))
-    return _Value(value, low, high)
-
-
-def _mean_of(runs: list[_Ours]) -> _Ours:
-    def mean(table: Table, column: Column) -> _Value:
-        values = [run.value(table, column).ours for run in runs]
-        return _Value(float(np.mean(values)), std=float(np.std(values, ddof=1)))
-
-    name = f"{runs[0].name}, mean of {len(runs)} seeds"
-    # what the runs share once, what sets them apart in a row
-    facts = {key: ", ".join(filter(None, dict.fromkeys(run.facts[key] for run in runs))) for key in FACTS}
-    shared = {rule for rule in runs[0].also if all(run.also.get(rule, run).status == "run" for run in runs)}
-    also = {rule: _mean_of([run.also[rule] for run in runs]) for rule in runs[0].also if rule in shared}
-    return replace(runs[0], name=name, facts=facts, value=mean, also=also)
+    return _Value(*(scale * under.get(f"{metric}{end}", math.nan) for end in ("", "_low", "_high", "_seed_std")))
 
 
 def _paper_table(paper: Paper, table: Table, run: Callable[[str], _Ours], twins: dict[str, list[_Ours]]) -> PaperTable:
@@ -373,7 +351,7 @@ def _with_rules(found: Mapping[str, _Ours], selection: str | None, column: Colum
 
 def _lines(label: str, table: Table, row: Row, runs: dict[int, _Ours]) -> list[list[str]]:
     """Our values below a row of the paper, their intervals and differences; a line without anything is left out."""
-    values, intervals, differences = ([""] * len(table.columns) for _ in range(3))
+    values, intervals, spreads, differences = ([""] * len(table.columns) for _ in range(4))
     for i, run in runs.items():
         column, printed = table.columns[i], row.printed[i]
         value = run.value(table, column)
@@ -387,7 +365,7 @@ def _lines(label: str, table: Table, row: Row, runs: dict[int, _Ours]) -> list[l
         if not math.isnan(value.low):
             intervals[i] = f"{value.low:.{places}f}–{value.high:.{places}f}"
         if not math.isnan(value.std):
-            intervals[i] = f"± {value.std:.{places}f}"
+            spreads[i] = f"± {value.std:.{places}f}"
         if printed != "nan":
             differences[i] = f"{float(values[i]) - float(printed):+.{places}f}".replace("-", "−")
     if any(run.optimistic for run in runs.values()):
@@ -395,5 +373,6 @@ def _lines(label: str, table: Table, row: Row, runs: dict[int, _Ours]) -> list[l
     altered = any(run.flaws for i, run in runs.items() if table.columns[i].metric not in SIZES)
     marks = max(MARKS[run.basis] for run in runs.values()) + (ALTERED_MARK if altered else "")
     label = f"{label} {marks}".rstrip()
-    named = {label: values, "95 %": intervals, "difference": differences}
+    spread = "folds" if table.over_folds == "mean" else "seeds"
+    named = {label: values, "95 %": intervals, spread: spreads, "difference": differences}
     return [["", name, *texts] for name, texts in named.items() if any(texts)]

@@ -20,7 +20,9 @@ TERMS = {
     "95 % interval": "where the value would fall for other test people of the same kind: percentile bootstrap that "
     "draws subjects (or samples, where the run says so) with replacement; where all of them are the same, as when "
     "every answer is correct or every sample is given one class, the exact binomial interval by their number, which is "
-    "wider. It does not cover another training run.",
+    "wider. It covers another training run only where a run has several seeds, which are then drawn too.",
+    "Seeds": "trainings of the same recipe that differ in their random numbers alone. A value is the mean over them; "
+    "the best of them, which some papers print, is higher than another training is likely to give.",
     "Guessing": "what always predicting the most common class gives: for WAR its share, for UAR one over the number "
     "of classes.",
     "Cross-validation": "every sample is tested once, by the network that never saw its subject; metrics "
@@ -209,6 +211,18 @@ def start(run: Run) -> str:
         return "Training started from random weights."
     rest = "" if "checkpoint" in published else "; all other weights were random"
     return f"Training started from {' and '.join(parts)}{rest}."
+
+
+def seeds(run: Run) -> str:
+    """Say what values and figures mean where a run has several seeds; empty for one."""
+    if "seeds" not in run.metrics:
+        return ""
+    names = ", ".join(map(str, run.seed_metrics.index))
+    return (
+        f"Values are means over {run.metrics['seeds']} seeds ({names}), and the intervals draw "
+        f"{run.metrics['resampled']} and seeds. Counts, figures of predictions, lists of samples, epochs and maps are "
+        f"of seed {run.seed_metrics.index[0]}."
+    )
 
 
 def verdict(run: Run) -> str:
