@@ -22,7 +22,7 @@ from duchenne.evaluation.robustness import CLEAN, MEASURED, summarise
 from duchenne.evaluation.robustness import COLUMNS as COLUMNS_OF_DAMAGE
 from duchenne.evaluation.rules import FILE as RULES_FILE
 from duchenne.evaluation.rules import of_rules, read_kept
-from duchenne.evaluation.statistics import at_temperature, evaluate, evaluate_uncalibrated, of_first_seed
+from duchenne.evaluation.statistics import at_temperature, check, evaluate, evaluate_uncalibrated, of_first_seed
 from duchenne.faces.store import FaceStore
 from duchenne.files import file_digest, read_json, table_digest
 from duchenne.stages.evaluate import faces_digest, metrics_of
@@ -174,6 +174,11 @@ class _Run:
         ):
             if wrong.any():
                 self._wrong(path, f"{_some(frame['sample'][wrong])} with {what}", "numbers")
+        try:
+            check(frame, classes)
+        except UserError as error:
+            self._wrong(path, str(error), "numbers")
+            return False
         return True
 
     def _labels(self, frame: pd.DataFrame, classes: list[str], index: Index) -> None:
