@@ -215,7 +215,7 @@ def frame_numbers(place: Path) -> list[int]:
 def dead_links(root: Path) -> list[str]:
     """List the broken links among the folders and lists below a root, each with its target."""
     found = [join(folder.path, name) for folder in walk(root) for name in folder.dead]
-    return [f"{name} {broken(root / name)}" for name in found]
+    return [f"{name} {why}" for name in found if (why := broken(root / name))]
 
 
 def clips_by_number(root: Path, folder: str) -> dict[int, str]:
