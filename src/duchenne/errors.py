@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
@@ -45,3 +46,20 @@ def short(text: str, most: int = 1000) -> str:
     'ab...gh'
     """
     return text if len(text) <= most else f"{text[: most // 2]}...{text[len(text) - most // 2 :]}"
+
+
+def printable(text: str) -> str:
+    r"""Return a text for a terminal: what would move its cursor, colour it or turn its direction is written as escapes.
+
+    Line breaks, tabs and blanks of all scripts are kept.
+
+    >>> printable("a\x1b[31mb")
+    'a\\x1b[31mb'
+    """
+    if text.isprintable():
+        return text
+    kept = {"\n", "\t"}
+    return "".join(
+        c if c.isprintable() or c in kept or unicodedata.category(c) == "Zs" else c.encode("unicode_escape").decode()
+        for c in text
+    )
