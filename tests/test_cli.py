@@ -31,6 +31,7 @@ from typer.main import get_command
 
 from duchenne import cli, config, stages
 from duchenne.commands.common import print_json, readable_errors
+from duchenne.files import read_json
 from duchenne.workspace import Workspace
 
 OWN = {
@@ -387,6 +388,17 @@ def test_transfer(duchenne, finished: Path):
     shutil.rmtree(finished / "results" / "transfer")
 
 
+def test_gap(duchenne):
+    """The two runs differ in nothing but the seed, over three folds."""
+    status, out, _ = duchenne("gap", "first", "--json")
+    found = json.loads(out)
+    (seeds,) = (part for part in found["parts"] if part["part"] == "seeds")
+    runs = [read_json(Path("results", name, "metrics.json"))["uar"] for name in ("first", "second")]
+    assert (status, found["target"]) == (0, None)
+    assert seeds["changes"]["uar"]["value"] == pytest.approx(max(runs) - sum(runs) / 2)
+    assert "the best of 2 seeds" in duchenne("gap", "second")[1]
+
+
 def test_canary(duchenne, finished: Path):
     status, out, _ = duchenne("canary", "first", "--folds", "1", "--permutations", "3", "--json")
     found = json.loads(out)
@@ -406,6 +418,7 @@ MISTAKES = {
     "doctor": (["--params", "absent.yaml"], "absent.yaml does not exist"),
     "evaluate": (["--checkpoint", "absent.pth", "--variant", "first"], "absent.pth"),
     "export": (["models/first"], "models/first holds no trained network"),
+    "gap": (["frist"], "there is no variant 'frist' (did you mean 'first'?)"),
     "folds": (["frist"], "there is no variant 'frist' (did you mean 'first'?)"),
     "groups": (["third"], "third"),
     "import": (["absent.pth", "--variant", "first"], "absent.pth"),

@@ -43,6 +43,20 @@ def params(tmp_path: Path) -> Path:
     return path
 
 
+def test_blocks_of_ones_own_are_added_once_and_replace_nothing(params: Path):
+    params_file.add(params, [("variants", "poster_v2_rafdb")])
+    block = {key: value for key, value in library()["variants"]["poster_v2_rafdb"].items() if key != "seed"}
+    whole = {"variants": {"mine": block | {"seed": 3}}, "datasets": {"raf_db": read(params)["datasets"]["raf_db"]}}
+    change = params_file.add_blocks(params, whole)
+    assert (change.done, change.kept) == (["variants.mine"], ["datasets.raf_db"])
+    assert config.load(params).variants["mine"].seed == 3
+    again = params.read_bytes()
+    assert params_file.add_blocks(params, whole).done == []
+    with pytest.raises(UserError, match=r"has another variants\.mine: rename or remove it first"):
+        params_file.add_blocks(params, {"variants": {"mine": block | {"seed": 4}}})
+    assert params.read_bytes() == again
+
+
 def test_adding_keeps_every_line_and_a_root_of_ones_own(params: Path):
     change = params_file.add(params, [("variants", "poster_v2_rafdb"), ("variants", "ifdd_2dcnn_20")])
     assert set(change.done) == {

@@ -18,6 +18,7 @@ from duchenne.protocol import Protocol
 from duchenne.reporting.across import Together
 from duchenne.reporting.factors import Factor
 from duchenne.reporting.feature_map import FeatureMap, Panel
+from duchenne.reporting.gap import Finding, Gap, Interval
 from duchenne.reporting.registry import (
     ACROSS_FIGURES,
     RUN_FIGURES,
@@ -62,6 +63,7 @@ def run(name: str, seed: int, **options: object) -> Run:
         classes=CLASSES,
         metrics=evaluate(frame, CLASSES, 100) | {"selection": "val"},
         predictions=frame,
+        every_prediction=frame,
         history=history,
         cards={fold: {"selection": {"epoch": int(random.integers(1, 4))}} for fold in (1, 2)},
         parts=frame.assign(part=random.choice(["train", "val", "test"], 40)),
@@ -88,6 +90,14 @@ def project(seed: int) -> Together:
     measured = {"war": 0.1 * seed, "war_low": 0.0, "war_high": 0.5, "uar": 0.1 * seed, "uar_low": 0.0, "uar_high": 0.5}
     own = {"network": "shallow", "dataset": "d", "own": True, "n": 40, "known_classes": 3} | measured
     together.transfers = Transfers([own, own | {"dataset": "other", "own": False}], [])
+    change = Finding(
+        "weights", "init_from scratch", "measured", {"uar": Interval(0.01 * seed, -0.02, 0.04)}, "deep", True
+    )
+    bound = Finding("data", "missing", "bounded", {"uar": Interval(float("nan"), -0.1, 0.2)})
+    values = {"uar": Interval(0.1 * seed, 0.0, 0.5)}
+    together.gaps = {
+        "shallow": Gap("shallow", "A table", ["uar"], values, {"uar": 0.9}, values, values, values, [change, bound])
+    }
     return together
 
 

@@ -10,14 +10,14 @@ from collections.abc import Callable
 import typer
 
 from duchenne import config
-from duchenne.commands import canary, models, params, planning, runs
+from duchenne.commands import canary, gap, models, params, planning, runs
 from duchenne.commands.common import lookup, print_whatever_the_locale, readable_errors
 from duchenne.errors import UserError
 from duchenne.workspace import Workspace
 
 HELP = "Facial-expression recognition with POSTER, POSTER++, IFDD and FRL-DGT, from pictures to published tables."
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=HELP)
-for commands in (params, planning, runs, canary, models):
+for commands in (params, planning, runs, gap, canary, models):
     app.add_typer(commands.app)
 
 

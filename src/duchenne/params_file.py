@@ -60,12 +60,44 @@ def add(path: Path, names: list[tuple[str, str]]) -> Change:
                     new[part][key] = complete(block) if part == "variants" else block
                 elif differs(part, key, there) and f"{part}.{key}" not in kept:
                     kept.append(f"{part}.{key}")
+    return Change(_added(path, text, tree, new), kept)
+
+
+def add_blocks(path: Path, blocks: Tree) -> Change:
+    """Write blocks of one's own into the file.
+
+    Returns:
+        The added blocks, and those that the file has already, as they are.
+
+    Raises:
+        UserError: The file has another block of one of these names, or cannot be used, also with the new blocks.
+    """
+    load(path)
+    text = _read(path)
+    tree = _parse(text)
+    new: Tree = {part: {} for part in SECTIONS}
+    kept = []
+    for part, named in blocks.items():
+        for key, block in named.items():
+            whole = complete(block) if part == "variants" else block
+            there = (tree.get(part) or {}).get(key)
+            if there is None:
+                new[part][key] = whole
+            elif (complete(there) if part == "variants" else there) == whole:
+                kept.append(f"{part}.{key}")
+            else:
+                raise UserError(f"{path} has another {part}.{key}: rename or remove it first")
+    return Change(_added(path, text, tree, new), kept)
+
+
+def _added(path: Path, text: str, tree: Tree, new: Tree) -> list[str]:
+    """Insert blocks into the file; returns their places."""
     with _edited_by_line(path):
         for part, blocks in new.items():
             if blocks:
                 text = _insert(text, part, blocks)
     _replace(path, text, tree, new)
-    return Change([f"{part}.{key}" for part, blocks in new.items() for key in blocks], kept)
+    return [f"{part}.{key}" for part, blocks in new.items() for key in blocks]
 
 
 def remove(path: Path, names: list[tuple[str, str]]) -> Change:

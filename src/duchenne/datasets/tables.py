@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from duchenne.datasets.bounds import require_bytes, require_shape, require_workbook
 from duchenne.datasets.find import plain
 from duchenne.datasets.listing import Listing
 from duchenne.datasets.problems import UnreadableError
@@ -36,15 +35,11 @@ def read_text(path: Path) -> str:
     """Read a text file: UTF-8 or UTF-16 with or without byte-order mark, otherwise GB 18030 (Chinese Windows).
 
     Raises:
-        UnreadableError: The file has none of these encodings, or is too large.
+        UnreadableError: The file has none of these encodings.
     """
-    data = require_bytes(path).read_bytes()
+    data = path.read_bytes()
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        try:
-            return data.decode("utf-16")
-        except UnicodeDecodeError as error:
-            problem = f"begins as UTF-16 text and is not ({error.reason} at byte {error.start}): save it as UTF-8"
-            raise UnreadableError(path, problem) from None
+        return data.decode("utf-16")
     for encoding in ("utf-8-sig", "gb18030"):
         try:
             text = data.decode(encoding)
@@ -190,13 +185,10 @@ def sheets(path: Path) -> list[list[list[str]]]:
     """Return the cells of every non-empty sheet of an Excel file, as text.
 
     Raises:
-        UnreadableError: The file is not a complete Excel file, is too large, or holds no cell.
+        UnreadableError: The file is not a complete Excel file, or holds no cell.
     """
     try:
-        require_workbook(path)
         found = pd.read_excel(path, sheet_name=None, header=None, dtype="str", na_filter=False, engine="calamine")
-    except UnreadableError:
-        raise
     except Exception as error:  # on a damaged file the reader raises any error
         problem = f"cannot be read as an Excel file ({error}): is it complete, and without a password?"
         raise UnreadableError(path, problem) from None
@@ -210,19 +202,16 @@ def _delimited(path: Path) -> list[list[list[str]]]:
     """Return the cells of a delimited file, once for each delimiter."""
     text = read_text(path)
     grids = []
-    why = ""
     for mark in DELIMITERS:
         try:
             rows = list(csv.reader(io.StringIO(text, None), delimiter=mark))
-        except csv.Error as error:
-            why = f" ({error})"
+        except csv.Error:
             continue  # this delimiter would leave a quote open
         width = max(map(len, rows), default=0)
         if width:
-            require_shape(path, len(rows), width)
             grids.append([[_cell(cell) for cell in cells] + [""] * (width - len(cells)) for cells in rows])
     if not grids:
-        raise UnreadableError(path, f"is empty, or not a text table{why}")
+        raise UnreadableError(path, "is empty, or not a text table")
     return grids
 
 
@@ -234,16 +223,15 @@ def read_csv(path: Path) -> Listing:
     """Read a delimited file with a header, as text by line; lines of a different length become problems.
 
     Raises:
-        UnreadableError: The file is not text or not CSV, or is too large.
+        UnreadableError: The file is not text, or not CSV.
     """
     text = read_text(path)
     first = text.partition("\n")[0]
     reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=max(DELIMITERS, key=first.count))
     listing = Listing(pd.DataFrame(), str(path), unit="line")
-    cells, lines, last = [], [], 0
+    cells, lines = [], []
     try:
         header = [cell.strip() for cell in next(reader, [])]
-        require_shape(path, 1, len(header))
         last = reader.line_num
         for row in reader:
             line, last = last + 1, reader.line_num  # a quoted cell may span several lines
@@ -255,9 +243,7 @@ def read_csv(path: Path) -> Listing:
             cells.append(row)
             lines.append(line)
     except csv.Error as error:
-        quote = ': is a quote (") never closed?' if reader.line_num > last + 1 or "limit" in str(error) else ""
-        raise UnreadableError(path, f"the row that begins in line {last + 1} is not CSV: {error}{quote}") from None
-    require_shape(path, len(cells), len(header))
+        raise UnreadableError(path, f"line {reader.line_num} is not CSV: {error}") from None
     listing.rows = pd.DataFrame(cells, lines, header, dtype="str")
     return listing
 

@@ -176,7 +176,7 @@ def in_resamples(
     replacement, which gives their mean its unbiased variance (McCarthy and Snowden 1985); n of n would make it a third
     too small with three seeds. Runs with the same seeds get the same draws, so that they are paired over both.
     """
-    of_seeds = _seeds_drawn(runs, bootstrap, seed)
+    of_seeds = seeds_drawn(runs, bootstrap, seed)
     blocks: list[list[dict[str, np.ndarray]]] = []
     done = 0
     for times in resample(len(runs[0].counts), bootstrap, seed):
@@ -197,7 +197,7 @@ def _drawn(run: Tables, times: np.ndarray) -> Iterator[Resamples]:
     return (table.drawn(times) for table in run.tables)
 
 
-def _seeds_drawn(runs: Sequence[Tables], bootstrap: int, seed: int) -> list[np.ndarray]:
+def seeds_drawn(runs: Sequence[Tables], bootstrap: int, seed: int) -> list[np.ndarray]:
     """Return the share of each seed of each run in each resample, (seeds, bootstrap)."""
     drawn: dict[tuple[int, ...], np.ndarray] = {}
     for run in runs:

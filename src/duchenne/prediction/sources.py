@@ -17,9 +17,9 @@ import numpy as np
 from PIL import Image
 
 from duchenne.errors import UserError
-from duchenne.files import expanded, mistaken, regular
-from duchenne.media.frames import RestError, Span, open_video, read_frames, read_video
-from duchenne.media.images import ImageError, has_several, read_image, rgb
+from duchenne.files import expanded, mistaken
+from duchenne.media.frames import RestError, Span, read_frames, read_video
+from duchenne.media.images import ImageError, pictures_of, read_image, rgb
 from duchenne.media.paths import is_image, is_video
 
 Given = str | Path | np.ndarray | Image.Image | io.BytesIO
@@ -121,7 +121,7 @@ def _is_clip(path: Path, takes: str) -> bool:
     if is_video(path.name):
         return True
     try:
-        with regular(path).open("rb") as file:
+        with path.open("rb") as file:
             return mistaken(file.read(64)) == "a video"
     except OSError:
         return False  # reading it as a picture reports the reason
@@ -172,7 +172,8 @@ def read_picture(source: Source, max_megapixels: float) -> tuple[np.ndarray, lis
     if isinstance(source.data, Image.Image):
         return rgb(source.data), []
     image = read_image(source.data, max_megapixels)
-    return image, ["only the first of several pictures in the file was used"] if has_several(source.data) else []
+    count = pictures_of(source.data)
+    return image, [f"only the first of {count} pictures in the file was used"] if count > 1 else []
 
 
 def read_clip(
@@ -233,13 +234,13 @@ def frame_count(source: Source) -> int | None:
     """Return the number of frames by the header or the names of files; None if it is not known."""
     if source.kind == "video":
         try:
-            with open_video(source.path) as container:
+            with av.open(source.path) as container:
                 stream = container.streams.video[0]
                 if stream.frames:
                     return int(stream.frames)
                 if container.duration and stream.average_rate:
                     return round(container.duration / av.time_base * stream.average_rate)
-        except (av.FFmpegError, OSError, IndexError, ValueError):
+        except (av.FFmpegError, IndexError, ValueError):
             return 0  # reading it reports the reason
         return None
     if source.kind == "frames":

@@ -10,9 +10,11 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from duchenne.config import Catalog
 from duchenne.networks import facts_of
 from duchenne.reporting.basis import MARKS
 from duchenne.reporting.compare import ComparedRuns, compare_runs
+from duchenne.reporting.gap import Gap, gaps
 from duchenne.reporting.printed import printed_methods
 from duchenne.reporting.runs import Run
 from duchenne.reporting.transfer import Transfers, read_transfers
@@ -69,10 +71,12 @@ class Together:
     Attributes:
         runs: runs in the order of ``params.yaml``.
         bootstrap: number of resamples for the intervals of differences.
+        catalog: ``params.yaml``, for :attr:`gaps`.
     """
 
     runs: list[Run]
     bootstrap: int = 2000
+    catalog: Catalog | None = None
 
     @cached_property
     def compared(self) -> list[ComparedRuns]:
@@ -86,6 +90,12 @@ class Together:
     def transfers(self) -> Transfers:
         """Networks on other datasets, from ``results/transfer``."""
         return read_transfers(self.runs[0].workspace) if self.runs else Transfers([], [])
+
+    @cached_property
+    def gaps(self) -> dict[str, Gap]:
+        """Run -> what is between it and its paper's value, of runs with such a value or with counterparts."""
+        runs = {run.name: run for run in self.runs}
+        return gaps(self.catalog, runs, self.bootstrap) if self.catalog else {}
 
     def by_dataset(self) -> dict[str, list[Run]]:
         """Group the runs by dataset."""
@@ -140,6 +150,11 @@ def recalls(together: Together) -> dict[tuple[str], Recalls]:
 def transfers(together: Together) -> dict[tuple[()], Transfers]:
     """Return all networks on other datasets as the data of one figure; empty if there are none."""
     return {(): together.transfers} if together.transfers.records else {}
+
+
+def gaps_of_runs(together: Together) -> dict[tuple[str], Gap]:
+    """Return what is between each run and its paper's value, where a change or a difference has an interval."""
+    return {(name,): gap for name, gap in together.gaps.items() if gap.theirs or gap.measured}
 
 
 def depths(together: Together) -> dict[tuple[()], Depths]:

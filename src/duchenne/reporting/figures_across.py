@@ -12,11 +12,13 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from duchenne.evaluation.corruptions import CORRUPTIONS, STRENGTHS
 from duchenne.evaluation.robustness import CLEAN
+from duchenne.metrics import METRICS
 from duchenne.reporting import across
 from duchenne.reporting.across import MAX_STARS, Depths, Pair, Recalls, Sizes
 from duchenne.reporting.colours import BLUE, INK, MARKERS, ORANGE, PALETTE, PAPER, SOFT, rgb
 from duchenne.reporting.complexity import amount
 from duchenne.reporting.figures import star
+from duchenne.reporting.gap import TITLES, Gap, Interval, span
 from duchenne.reporting.registry import across_figure
 from duchenne.reporting.robustness import METRIC as DAMAGE_METRIC
 from duchenne.reporting.robustness import Damaged, damaged
@@ -295,3 +297,61 @@ def _point(axes: Axes, place: float, run: pd.Series, i: int, label: str | None) 
     reach = [[max(run["war"] - run["war_low"], 0)], [max(run["war_high"] - run["war"], 0)]]
     style = {"color": PALETTE[i % len(PALETTE)], "marker": MARKERS[i % len(MARKERS)], "markersize": 6}
     axes.errorbar(place, run["war"], yerr=reach, capsize=3, linewidth=1.2, linestyle="none", label=label, **style)
+
+
+GAP_LABEL = 62
+"""Characters of a row's label, which must fit above its interval on half of the page."""
+
+
+def _gap_rows(gap: Gap) -> list[tuple[str, Interval, str]]:
+    """Rows of the figure: label, interval of the first metric, and ``whole``, ``counted``, ``alone`` or ``bounded``."""
+    name = gap.metrics[0]
+    rows = [(f"Difference from {gap.target}", gap.difference[name], "whole")] if gap.theirs else []
+    for finding in gap.measured:
+        if name in finding.changes:
+            kind = "bounded" if finding.status == "bounded" else "counted" if finding.counted else "alone"
+            rows.append((f"{TITLES[finding.part]}: {finding.instead}", finding.changes[name], kind))
+    return [*rows, *([("Unexplained", gap.unexplained[name], "whole")] if gap.theirs else [])]
+
+
+def _gap_alt(gap: Gap) -> str:
+    name = gap.metrics[0]
+    each = (f"{label}: {span(interval, name)}" for label, interval, _ in _gap_rows(gap))
+    return f"Changes of the {METRICS[name].label} of {gap.run}. {'; '.join(each)}."
+
+
+@across_figure(
+    "gap",
+    lambda gap: f"What changes the {METRICS[gap.metrics[0]].label} of {gap.run}",
+    question="Which single change moves the number, and by how much?",
+    caption="Changes from the run as it is, with paired 95 % intervals; dotted is no change. Filled circle: towards "
+    "what it is compared with; open circle: another change; square: the whole difference, and what is left of it; a "
+    "line without a mark: the lowest and the highest possible.",
+    alt=_gap_alt,
+    sources=across.gaps_of_runs,
+    section="gaps",
+)
+def gap(figure: Figure, gap: Gap) -> None:
+    """Draw a row for each change, its label above its interval."""
+    rows = _gap_rows(gap)
+    metric = METRICS[gap.metrics[0]]
+    figure.set_size_inches(WIDTH, 0.75 + 0.42 * len(rows))
+    axes = figure.subplots()
+    axes.axvline(0, color=SOFT, linestyle=":", linewidth=1)
+    styles = {
+        "whole": {"color": ORANGE, "marker": "s", "markersize": 5.5},
+        "counted": {"color": BLUE, "marker": "o", "markersize": 6},
+        "alone": {"color": BLUE, "marker": "o", "markersize": 6, "markerfacecolor": PAPER},
+        "bounded": {"color": SOFT},
+    }
+    for row, (label, interval, kind) in enumerate(rows):
+        value, low, high = (metric.scale * end for end in interval)
+        color = styles[kind]["color"]
+        axes.plot([low, high], [row, row], color=color, linewidth=1.8, linestyle="--" if kind == "bounded" else "-")
+        if kind != "bounded":
+            axes.plot(value, row, linestyle="none", **styles[kind])
+        short = label if len(label) <= GAP_LABEL else f"{label[: GAP_LABEL - 1].rstrip(' ,')}…"
+        axes.text(0.01, row - 0.28, short, transform=axes.get_yaxis_transform(), size=8, va="bottom", color=INK)
+    axes.set(ylim=(len(rows) - 0.5, -0.85), yticks=[], xlabel="points" if metric.percent else metric.label)
+    axes.spines["left"].set_visible(False)
+    axes.margins(x=0.08)

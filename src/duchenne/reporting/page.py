@@ -17,7 +17,7 @@ from duchenne.evaluation.corruptions import CORRUPTIONS
 from duchenne.files import replacing, write_json
 from duchenne.metrics import METRICS
 from duchenne.papers.printed import sources
-from duchenne.reporting import figures, figures_across, gallery, groups, wording  # noqa: F401  (they register the figures)
+from duchenne.reporting import figures, figures_across, gallery, gap, groups, wording  # noqa: F401  (they register the figures)
 from duchenne.reporting.across import Together
 from duchenne.reporting.basis import FOOTNOTES, MARKS, footnotes
 from duchenne.reporting.complexity import amount
@@ -55,7 +55,7 @@ def write_report(workspace: Workspace, catalog: Catalog, out: Path) -> Path:
     for run in tqdm(runs, desc="report", unit="run"):
         sections.append(run_section(run, catalog))
         _write_figures(sections[-1]["figures"], out / run.name)
-    together = Together(runs, catalog.report.bootstrap)
+    together = Together(runs, catalog.report.bootstrap, catalog)
     across = draw_across(together)
     _write_figures(across, out / "across")
     with replacing(out / "summary.csv") as part:
@@ -82,6 +82,7 @@ def write_report(workspace: Workspace, catalog: Catalog, out: Path) -> Path:
     }
     environment.globals |= {
         "words": wording,
+        "gap_words": gap,
         "groups": groups,
         "METRICS": METRICS,
         "CORRUPTIONS": CORRUPTIONS,
@@ -104,7 +105,9 @@ def write_report(workspace: Workspace, catalog: Catalog, out: Path) -> Path:
         runs={run.name: run for run in runs},
         sections=sections,
         comparisons=together.compared,
-        across=across,
+        across=[drawn for drawn in across if drawn.section != "gaps"],
+        gaps=together.gaps,
+        gap_figures={drawn.key[0]: drawn for drawn in across if drawn.section == "gaps"},
         damage=write_damage_tables(together, out / "tables"),
         transfer=together.transfers,
         tables=write_tables(catalog, workspace, out / "tables", {run.name: run for run in runs}),

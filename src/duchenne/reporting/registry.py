@@ -102,11 +102,12 @@ class AcrossFigure(Entry[S]):
 
     Attributes:
         sources: function that finds the data among all runs: key of a figure -> its data.
-        section: ``runs``, at the start of the comparison, or ``pairs``, with the pair of runs that is its key.
+        section: ``runs``, at the start of the comparison; ``pairs``, with the pair of runs that is its key; or
+            ``gaps``, with the run that is its key.
     """
 
     sources: Callable[[Together], dict[Key, S]] = lambda together: {}
-    section: Literal["runs", "pairs"] = "runs"
+    section: Literal["runs", "pairs", "gaps"] = "runs"
 
 
 @dataclass(frozen=True)

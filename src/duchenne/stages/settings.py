@@ -14,7 +14,8 @@ from duchenne.sources import network_digest
 from duchenne.training.settings import Model
 from duchenne.workspace import Workspace
 
-TRAINS = {"model", "recipe", "selection", "monitor", "seed", "seeds", "init_from", "calibration", "test_each_epoch"}
+TRAINS = {"model", "recipe", "selection", "monitor", "seed", "seeds", "init_from", "calibration", "precision"}
+TRAINS |= {"test_each_epoch"}
 """Fields of a variant that the train stage reads."""
 
 

@@ -1,0 +1,392 @@
+"""Why a number is not the paper's: runs that `duchenne gap --add` adds are trained, and each part is what they show."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from ruamel.yaml import YAML
+from training_tools import CLASSES, SMALL
+from typer.testing import CliRunner
+
+from duchenne import config, stages
+from duchenne.cli import app
+from duchenne.errors import UserError
+from duchenne.evaluation.comparing import compare
+from duchenne.evaluation.statistics import evaluate
+from duchenne.evaluation.together import measure_together
+from duchenne.files import read_json, write_json
+from duchenne.metrics import METRICS
+from duchenne.papers.printed import printed
+from duchenne.reporting.gap import conclusion, gap_of, target_of
+from duchenne.reporting.gap_parts import PARTS, Part
+from duchenne.reporting.runs import Run, open_run
+from duchenne.workspace import Workspace
+
+OWN: dict[str, Any] = {
+    "dataset": "drawn",
+    "init_from": "start",
+    "protocol": {"kind": "official", "val_share": 0.2, "near_duplicates": "ignore"},
+    "model": {"architecture": "test_resnet", "options": SMALL},
+    "recipe": {"epochs": 3, "batch_size": 8, "lr": 2e-3, "optimizer": "adamw", "augment": {"hflip": 0.0}},
+    "reproduces": "poster_v2_rafdb",  # prints WAR and UAR, of epochs picked on the test part
+}
+START: dict[str, Any] = {**OWN, "dataset": "other", "init_from": "scratch", "reproduces": None, "seed": 5}
+START["recipe"] = OWN["recipe"] | {"epochs": 9}
+DRAWN = {
+    "layout": "manifest",
+    "root": "raw",
+    "classes": CLASSES,
+    "faces": {"mode": "aligned", "detector": "none", "size": 64, "encoding": "png"},
+}
+BOOTSTRAP = 200
+PARAMS = {
+    "compute": {"jobs": 1, "device": "cpu", "precision": "fp32", "folds_at_once": 1},
+    "report": {"bootstrap": BOOTSTRAP},
+    "rendered": {},
+    "landmark_nets": {},
+    "datasets": {"drawn": DRAWN, "other": DRAWN},
+    "variants": {"start": START, "mine": OWN},
+}
+ADDED = {
+    "mine_random_weights": "weights",
+    "mine_more_seeds": "seeds",
+    "mine_their_validation": "validation",
+}
+
+
+def run_stages(root: Path, *variants: str) -> None:
+    catalog, workspace = config.load(), Workspace()
+    for name in variants:
+        for stage in ("split", "train", "evaluate"):
+            stages.run(stage, catalog, workspace, name)
+
+
+def opened() -> tuple[config.Catalog, dict[str, Run]]:
+    catalog = config.load()
+    return catalog, {name: open_run(Workspace(), catalog, name) for name in catalog.variants}
+
+
+def gap(*words: str) -> dict[str, Any]:
+    done = CliRunner().invoke(app, ["gap", *words, "--json"], catch_exceptions=False)
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with drawn faces, two of which are in both parts, and two runs on them; the others are added later."""
+    root = tmp_path_factory.mktemp("gap")
+    (root / "raw").mkdir()
+    rng, rows, pictures = np.random.default_rng(0), [], []
+    for i in range(72):
+        picture = rng.integers(30, 150, (64, 64, 3), dtype=np.uint8)
+        picture[i % 3 * 21 : i % 3 * 21 + 21] += rng.integers(0, 50, dtype=np.uint8)
+        pictures.append(pictures[i - 48] if i in (48, 49) else picture)
+        cv2.imwrite(str(root / "raw" / f"{i:02d}.png"), pictures[-1])
+        part = "train" if i < 48 else "test"
+        rows.append({"path": f"{i:02d}.png", "label": CLASSES[i % 3], "subject": f"p{i // 3}", "split": part})
+    pd.DataFrame(rows).to_csv(root / "raw" / "manifest.csv", index=False)
+    YAML(typ="safe").dump(json.loads(json.dumps(PARAMS)), root / "params.yaml")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        for dataset, stage in itertools.product(PARAMS["datasets"], ("index", "align")):
+            stages.run(stage, config.load(), Workspace(), dataset)
+        run_stages(root, "start", "mine")
+    return root
+
+
+@pytest.fixture(scope="module")
+def before(root: Path) -> dict[str, Any]:
+    """What is measured with these two runs alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        return gap("mine")
+
+
+@pytest.fixture(scope="module")
+def after(root: Path, before: dict[str, Any]) -> dict[str, Any]:
+    """What is measured when the runs that some parts offer have been added and trained."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        words = [word for part in dict.fromkeys(ADDED.values()) for word in ("--add", part)]
+        done = CliRunner().invoke(app, ["gap", "mine", *words], catch_exceptions=False)
+        assert done.stdout.splitlines()[:-1] == [f"added variants.{name}" for name in ADDED]
+        run_stages(root, *ADDED)
+        return gap("mine")
+
+
+@pytest.fixture(autouse=True)
+def there(root: Path, after: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+def part_of(found: dict[str, Any], name: str, counterpart: str | None = None) -> dict[str, Any]:
+    (one,) = (one for one in found["parts"] if one["part"] == name and one["run"] == counterpart)
+    return one
+
+
+def metrics(run: str) -> dict[str, float]:
+    return read_json(Path("results") / run / "metrics.json")
+
+
+def test_every_part_is_measured_or_says_what_would(before: dict[str, Any]):
+    told = {one["part"] for one in before["parts"]} | {one["part"] for one in before["not_measured"]}
+    assert {part.name for part in PARTS} - told == set()
+    assert all(one["why"] for one in before["not_measured"])
+    offers = {name: one for one in before["not_measured"] for name in one["blocks"].get("variants", {})}
+    assert {name: offers[name]["part"] for name in ADDED} == ADDED
+    assert all(one["add"] == f"`duchenne gap mine --add {one['part']}`, then `dvc repro`" for one in offers.values())
+    assert offers["mine_their_faces"]["blocks"]["datasets"]["drawn_their_faces"]["faces"].get("size", 224) == 224
+
+
+def test_the_rule_of_choice_is_that_of_the_metrics(before: dict[str, Any]):
+    mine = metrics("mine")
+    assert mine["epoch_rule_test"] == mine["epoch_rule_val"] < mine["epoch_rule_last"]
+    last, test = (one for one in before["parts"] if one["part"] == "rule")
+    assert (last["status"], test["status"]) == ("measured", "nothing")
+    assert test["instead"] == "best test UAR (optimistic): the same epoch"
+    assert not last["as_in_target"]
+    for name in ("war", "uar"):
+        ends = [mine[f"{name}_last_minus_val{end}"] for end in ("", "_low", "_high")]
+        assert list(last["changes"][name].values()) == pytest.approx(ends)
+        assert before["ours"][name]["low"] == pytest.approx(mine[f"{name}_low"])
+
+
+def test_the_rule_of_the_paper_is_counted():
+    """The same run, had it reported its last epoch: the paper's code picks the best one on the test part."""
+    catalog, runs = opened()
+    run = runs["mine"]
+    run.config, run.every_prediction = run.config.model_copy(update={"selection": "last"}), run.rules["last"]
+    found = gap_of(run, catalog, {"mine": run}, bootstrap=50)
+    (picked,) = (one for one in found.findings if one.part == "rule" and "optimistic" in one.instead)
+    assert picked.counted
+    for name in ("war", "uar"):
+        gained = metrics("mine")[f"{name}_rule_test"] - metrics("mine")[f"{name}_rule_last"]
+        assert picked.changes[name].value == found.explained[name].value == pytest.approx(gained)
+
+
+@pytest.mark.parametrize(("name", "part", "counted"), [("mine_random_weights", "weights", True)])
+def test_a_counterpart_differs_by_what_both_measured(after: dict[str, Any], name: str, part: str, counted: bool):
+    found = part_of(after, part, name)
+    assert found["as_in_target"] == counted
+    first, second = (pd.read_parquet(Path("results") / run / "predictions.parquet") for run in ("mine", name))
+    same = compare(first, second, CLASSES, BOOTSTRAP).metrics
+    for metric in ("war", "uar"):
+        change = found["changes"][metric]
+        assert change["value"] == pytest.approx(metrics(name)[metric] - metrics("mine")[metric])
+        assert (change["low"], change["high"]) == pytest.approx(tuple(same.loc[metric, ["low", "high"]]), abs=0.1)
+
+
+def test_runs_of_two_rules_are_compared_under_one(after: dict[str, Any]):
+    """The counterpart has no validation part, so it has no epoch that was best there."""
+    found = part_of(after, "validation", "mine_their_validation")
+    assert "best test UAR" in found["note"]
+    assert found["as_in_target"]
+    value = metrics("mine_their_validation")["war_rule_test"] - metrics("mine")["war_rule_test"]
+    assert found["changes"]["war"]["value"] == pytest.approx(value)
+
+
+def test_the_best_seed_is_compared_with_the_mean_of_all(after: dict[str, Any]):
+    """One run has the first seed, the other two more."""
+    found = part_of(after, "seeds")
+    more = open_run(Workspace(), config.load(), "mine_more_seeds").seed_metrics
+    assert list(more.index) == [1, 2]
+    values = {name: [metrics("mine")[name], *more[name]] for name in ("war", "uar")}
+    best = int(np.argmax(values["war"]))
+    for name, own in values.items():
+        assert found["changes"][name]["value"] == pytest.approx(own[best] - np.mean(own))
+    assert f"WAR {100 * np.std(values['war'], ddof=1):.2f}" in found["note"]
+    assert {one["part"] for one in gap("mine_more_seeds")["parts"] if one["run"]} == set()  # they share no seed
+
+
+def test_runs_with_other_seeds_are_compared_in_those_that_both_have():
+    catalog, runs = opened()
+    run, other = runs["mine_more_seeds"], runs["mine_random_weights"]
+    other.config, other.rules = other.config.model_copy(update={"seed": 2}), {}
+    other.every_prediction = other.every_prediction.assign(seed=2)
+    found = gap_of(run, catalog, runs, bootstrap=50)
+    (weights,) = (one for one in found.findings if one.part == "weights")
+    assert weights.note == "of seed 2, which both have"
+    value = metrics("mine_random_weights")["war"] - run.seed_metrics.loc[2, "war"]
+    assert weights.changes["war"].value == pytest.approx(value)
+
+
+def test_what_remains_is_what_the_counted_changes_leave(after: dict[str, Any]):
+    theirs = printed("poster_v2_rafdb")
+    counted = [one for one in after["parts"] if one["as_in_target"]]
+    assert {one["part"] for one in counted} == {"weights", "validation"}
+    for name in ("war", "uar"):
+        missing = theirs[name].value - metrics("mine")[name]
+        assert after["difference"][name]["value"] == pytest.approx(missing)
+        explained = sum(one["changes"][name]["value"] for one in counted)
+        assert after["explained"][name]["value"] == pytest.approx(explained)
+        rest = after["unexplained"][name]
+        assert rest["value"] == pytest.approx(missing - explained)
+        assert rest["low"] < rest["value"] < rest["high"]
+
+
+def test_near_duplicates_are_left_out(before: dict[str, Any]):
+    found = part_of(before, "duplicates")
+    assert "(2)" in found["instead"]
+    mine = metrics("mine")
+    for name in ("war", "uar"):
+        assert found["changes"][name]["value"] == pytest.approx(mine[f"{name}_without_duplicates"] - mine[name])
+
+
+def test_the_command_prints_a_table_and_a_conclusion():
+    done = CliRunner().invoke(app, ["gap", "mine"], catch_exceptions=False)
+    assert "92.21" in done.stdout
+    assert "Weights at the start *" in done.stdout
+    assert "not measured: Alignment" in done.stdout
+    assert "2 changes towards it explain" in done.stdout
+
+
+def test_a_value_or_a_run_of_ones_own_is_compared_with():
+    ours = metrics("mine")["uar"]
+    found = gap("mine", "--against", "50")
+    assert found["difference"]["uar"]["value"] == pytest.approx(0.5 - ours)
+    found = gap("mine", "--against", "0.5", "--metric", "kappa")
+    assert found["theirs"] == {"kappa": 0.5}
+    other = gap("mine", "--against", "mine_random_weights")
+    weights = part_of(other, "weights", "mine_random_weights")
+    assert weights["as_in_target"]
+    assert other["difference"] == other["explained"] == weights["changes"]
+    assert other["unexplained"]["war"]["value"] == pytest.approx(0)
+    assert other["differs_from_target_in"] == "init_from scratch"
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["mien"], "there is no variant 'mien' (did you mean 'mine'?)"),
+        (["mine", "--against", "min"], "neither a number nor a variant of params.yaml (did you mean 'mine'?)"),
+        (["mine", "--against", "150"], "UAR cannot be 150: in per cent it lies between 0 and 100"),
+        (["mine", "--against", "50", "--metric", "acc"], "there is no metric 'acc'"),
+        (["mine", "--metric", "war"], "--metric says what --against is a value of"),
+        (["mine", "--add", "weight"], "there is no part 'weight' (did you mean 'weights'?)"),
+        (["mine", "--add", "duplicates"], "there is nothing to add for duplicates: it is measured"),
+    ],
+)
+def test_a_mistake_is_named(words: list[str], error: str):
+    before = Path("params.yaml").read_bytes()
+    with pytest.raises(UserError) as raised:
+        CliRunner().invoke(app, ["gap", *words], catch_exceptions=False)
+    assert error in str(raised.value)
+    assert Path("params.yaml").read_bytes() == before
+
+
+def damaged_copy(run: str, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    """Replace the predictions of a run in this folder."""
+    path = Path("results") / run / "predictions.parquet"
+    change(pd.read_parquet(path)).to_parquet(path, index=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda frame: frame.iloc[1:], "was tested on other samples: 23 of 24 are in both"),
+        (lambda frame: frame.assign(label=(frame["label"] + 1) % 3), "has another label of 24 test samples"),
+    ],
+)
+def test_a_run_of_other_samples_or_labels_is_not_compared(change: Callable[[pd.DataFrame], pd.DataFrame], why: str):
+    path = Path("results/mine_random_weights/predictions.parquet")
+    whole = path.read_bytes()
+    try:
+        damaged_copy("mine_random_weights", change)
+        found = gap("mine")
+    finally:
+        path.write_bytes(whole)
+    (absent,) = (one for one in found["not_measured"] if one["part"] == "weights")
+    assert why in absent["why"]
+
+
+def test_a_run_that_is_not_finished_is_named():
+    path = Path("results/mine_more_seeds/metrics.json")
+    whole = path.read_bytes()
+    try:
+        path.unlink()
+        found = gap("mine")
+        with pytest.raises(
+            UserError, match="mine_more_seeds is not finished: run `dvc repro evaluate@mine_more_seeds` first"
+        ):
+            CliRunner().invoke(app, ["gap", "mine_more_seeds"], catch_exceptions=False)
+    finally:
+        path.write_bytes(whole)
+    (absent,) = (one for one in found["not_measured"] if one["part"] == "seeds")
+    assert absent["why"] == "mine_more_seeds is in params.yaml and not finished"
+    assert "seeds" not in {one["part"] for one in found["parts"]}
+
+
+def test_missing_test_samples_bound_the_change():
+    """One face of three classes is lost: WAR is at worst that of one more mistake, at best of one more hit."""
+    catalog, runs = opened()
+    run = runs["mine"]
+    lost = run.predictions.iloc[0]
+    run.predictions = run.every_prediction = run.predictions.iloc[1:].reset_index(drop=True)
+    run.metrics |= evaluate(run.predictions, CLASSES, BOOTSTRAP)
+    run.metrics["epoch_rule_last"] = None
+    run.rules = {}
+    found = gap_of(run, catalog, {"mine": run}, bootstrap=BOOTSTRAP)
+    (bound,) = (one for one in found.findings if one.status == "bounded")
+    hits, n = run.metrics["war"] * 23, 24
+    assert (bound.changes["war"].low, bound.changes["war"].high) == pytest.approx(
+        (hits / n - run.metrics["war"], (hits + 1) / n - run.metrics["war"])
+    )
+    assert bound.note == f"missing: {CLASSES[lost['label']]} 1"
+
+
+def test_an_imported_network_is_not_a_run():
+    write_json(Path("models/theirs/fold_1/card.json"), {"imported": {"variant": "poster_v2_rafdb"}})
+    with pytest.raises(UserError, match="theirs is an imported network"):
+        CliRunner().invoke(app, ["gap", "theirs"], catch_exceptions=False)
+
+
+def test_a_printed_mean_over_folds_is_compared_with_ours():
+    frame = pd.DataFrame(
+        {
+            "sample": list("abcdef"), "subject": None, "fold": [1, 1, 1, 1, 2, 2],
+            "label": [0, 0, 1, 1, 0, 1], "predicted": [0, 0, 1, 1, 1, 1],
+        }
+    )  # fmt: skip
+    how = {"classes": ["a", "b"], "metric": METRICS["war"], "bootstrap": 50}
+    assert measure_together([frame], over_folds=True, **how).values.tolist() == [0.75]
+    assert measure_together([frame], **how).values.tolist() == pytest.approx([5 / 6])
+
+
+def test_tables_of_a_part_of_the_samples_draw_the_same_people():
+    """The difference of a table and itself without one person is that person's alone, in every resample."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"sample": range(60), "fold": 1, "label": rng.integers(2, size=60)}).assign(
+        subject=lambda f: "p" + (f["sample"] // 3).astype(str), predicted=rng.integers(2, size=60)
+    )
+    part = frame[frame["subject"] != "p19"]
+    both = measure_together([frame, part], ["a", "b"], METRICS["war"], bootstrap=300, seed=1)
+    alone = measure_together([frame], ["a", "b"], METRICS["war"], bootstrap=300, seed=1)
+    assert (both.spread[0] == alone.spread[0]).all()
+    never = both.spread[0] == both.spread[1]
+    assert 0.2 < never.mean() < 0.6  # p19 is in no draw of 20 people with a probability of 0.36
+
+
+@pytest.mark.parametrize("part", PARTS, ids=lambda part: part.name)
+def test_no_field_belongs_to_two_parts(part: Part):
+    fields = {"recipe.lr", "model.options.depth", "model.pretrained.ir50", "init_from", "seed", "data.faces.mode"}
+    fields |= {"data.media", "data.limit", "protocol.near_duplicates", "protocol.val_share", "monitor", "precision"}
+    shared = {field for field in fields if sum(other.fits({field}) for other in PARTS) != 1}
+    assert shared == set()
+    assert part.measures
+
+
+def test_a_run_without_a_printed_value_says_so():
+    catalog, runs = opened()
+    assert target_of(runs["start"]) is None
+    found = gap_of(runs["start"], catalog, runs, bootstrap=50)
+    assert conclusion(found).startswith("No paper prints a value for this run")
+    assert found.difference == {}
