@@ -21,7 +21,8 @@ import pytest
 
 from duchenne import config
 from duchenne.engines import Done, Engine, EngineError, Gpu, Local, Needs, Task, dask, engine_of, probe, ray
-from duchenne.engines.base import Host
+from duchenne.engines.base import DiedError, Host, Loop
+from duchenne.engines.calls import Answer
 from duchenne.engines.folds import GPU_MEMORY, plan
 from duchenne.training.settings import Compute, FoldResources
 
@@ -67,6 +68,36 @@ def test_a_lost_task_starts_again_and_an_error_does_not(engine: Engine, tmp_path
     assert (tmp_path / "always").stat().st_size == 3
     assert done["place"].result()[2] == str(Path.cwd())
     assert done["place"].result()[1] != os.getpid()
+
+
+class Losing(Loop):
+    """A loop whose tasks all died, ``times`` times each."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__(ahead=2)
+        self.times, self.started = times, []
+
+    def start(self, task: Task) -> int:
+        self.started.append(task.name)
+        return len(self.started)
+
+    def wait(self, handles: list[int]) -> list[int]:
+        return handles
+
+    def answer(self, handle: int) -> Answer:
+        raise DiedError("of a reason", self.times)
+
+    def stop(self, handles: list[int]) -> None:
+        assert handles == []
+
+
+@pytest.mark.parametrize(("times", "starts"), [(1, 3), (2, 2), (3, 1)])
+def test_attempts_of_the_cluster_itself_count(times: int, starts: int):
+    loop = Losing(times)
+    (done,) = loop.run([Task("fold 1", engine_tools.place)])
+    assert loop.started == ["fold 1"] * starts
+    with pytest.raises(EngineError, match="fold 1 was lost 3 times, the last time because of a reason"):
+        done.result()
 
 
 def test_tasks_that_need_a_process_get_their_own(engine: Engine):
