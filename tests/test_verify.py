@@ -105,7 +105,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
                     file = path if path.suffix else path / "index.html"
                     file.parent.mkdir(parents=True, exist_ok=True)
                     file.write_text(str(path.relative_to(project.root)))
-    project.dvc("commit", "--force")
+            repo.commit(force=True)
     subprocess.run(["git", "add", "."], cwd=project.root, check=True)
     return project
 
@@ -259,7 +259,9 @@ def test_damaged_objects_of_the_cache_are_named_and_the_advice_helps(project: Pr
             )
         for path in paths:
             path.unlink()
-        project.dvc("commit", "--force", "train@two", "evaluate@one")
+        with chdir(project.root), Repo() as repo:
+            for stage in ("train@two", "evaluate@one"):
+                repo.commit(stage, force=True)
         assert found(check(project)) == {}
 
 
