@@ -211,6 +211,12 @@ def test_without_a_gpu_folds_share_the_cores(monkeypatch: pytest.MonkeyPatch):
         assert plan(Compute(processes=processes), Local(), 20)[1] == expected
 
 
+def test_a_task_fits_where_all_of_its_resources_are():
+    host = Host("a", 4, gpus=1, memory=8e9)
+    assert Needs(4, 1, 8e9).fit(host)
+    assert not any(needs.fit(host) for needs in (Needs(5), Needs(1, 1.5), Needs(1, 0, 9e9)))
+
+
 class Hosts(Engine):
     """A cluster of which only the machines count."""
 
