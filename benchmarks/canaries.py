@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import chdir
 from pathlib import Path
 
 import pandas as pd
@@ -68,14 +69,15 @@ def prepare(folder: Path) -> None:
     }
     folder.mkdir(parents=True, exist_ok=True)
     YAML(typ="safe").dump(json.loads(json.dumps(params)), folder / "params.yaml")  # no anchors for what occurs twice
-    catalog, workspace = config.load(folder / "params.yaml"), Workspace(folder)
-    for dataset in PEOPLE:
-        if not workspace.landmarks(dataset).exists():
-            for stage in ("synthesize", *stages.OF_A_DATASET):
-                stages.run(stage, catalog, workspace, dataset)
-    for variant in catalog.variants:
-        if not workspace.split(variant).exists():
-            stages.run("split", catalog, workspace, variant)
+    with chdir(folder):  # from which the roots of datasets count
+        catalog, workspace = config.load(), Workspace()
+        for dataset in PEOPLE:
+            if not workspace.landmarks(dataset).exists():
+                for stage in ("synthesize", *stages.OF_A_DATASET):
+                    stages.run(stage, catalog, workspace, dataset)
+        for variant in catalog.variants:
+            if not workspace.split(variant).exists():
+                stages.run("split", catalog, workspace, variant)
 
 
 def found(folder: Path, name: str, words: list[str]) -> dict:
@@ -110,7 +112,7 @@ def row(protocol: str, selection: str, one: dict) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    place = Path(sys.argv[1])
+    place = Path(sys.argv[1]).resolve()
     prepare(place)
     rows = [row(*name.split("_"), found(place, name, [name, *more])) for name, more in RUNS.items()]
     for leak in LEAKS:
