@@ -12,21 +12,24 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from reporting_tools import run_of
 from ruamel.yaml import YAML
 from training_tools import CLASSES, SMALL
 from typer.testing import CliRunner
 
 from duchenne import config, stages
 from duchenne.cli import app
+from duchenne.config import whole_library
 from duchenne.errors import UserError
 from duchenne.evaluation.comparing import compare
 from duchenne.evaluation.statistics import evaluate
 from duchenne.evaluation.together import measure_together
 from duchenne.files import read_json, write_json
 from duchenne.metrics import METRICS
+from duchenne.papers.library import SECTIONS
 from duchenne.papers.printed import printed
 from duchenne.reporting.gap import conclusion, gap_of, target_of
-from duchenne.reporting.gap_parts import PARTS, Part
+from duchenne.reporting.gap_parts import PARTS, Part, Question, differing, resolved
 from duchenne.reporting.runs import Run, open_run
 from duchenne.workspace import Workspace
 
@@ -58,12 +61,16 @@ PARAMS = {
 ADDED = {
     "mine_random_weights": "weights",
     "mine_more_seeds": "seeds",
+    "mine_their_faces": "alignment",
     "mine_their_validation": "validation",
 }
 
 
 def run_stages(root: Path, *variants: str) -> None:
     catalog, workspace = config.load(), Workspace()
+    for name in {catalog.variants[name].dataset for name in variants} - {*PARAMS["datasets"]}:
+        for stage in ("index", "align"):
+            stages.run(stage, catalog, workspace, name)
     for name in variants:
         for stage in ("split", "train", "evaluate"):
             stages.run(stage, catalog, workspace, name)
@@ -117,7 +124,8 @@ def after(root: Path, before: dict[str, Any]) -> dict[str, Any]:
         patch.chdir(root)
         words = [word for part in dict.fromkeys(ADDED.values()) for word in ("--add", part)]
         done = CliRunner().invoke(app, ["gap", "mine", *words], catch_exceptions=False)
-        assert done.stdout.splitlines()[:-1] == [f"added variants.{name}" for name in ADDED]
+        added = [f"added variants.{name}" for name in ADDED]
+        assert done.stdout.splitlines()[:-1] == ["added datasets.drawn_their_faces", *added]
         run_stages(root, *ADDED)
         return gap("mine")
 
@@ -139,11 +147,13 @@ def metrics(run: str) -> dict[str, float]:
 
 def test_every_part_is_measured_or_says_what_would(before: dict[str, Any]):
     told = {one["part"] for one in before["parts"]} | {one["part"] for one in before["not_measured"]}
-    assert {part.name for part in PARTS} - told == set()
+    assert {part.name for part in PARTS} == told
     assert all(one["why"] for one in before["not_measured"])
     offers = {name: one for one in before["not_measured"] for name in one["blocks"].get("variants", {})}
     assert {name: offers[name]["part"] for name in ADDED} == ADDED
     assert all(one["add"] == f"`duchenne gap mine --add {one['part']}`, then `dvc repro`" for one in offers.values())
+    (recipe,) = (one for one in before["not_measured"] if one["part"] == "recipe")  # the paper's is for another network
+    assert recipe["add"].startswith("add a copy of variants.mine that differs in recipe.* or")
     assert offers["mine_their_faces"]["blocks"]["datasets"]["drawn_their_faces"]["faces"].get("size", 224) == 224
 
 
@@ -173,10 +183,10 @@ def test_the_rule_of_the_paper_is_counted():
         assert picked.changes[name].value == found.explained[name].value == pytest.approx(gained)
 
 
-@pytest.mark.parametrize(("name", "part", "counted"), [("mine_random_weights", "weights", True)])
-def test_a_counterpart_differs_by_what_both_measured(after: dict[str, Any], name: str, part: str, counted: bool):
-    found = part_of(after, part, name)
-    assert found["as_in_target"] == counted
+@pytest.mark.parametrize("name", ["mine_random_weights", "mine_their_faces"])
+def test_a_counterpart_differs_by_what_both_measured(after: dict[str, Any], name: str):
+    found = part_of(after, ADDED[name], name)
+    assert found["as_in_target"]  # as the library's variant of the printed value has it
     first, second = (pd.read_parquet(Path("results") / run / "predictions.parquet") for run in ("mine", name))
     same = compare(first, second, CLASSES, BOOTSTRAP).metrics
     for metric in ("war", "uar"):
@@ -222,7 +232,7 @@ def test_runs_with_other_seeds_are_compared_in_those_that_both_have():
 def test_what_remains_is_what_the_counted_changes_leave(after: dict[str, Any]):
     theirs = printed("poster_v2_rafdb")
     counted = [one for one in after["parts"] if one["as_in_target"]]
-    assert {one["part"] for one in counted} == {"weights", "validation"}
+    assert {one["part"] for one in counted} == {"weights", "validation", "alignment"}
     for name in ("war", "uar"):
         missing = theirs[name].value - metrics("mine")[name]
         assert after["difference"][name]["value"] == pytest.approx(missing)
@@ -245,8 +255,8 @@ def test_the_command_prints_a_table_and_a_conclusion():
     done = CliRunner().invoke(app, ["gap", "mine"], catch_exceptions=False)
     assert "92.21" in done.stdout
     assert "Weights at the start *" in done.stdout
-    assert "not measured: Alignment" in done.stdout
-    assert "2 changes towards it explain" in done.stdout
+    assert "not measured: Recipe and options" in done.stdout
+    assert "3 changes towards it explain" in done.stdout
 
 
 def test_a_value_or_a_run_of_ones_own_is_compared_with():
@@ -388,5 +398,39 @@ def test_a_run_without_a_printed_value_says_so():
     catalog, runs = opened()
     assert target_of(runs["start"]) is None
     found = gap_of(runs["start"], catalog, runs, bootstrap=50)
+    parts = {one.part for one in (*found.findings, *found.absent)}
+    assert parts == {part.name for part in PARTS} - {"network"}  # of which there is none without a paper
     assert conclusion(found).startswith("No paper prints a value for this run")
     assert found.difference == {}
+
+
+OFFERED = {
+    "poster_v2_rafdb_honest": {"weights", "seeds", "alignment", "duplicates", "validation", "recipe", "precision"},
+    "ifdd_3dvit_dfew": {"weights", "seeds", "alignment", "recipe", "precision"},
+    "ifdd_3dvit_dfew_paper": {"weights", "seeds", "alignment", "recipe", "precision"},
+    "frl_dgt_megc2019": {"seeds", "alignment", "precision"},
+}
+"""Variant of the library -> parts with something to add to it."""
+
+
+@pytest.mark.parametrize("name", OFFERED)
+def test_what_is_offered_differs_in_one_part_alone(name: str):
+    """Blocks for licensed datasets can be used as they are, and are counterparts of the variant."""
+    catalog = whole_library()
+    catalog = catalog.model_copy(update={"variants": {name: catalog.variants[name]}})
+    known = {"war": 0.5, "uar": 0.5, "uf1": 0.5, "folds": 1, "war_fold_mean": 0.5, "uar_fold_mean": 0.5}
+    table = pd.DataFrame({"fold": [1] * 10})
+    facts = {"cards": {1: {"precision": "bf16"}}, "rows": table, "parts": table.iloc[2:]}
+    run = run_of(name, catalog.variants[name], metrics=known, **facts)
+    question = Question(run, catalog, {name: run}, target_of(run), ["uar"])
+    offers = [(part, offer) for part in PARTS if part.offer for offer in part.offer(question, part)]
+    assert {part.name for part, offer in offers if any(offer.blocks.values())} == OFFERED[name]
+    written = catalog.model_dump(mode="json", exclude_defaults=True)
+    for part, offer in offers:
+        tree = {section: written.get(section, {}) | offer.blocks.get(section, {}) for section in SECTIONS}
+        whole = config.Catalog.model_validate(tree)
+        for added in offer.blocks.get("variants", {}):
+            fields = differing(question.block, resolved(whole.variants[added], whole))
+            assert part.fits(fields), (part.name, fields)
+            assert whole.variants[added].reproduces == question.target.name
+    assert ("ifdd_3dvit_dfew_as_ifdd_3dvit_dfew_paper" in str(offers)) == (name == "ifdd_3dvit_dfew")

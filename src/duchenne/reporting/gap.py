@@ -273,10 +273,13 @@ def gap_of(
 def _found(question: Question) -> Iterator[Found]:
     """Yield all parts, and what a part offers where no run of ``params.yaml`` differs in it alone."""
     for part in PARTS:
-        for measure in part.measures:
-            yield from measure(question, part)
+        own = [found for measure in part.measures for found in measure(question, part)]
         if part.offer and (part.alike or not any(counterparts(question, part))):
-            yield from part.offer(question, part)
+            own += part.offer(question, part)
+        if not own and part.fields:
+            how = f"add a copy of variants.{question.run.name} that differs in {' or '.join(part.fields)} alone"
+            own.append(Absent(part.name, "no run shows it", how))
+        yield from own
 
 
 def _measured(question: Question, found: list[Found], bootstrap: int) -> Gap:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -206,7 +205,7 @@ def differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> set[str]:
 
 def _flat(block: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in block.items():
-        if isinstance(value, dict) and value:
+        if isinstance(value, dict):
             yield from _flat(value, f"{before}{key}.")
         else:
             yield before + key, value
@@ -321,7 +320,7 @@ def _of_seeds(frame: pd.DataFrame, seeds: set[int]) -> pd.DataFrame:
 
 
 def _precision_of_target(question: Question) -> str:
-    """Official code trains in float32, all of it."""
+    """Papers are taken to have trained in float32, PyTorch's default; none says otherwise (assumed)."""
     return precision_of(question.target.run) if question.target.run else "fp32"
 
 
@@ -563,36 +562,20 @@ def _copy(
 
 
 def _other_weights(question: Question, part: Part) -> Iterator[Absent]:
-    """Offer the weights of the target's variant, if the network is the same; otherwise random ones."""
-    model, ours, wanted = question.run.config.model, question.block, question.wanted
-    fields = {key for key in ours.keys() | wanted.keys() if key.startswith("model.pretrained.") or key == "init_from"}
-    differ = any(_plain(key, ours.get(key)) != _plain(key, wanted.get(key)) for key in fields)
-    if wanted.get("model.architecture") == model.architecture and differ:
-        theirs = {key.rpartition(".")[2]: wanted[key] for key in fields - {"init_from"} if key in wanted}
-        changes: Block = {
-            "init_from": wanted["init_from"],
-            "model": {"pretrained": _replacing(model.pretrained, theirs)},
-        }
-        files = [file for file in theirs.values() if file not in (None, "packaged") and not Path(file).exists()]
-        needed = f"; it needs {' and '.join(files)} (docs/checkpoints.md)" if files else ""
-        yield _copy(
-            question,
-            part,
-            "their_weights",
-            f"no run starts from the weights of {question.target.label}{needed}",
-            changes,
-        )
-        return
+    """Offer the weights that the library has for the printed value, otherwise random ones."""
+    offers = list(_readings(question, part))
+    yield from offers
+    model, start = question.run.config.model, question.run.config.init_from
     usual = dict.fromkeys(facts_of(model.architecture).packaged, "packaged")
-    if ours["init_from"] == "scratch" and not {*model.files} - {*usual}:
+    if start != "scratch" or {*model.files} - {*usual}:
+        changes = {"init_from": "scratch", "model": {"pretrained": _replacing(model.pretrained, usual)}}
+        yield _copy(question, part, "random_weights", "no run starts from random weights", changes)
+    elif not offers:
         yield Absent(
             part.name,
             "training started from random weights",
             "put published weights in place (docs/checkpoints.md) and name them in `model.pretrained` of a copy",
         )
-        return
-    changes = {"init_from": "scratch", "model": {"pretrained": _replacing(model.pretrained, usual)}}
-    yield _copy(question, part, "random_weights", "no run starts from random weights", changes)
 
 
 def _replacing(old: Mapping[str, Any], new: Mapping[str, Any]) -> Block:
@@ -623,6 +606,9 @@ def _other_faces(question: Question, part: Part) -> Iterator[Absent]:
     elif ours.mode == "aligned":
         ending, faces = "detected", ours.model_copy(update={"mode": "detect", "detector": "dlib"})
         why = "no run has its faces detected and aligned here"
+        if "original" in dataset.facts.media:
+            yield _on_another_dataset(question, part, ending, why, {"faces": faces, "media": "original"})
+            return
     else:
         ending, faces = "as_given", ours.model_copy(update={"mode": "aligned", "detector": "none"})
         why = "no run takes the pictures as they are given, only resized"
@@ -682,28 +668,42 @@ def _without_validation(question: Question, part: Part) -> Iterator[Absent]:
         yield _with_protocol(question, part, "their_validation", why, changes)
 
 
-def _other_recipes(question: Question, part: Part) -> Iterator[Absent]:
-    """Offer the recipes that the library has for the same printed value, on the rest of this run's block."""
+def _readings(question: Question, part: Part) -> Iterator[Absent]:
+    """Offer what the library has in a part for the same printed value, on the rest of this run's block."""
     if not (question.target and question.target.name):
         return
     library, config = whole_library(), question.run.config
     known = [resolved(variant, question.catalog) for variant in question.catalog.variants.values()]
     for name, theirs in library.variants.items():
-        if question.target.name not in (name, theirs.reproduces):
+        same = theirs.model.architecture == config.model.architecture
+        if not same or question.target.name not in (name, theirs.reproduces):
             continue
         if name != question.target.name and not part.fits(differing(question.wanted, resolved(theirs, library))):
             continue
-        options = theirs.model.options
-        changes = {
-            "recipe": theirs.recipe,
-            "model": config.model.model_copy(update={"options": options}),
-            "monitor": theirs.monitor,
-            "selection": theirs.selection if "train" in (theirs.selection, config.selection) else config.selection,
-        }
-        new = config.model_copy(update=changes)
-        if any(not differing(resolved(new, question.catalog), block) for block in known):
-            continue
-        yield _copy(question, part, f"as_{name}", f"no run has the recipe of {name}", {}, config=new)
+        new = config.model_copy(update=_fields_of(part, config, theirs))
+        if not any(not differing(resolved(new, question.catalog), block) for block in known):
+            why = f"no run has the {part.name} of {name}{_needed(new)}"
+            yield _copy(question, part, f"as_{name}", why, {}, config=new)
+
+
+def _fields_of(part: Part, config: Variant, theirs: Variant) -> dict[str, Any]:
+    """Return the fields of a part in another variant's block, as changes of ``config``."""
+    if part.fits({"init_from"}):
+        pretrained = _replacing(config.model.pretrained, theirs.model.pretrained)
+        return {"init_from": theirs.init_from, "model": config.model.model_copy(update={"pretrained": pretrained})}
+    by_loss = "train" in (theirs.selection, config.selection)  # which goes with a monitor of its own
+    return {
+        "recipe": theirs.recipe,
+        "model": config.model.model_copy(update={"options": theirs.model.options}),
+        "monitor": theirs.monitor,
+        "selection": theirs.selection if by_loss else config.selection,
+    }
+
+
+def _needed(config: Variant) -> str:
+    """Say which files of weights are not there yet."""
+    files = dict.fromkeys(str(path) for path in config.model.files.values() if not path.exists())
+    return f"; it needs {' and '.join(files)} (docs/checkpoints.md)" if files else ""
 
 
 def _other_precision(question: Question, part: Part) -> Iterator[Absent]:
@@ -719,7 +719,7 @@ PARTS = (
     Part("data", "Missing or altered data", (_incomplete, between_runs), _whole_dataset, DATA, loose=True),
     Part("duplicates", "Near-duplicates", (_duplicates, between_runs), _other_duplicates, DUPLICATES),
     Part("validation", "Kept for validation", (between_runs,), _without_validation, ("protocol.val_share",)),
-    Part("recipe", "Recipe and options", (between_runs,), _other_recipes, RECIPE, alike=True),
+    Part("recipe", "Recipe and options", (between_runs,), _readings, RECIPE, alike=True),
     Part("precision", "Precision", (_same_precision, between_runs), _other_precision, ("precision",)),
     Part("network", "Published network", (_published,)),
 )
