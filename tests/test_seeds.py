@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import training_networks  # noqa: F401  (registers the tiny networks)
+from mlflow import MlflowClient
 from pydantic import ValidationError
 from safetensors.torch import load_file
 from training_tools import CLASSES, drawn_project, variant
@@ -82,6 +83,22 @@ def test_results_are_of_all_seeds(run: tuple[Catalog, Workspace, dict[str, str]]
     assert {name: entry["weights"] for name, entry in record["networks"].items()} == digests(workspace)
     history = pd.read_csv(results / "history.csv")
     assert history.groupby(["seed", "fold"]).size().tolist() == [4] * 4
+
+
+def test_each_network_has_a_run_in_mlflow(run: tuple[Catalog, Workspace, dict[str, str]]):
+    """The run of the variant begins anew with the seeds, which are among its parameters.
+
+    Folds that were trained before are sent with the report.
+    """
+    _, workspace, _ = run
+    client = MlflowClient(f"sqlite:///{workspace.root}/mlflow.db")
+    experiment = client.get_experiment_by_name("duchenne").experiment_id
+    runs = [found.data for found in client.search_runs([experiment])]
+    parents = [one for one in runs if "fold" not in one.tags]
+    assert [one.params["seeds"] for one in sorted(parents, key=lambda one: one.params["seeds"])] == ["[0, 4]", "[]"]
+    of_seeds = [(one.tags["seed"], one.tags["fold"]) for one in runs if "seed" in one.tags]
+    assert sorted(of_seeds) == [("4", "1"), ("4", "2")]
+    assert all("train_loss" in one.metrics for one in runs if "seed" in one.tags)
 
 
 def test_a_run_starts_from_the_same_seed_of_another(run: tuple[Catalog, Workspace, dict[str, str]]):
