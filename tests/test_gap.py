@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -278,6 +279,7 @@ def test_a_value_or_a_run_of_ones_own_is_compared_with():
     [
         (["mien"], "there is no variant 'mien' (did you mean 'mine'?)"),
         (["mine", "--against", "min"], "neither a number nor a variant of params.yaml (did you mean 'mine'?)"),
+        (["mine", "--against", "mine"], "--against mine: name another run"),
         (["mine", "--against", "150"], "UAR cannot be 150: in per cent it lies between 0 and 100"),
         (["mine", "--against", "50", "--metric", "acc"], "there is no metric 'acc'"),
         (["mine", "--metric", "war"], "--metric says what --against is a value of"),
@@ -333,6 +335,54 @@ def test_a_run_that_is_not_finished_is_named():
     (absent,) = (one for one in found["not_measured"] if one["part"] == "seeds")
     assert absent["why"] == "mine_more_seeds is in params.yaml and not finished"
     assert "seeds" not in {one["part"] for one in found["parts"]}
+
+
+def test_a_run_whose_file_is_gone_is_named_and_the_others_are_compared():
+    path = Path("results/mine_random_weights/predictions.parquet")
+    whole = path.read_bytes()
+    try:
+        path.unlink()
+        found = gap("mine")
+    finally:
+        path.write_bytes(whole)
+    (absent,) = (one for one in found["not_measured"] if one["part"] == "weights")
+    assert absent["why"].startswith("mine_random_weights cannot be read: results/mine_random_weights/predictions")
+    assert part_of(found, "alignment", "mine_their_faces")
+
+
+def test_another_precision_is_a_part_of_its_own():
+    """A run of the same block whose card says bf16 is a counterpart for the precision, and for nothing else."""
+    catalog, runs = opened()
+    run, other = runs["mine"], open_run(Workspace(), catalog, "mine_random_weights")
+    other.config = run.config.model_copy(update={"precision": "bf16"})
+    other.cards = {1: {"precision": "bf16"}}
+    found = gap_of(run, catalog, {"mine": run, "other": other}, bootstrap=50)
+    (precision,) = (one for one in found.findings if one.counterpart)
+    assert (precision.part, precision.instead, precision.counted) == ("precision", "trained in bf16", False)
+    back = gap_of(other, catalog, {"mine": run, "other": other}, bootstrap=50)
+    (precision,) = (one for one in back.findings if one.counterpart)
+    assert (precision.instead, precision.counted) == ("trained in fp32", True)
+    other.config = other.config.model_copy(update={"init_from": "scratch"})
+    mixed = gap_of(run, catalog, {"mine": run, "other": other}, bootstrap=50)
+    assert not any(one.counterpart for one in mixed.findings)  # differs in two parts
+
+
+def test_the_owners_network_is_compared_where_it_was_measured():
+    folder = Path("results/published/mine")
+    folder.mkdir(parents=True)
+    frame = pd.read_parquet("results/mine/predictions.parquet")
+    try:
+        frame.assign(predicted=frame["label"]).to_parquet(folder / "predictions.parquet", index=False)
+        write_json(folder / "record.json", {"command": "duchenne evaluate --variant mine"})
+        network = part_of(gap("mine"), "network", "published/mine")
+        frame.iloc[:9].to_parquet(folder / "predictions.parquet", index=False)
+        (part,) = (one for one in gap("mine")["not_measured"] if one["part"] == "network")
+    finally:
+        shutil.rmtree(folder)
+    assert network["changes"]["war"]["value"] == pytest.approx(1 - metrics("mine")["war"])
+    assert not network["as_in_target"]
+    assert "duchenne evaluate --variant mine" in network["note"]
+    assert "published/mine was tested on other samples: 9 of 24 are in both" in part["why"]
 
 
 def test_missing_test_samples_bound_the_change():

@@ -223,6 +223,8 @@ def against(run: Run, other: str, metric: str, catalog: Catalog, runs: Mapping[s
         return Target(f"{known.number(value)}, as given", {name: value})
     if other not in runs:
         raise UserError(f"--against {other!r} is neither a number nor a variant of params.yaml{nearest(other, runs)}")
+    if other == run.name:
+        raise UserError(f"--against {other}: name another run than the one that is asked about")
     theirs = runs[other]
     _require(theirs)
     if theirs.classes != run.classes:

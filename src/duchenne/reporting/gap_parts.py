@@ -238,8 +238,9 @@ def _value(value: Any) -> str:
 
 
 def precision_of(run: Run) -> str:
-    """Return the precision of a run's networks; several are joined by a slash."""
-    return "/".join(sorted({card.get("precision", "fp32") for card in run.cards.values()}))
+    """Return the precision of a run's networks, by their cards or else its record; several are joined by a slash."""
+    stated = run.cards.values() or run.record.get("networks", {}).values()
+    return "/".join(sorted({network.get("precision", "fp32") for network in stated}))
 
 
 def counterparts(question: Question, part: Part) -> Iterator[tuple[Run, dict[str, Any], set[str]]]:
@@ -279,7 +280,11 @@ def _compared(question: Question, part: Part, other: Run, theirs: dict[str, Any]
 
     if other.status != "run":
         return absent("is in params.yaml and not finished", f"`dvc repro evaluate@{other.name}`")
-    if other.classes != run.classes:
+    try:
+        known = other.classes, other.metrics, other.rules
+    except UserError as error:
+        return absent(f"cannot be read: {error}", f"`dvc repro evaluate@{other.name}`")
+    if known[0] != run.classes:
         return absent(f"has other classes ({', '.join(other.classes)})", f"`dvc repro evaluate@{other.name}`")
     precisions = precision_of(run), precision_of(other)
     if (precisions[0] == precisions[1]) != (fields != {"precision"}):
