@@ -16,6 +16,7 @@ from urllib.error import HTTPError
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import training_networks  # noqa: F401  (registers the tiny networks)
@@ -27,6 +28,7 @@ from duchenne import server
 from duchenne.errors import UserError
 from duchenne.models.contract import create
 from duchenne.prediction.model import Model
+from duchenne.prediction.requests import Requests
 
 
 class Client:
@@ -150,6 +152,8 @@ def test_a_bad_request_is_named(pictures: Client, rows: list[dict], message: str
         (b'{"rows": []}', "application/json", 400, "The input must be a JSON dictionary with exactly one"),
         (b'{"instances": [1]}', "application/json", 400, "send a table: dataframe_records or dataframe_split"),
         (b"{}", "multipart/form-data; boundary=x", 415, "content type 'multipart/form-data; boundary=x': send "),
+        (b'{"dataframe_records": [{"image": ' + b"9" * 9000 + b"}]}", "application/json", 400, "the request cannot be"),
+        (b"," * 2000, "text/csv", 400, "the table has more than 1000 columns"),  # reading 100,000 took 50 s
         (b" " * 50_001, "application/json", 413, "the request is larger than 0.05 MB"),
     ],
 )
@@ -180,6 +184,21 @@ def test_a_request_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pyt
         monkeypatch.setattr(Model, "answers", lambda *_, **__: time.sleep(1) or ())
         status, said = client.ask({"image": encoded(picture(0))})
     assert (status, said) == (504, "no answer within 0.2 s: send fewer or shorter inputs")
+
+
+def test_more_requests_than_it_can_hold_are_refused(pictures: Client, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(server, "AT_ONCE", 0)
+    assert pictures.ask({"image": encoded(picture(0))}) == (503, "the server is busy: send the request again later")
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny_clip"])
+def test_work_that_nobody_waits_for_ends(name: str, tmp_path: Path):
+    stop = threading.Event()
+    stop.set()
+    film = base64.b64encode(video(tmp_path / "a.mp4").read_bytes()).decode()
+    row = {"image": encoded(picture(0))} if name == "tiny" else {"video": film}
+    with pytest.raises(UserError, match="was stopped before its end"):
+        Requests(Model(trained(name, tmp_path)))(pd.DataFrame([row]), stop)
 
 
 def test_a_port_in_use_is_one_error():

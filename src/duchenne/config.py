@@ -16,18 +16,35 @@ from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, Field, ValidationError
 from ruamel.yaml import YAML, YAMLError
-from ruamel.yaml.tokens import AliasToken, AnchorToken
+from ruamel.yaml.tokens import (
+    AliasToken,
+    AnchorToken,
+    BlockEndToken,
+    BlockMappingStartToken,
+    BlockSequenceStartToken,
+    FlowMappingEndToken,
+    FlowMappingStartToken,
+    FlowSequenceEndToken,
+    FlowSequenceStartToken,
+)
 
 from duchenne.blocks import Name, Strict
 from duchenne.datasets.settings import Dataset
-from duchenne.errors import UserError, nearest
-from duchenne.files import expanded
+from duchenne.errors import UserError, nearest, printable, short
+from duchenne.files import expanded, regular
 from duchenne.landmark_net.settings import LandmarkNet
 from duchenne.papers.library import SECTIONS, library, required_by
 from duchenne.reporting.settings import Report
 from duchenne.synth.settings import Synth
 from duchenne.training.settings import Compute, Variant
 from duchenne.workspace import Workspace
+
+BYTES, DEPTH = 2_000_000, 50
+"""Largest size of ``params.yaml`` in bytes, and of blocks inside each other (chosen by us)."""
+LINES = 50
+"""Largest number of problems that a message lists."""
+BEGINS = BlockMappingStartToken, BlockSequenceStartToken, FlowMappingStartToken, FlowSequenceStartToken
+ENDS = BlockEndToken, FlowMappingEndToken, FlowSequenceEndToken
 
 
 class CatalogError(UserError):
@@ -63,23 +80,38 @@ def load(path: str | Path = "params.yaml", workspace: Workspace | None = None) -
     """
     path = Path(path)
     try:
+        if (size := regular(path).stat().st_size) > BYTES:
+            raise CatalogError(f"{path} has {size / 1e6:,.0f} MB, over the limit of {BYTES / 1e6:g} MB")
         text = path.read_text("utf-8")
         # DVC's own reader, so that both read the same values (such as 1e-5).
         yaml = YAML(typ="safe", pure=True)
-        aliases = [token for token in yaml.scan(text) if isinstance(token, AnchorToken | AliasToken)]
+        aliases = [token for token in _shallow(yaml.scan(text), path) if isinstance(token, AnchorToken | AliasToken)]
         tree = None if aliases else YAML(typ="safe", pure=True).load(text)
+    except CatalogError:
+        raise
     except FileNotFoundError:
         raise CatalogError(f"{path} does not exist: run from the project's root") from None
     except OSError as error:
         raise CatalogError(f"{path} cannot be read: {error.strerror}") from None
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise CatalogError(f"{path} is not valid YAML: {error}") from None
+    except (YAMLError, ValueError) as error:  # a ValueError: of a number of thousands of digits, or not UTF-8
+        raise CatalogError(f"{path} is not valid YAML: {short(str(error))}") from None
     if aliases:
         raise CatalogError(
             f"{path}, line {aliases[0].start_mark.line + 1}: anchors and aliases (&{aliases[0].value}) are not "
             "supported, for `dvc exp run -S` would change other variants through them: write the block out"
         )
     return check(tree, path, workspace)
+
+
+def _shallow(tokens: Iterator[Any], path: Path) -> Iterator[Any]:
+    """Yield the tokens of a YAML file; one nested deeper than :data:`DEPTH` would exhaust Python's stack."""
+    depth = 0
+    for token in tokens:
+        depth += isinstance(token, BEGINS) - isinstance(token, ENDS)
+        if depth > DEPTH:
+            line = token.start_mark.line + 1
+            raise CatalogError(f"{path}, line {line}: more than {DEPTH} blocks lie inside each other")
+        yield token
 
 
 def check(tree: Any, path: Path, workspace: Workspace | None = None) -> Catalog:
@@ -98,7 +130,9 @@ def check(tree: Any, path: Path, workspace: Workspace | None = None) -> Catalog:
         problems = [*_unread(tree), *_dangling(catalog, workspace or Workspace())]
         if not problems:
             return catalog
-    raise CatalogError("\n".join([f"{path} cannot be used:", *(f"  {line}" for line in problems)]))
+    lines = [f"  {short(printable(line))}" for line in problems[:LINES]]
+    more = [f"  and {len(problems) - LINES} more"] if len(problems) > LINES else []
+    raise CatalogError("\n".join([f"{path} cannot be used:", *lines, *more]))
 
 
 @cache

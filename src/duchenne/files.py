@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,12 +28,30 @@ _STARTS = (
 """First bytes (regular expression) -> kind of a wrong file, and what to do."""
 
 
+IRREGULAR = "it is a device, a pipe or a socket, which is not opened"
+
+
 def expanded(path: str | Path) -> Path:
     """Expand a leading ``~`` or ``~user``, if there is such a user."""
     try:
         return Path(path).expanduser()
     except RuntimeError:
         return Path(path)
+
+
+def regular(path: Path) -> Path:
+    """Return ``path`` if it is safe to open: opening a device, a pipe or a socket could block forever or never end.
+
+    Raises:
+        OSError: It is one of these. A path that does not exist is returned: opening it gives the reason.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return path
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.EINVAL, IRREGULAR, str(path))
+    return path
 
 
 @contextmanager
@@ -56,7 +76,7 @@ def read_json(path: Path) -> Any:
         OSError: The file cannot be read.
         ValueError: The file is not UTF-8, or not JSON (json.JSONDecodeError).
     """
-    return json.loads(path.read_text(encoding="utf-8"))
+    return json.loads(regular(path).read_text(encoding="utf-8"))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -95,7 +115,7 @@ def unusable(path: Path) -> str | None:
     if path.is_dir():
         return "is a folder, not a file"
     try:
-        with path.open("rb") as file:
+        with regular(path).open("rb") as file:
             start = file.read(64)
     except FileNotFoundError:
         return "does not exist"

@@ -16,7 +16,7 @@ class Protocol(Strict):
         description="the dataset's own parts or folds; k folds of whole subjects; leave one subject out; or one share "
         "of the subjects held out"
     )
-    folds: int = Field(5, ge=2, description="for kfold")
+    folds: int = Field(5, ge=2, le=10_000, description="for kfold")
     test_share: Share = Field(0.2, description="share of the subjects in the test part (holdout)")
     val_share: Share = Field(0.1, description="share of each training part's subjects moved to val")
     seed: int = Field(0, description="of every random choice of the split")

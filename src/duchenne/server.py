@@ -2,8 +2,8 @@
 
 ``POST /invocations`` takes and gives the tables of :mod:`duchenne.prediction.requests`, in MLflow's formats; ``/ping``
 and ``/health`` answer with 200, ``/version`` with MLflow's version. Every error is JSON, ``{"error": message}``: 400
-for a bad request, 413 for one that is too large, 415 for an unknown content type, 504 after the time limit, and 500,
-with the reason only in the server's log, for anything else.
+for a bad request, 413 for one that is too large, 415 for an unknown content type, 503 while :data:`AT_ONCE` others are
+being answered, 504 after the time limit, and 500, with the reason only in the server's log, for anything else.
 """
 
 from __future__ import annotations
@@ -24,19 +24,24 @@ from mlflow.pyfunc.scoring_server import CONTENT_TYPES, invocations
 from mlflow.version import VERSION
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from duchenne.errors import UserError
+from duchenne.errors import UserError, short
 from duchenne.ports import listen
 from duchenne.prediction.model import Model
 from duchenne.prediction.requests import COLUMNS, Requests
+from duchenne.prediction.sources import require_going
 
 log = logging.getLogger(__name__)
 
 SETTINGS = "DUCHENNE_SERVE"
 """Variable that hands the settings to the worker processes."""
+AT_ONCE = 32
+"""Largest number of requests of which a process holds the content (chosen by us); the network answers one at a time."""
+COLUMNS_OF_CSV = 1000
+"""Largest number of columns of a CSV (chosen by us): reading many takes minutes."""
 FAILED = "the server failed on this request; its log has the reason"
 EXAMPLES = {"image": ("image", "photo.jpg", ""), "clip": ("video", "clip.mp4", ""),
             "pair": ("video", "clip.mp4", ', "onset": 12, "apex": 40')}  # fmt: skip
@@ -61,18 +66,24 @@ class Settings:
 
 
 class _Scored:
-    """What MLflow's ``invocations`` needs of a model. The network answers one request at a time."""
+    """What MLflow's ``invocations`` needs of a model, for one request. The network answers one request at a time.
+
+    Attributes:
+        stop: set when nobody waits for the answer any more.
+    """
 
     metadata = None
 
-    def __init__(self, answer: Requests) -> None:
-        self._answer, self._lock = answer, threading.Lock()
+    def __init__(self, answer: Requests, lock: threading.Lock) -> None:
+        self._answer, self._lock = answer, lock
+        self.stop = threading.Event()
 
     def predict(self, data: Any) -> pd.DataFrame:
         if not isinstance(data, pd.DataFrame):
             raise UserError("send a table: dataframe_records or dataframe_split")
         with self._lock:
-            answers = self._answer(data)
+            require_going(self.stop)
+            answers = self._answer(data, self.stop)
         return answers.astype(object).where(answers.notna(), None)  # JSON has no NaN
 
 
@@ -83,7 +94,7 @@ def application(settings: Settings) -> Starlette:
         UserError: The folder has no trained network that can be used here.
     """
     model = Model(settings.model)
-    scored = _Scored(Requests(model, Path(settings.clips) if settings.clips else None))
+    answer_to, lock, held = Requests(model, Path(settings.clips) if settings.clips else None), threading.Lock(), 0
 
     async def ping(request: Request) -> Response:
         return JSONResponse({"status": "ok", "classes": model.classes, "columns": COLUMNS[model.takes]})
@@ -92,15 +103,29 @@ def application(settings: Settings) -> Starlette:
         return Response(VERSION, media_type="text/plain")
 
     async def invoke(request: Request) -> Response:
-        body = await _body(request, settings.max_bytes)
-        kind = request.headers.get("content-type") or "application/json"
+        nonlocal held
+        if held >= AT_ONCE:
+            raise HTTPException(503, "the server is busy: send the request again later", {"Retry-After": "5"})
+        scored = _Scored(answer_to, lock)
+        held += 1
         try:
-            work = asyncio.to_thread(invocations, body, kind, scored, None)
-            answer = await asyncio.wait_for(work, settings.timeout)
+            async with asyncio.timeout(settings.timeout):
+                body = await _body(request, settings.max_bytes)
+                kind = request.headers.get("content-type") or "application/json"
+                if body[: body.find(b"\n")].count(b",") > COLUMNS_OF_CSV and kind.startswith("text/csv"):
+                    raise HTTPException(400, f"the table has more than {COLUMNS_OF_CSV} columns")
+                answer = await asyncio.to_thread(invocations, body, kind, scored, None)
+        except ClientDisconnect:
+            raise HTTPException(400, "the request ended early") from None
         except TimeoutError:
             raise HTTPException(504, f"no answer within {settings.timeout:g} s: send fewer or shorter inputs") from None
         except MlflowException as error:
             raise HTTPException(*_reason(error)) from None
+        except (RecursionError, ValueError) as error:  # of its JSON; those of a prediction are MlflowExceptions
+            raise HTTPException(400, f"the request cannot be read: {short(str(error), 500)}") from None
+        finally:
+            held -= 1
+            scored.stop.set()
         if answer.status == 415:
             raise HTTPException(415, f"content type {kind!r}: send {' or '.join(CONTENT_TYPES)}")
         if answer.status != 200:
@@ -108,8 +133,9 @@ def application(settings: Settings) -> Starlette:
         return Response(answer.response, answer.status, media_type=answer.mimetype)
 
     async def refused(request: Request, error: Exception) -> Response:
-        status, text = (error.status_code, error.detail) if isinstance(error, HTTPException) else (500, FAILED)
-        return JSONResponse({"error": text}, status)
+        if isinstance(error, HTTPException):
+            return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+        return JSONResponse({"error": FAILED}, 500)
 
     routes = [
         Route("/ping", ping),
@@ -140,7 +166,7 @@ def _reason(error: MlflowException) -> tuple[int, str]:
     """Return status and message for an error of MLflow's ``invocations``, without traces and the request's content."""
     cause = error.__context__
     if isinstance(cause, UserError):
-        return 400, str(cause)
+        return 400, short(str(cause), 10_000)
     if str(error.message).startswith("Encountered an unexpected error"):
         log.error("a request failed", exc_info=cause)
         return 500, FAILED

@@ -13,7 +13,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from duchenne.errors import UserError, nearest
+from duchenne.errors import UserError, nearest, printable, short
 
 Params = Annotated[Path, typer.Option("--params", help="the configuration to read")]
 DEFAULT = Path("params.yaml")
@@ -29,13 +29,18 @@ def readable_errors() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {printable(str(error))}", err=True)
         raise SystemExit(1) from None
     except OSError as error:
         file = error.filename2 or error.filename
         if file is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        typer.echo("error: " + (f"{file}: " if file is not None else "") + (error.strerror or str(error)), err=True)
+        typer.echo(
+            "error: "
+            + (f"{short(printable(str(file)))}: " if file is not None else "")
+            + (error.strerror or str(error)),
+            err=True,
+        )
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         typer.echo("interrupted; run the same command to resume", err=True)

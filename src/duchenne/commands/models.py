@@ -9,7 +9,7 @@ import typer
 
 from duchenne import config
 from duchenne.commands.common import DEFAULT, Params, lookup, print_json
-from duchenne.errors import UserError
+from duchenne.errors import UserError, printable
 from duchenne.extras import require_extra
 from duchenne.ports import LOOPBACK, address
 from duchenne.workspace import Workspace
@@ -143,8 +143,9 @@ def predict(
     )
     if failed:
         for _, error in failed:
-            typer.echo(f"error: {error}", err=True)
-        typer.echo(f"{len(failed)} of {count} failed: {', '.join(name for name, _ in failed)}", err=True)
+            typer.echo(f"error: {printable(error)}", err=True)
+        names = ", ".join(printable(name) for name, _ in failed)
+        typer.echo(f"{len(failed)} of {count} failed: {names}", err=True)
         raise typer.Exit(1)
 
 

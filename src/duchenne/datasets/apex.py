@@ -20,10 +20,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from duchenne.datasets.problems import UnreadableError
 from duchenne.media.frame_names import FrameNameError, numbered
+from duchenne.media.images import open_image
 
 Frames = dict[int, Path]
 """Frame number -> file, in order, for the existing frames from the onset to the offset."""
@@ -88,8 +88,8 @@ def _frames(folder: Path, onset: int, offset: int) -> Frames:
 
 def _grey(file: Path) -> np.ndarray:
     try:
-        with Image.open(file) as image:
+        with open_image(file) as image:
             return np.asarray(image.convert("L"), dtype=np.float32)
-    except OSError as error:
+    except Exception as error:  # on a damaged file Pillow raises any error of its parsers
         problem = f"cannot be read, but is needed to find the apex (rule difference): {error}"
         raise UnreadableError(file, problem) from None

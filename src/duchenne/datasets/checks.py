@@ -21,6 +21,8 @@ from duchenne.media.paths import below
 
 FRAMES = ("onset", "apex", "offset")
 BOX = ("x0", "y0", "x1", "y1")
+FASTEST = 1_000_000
+"""Frames per second that no camera exceeds (assumed)."""
 SAMPLE_COLUMN = "; where one video holds several expressions, add a column ``sample`` that names each of them"
 _LARGEST = 2**53
 """Largest whole number that a float holds exactly."""
@@ -48,6 +50,7 @@ def check(listing: Listing, dataset: str, config: Dataset) -> tuple[pd.DataFrame
         text[name] = _number(text[name], name, noted)
     noted.note(text["fold"] == 0, "fold", "is 0: folds count from 1")
     noted.note(text["fps"] <= 0, "fps", "must be above 0")
+    noted.note(text["fps"] > FASTEST, "fps", f"must not be above {FASTEST:,}")
     for first, second in (("onset", "apex"), ("apex", "offset"), ("onset", "offset")):
         late = (text[first] > text[second]).fillna(False)
         if late.any():
@@ -122,20 +125,23 @@ def _tidy(listing: Listing, root: Path) -> pd.DataFrame:
 
 def _emotions(words: pd.Series, labels: Labels, noted: _Problems) -> pd.Series:
     names: dict[str, str | None] = {}
+    wrong: dict[str, str] = {}
     noted.note(words.isna(), "label", "is empty")
     for word in words.dropna().unique():
         try:
             names[word] = labels.emotion(word)
         except ValueError as error:
-            noted.note(words == word, "label", str(error))
+            wrong[word] = str(error)
+    noted.each(words.isin(wrong), "label", words.map(wrong))
     return words.map(names)
 
 
 def _parts(words: pd.Series, noted: _Problems) -> pd.Series:
     lower = words.str.lower()
     parts = lower.map(SPLITS)
-    for word in words[words.notna() & parts.isna()].unique():
-        noted.note(words == word, "split", f"{word!r} is none of train, val, test{nearest(word.lower(), SPLITS)}")
+    unknown = words[words.notna() & parts.isna()].unique()
+    wrong = {word: f"{word!r} is none of train, val, test{nearest(word.lower(), SPLITS)}" for word in unknown}
+    noted.each(words.isin(wrong), "split", words.map(wrong))
     return parts
 
 
@@ -248,7 +254,7 @@ def _frames(text: pd.DataFrame, config: Dataset, listing: Listing, noted: _Probl
     for row in text[~text.index.isin(told)].itertuples():
         there, where = row.numbers, None if pd.isna(row.row) else int(row.row)
         if row.kind == "video":
-            there = None if videos.get(row.path) is None else np.arange(videos[row.path])
+            there = None if videos.get(row.path) is None else range(videos[row.path])  # a header may say billions
             counts[row.Index] = None if pd.isna(row.first) else row.last - row.first + 1
         else:
             inside = there if pd.isna(row.first) else there[(there >= row.first) & (there <= row.last)]
@@ -283,7 +289,7 @@ def _irregular(numbers: np.ndarray) -> tuple[str, str] | None:
     return "gap", f"the numbers of its frames have gaps: {numbers[gap]} is followed by {numbers[gap + 1]}"
 
 
-def _around(number: int, there: np.ndarray) -> str:
+def _around(number: int, there: np.ndarray | range) -> str:
     """Describe which frames exist around a missing one."""
     if not len(there):
         return "the video has none"

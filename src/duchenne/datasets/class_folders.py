@@ -28,6 +28,10 @@ def list_tree(root: Path, top: Path) -> Listing:
     rows: list[tuple[str, str, str | None]] = []
     others = 0
     for path, entry in _files(root, top):
+        if (name := os.fsencode(path).decode("utf-8", "backslashreplace")) != path:
+            problem = "has a name, or lies in a folder with one, that is not UTF-8 text: rename it"
+            listing.problems.append((None, "path", name, problem))
+            continue
         if not (is_image(entry.name) or is_video(entry.name)):
             if why := broken(entry.path):
                 listing.problems.append((None, "path", path, why))

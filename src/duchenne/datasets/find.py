@@ -60,13 +60,18 @@ def walk(root: Path) -> Iterator[Folder]:
             continue
         seen.add(real)
         folders, files, dead = [], [], []
-        with os.scandir(place) as entries:
-            for entry in entries:
-                kind = folders if is_folder(entry) else files if is_regular(entry) else dead
-                if kind is not dead or entry.is_symlink():
-                    kind.append(entry.name)
-                if len(files) > _LENGTH:
-                    break
+        try:
+            with os.scandir(place) as entries:
+                for entry in entries:
+                    kind = folders if is_folder(entry) else files if is_regular(entry) else dead
+                    if kind is not dead or entry.is_symlink():
+                        kind.append(entry.name)
+                    if len(files) > _LENGTH:
+                        break
+        except OSError:
+            if path == ".":
+                raise
+            continue  # not ours to read, or gone since
         found = Folder(path, sorted(filter(wanted, folders)), sorted(files), sorted(dead))
         yield found
         if depth < _DEPTH and len(found.folders) <= _BREADTH:
@@ -215,7 +220,7 @@ def frame_numbers(place: Path) -> list[int]:
 def dead_links(root: Path) -> list[str]:
     """List the broken links among the folders and lists below a root, each with its target."""
     found = [join(folder.path, name) for folder in walk(root) for name in folder.dead]
-    return [f"{name} {broken(root / name)}" for name in found]
+    return [f"{name} {why}" for name in found if (why := broken(root / name))]
 
 
 def clips_by_number(root: Path, folder: str) -> dict[int, str]:

@@ -8,6 +8,9 @@ from duchenne.datasets.settings import Dataset
 from duchenne.emotions import EMOTIONS, SPELLINGS, is_emotion
 from duchenne.errors import nearest
 
+HINTS = 100
+"""Largest number of unknown labels for which the nearest known one is suggested, which is slow."""
+
 
 class Labels:
     """Looks up labels in the spelling of one dataset, ignoring case and surrounding spaces."""
@@ -16,6 +19,7 @@ class Labels:
         self.dataset, self.classes = dataset, list(config.classes)
         self.renamed = {_plain(word): name for word, name in config.labels.items()}
         self.ignored = {_plain(word) for word in config.ignore}
+        self._hints = HINTS
 
     def emotion(self, word: str) -> str | None:
         """Return the class of a label, or None for a label that is ignored on purpose.
@@ -35,7 +39,8 @@ class Labels:
                 f"{word!r} is none of the classes {self.classes}: add it to {block}.classes, "
                 f"rename it under {block}.labels or name it in {block}.ignore"
             )
-        hint = nearest(plain, [*self.classes, *self.renamed, *EMOTIONS, *SPELLINGS])
+        self._hints -= 1
+        hint = nearest(plain, [*self.classes, *self.renamed, *EMOTIONS, *SPELLINGS]) if self._hints >= 0 else ""
         advice = f"map it to a class under {block}.labels, or add it to {block}.classes"
         raise ValueError(f"{word!r} is none of the classes {self.classes}{hint}: {advice}")
 

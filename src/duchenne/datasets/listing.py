@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -92,7 +93,12 @@ def as_text(table: pd.DataFrame) -> pd.DataFrame:
 
 def _cell(value: object) -> str | None:
     if isinstance(value, np.ndarray | list | tuple | dict):
-        return json.dumps(value, default=lambda item: item.tolist(), ensure_ascii=False)
+        return json.dumps(value, default=_plain, ensure_ascii=False)
     if pd.isna(value):
         return None
     return value if isinstance(value, str) else repr(value.item() if isinstance(value, np.generic) else value)
+
+
+def _plain(item: Any) -> Any:
+    """Convert what JSON does not know: arrays and numbers of NumPy to Python's, and anything else to text."""
+    return item.tolist() if isinstance(item, np.ndarray | np.generic) else str(item)

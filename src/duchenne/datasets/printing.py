@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from duchenne.errors import printable
+
 _NAMES = 10  # number of file names shown of each kind; --json has all
 _SIGNS = {"ok": "", "differs": "[red]differs[/red]", "about": "about", "other list": "[yellow]other list[/yellow]"}
 
@@ -87,4 +89,4 @@ def _names(console: Console, title: str, names: list[str]) -> None:
 
 def _line(console: Console, text: str) -> None:
     """Print a line without markup and line breaks, because names of files may contain what looks like markup."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print(printable(text), markup=False, highlight=False, soft_wrap=True)

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pandas as pd
 
-from duchenne.errors import UserError
+from duchenne.errors import UserError, short
 
 COLUMNS = ["row", "column", "path", "problem", "file"]
 Problem = tuple[int | None, str, str, str] | tuple[int | None, str, str, str, str]
@@ -59,9 +59,9 @@ def lines(problems: pd.DataFrame, unit: str = "row") -> list[str]:
         else:
             groups = [(text, group, len(group)) for text, group in alike.groupby("problem", sort=False)]
         for text, group, n in groups:
-            told.append(f"  {column}: {text}" if column else f"  {text}")
+            told.append(short(f"  {column}: {text}" if column else f"  {text}", 2000))
             places = [_place(unit, *where) for where in group[["row", "file", "path"]].head(_PLACES).to_numpy()]
-            told += [f"      {place}" for place in places if place]
+            told += [f"      {short(place, 300)}" for place in places if place]
             if n > _PLACES:
                 told.append(f"      ... and {n - _PLACES} more")
     return told

@@ -15,8 +15,11 @@ import numpy as np
 from tqdm import tqdm
 
 from duchenne.media.frame_names import FrameNameError, numbered
+from duchenne.media.frames import open_video
 from duchenne.media.paths import IMAGES, VIDEOS, below, broken, is_folder, is_image, is_regular, is_video
 
+LONGEST = 4095
+"""Largest number of bytes of a path on Linux."""
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"RIFF", b"II*\x00", b"MM\x00*")
 
 
@@ -54,8 +57,12 @@ def respell(root: Path, paths: Iterable[str]) -> dict[str, str]:
         if folder not in folders:
             place = root / folder
             folders[folder] = {}
-            for there in place.iterdir() if place.is_dir() else ():
-                folders[folder].setdefault(_same_ending(there.name), []).append(there.name)
+            try:
+                names = os.listdir(place)  # noqa: PTH208  (names alone)
+            except OSError:
+                names = []
+            for there in names:
+                folders[folder].setdefault(_same_ending(there), []).append(there)
         like = folders[folder].get(_same_ending(name), [])
         if len(like) == 1 and like[0] != name:
             found[path] = posixpath.join(folder, like[0])
@@ -85,14 +92,14 @@ def video_frames(path: Path, number: int) -> int | None:
             without decoding them, because the count in a header may be missing or a few frames off.
     """
     try:
-        with av.open(path) as container:
+        with open_video(path) as container:
             if not container.streams.video:
                 return None
             stream = container.streams.video[0]
             if stream.frames > number:
                 return stream.frames
             return sum(packet.size > 0 for packet in container.demux(stream))
-    except (av.FFmpegError, ValueError):
+    except (av.FFmpegError, OSError, ValueError):
         return None
 
 
@@ -106,6 +113,8 @@ class _Finder:
     def find(self, path: str) -> Found:
         if below(self.root, path) != path:
             return Found(None, None, "leads out of the dataset's root: give a path below it, without '..'")
+        if len(os.fsencode(path)) > LONGEST:
+            return Found(None, None, "is longer than a path may be")
         folder, name = posixpath.split(path)
         entry = self._list(folder).get(name)
         if entry is None:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from duchenne.datasets.bounds import require_bytes, require_shape, require_workbook
 from duchenne.datasets.find import plain
 from duchenne.datasets.listing import Listing
 from duchenne.datasets.problems import UnreadableError
@@ -35,11 +36,15 @@ def read_text(path: Path) -> str:
     """Read a text file: UTF-8 or UTF-16 with or without byte-order mark, otherwise GB 18030 (Chinese Windows).
 
     Raises:
-        UnreadableError: The file has none of these encodings.
+        UnreadableError: The file has none of these encodings, or is too large.
     """
-    data = path.read_bytes()
+    data = require_bytes(path).read_bytes()
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return data.decode("utf-16")
+        try:
+            return data.decode("utf-16")
+        except UnicodeDecodeError as error:
+            problem = f"begins as UTF-16 text and is not ({error.reason} at byte {error.start}): save it as UTF-8"
+            raise UnreadableError(path, problem) from None
     for encoding in ("utf-8-sig", "gb18030"):
         try:
             text = data.decode(encoding)
@@ -185,10 +190,13 @@ def sheets(path: Path) -> list[list[list[str]]]:
     """Return the cells of every non-empty sheet of an Excel file, as text.
 
     Raises:
-        UnreadableError: The file is not a complete Excel file, or holds no cell.
+        UnreadableError: The file is not a complete Excel file, is too large, or holds no cell.
     """
     try:
+        require_workbook(path)
         found = pd.read_excel(path, sheet_name=None, header=None, dtype="str", na_filter=False, engine="calamine")
+    except UnreadableError:
+        raise
     except Exception as error:  # on a damaged file the reader raises any error
         problem = f"cannot be read as an Excel file ({error}): is it complete, and without a password?"
         raise UnreadableError(path, problem) from None
@@ -202,16 +210,19 @@ def _delimited(path: Path) -> list[list[list[str]]]:
     """Return the cells of a delimited file, once for each delimiter."""
     text = read_text(path)
     grids = []
+    why = ""
     for mark in DELIMITERS:
         try:
             rows = list(csv.reader(io.StringIO(text, None), delimiter=mark))
-        except csv.Error:
+        except csv.Error as error:
+            why = f" ({error})"
             continue  # this delimiter would leave a quote open
         width = max(map(len, rows), default=0)
         if width:
+            require_shape(path, len(rows), width)
             grids.append([[_cell(cell) for cell in cells] + [""] * (width - len(cells)) for cells in rows])
     if not grids:
-        raise UnreadableError(path, "is empty, or not a text table")
+        raise UnreadableError(path, f"is empty, or not a text table{why}")
     return grids
 
 
@@ -223,15 +234,16 @@ def read_csv(path: Path) -> Listing:
     """Read a delimited file with a header, as text by line; lines of a different length become problems.
 
     Raises:
-        UnreadableError: The file is not text, or not CSV.
+        UnreadableError: The file is not text or not CSV, or is too large.
     """
     text = read_text(path)
     first = text.partition("\n")[0]
     reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=max(DELIMITERS, key=first.count))
     listing = Listing(pd.DataFrame(), str(path), unit="line")
-    cells, lines = [], []
+    cells, lines, last = [], [], 0
     try:
         header = [cell.strip() for cell in next(reader, [])]
+        require_shape(path, 1, len(header))
         last = reader.line_num
         for row in reader:
             line, last = last + 1, reader.line_num  # a quoted cell may span several lines
@@ -243,7 +255,9 @@ def read_csv(path: Path) -> Listing:
             cells.append(row)
             lines.append(line)
     except csv.Error as error:
-        raise UnreadableError(path, f"line {reader.line_num} is not CSV: {error}") from None
+        quote = ': is a quote (") never closed?' if reader.line_num > last + 1 or "limit" in str(error) else ""
+        raise UnreadableError(path, f"the row that begins in line {last + 1} is not CSV: {error}{quote}") from None
+    require_shape(path, len(cells), len(header))
     listing.rows = pd.DataFrame(cells, lines, header, dtype="str")
     return listing
 

@@ -36,7 +36,9 @@ Row = dict[str, Any]
 """A row of the face store, or of the dataset's index."""
 
 
-def align_file(rows: Sequence[Row], root: Path, config: Faces) -> list[tuple[Row | None, list[Failure]]]:
+def align_file(
+    rows: Sequence[Row], root: Path, config: Faces, going: Callable[[], None] = lambda: None
+) -> list[tuple[Row | None, list[Failure]]]:
     """Align the samples of one file: for each the store's row, or None without a face to store, and its failures.
 
     The file is read once from its start to the last frame needed. Clips whose frames do not fit into :data:`HELD`
@@ -45,11 +47,13 @@ def align_file(rows: Sequence[Row], root: Path, config: Faces) -> list[tuple[Row
     Args:
         rows: rows of the dataset's index, all with the same path.
         root: the dataset's root.
+        going: called before each frame; ends the work by an error.
     """
     path, kind = root / rows[0]["path"], rows[0]["kind"]
     samples = [_Sample(row, config) for row in rows]
     read = partial(read_frames, path, kind, config.max_megapixels)
     for number, image in read([sample.span for sample in samples]):
+        going()
         for sample in samples:
             if sample.span.ends_before(number):
                 sample.close()
@@ -59,6 +63,7 @@ def align_file(rows: Sequence[Row], root: Path, config: Faces) -> list[tuple[Row
         sample.close()
     if again := [sample for sample in samples if sample.again]:
         for number, image in read([sample.span for sample in again]):
+            going()
             for sample in again:
                 if number in sample.span and not isinstance(image, ImageError):
                     sample.keep(image)

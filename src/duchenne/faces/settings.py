@@ -34,7 +34,10 @@ class Faces(Strict):
     encoding: Literal["jpeg", "png"] = Field("jpeg", description="of stored faces; png is lossless")
     quality: int = Field(95, ge=50, le=100, description="of JPEG")
     smoothing: float = Field(
-        0.05, ge=0, description="standard deviation, in seconds, of the Gaussian that smooths a video's key points"
+        0.05,
+        ge=0,
+        le=60,
+        description="standard deviation, in seconds, of the Gaussian that smooths a video's key points",
     )
     misses: Literal["drop", "whole"] = Field(
         "drop", description="for a sample without a face: leave it out and count it, or use the whole frame"

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import av
 import numpy as np
 
-from duchenne.files import unusable
+from duchenne.files import regular, unusable
 from duchenne.media.display import shown, sides
 from duchenne.media.frame_names import FrameNameError, numbered
 from duchenne.media.images import ImageError, depth, read_image, words
@@ -25,6 +25,10 @@ a frame or two off, while an interrupted download ends anywhere and most decoder
 UNCOUNTED = ("matroska,webm", "flv")
 """FFmpeg's names of containers whose header has a duration but no number of frames. For other containers without that
 number, FFmpeg estimates the duration from the size of the file."""
+
+CONTAINERS = "mov,matroska,avi,asf,flv,mpeg,mpegvideo,mpegts,m4v,h264,hevc,ogg,mxf,dv,gif,apng"
+"""FFmpeg's names of the containers that are read, by content and not by name. FFmpeg knows more: playlists (HLS, DASH,
+concat) make it open other files and addresses, and text is drawn as a film."""
 
 
 class RestError(ImageError):
@@ -104,14 +108,13 @@ def read_video(
     """
     number, end = 0, 0.0
     try:
-        with av.open(path) as container:
+        with open_video(path) as container:
             if not container.streams.video:
                 yield 0, None, RestError("holds no video stream")
                 return
             stream = container.streams.video[0]
-            width, height = sides(stream.width, stream.height, stream.sample_aspect_ratio)
-            if width * height > max_megapixels * 1e6:
-                yield 0, None, RestError(f"is {width} x {height} px, over the limit of {max_megapixels:g} megapixels")
+            if reason := _too_large(stream.width, stream.height, stream, max_megapixels):
+                yield 0, None, RestError(f"is {reason}")
                 return
             # without a number of frames only the container's duration is known, which includes sound
             for packet in container.demux(stream) if stream.frames else container.demux():
@@ -121,6 +124,11 @@ def read_video(
                 for frame in packet.decode():
                     if all(span.ends_before(number) for span in spans):
                         return
+                    if reason := _too_large(
+                        frame.width, frame.height, stream, max_megapixels
+                    ):  # not that of the header
+                        yield number, None, RestError(f"has a frame {number} of {reason}")
+                        return
                     if number % every == 0 and any(number in span for span in spans):
                         yield number, frame.time, shown(frame, stream.sample_aspect_ratio)
                     number += 1
@@ -129,8 +137,26 @@ def read_video(
                 yield 0, None, RestError("holds no frame")
             elif reason := _cut(container, stream, number, end):
                 yield number, None, RestError(reason)
-    except (av.FFmpegError, ValueError) as error:
+    except (av.FFmpegError, OSError, ValueError) as error:
         yield number, None, RestError(_why(path, number, error))
+
+
+def open_video(path: Path) -> av.container.InputContainer:
+    """Open a video in one of :data:`CONTAINERS`; nothing but this file is opened.
+
+    Raises:
+        av.FFmpegError, OSError, ValueError: It cannot be read.
+    """
+    options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
+    return av.open(f"file:{regular(path)}", options=options)  # a name such as concat:x is a file's
+
+
+def _too_large(width: int, height: int, stream: av.VideoStream, max_megapixels: float) -> str | None:
+    """Return the size of a frame as shown and the limit that it exceeds; None if it does not."""
+    width, height = sides(width, height, stream.sample_aspect_ratio)
+    if width * height <= max_megapixels * 1e6:
+        return None
+    return f"{width} x {height} px, over the limit of {max_megapixels:g} megapixels"
 
 
 def _end(piece: av.Packet | av.VideoFrame) -> float:
@@ -158,6 +184,8 @@ def _why(path: Path, number: int, error: Exception) -> str:
     if number:
         return f"cannot be decoded after {number} frames: {words(error)}"
     match unusable(path):  # FFmpeg only says "Invalid data" about a file that is not a video
+        case None if isinstance(error, av.InvalidDataError | av.ArgumentError):
+            return "is not a video of a kind that is read here, or is damaged"
         case None | "does not exist":
             return f"cannot be read: {words(error)}"
         case "is a video":
@@ -169,8 +197,8 @@ def _why(path: Path, number: int, error: Exception) -> str:
 def frame_rate(path: Path) -> float | None:
     """Return the average frames/s of a video by its header; None if it has none, or cannot be read."""
     try:
-        with av.open(path) as container:
+        with open_video(path) as container:
             rate = container.streams.video[0].average_rate if container.streams.video else None
-    except (av.FFmpegError, ValueError):
+    except (av.FFmpegError, OSError, ValueError):
         return None
     return float(rate) if rate else None

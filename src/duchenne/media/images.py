@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -12,14 +14,23 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from duchenne.errors import UserError
-from duchenne.files import mistaken
+from duchenne.files import mistaken, regular
 
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+"""Formats that are read, by content and not by name. Pillow knows more: for EPS it starts Ghostscript, and ICO and ICNS
+hold pictures of other formats."""
+SCANS = 100
+"""Largest number of scans of a JPEG file (chosen by us; usual progressive files have about ten). Each scan takes the
+time of a whole picture, and a file may hold thousands."""
 WIDE = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 """Pillow's integer modes of more than eight bits; they are scaled, because conversion would clip them."""
 DEPTHS = (8, 10, 12, 14, 16, 24, 32)
 """Bits per pixel that cameras use in files of 16 bits."""
 ORIENTATION = 0x0112
 """EXIF tag."""
+
+# about damaged metadata, which are not used, and large pictures, for which max_megapixels is the limit
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class ImageError(UserError):
@@ -37,17 +48,17 @@ def read_image(source: Path | io.BytesIO, max_megapixels: float = 100.0, bits: i
             that holds the largest value; otherwise 12-bit pictures in files of 16 bits would be almost black.
 
     Raises:
-        ImageError: The file is empty, not an image, truncated, damaged, too large, or has floating-point pixels (whose
-            white could be 1 or 255).
+        ImageError: The file is empty, not an image, truncated, damaged, too large, has more than :data:`SCANS` scans,
+            or has floating-point pixels (whose white could be 1 or 255).
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # max_megapixels is our own limit
-            image = Image.open(source)
+        image = open_image(source)
         if image.width * image.height > max_megapixels * 1e6:
             raise ImageError(f"is {image.width} x {image.height} px, over the limit of {max_megapixels:g} megapixels")
         if image.mode == "F":
             raise ImageError("has floating-point pixels: save it with 8 or 16 bits per channel")
+        if "progressive" in image.info and _scans(source) > SCANS:
+            raise ImageError(f"has more than {SCANS} scans, which would take long to decode: save it again")
         if (values := _wide(image, source)) is not None:
             narrow = Image.fromarray(_narrow(values, bits or _bits(values)))
             narrow.getexif()[ORIENTATION] = image.getexif().get(ORIENTATION, 1)
@@ -63,22 +74,41 @@ def read_image(source: Path | io.BytesIO, max_megapixels: float = 100.0, bits: i
         raise ImageError(f"cannot be read: {words(error)}") from None
 
 
+def open_image(source: Path | io.BytesIO) -> Image.Image:
+    """Open an image of one of :data:`FORMATS`, and read its header alone.
+
+    Raises:
+        OSError: The file cannot be read, or is a device, a pipe or a socket.
+        Exception: The file is damaged: any error of Pillow's parsers.
+    """
+    Image.init()
+    known = [name for name in FORMATS if name in Image.OPEN]
+    return Image.open(source if isinstance(source, io.BytesIO) else regular(source), formats=known)
+
+
+def _scans(source: Path | io.BytesIO) -> int:
+    """Return the number of scans of a JPEG file, counted to one above :data:`SCANS`."""
+    data = source.getvalue() if isinstance(source, io.BytesIO) else source.read_bytes()
+    return sum(1 for _ in islice(re.finditer(rb"\xff\xda", data), SCANS + 1))
+
+
 def rgb(image: Image.Image) -> np.ndarray:
     """Convert an image of 8 bits per channel to uint8 (H, W, 3) RGB, as :func:`read_image` does."""
-    image = ImageOps.exif_transpose(image)
+    if image.getexif().get(ORIENTATION, 1) != 1:  # otherwise it would be copied
+        image = ImageOps.exif_transpose(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.asarray(image.convert("RGB"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def pictures_of(source: Path | io.BytesIO) -> int:
-    """Return the number of frames or pages of an image file; :func:`read_image` reads the first.
+def has_several(source: Path | io.BytesIO) -> bool:
+    """Whether an image file has several frames or pages; :func:`read_image` reads the first.
 
-    A camera's MPO file counts as one: its other pictures show the same view.
+    A camera's MPO file has one: its other pictures show the same view.
     """
-    with Image.open(source) as image:
-        return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+    with open_image(source) as image:  # counting them would read the whole file
+        return image.format != "MPO" and getattr(image, "is_animated", False)
 
 
 def _what_else(source: Path | io.BytesIO) -> str:
@@ -111,12 +141,10 @@ def depth(files: Iterable[Path], max_megapixels: float) -> int | None:
     most = None
     for file in files:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                with Image.open(file) as image:
-                    if image.width * image.height > max_megapixels * 1e6:
-                        continue
-                    values = _wide(image, file)
+            with open_image(file) as image:
+                if image.width * image.height > max_megapixels * 1e6:
+                    continue
+                values = _wide(image, file)
         except Exception:  # read_image reports what is wrong with a damaged frame
             continue
         if values is None:
@@ -131,7 +159,7 @@ def _wide(image: Image.Image, source: Path | io.BytesIO) -> np.ndarray | None:
     Pillow keeps only the upper 8 of 16 bits of colours, which are almost empty in 12-bit pictures.
     """
     if image.mode in WIDE:
-        return np.asarray(image, dtype=np.float64)
+        return np.asarray(image)
     forms = (tile.args if isinstance(tile.args, str) else tile.args[0] for tile in image.tile if tile.args)
     if not any(";16" in str(form) for form in forms):
         return None
@@ -154,4 +182,6 @@ def _narrow(values: np.ndarray, bits: int) -> np.ndarray:
     if values.ndim == 3 and values.shape[2] == 4:
         colours, opacity = values[..., :3], values[..., 3]
         return np.dstack([_narrow(colours, bits), _narrow(opacity, _bits(opacity))])
+    if values.dtype == np.uint16 and values.size > 2**16:  # by a table, which takes a tenth of the memory
+        return _narrow(np.arange(2**16), bits)[values]
     return np.clip(values * (255 / (2.0**bits - 1)), 0, 255).round().astype(np.uint8)

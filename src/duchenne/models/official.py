@@ -7,6 +7,7 @@ Files are read without running anything they contain: ``torch.load(weights_only=
 from __future__ import annotations
 
 import pickletools
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -17,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from duchenne.errors import UserError
+from duchenne.errors import UserError, listed, short
 from duchenne.files import unusable
 from duchenne.models.backbones.ir50_names import split_body
 
@@ -25,6 +26,15 @@ if TYPE_CHECKING:
     from duchenne.models.contract import Contract
 
 _AGAIN = "download the file again"
+LINES = 100
+"""Largest number of entries that a message lists."""
+ENTRIES, NAME = 100_000, 1000
+"""Largest number of entries of a file of weights, and of characters of a name (chosen by us)."""
+REPEATED = 1_000_000_000
+"""Largest size of a tensor whose file has one value for many elements, bytes (chosen by us)."""
+PLAIN = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.int32, torch.int16,
+         torch.int8, torch.uint8, torch.bool)  # fmt: skip
+"""Types of the entries that networks here have, or are converted from."""
 CONTAINERS = ("model_state_dict", "state_dict", "model")  # POSTER; POSTER++ and the landmark network; IFDD
 
 
@@ -61,7 +71,8 @@ def read_official(path: str | Path, remedy: str | None = None) -> dict[str, Tens
 
     Raises:
         OfficialWeightsError: The file does not exist, is not a file of weights or is damaged, holds an optimiser alone,
-            or its state dict holds values that are not tensors, or NaN or infinite numbers.
+            or its state dict holds values that are not plain tensors (a few bytes can stand for a tensor of any shape),
+            or NaN or infinite numbers.
     """
     path = Path(path)
     if reason := unusable(path):
@@ -80,6 +91,10 @@ def read_official(path: str | Path, remedy: str | None = None) -> dict[str, Tens
 
 
 def _torch_load(path: Path) -> object:
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any(item.compress_type != zipfile.ZIP_STORED for item in archive.infolist()):
+                raise ValueError("it is compressed, which PyTorch's files are not")
     try:
         unknown = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     except ValueError:  # the format before PyTorch 1.6 (the landmark network's file may have it)
@@ -116,7 +131,7 @@ def load_official(
     if problems := misfits(model, state, skip, only):
         raise OfficialWeightsError(
             f"{origin} does not fit {type(model).__name__}; nothing was loaded. Check that it is the file of this "
-            f"network, or name entries to leave out on purpose in `skip`.\n" + "\n".join(problems)
+            f"network, or name entries to leave out on purpose in `skip`.\n" + "\n".join(few(problems))
         )
     own = model.state_dict()
     state = _renamed(state, own)
@@ -241,5 +256,25 @@ def _state_dict(content: object, origin: str) -> dict[str, Tensor]:
             "best model): the weights of the last epoch are in the file beside it whose name ends with model.pth"
         )
     if strange := [str(name) for name, value in content.items() if not isinstance(value, Tensor)]:
-        raise OfficialWeightsError(f"{origin}: entries that are not tensors: {', '.join(strange)}")
+        raise OfficialWeightsError(
+            f"{origin}: entries that are not tensors: {listed([short(x, 100) for x in strange])}"
+        )
+    if len(content) > ENTRIES or any(not isinstance(name, str) or len(name) > NAME for name in content):
+        raise OfficialWeightsError(
+            f"{origin}: more than {ENTRIES:,} entries, or names that are not text of at most {NAME:,} characters"
+        )
+    if odd := next((name for name, value in content.items() if not _is_plain(value)), None):
+        raise OfficialWeightsError(f"{origin}: {odd} is not a plain tensor of numbers")
     return {name.removeprefix("module."): value for name, value in content.items()}
+
+
+def _is_plain(value: Tensor) -> bool:
+    """Whether a tensor is dense, on the CPU, of a usual type, and not one repeated element of any size."""
+    dense = value.layout == torch.strided and value.device.type == "cpu" and value.dtype in PLAIN
+    return dense and value.numel() * value.element_size() <= max(value.untyped_storage().nbytes(), REPEATED)
+
+
+def few(lines: Sequence[str]) -> list[str]:
+    """Return the first :data:`LINES` of some lines, and how many more there are."""
+    more = [f"  and {len(lines) - LINES} more"] if len(lines) > LINES else []
+    return [*lines[:LINES], *more]

@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import cv2
@@ -27,7 +27,7 @@ from duchenne.media.frames import frame_rate
 from duchenne.media.images import ImageError
 from duchenne.prediction.apex import apex_of
 from duchenne.prediction.options import Options
-from duchenne.prediction.sources import Source, read_clip, read_picture
+from duchenne.prediction.sources import Source, read_clip, read_picture, require_going
 from duchenne.prediction.tracks import Crop, Tracked, Tracker, Trajectory
 from duchenne.training.augment import transform
 from duchenne.training.inputs import inputs
@@ -121,6 +121,8 @@ class Reading:
         """
         if source.kind == "unusable":
             raise source.data
+        if source.kind != "camera":
+            require_going(self.stop)
         if self.takes == "image":
             yield from self._picture(source) if source.kind == "image" else self._frames(source, resume)
         elif self.options.window is not None or self.options.faces == "all":
@@ -213,7 +215,7 @@ class Reading:
         onset, apex = self.options.onset, self.options.apex
         if unknown := self.takes == "pair" and onset is None:
             onset = apex = self._first(source)  # all frames are aligned by that of the onset
-        face, failures = align_clip(source, self.faces, onset, apex)
+        face, failures = align_clip(source, self.faces, onset, apex, self.stop)
         damage = _summary([damage_of(source.kind, f["frame"], f["reason"]) for f in failures if f["frame"] is not None])
         reason = next((failure["reason"] for failure in failures if failure["frame"] is None), None)
         row: Row = {"source": source.name, "kind": "clip"}
@@ -333,15 +335,20 @@ class Reading:
         return []
 
 
-def align_clip(source: Source, faces: Faces, onset: int | None, apex: int | None) -> tuple[Row, list[Row]]:
+def align_clip(
+    source: Source, faces: Faces, onset: int | None, apex: int | None, stop: threading.Event | None = None
+) -> tuple[Row, list[Row]]:
     """Align a clip as the align stage does: its row of the face store, and its failures.
 
     The row is empty if a failure without a frame number says why nothing can be used.
+
+    Raises:
+        UserError: ``stop`` was set.
     """
     path = source.path.absolute()
     sample = {"sample": path.name, "path": path.name, "kind": source.kind, "onset": onset, "apex": apex}
     rows = as_schema(pd.DataFrame([sample])).to_dict("records")
-    ((face, failures),) = align_file(rows, path.parent, faces)
+    ((face, failures),) = align_file(rows, path.parent, faces, partial(require_going, stop))
     return face or {}, failures
 
 

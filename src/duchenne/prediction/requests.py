@@ -18,6 +18,7 @@ import base64
 import binascii
 import io
 import tempfile
+import threading
 from collections.abc import Iterator
 from itertools import groupby
 from operator import itemgetter
@@ -26,7 +27,7 @@ from typing import Any
 
 import pandas as pd
 
-from duchenne.errors import UserError, nearest
+from duchenne.errors import UserError, nearest, short
 from duchenne.prediction.model import Failed, Mark, Model
 from duchenne.prediction.options import Options
 from duchenne.prediction.reading import Row
@@ -51,8 +52,11 @@ class Requests:
     def __init__(self, model: Model, clips: Path | None = None) -> None:
         self.model, self._clips = model, clips.resolve() if clips else None
 
-    def __call__(self, requests: pd.DataFrame) -> pd.DataFrame:
+    def __call__(self, requests: pd.DataFrame, stop: threading.Event | None = None) -> pd.DataFrame:
         """Answer requests, in their order.
+
+        Args:
+            stop: ends the work: nobody waits for the answers any more.
 
         Raises:
             UserError: A request is not valid, or its file cannot be read. The message names its row, and no path of
@@ -62,7 +66,7 @@ class Requests:
         for column in requests.columns:
             if column not in known:
                 hint = nearest(str(column), known) or f" (it has {', '.join(known)})"
-                raise UserError(f"requests to this network have no column {column!r}{hint}")
+                raise UserError(f"requests to this network have no column {short(str(column), 100)!r}{hint}")
         with tempfile.TemporaryDirectory() as folder:
             rows = [{name: value for name, value in row.items() if not _missing(value)}
                     for row in requests.to_dict("records")]  # fmt: skip
@@ -70,13 +74,13 @@ class Requests:
                 (self._options(row, f"row {number}"), self._source(row, f"row {number}", Path(folder) / str(number)))
                 for number, row in enumerate(rows)
             ]
-            answers = [self._answer(row) for row in self._rows(asked)]
+            answers = [self._answer(row) for row in self._rows(asked, stop or threading.Event())]
         return pd.DataFrame(answers, columns=["input", "emotion", "note", *BOX, *self.model.classes])
 
-    def _rows(self, asked: list[tuple[Options, Source]]) -> Iterator[Row]:
+    def _rows(self, asked: list[tuple[Options, Source]], stop: threading.Event) -> Iterator[Row]:
         for options, group in groupby(asked, itemgetter(0)):
             sources = [source for _, source in group]
-            for answer in self.model.answers(sources, options, workers=0):
+            for answer in self.model.answers(sources, options, workers=0, stop=stop):
                 if isinstance(answer, Failed):
                     raise answer.error
                 if not isinstance(answer, Mark):

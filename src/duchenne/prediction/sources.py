@@ -17,9 +17,9 @@ import numpy as np
 from PIL import Image
 
 from duchenne.errors import UserError
-from duchenne.files import expanded, mistaken
-from duchenne.media.frames import RestError, Span, read_frames, read_video
-from duchenne.media.images import ImageError, pictures_of, read_image, rgb
+from duchenne.files import expanded, mistaken, regular
+from duchenne.media.frames import RestError, Span, open_video, read_frames, read_video
+from duchenne.media.images import ImageError, has_several, read_image, rgb
 from duchenne.media.paths import is_image, is_video
 
 Given = str | Path | np.ndarray | Image.Image | io.BytesIO
@@ -121,7 +121,7 @@ def _is_clip(path: Path, takes: str) -> bool:
     if is_video(path.name):
         return True
     try:
-        with path.open("rb") as file:
+        with regular(path).open("rb") as file:
             return mistaken(file.read(64)) == "a video"
     except OSError:
         return False  # reading it as a picture reports the reason
@@ -172,8 +172,7 @@ def read_picture(source: Source, max_megapixels: float) -> tuple[np.ndarray, lis
     if isinstance(source.data, Image.Image):
         return rgb(source.data), []
     image = read_image(source.data, max_megapixels)
-    count = pictures_of(source.data)
-    return image, [f"only the first of {count} pictures in the file was used"] if count > 1 else []
+    return image, ["only the first of several pictures in the file was used"] if has_several(source.data) else []
 
 
 def read_clip(
@@ -184,20 +183,29 @@ def read_clip(
     Args:
         first: number of the first frame.
         every: only frames whose number is a multiple of it.
-        stop: ends a camera.
+        stop: ends a camera, and anything else by an error.
 
     Raises:
-        UserError: The camera cannot be opened.
+        UserError: The camera cannot be opened, or reading was stopped.
     """
     match source.kind:
         case "video":
-            yield from read_video(source.path, max_megapixels, [Span(first)], every)
+            for frame in read_video(source.path, max_megapixels, [Span(first)], every):
+                require_going(stop)
+                yield frame
         case "camera":
             yield from _read_camera(source, every, stop or threading.Event())
         case kind:
             for number, image in read_frames(source.path, kind, max_megapixels, [Span(first)]):
+                require_going(stop)
                 if number % every == 0 or isinstance(image, ImageError):
                     yield number, None, image
+
+
+def require_going(stop: threading.Event | None) -> None:
+    """Raise a UserError if work was stopped, because nobody waits for its result."""
+    if stop is not None and stop.is_set():
+        raise UserError("was stopped before its end")
 
 
 def _read_camera(source: Source, every: int, stop: threading.Event) -> Iterator[Timed]:
@@ -234,13 +242,13 @@ def frame_count(source: Source) -> int | None:
     """Return the number of frames by the header or the names of files; None if it is not known."""
     if source.kind == "video":
         try:
-            with av.open(source.path) as container:
+            with open_video(source.path) as container:
                 stream = container.streams.video[0]
                 if stream.frames:
                     return int(stream.frames)
                 if container.duration and stream.average_rate:
                     return round(container.duration / av.time_base * stream.average_rate)
-        except (av.FFmpegError, IndexError, ValueError):
+        except (av.FFmpegError, OSError, IndexError, ValueError):
             return 0  # reading it reports the reason
         return None
     if source.kind == "frames":

@@ -18,12 +18,12 @@ class Synth(Strict):
     classes: tuple[str, ...] = Field(
         ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise"), description="expressions, by name"
     )
-    subjects: int = Field(ge=2, description="number of people")
-    per_class: int = Field(1, ge=1, description="samples of each class and subject")
+    subjects: int = Field(ge=2, le=100_000, description="number of people")
+    per_class: int = Field(1, ge=1, le=10_000, description="samples of each class and subject")
     seed: int = Field(0, ge=0, description="of people and pictures")
     size: int = Field(224, ge=64, le=1024, description="height and width of a frame, px")
     test_share: Share = Field(0.2, description="share of the subjects in the official test part (image sets)")
-    folds: int = Field(5, ge=2, description="subject-disjoint official folds (video sets)")
+    folds: int = Field(5, ge=2, le=10_000, description="subject-disjoint official folds (video sets)")
     variety: float = Field(0.0, ge=0, le=1, description="how much more people differ in shape and looks")
     intensity: Range = Field((0.7, 1.1), description="strength of an expression; 1: full")
     mixture: Range = Field((0.0, 0.0), description="share of a second expression, below half; the label is the first")

@@ -128,8 +128,8 @@ class Mix(Strict):
 class Clip(Strict):
     """Choice of frames for networks that take clips."""
 
-    frames: int = Field(16, ge=1, description="frames that the network gets")
-    stride: int = Field(1, ge=1, description="frames from one frame of a window to the next")
+    frames: int = Field(16, ge=1, le=4096, description="frames that the network gets")
+    stride: int = Field(1, ge=1, le=4096, description="frames from one frame of a window to the next")
     train: Literal["random_window", "uniform"] = Field(
         "random_window", description="a window at a random position, or the centre frames of equal segments"
     )
@@ -144,13 +144,13 @@ class Clip(Strict):
 class Recipe(Strict):
     """Training recipe of a network."""
 
-    epochs: int = Field(ge=1, description="passes over the training part")
+    epochs: int = Field(ge=1, le=1_000_000, description="passes over the training part")
     pretrain_epochs: int = Field(0, ge=0, description="epochs on the network's loss without labels, before the others")
     pretrain_lr: float | None = Field(None, gt=0, description="constant learning rate of these epochs; null: lr")
     early_stop_above: Share | None = Field(None, description="stop after an epoch with a higher WAR in validation")
-    batch_size: int = Field(ge=1, description="samples a step, of all processes together")
+    batch_size: int = Field(ge=1, le=65_536, description="samples a step, of all processes together")
     drop_last: bool = Field(False, description="leave out the last, incomplete batch of an epoch")
-    eval_batch_size: int = Field(32, ge=1, description="samples at a time without gradient; changes no result")
+    eval_batch_size: int = Field(32, ge=1, le=4096, description="samples at a time without gradient; changes no result")
     optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="of torch.optim")
     lr: float = Field(gt=0, description="learning rate, which the schedule changes")
     weight_decay: float = Field(0.0, ge=0, description="of the optimiser")
@@ -317,7 +317,7 @@ class FoldResources(Strict):
         description="GPUs, or a fraction of one; auto: one, and on this machine a fraction if folds outnumber GPUs and "
         "memory allows",
     )
-    cores: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+    cores: Literal["auto"] | Annotated[int, Field(ge=1, le=4096)] = Field(
         "auto",
         description="threads that compute, on which the last bits of the weights depend; auto: an equal share for each",
     )
@@ -344,7 +344,9 @@ class Compute(Strict):
         description="of the cluster, such as tcp://10.0.0.1:8786; null: RAY_ADDRESS or DASK_SCHEDULER_ADDRESS, or else "
         "a cluster of this machine, for the time of the command",
     )
-    jobs: int = Field(-1, description="processes for rendering and face work on this machine; -1: one per core")
+    jobs: int = Field(
+        -1, le=4096, description="processes for rendering and face work on this machine; -1: one per core"
+    )
     fold: FoldResources = FoldResources()
     device: str = Field("auto", description="such as cpu or cuda:1; auto: the first GPU, else the CPU")
     precision: Literal["auto", "fp32", "bf16"] = Field(
@@ -352,15 +354,15 @@ class Compute(Strict):
         description="precision of training; auto: bf16 if the hardware has it. A trained network predicts in its "
         "training precision; published weights in fp32, unless this says bf16",
     )
-    loader_workers: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(
+    loader_workers: Literal["auto"] | Annotated[int, Field(ge=0, le=1024)] = Field(
         "auto",
         description="processes that load samples, per training process; auto: as many as keep the device busy, "
         "measured when training begins; none on a CPU. The batches are the same for any number",
     )
-    folds_at_once: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+    folds_at_once: Literal["auto"] | Annotated[int, Field(ge=1, le=4096)] = Field(
         "auto", description="folds trained at the same time; auto: as many as GPUs, or else cores, and memory allow"
     )
-    processes: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+    processes: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = Field(
         1,
         description="processes that share every batch of a fold; auto: one per visible GPU, on a CPU one. The results "
         "are those of one process, up to rounding; 1 by default, because several GPUs were never tried",

@@ -11,17 +11,19 @@ from typing import Annotated, Any, Self
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import BaseModel, Field, FiniteFloat, PositiveInt, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, FiniteFloat, PositiveInt, ValidationError, model_validator
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from duchenne.datasets.settings import distinct_names
 from duchenne.errors import UserError
 from duchenne.faces.store import FaceStore
-from duchenne.files import table_digest, unusable
+from duchenne.files import regular, table_digest, unusable
 from duchenne.models.contract import create
-from duchenne.models.official import OfficialWeightsError, load_pretrained, load_shared, read_official
+from duchenne.models.official import OfficialWeightsError, few, load_pretrained, load_shared, read_official
 from duchenne.models.precision import classifiers
+from duchenne.networks import networks
 from duchenne.training.data import loader, over_views
 from duchenne.training.device import Precision, autocast, device_of, layout_of, trained_precision
 from duchenne.training.environment import versions
@@ -35,6 +37,10 @@ log = logging.getLogger(__name__)
 
 WEIGHTS, CARD = "weights.safetensors", "card.json"
 """Files of a trained fold's folder."""
+
+LARGEST = 10_000
+"""Largest side of an input and number in a network's options on a card (chosen by us): what it asks for is allocated
+before its weights are compared."""
 
 _AGAIN = "download the fold again (dvc pull, git lfs pull), or train it (dvc repro)"
 
@@ -50,10 +56,10 @@ class _Calibration(BaseModel, strict=True):
 class _Card(BaseModel, strict=True):
     """Required entries of a card; others are not checked."""
 
-    classes: list[str]
+    classes: Annotated[list[str], AfterValidator(distinct_names)]
     architecture: str
     options: dict[str, Any]
-    input_size: Annotated[list[PositiveInt], Field(min_length=3, max_length=4)]
+    input_size: Annotated[list[Annotated[PositiveInt, Field(le=LARGEST)]], Field(min_length=3, max_length=4)]
     mean: Annotated[list[FiniteFloat], Field(min_length=1)]
     std: Annotated[list[Annotated[FiniteFloat, Field(gt=0)]], Field(min_length=1)]
     alignment: _Alignment
@@ -181,8 +187,8 @@ def read_card(folder: Path) -> dict[str, Any]:
         state = f"holds no trained network: {CARD} is missing" if folder.exists() else "does not exist"
         raise TrainingError(f"{folder} {state}; {hint}")
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        card = json.loads(regular(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         reason = unusable(path) or f"is damaged ({error})"
         raise TrainingError(f"{path} {reason}; {_AGAIN}") from None
     try:
@@ -217,7 +223,7 @@ def load_trained(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     weights = read_weights(folder)
     try:
         Recipe.model_validate(card["variant"].get("recipe"))
-        network = create(card["architecture"], card["options"], len(card["classes"]))
+        network = _named(card, weights, folder)
     except ValidationError as error:
         reason = error.errors()[0]
         entry = ".".join(map(str, ("recipe", *reason["loc"])))
@@ -230,14 +236,52 @@ def load_trained(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     return network.eval(), card
 
 
+def _named(card: dict[str, Any], weights: dict[str, Tensor], folder: Path) -> nn.Module:
+    """Create the network of a card, whose names and shapes are compared with the weights before it takes memory.
+
+    Options that would load other weights first, from a file or the network, are left out.
+    """
+    options = {name: value for name, value in card["options"].items() if name not in ("pretrained", "checkpoint_path")}
+    if large := next((name for name, value in options.items() if _most(value) > LARGEST), None):
+        raise UserError(f"its option {large} has a number above {LARGEST:,}")
+    arguments = card["architecture"], options, len(card["classes"])
+    known = networks().get(card["architecture"])
+    if known is None or known.options is None or options:
+        try:
+            with torch.device("meta"):
+                empty = create(*arguments)
+        except (NotImplementedError, RuntimeError):  # some networks of timm compute numbers while they are built
+            return create(*arguments)
+        _require_fit(empty, weights, f"{folder / WEIGHTS} does not fit {card['architecture']}")
+    return create(*arguments)
+
+
+def _most(value: Any) -> float:
+    """Return the largest absolute number in an option; 0 if it holds none."""
+    match value:
+        case bool():
+            return 0
+        case int() | float():
+            return abs(value)
+        case dict():
+            return max(map(_most, value.values()), default=0)
+        case list() | tuple():
+            return max(map(_most, value), default=0)
+    return 0
+
+
 def _load(network: nn.Module, weights: dict[str, Tensor], otherwise: str) -> None:
-    """Load all weights of a network; if entries do not fit, the error begins with ``otherwise`` and lists them all."""
+    """Load all weights of a network; if entries do not fit, the error begins with ``otherwise`` and lists them."""
+    _require_fit(network, weights, otherwise)
+    network.load_state_dict(weights)
+
+
+def _require_fit(network: nn.Module, weights: dict[str, Tensor], otherwise: str) -> None:
     own = network.state_dict()
     wrong = sorted(own.keys() ^ weights.keys())
     wrong += sorted(name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape)
     if wrong:
-        raise TrainingError("\n  ".join([f"{otherwise}:", *wrong]))
-    network.load_state_dict(weights)
+        raise TrainingError("\n  ".join([f"{otherwise}:", *few(wrong)]))
 
 
 @torch.inference_mode()

@@ -18,11 +18,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from duchenne.datasets.bounds import BYTES, require_bytes, require_shape
 from duchenne.datasets.listing import Listing, as_text
 from duchenne.datasets.problems import UnreadableError
 from duchenne.datasets.settings import MANIFEST_COLUMNS, Dataset
 from duchenne.datasets.tables import SHEETS, gather, read_csv, sheets
-from duchenne.errors import nearest
+from duchenne.errors import listed, nearest
 from duchenne.media.pixel_tables import COLUMN as PIXELS
 
 VOTES = "votes_"
@@ -37,6 +38,8 @@ def read_listing(config: Dataset) -> Listing:
             missing, or two columns have the same meaning.
     """
     path = config.root / config.manifest
+    if path.exists() and not path.is_file():
+        raise UnreadableError(path, "is not a file but a folder, a device, a pipe or a socket: name the table itself")
     if not path.is_file():
         hint = nearest(path.name, (item.name for item in path.parent.glob("*") if item.is_file()))
         raise UnreadableError(path, f"there is no such manifest{hint}")
@@ -80,7 +83,7 @@ def meanings(header: list[str], columns: Mapping[str, str], path: Path) -> list[
         raise UnreadableError(path, f"the header names {', '.join(map(repr, twice))} more than once")
     for name in columns:
         if name not in header:
-            hint = nearest(name, header) or f" (there are: {', '.join(header)})"
+            hint = nearest(name, header) or f" (there are: {listed(header)})"
             raise UnreadableError(path, f"there is no column {name!r}, which datasets.*.columns names{hint}", name)
     names = [columns.get(name, "") for name in header]
     exact = {name for name in header if _known(name)}
@@ -97,7 +100,7 @@ def meanings(header: list[str], columns: Mapping[str, str], path: Path) -> list[
     voted = any(name.startswith(VOTES) for name in names)
     for name in ("path", *(() if voted else ("label",))):
         if name not in names:
-            hint = nearest(name, header) or f" (there are: {', '.join(header) or 'none'})"
+            hint = nearest(name, header) or f" (there are: {listed(header) or 'none'})"
             advice = f"name the column that has it, as columns: {{{_guess(header)}: {name}}}"
             if name == "path" and PIXELS in [there.strip().lower() for there in header]:
                 advice = "this is FER2013's table of pixels, which layout: fer2013 reads"
@@ -131,11 +134,30 @@ def elected(votes: str) -> str | None:
 def _parquet(path: Path) -> Listing:
     """Read all columns of a Parquet file as text; rows are numbered from 1."""
     try:
-        table = pq.read_table(path)
-    except pa.ArrowInvalid as error:
-        raise UnreadableError(path, f"is not a Parquet file: {error}") from None
-    rows = as_text(table.to_pandas(ignore_metadata=True))
+        with pq.ParquetFile(require_bytes(path)) as file:
+            table = _unpacked(path, file)
+        rows = as_text(table.to_pandas(ignore_metadata=True))
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise UnreadableError(path, f"is not a Parquet file, or is damaged: {error}") from None
     return Listing(rows.set_axis(range(1, len(rows) + 1)), str(path))
+
+
+def _unpacked(path: Path, file: pq.ParquetFile) -> pa.Table:
+    """Read a Parquet file in steps: a few bytes can stand for billions of equal cells, however long these are."""
+    facts = file.metadata
+    require_shape(path, facts.num_rows, facts.num_columns)
+    groups = [facts.row_group(i) for i in range(facts.num_row_groups)]
+    columns = [group.column(i) for group in groups for i in range(facts.num_columns)]
+    longest = max((column.total_uncompressed_size for column in columns), default=1)
+    if (size := sum(group.total_byte_size for group in groups)) > BYTES:
+        raise UnreadableError(path, f"has {size / 1e6:,.0f} MB unpacked, over the limit of {BYTES / 1e6:,.0f} MB")
+    batches, held = [], 0
+    for batch in file.iter_batches(max(1, min(2**16, BYTES // max(1, longest)))):
+        batches.append(batch)
+        held += batch.nbytes
+        if held > BYTES:
+            raise UnreadableError(path, f"holds more than {BYTES / 1e6:,.0f} MB of text")
+    return pa.Table.from_batches(batches, file.schema_arrow)
 
 
 def _excel(path: Path, config: Dataset) -> Listing:

@@ -1,0 +1,112 @@
+"""Limits of annotation files, checked before they are read: no file of any content takes all memory, or hours."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from pathlib import Path
+
+from duchenne.datasets.problems import UnreadableError
+from duchenne.files import regular
+
+BYTES = 1_000_000_000
+"""Largest annotation file, also unpacked (chosen by us; FER2013's table has 300 MB)."""
+COLUMNS = 5_000
+"""Largest number of columns (chosen by us)."""
+CELLS = 100_000_000
+"""Largest number of cells of a rectangle that holds all of a table (chosen by us)."""
+UNPACKED = 300_000_000
+"""Largest unpacked size of an Excel file, bytes (chosen by us)."""
+LETTERS = 2_000_000_000
+"""Largest number of characters of an Excel file's cells, if each that refers to a shared text had the longest one."""
+
+_BLOCK = 1 << 20
+_OVERLAP = 64  # bytes: longer than a cell's address
+_ADDRESS = re.compile(rb"""\br\s*=\s*["']([A-Z]{1,3})?(\d{1,7})["']""")
+_SHARED = re.compile(rb"""\bt\s*=\s*["']s["']""")
+_TEXT = re.compile(rb"<(?:\w+:)?si\b")
+
+
+def require_bytes(path: Path) -> Path:
+    """Return the path of an annotation file of at most :data:`BYTES`.
+
+    Raises:
+        UnreadableError: It is larger.
+        OSError: It is a device, a pipe or a socket, or cannot be read.
+    """
+    if (size := regular(path).stat().st_size) > BYTES:
+        raise UnreadableError(path, f"has {size / 1e6:,.0f} MB, over the limit of {BYTES / 1e6:,.0f} MB for a table")
+    return path
+
+
+def require_shape(path: Path, rows: int, columns: int) -> None:
+    """Check the size of a table.
+
+    Raises:
+        UnreadableError: It has too many columns or cells.
+    """
+    if columns > COLUMNS:
+        raise UnreadableError(path, f"has {columns:,} columns, over the limit of {COLUMNS:,}: keep the needed ones")
+    if rows * columns > CELLS:
+        raise UnreadableError(path, f"has {rows:,} rows of {columns:,} cells, over the limit of {CELLS:,} cells")
+
+
+def require_workbook(path: Path) -> None:
+    """Check an Excel file, which is a ZIP archive of XML files, before all its cells are in memory.
+
+    Raises:
+        UnreadableError: Unpacked it is too large, or its cells span too many rows and columns or hold too much text.
+        OSError, zipfile.BadZipFile: It cannot be read, or its sizes are not those that it states.
+    """
+    with require_bytes(path).open("rb") as file:
+        if not zipfile.is_zipfile(file):
+            return  # an .xls, which has at most 65,536 rows of 256 cells; or anything else, which its reader refuses
+        with zipfile.ZipFile(file) as archive:
+            if (size := sum(item.file_size for item in archive.infolist())) > UNPACKED:
+                raise UnreadableError(
+                    path,
+                    f"has {size / 1e6:,.0f} MB unpacked, over the limit of {UNPACKED / 1e6:,.0f} MB: save it as CSV",
+                )
+            names = set(archive.namelist())
+            twice = len(names) < len(archive.namelist())  # readers differ in which of two they take
+            if twice or "xl/workbook.xml" not in names or names & {"content.xml", "xl/workbook.bin"}:
+                raise UnreadableError(path, "is not an Excel file (.xlsx), although its name says so")
+            texts = [name for name in names if name.lower().endswith("sharedstrings.xml")]
+            longest = max((_longest(archive, name) for name in texts), default=0)
+            for name in names:
+                rows, columns, shared = _extent(archive, name)
+                require_shape(path, rows, columns)
+                if shared * longest > LETTERS:
+                    raise UnreadableError(path, "holds too many long texts: save it as CSV")
+
+
+def _extent(archive: zipfile.ZipFile, name: str) -> tuple[int, int, int]:
+    """Return the last row and column that an XML file names, and its number of shared texts."""
+    rows = columns = shared = 0
+    with archive.open(name) as file:
+        kept = b""
+        while block := file.read(_BLOCK):
+            for letters, number in _ADDRESS.findall(kept + block):
+                rows, columns = max(rows, int(number)), max(columns, _number(letters))
+            shared += len(_SHARED.findall(block))
+            kept = block[-_OVERLAP:]
+    return rows, columns, shared
+
+
+def _longest(archive: zipfile.ZipFile, name: str) -> int:
+    """Return the largest number of bytes between two shared texts, which is at least the length of the longest."""
+    longest = start = at = 0
+    with archive.open(name) as file:
+        while block := file.read(_BLOCK):
+            for found in _TEXT.finditer(block):
+                longest, start = max(longest, at + found.start() - start), at + found.start()
+            at += len(block)
+    return max(longest, at - start)
+
+
+def _number(letters: bytes) -> int:
+    """Return the number of a column of letters, A: 1; 0 without letters."""
+    number = 0
+    for letter in letters:
+        number = 26 * number + letter - ord("A") + 1
+    return number

@@ -1,0 +1,592 @@
+"""Files made to do harm: each kind gets one clear message at once, and none runs or opens anything else."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import socket
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import openpyxl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+import training_networks  # noqa: F401  (registers the tiny networks)
+from datasets_tools import index, picture
+from export_tools import fold_of
+from faces_tools import video
+from PIL import Image
+from safetensors.torch import save_file
+
+from duchenne import config
+from duchenne.datasets import bounds
+from duchenne.datasets.layouts import manifest
+from duchenne.datasets.problems import IndexProblems
+from duchenne.errors import UserError, printable
+from duchenne.media.frames import read_frames
+from duchenne.media.images import ImageError, read_image
+from duchenne.models.contract import create
+from duchenne.models.official import read_official
+from duchenne.prediction.sources import Source, expand, read_picture
+from duchenne.training.errors import TrainingError
+from duchenne.training.trained import load_trained
+
+NOT_OPENED = "is a device, a pipe or a socket, which is not opened"
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width: int, height: int, rows: int | None = None, extra: bytes = b"", depth: int = 8, colour: int = 2) -> bytes:
+    """A black PNG; ``rows`` of it are there."""
+    row = bytes(1 + width * {0: 1, 2: 3}[colour] * depth // 8)
+    data = zlib.compress(row * (height if rows is None else rows), 1)
+    head = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + extra + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def saved(kind: str, mode: str = "RGB", size: tuple[int, int] = (64, 64), **options: object) -> bytes:
+    file = io.BytesIO()
+    Image.new(mode, size).save(file, kind, **options)
+    return file.getvalue()
+
+
+def changed(data: bytes, at: bytes, offset: int, new: bytes) -> bytes:
+    place = data.index(at) + offset
+    return data[:place] + new + data[place + len(new) :]
+
+
+def scans() -> bytes:
+    data = saved("JPEG", "L", progressive=True)
+    last = data[data.rindex(b"\xff\xda") : -2]
+    return data[:-2] + last * 200 + b"\xff\xd9"
+
+
+def tags() -> bytes:
+    """A JPEG whose EXIF has 5000 entries that lie outside of it."""
+    entries = b"".join(struct.pack("<HHII", 0x9000 + i, 4, 2**30, 8) for i in range(5000))
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 5000) + entries
+    data = saved("JPEG")
+    return data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:]
+
+
+MANY = {"save_all": True, "append_images": [Image.new("RGB", (64, 64), (k, 0, 0)) for k in range(1, 30)]}
+PICTURES: dict[str, tuple[Callable[[], bytes], str]] = {
+    "one pixel": (lambda: png(1, 1), ""),
+    "65,500 px wide": (lambda: png(65_500, 1), ""),
+    "65,500 px wide, JPEG": (lambda: saved("JPEG", size=(65_500, 1)), ""),
+    "no pixel": (lambda: png(0, 0), "is not an image"),
+    "bomb by its header": (lambda: png(150_000, 150_000, rows=1), "over the limit of 10 megapixels"),
+    "one wide, 2^31 high": (lambda: png(1, 2**31 - 1, rows=1), "over the limit of 10 megapixels"),
+    "bomb of the allowed size": (lambda: png(4000, 4000), "is 4000 x 4000 px, over the limit of 10 megapixels"),
+    "compressed text of 5 MB": (
+        lambda: png(8, 8, extra=chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(5 * 10**6)))), "too large"
+    ),
+    "colour profile of 5 MB": (
+        lambda: png(8, 8, extra=chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(5 * 10**6)))), "too large"
+    ),
+    "more pixels than its size": (lambda: png(64, 64, rows=10_000), ""),
+    "16 bits": (lambda: png(300, 300, depth=16), ""),
+    "animated PNG": (lambda: saved("PNG", **MANY), ""),
+    "animated WebP": (lambda: saved("WEBP", **MANY), ""),
+    "animated GIF": (lambda: saved("GIF", **MANY), ""),
+    "GIF, huge canvas": (
+        lambda: changed(saved("GIF", "P"), b"GIF8", 6, struct.pack("<HH", 60_000, 60_000)), "over the limit"
+    ),
+    "JPEG that says 65,535 px": (
+        lambda: changed(saved("JPEG"), b"\xff\xc0", 5, struct.pack(">HH", 65_535, 65_535)), "over the limit"
+    ),
+    "JPEG of 200 scans": (scans, "has more than 100 scans"),
+    "EXIF of 5000 entries": (tags, ""),
+    "EXIF turned by 65535": (lambda: saved("JPEG", exif=_exif(65_535)), ""),
+    "CMYK": (lambda: saved("JPEG", "CMYK"), ""),
+    "palette": (lambda: saved("PNG", "P"), ""),
+    "transparent": (lambda: saved("WEBP", "RGBA"), ""),
+    "floating point": (lambda: saved("TIFF", "F"), "floating-point"),
+    "EPS, which would start Ghostscript": (
+        lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(/tmp/x) (w) file\n", "is not an image"
+    ),
+    "icon with a PNG inside": (
+        lambda: struct.pack("<HHHBBBBHHII", 0, 1, 1, 64, 64, 0, 0, 1, 32, 100, 22) + png(10**5, 10**5, rows=1),
+        "is not an image",
+    ),
+    "ICNS": (lambda: saved("ICNS"), "is not an image"),
+    "DDS": (lambda: saved("DDS"), "is not an image"),
+    "C source (XBM)": (
+        lambda: b"#define a_width 8\n#define a_height 8\nstatic char a_bits[] = {0" + b",0" * 7 + b"};",
+        "is not an image",
+    ),
+    "SVG that names a file": (lambda: b'<svg><image href="file:///etc/passwd"/></svg>', "is not an image"),
+    "JPEG and PDF at once": (lambda: saved("JPEG") + b"%PDF-1.4 <script>", ""),
+    "ZIP": (lambda: b"PK\x03\x04" + bytes(100), "is not an image"),
+    "gzip": (lambda: b"\x1f\x8b" + bytes(100), "is an archive"),
+    "number of a million digits": (lambda: b"P3\n8 8\n255\n" + b"9" * 10**6, "too long"),
+}  # fmt: skip
+
+
+def _exif(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+@pytest.mark.parametrize("kind", PICTURES)
+def test_pictures(kind: str, tmp_path: Path, recwarn: pytest.WarningsRecorder):
+    make, reason = PICTURES[kind]
+    path = tmp_path / "a.jpg"  # whatever it is
+    path.write_bytes(make())
+    if reason:
+        with pytest.raises(ImageError, match=reason):
+            read_image(path, 10)
+    else:
+        image, notes = read_picture(Source("a", "image", path), 10)
+        assert image.dtype == np.uint8
+        assert image.shape[2] == 3
+        assert bool(notes) == kind.startswith("animated")
+
+
+MARKERS = [i for i, (a, b) in enumerate(zip(saved("JPEG"), saved("JPEG")[1:], strict=False)) if a == 0xFF and b]
+
+
+@pytest.mark.parametrize("place", MARKERS[:-1])
+def test_a_jpeg_truncated_in_any_marker(place: int):
+    for end in (place + 1, place + 2, place + 3):
+        with pytest.raises(ImageError, match=r"^(cannot be read|is not an image|is empty)"):
+            read_image(io.BytesIO(saved("JPEG")[:end]))
+
+
+def films(path: Path, *pictures: bytes) -> Path:
+    """An AVI of 64 x 64 px whose frames are these JPEG files."""
+    with av.open(path, "w") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuvj420p"
+        for number, data in enumerate(pictures):
+            packet = av.Packet(data)
+            packet.stream, packet.pts, packet.dts, packet.time_base = stream, number, number, Fraction(1, 25)
+            container.mux(packet)
+    return path
+
+
+def _film(folder: Path, change: Callable[[bytes], bytes] = bytes, name: str = "film.mp4") -> bytes:
+    return change(video(folder / name).read_bytes())
+
+
+def _large_frame(folder: Path) -> bytes:
+    return films(folder / "film.avi", saved("JPEG"), saved("JPEG", "L", (4000, 4000))).read_bytes()
+
+
+VIDEOS: dict[str, tuple[Callable[[Path], bytes], int, str]] = {
+    "a billion frames by its header": (
+        lambda d: _film(d, lambda b: changed(b, b"avih", 24, struct.pack("<I", 10**9)), "film.avi"), 12, ""
+    ),
+    "a billion frames in a list": (
+        lambda d: _film(d, lambda b: changed(b, b"stsz", 12, struct.pack(">I", 10**9))), 0, "damaged or cut off"
+    ),
+    "a billion frames of one size": (
+        lambda d: _film(d, lambda b: changed(b, b"stsz", 8, struct.pack(">II", 9, 10**9))), 0, "no frame|cannot be"
+    ),
+    "frames of other sizes": (
+        lambda d: films(d / "f.avi", *(saved("JPEG", size=(s, s)) for s in (64, 16, 300))).read_bytes(), 3, ""
+    ),
+    "a frame larger than the header says": (_large_frame, 1, "has a frame 1 of 4000 x 4000 px, over the limit"),
+    "playlist of another file": (
+        lambda d: f"#EXTM3U\n#EXTINF:1,\nfile://{video(d / 'f.mp4')}\n#EXT-X-ENDLIST\n".encode(), 0, "kind that is read"
+    ),
+    "playlist of an address": (lambda d: b"#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/x.ts\n", 0, "kind that is read"),
+    "list of other files": (
+        lambda d: f"ffconcat version 1.0\nfile {video(d / 'f.mp4').name}\n".encode(), 0, "kind that is read"
+    ),
+    "list of itself": (lambda d: b"ffconcat version 1.0\n" + b"file a.mp4\n" * 10, 0, "kind that is read"),
+    "session description": (lambda d: b"v=0\nc=IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\n", 0, "kind that is read"),
+    "text": (lambda d: b"hello\n" * 1000, 0, "kind that is read"),
+    "text with colours": (lambda d: b"\x1b[31mhello\n" * 1000, 0, "kind that is read"),
+    "subtitles": (lambda d: b"1\n00:00:00,000 --> 00:00:01,000\nhello\n\n" * 50, 0, "kind that is read"),
+    "a picture": (lambda d: png(64, 64), 0, "kind that is read"),
+    "a GIF": (lambda d: saved("GIF", **MANY), 30, ""),
+    "a web page": (lambda d: b"<!DOCTYPE html><html>", 0, "is a web page"),
+    "nothing": (lambda d: b"", 0, "is empty"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", VIDEOS)
+def test_videos(kind: str, tmp_path: Path):
+    make, count, reason = VIDEOS[kind]
+    path = tmp_path / "a.mp4"
+    path.write_bytes(make(tmp_path))
+    frames = [frame for _, frame in read_frames(path, "video", 10)]
+    errors = [str(frame) for frame in frames if isinstance(frame, ImageError)]
+    assert len(frames) - len(errors) == count
+    if reason:
+        assert len(errors) == 1
+        assert any(word in errors[0] for word in reason.split("|")), errors
+    else:
+        assert len(errors) <= 1  # what the header promised and the file does not hold
+
+
+def test_a_name_like_an_address_is_a_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    video(tmp_path / "other.mp4", count=3)
+    Path("concat:other.mp4").write_bytes(video(tmp_path / "film.mp4").read_bytes())
+    assert len(list(read_frames(Path("concat:other.mp4"), "video", 10))) == 12
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.mp4", "a"])
+@pytest.mark.parametrize("kind", ["pipe", "socket", "device", "link to a device"])
+def test_what_is_no_file_is_not_opened(kind: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / name
+    monkeypatch.chdir(tmp_path)  # a socket's path must be short
+    match kind:
+        case "pipe":
+            os.mkfifo(path)
+        case "socket":
+            with socket.socket(socket.AF_UNIX) as end:
+                end.bind(name)
+        case "device":
+            path = Path("/dev/zero")
+        case "link to a device":
+            path.symlink_to("/dev/zero")
+    [source] = expand(str(path), "image")
+    if source.kind == "image":
+        with pytest.raises(ImageError, match=NOT_OPENED):
+            read_picture(source, 10)
+    else:
+        [(_, error)] = read_frames(path, "video", 10)
+        assert NOT_OPENED in str(error)
+    with pytest.raises(UserError, match=NOT_OPENED):
+        read_official(path)
+    with pytest.raises(UserError, match=NOT_OPENED):
+        config.load(path)
+
+
+OK = "path,label,subject\na.png,happiness,s1\n"
+TABLES: dict[str, tuple[Callable[[], bytes | str], str]] = {
+    "formulas": (lambda: OK.replace("s1", "=cmd|' /C calc'!A0"), ""),
+    "zero bytes": (lambda: OK.replace("s1", "s\0"), "holds zero bytes"),
+    "a cell of 10 MB": (lambda: OK.replace("s1", "x" * 10**7), "row that begins in line 2 is not CSV: field larger"),
+    "a label of 100 KB": (lambda: OK.replace("happiness", "x" * 10**5), "is none of the classes"),
+    "a path of 100 KB": (lambda: OK.replace("a.png", "x/" * 50_000), "is longer than a path may be"),
+    "a number of 100 KB": (lambda: f"path,label,onset\na.png,anger,{'9' * 10**5}\n", "onset: "),
+    "a million columns": (lambda: "path,label" + ",c" * 10**6 + "\n", "has 1,000,002 columns, over the limit of 5,000"),
+    "20,000 columns": (lambda: ",".join(f"c{i}" for i in range(20_000)) + "\n", "over the limit of 5,000"),
+    "a quote never closed": (lambda: OK + 'b.png,"anger\n' + "x\n" * 100, "begins in line 3 .* never closed"),
+    "a quote never closed, long": (lambda: OK + 'b.png,"anger\n' + "x\n" * 10**5, "begins in line 3 .* never closed"),
+    "UTF-16 cut": (lambda: b"\xff\xfe" + OK.encode("utf-16-le") + b"x", "begins as UTF-16 text and is not"),
+    "surrogates": (lambda: OK.encode() + b"\xed\xa0\x80.png,anger,s\n", "neither UTF-8, UTF-16 nor GB 18030"),
+    "a JPEG": (lambda: saved("JPEG"), "neither UTF-8"),
+    "2,000 unknown labels": (
+        lambda: "path,label\n" + "".join(f"a.png,l{i}\n" for i in range(2000)), r"is none of .* \(2000 times\)"
+    ),
+    "paths out of the root": (
+        lambda: "path,label\n../a.png,anger\nx/../../a.png,anger\n/etc/passwd,anger\n~/a.png,anger\n..\\a.png,anger\n",
+        "leads out of the dataset's root",
+    ),
+    "addresses": (lambda: "path,label\nfile:///etc/passwd,anger\nhttp://x/y.png,anger\n", "no such file"),
+    "numbers that are none": (lambda: "path,label,onset\na.png,anger,1e308\n", "is too large"),
+    "infinite numbers": (lambda: "path,label,apex\na.png,anger,inf\n", "is not a number"),
+    "a trillion frames a second": (lambda: "path,label,fps\na.png,anger,1e12\n", "must not be above 1,000,000"),
+}  # fmt: skip
+
+
+def indexed(root: Path, **more: object) -> str:
+    """What is wrong with a manifest; empty: nothing."""
+    picture(root / "a.png")
+    try:
+        index("manifest", root, classes=["happiness", "anger"], **more)
+    except IndexProblems as problems:
+        return str(problems)
+    return ""
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_tables(kind: str, tmp_path: Path):
+    make, reason = TABLES[kind]
+    content = make()
+    (tmp_path / "manifest.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
+    said = indexed(tmp_path)
+    assert len(said) < 20_000
+    if reason:
+        with pytest.raises(UserError, match=f"(?s){reason}"):
+            raise UserError(said)
+    else:
+        assert not said
+
+
+def _pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def _bomb(path: Path) -> None:
+    """40 MB of zeros in a workbook of a few kB."""
+    openpyxl.Workbook().save(path)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive, archive.open("xl/more.xml", "w") as file:
+        for _ in range(40):
+            file.write(bytes(10**6))
+
+
+def _far(path: Path) -> None:
+    book = openpyxl.Workbook()
+    book.active.append(["path", "label"])
+    book.active["XFD1048576"] = "x"  # its reader would take 500 GB for the rectangle
+    book.save(path)
+
+
+def _twice(path: Path) -> None:
+    openpyxl.Workbook().save(path)
+    with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+        archive.writestr("xl/workbook.xml", "x")
+
+
+def _rows(path: Path) -> None:
+    """A million rows in a few kB."""
+    column = pa.array(["a.png"] * 10**6).dictionary_encode()
+    pq.write_table(pa.table({"path": column, "label": column}), path)
+
+
+def _long(path: Path) -> None:
+    """20 MB of text, one cell of 1 MB repeated."""
+    pq.write_table(pa.table({"path": ["a" * 10**6] * 20, "label": ["anger"] * 20}), path, compression="zstd")
+
+
+def _odd(path: Path) -> None:
+    pq.write_table(pa.table({"path": ["a.png"], "label": ["anger"], "x": [[b"\xff"]]}), path)
+
+
+def _damaged(path: Path) -> None:
+    pq.write_table(pa.table({"path": ["a.png"] * 99, "label": ["anger"] * 99}), path)
+    data = path.read_bytes()
+    path.write_bytes(data[:4] + bytes(56) + data[60:])
+
+
+FILES: dict[str, tuple[str, Callable[[Path], object], str]] = {
+    "pipe": ("m.csv", _pipe, "is not a file but a folder, a device, a pipe or a socket"),
+    "device": ("m.csv", lambda path: path.symlink_to("/dev/zero"), "is not a file but a folder, a device"),
+    "link to itself": ("m.csv", lambda path: path.symlink_to(path), "there is no such manifest|leads to itself"),
+    "folder": ("m.csv", Path.mkdir, "is not a file but a folder"),
+    "larger than any table": ("m.csv", lambda path: os.truncate(_touched(path), 2 * 10**9), "has 2,000 MB"),
+    "workbook, unpacked large": ("m.xlsx", _bomb, "has 40 MB unpacked, over the limit"),
+    "workbook, one cell far away": ("m.xlsx", _far, "has 16,384 columns"),
+    "workbook, a part twice": ("m.xlsx", _twice, "is not an Excel file"),
+    "workbook that is none": ("m.xlsx", lambda path: path.write_text(OK), "cannot be read as an Excel file"),
+    "Parquet of too many cells": ("m.parquet", _rows, "over the limit of 1,000,000 cells"),
+    "Parquet of too much text": ("m.parquet", _long, "holds more than 10 MB of text"),
+    "Parquet of bytes in lists": ("m.parquet", _odd, ""),
+    "Parquet damaged": ("m.parquet", _damaged, "is not a Parquet file, or is damaged"),
+}
+
+
+def _touched(path: Path) -> Path:
+    path.touch()
+    return path
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_manifests_that_are_no_text(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(bounds, "CELLS", 10**6)  # smaller limits, for small files
+    monkeypatch.setattr(bounds, "UNPACKED", 10**7)
+    monkeypatch.setattr(manifest, "BYTES", 10**7)
+    name, make, reason = FILES[kind]
+    picture(tmp_path / "root" / "a.png")
+    make(tmp_path / name)
+    said = indexed(tmp_path / "root", manifest=str(tmp_path / name))
+    assert any(part in said for part in reason.split("|")) if reason else not said
+
+
+def test_a_name_that_is_not_utf8_is_a_problem_of_its_row(tmp_path: Path):
+    picture(tmp_path / "anger" / "a.png")
+    picture(tmp_path / "happiness" / "b.png")
+    (tmp_path / "happiness" / "b.png").rename(tmp_path / "happiness" / os.fsdecode(b"b\xff.png"))
+    with pytest.raises(IndexProblems, match=r"(?s)not UTF-8 text: rename it.*happiness/b\\xff\.png"):
+        index("folder", tmp_path, classes=["happiness", "anger"])
+
+
+def test_a_header_of_a_billion_frames_costs_no_memory(tmp_path: Path):
+    film = video(tmp_path / "a.avi")
+    film.write_bytes(changed(film.read_bytes(), b"avih", 24, struct.pack("<I", 10**9)))
+    film.write_bytes(changed(film.read_bytes(), b"strh", 40, struct.pack("<I", 10**9)))
+    (tmp_path / "manifest.csv").write_text("path,label,onset,apex,offset\na.avi,anger,0,3,9\n")
+    assert len(index("manifest", tmp_path, classes=["happiness", "anger"]).rows) == 1
+
+
+BASE = (
+    "rendered: {}\nlandmark_nets: {}\nvariants: {}\ndatasets:\n"
+    "  d: {layout: manifest, root: data, classes: [happiness, anger], faces: {size: 64}}\n"
+)
+PARAMS: dict[str, tuple[str | bytes, str]] = {
+    "aliases": ("a: &a [x, x]\nb: [*a, *a, *a]\n", "anchors and aliases"),
+    "a tag that runs": (BASE + "x: !!python/object/apply:os.system ['true']\n", "could not determine a constructor"),
+    "a tag that names": (BASE + "x: !!python/name:os.system\n", "could not determine a constructor"),
+    "a tag of one's own": (BASE + "x: !include /etc/passwd\n", "could not determine a constructor"),
+    "1e9 as a size": (BASE.replace("64", "1000000000"), "faces.size: Input should be less than or equal to 1024"),
+    "1e9 as jobs": (BASE + "compute: {jobs: 1000000000}\n", "compute.jobs: Input should be less"),
+    "1e9 as resamples": (BASE + "report: {bootstrap: 1000000000}\n", "report.bootstrap: Input should be less"),
+    "a number of 5000 digits": (BASE.replace("64", "9" * 5000), "is not valid YAML: Exceeds the limit"),
+    "20,000 lists inside each other": (BASE + "x: " + "[" * 20_000, "line 6: more than 50 blocks lie inside"),
+    "1000 blocks inside each other": (
+        BASE + "x:\n" + "".join(" " * i + "a:\n" for i in range(1, 1000)), "more than 50 blocks lie inside each other"
+    ),
+    "20 MB": ("#" * 20_000_000, "has 20 MB, over the limit of 2 MB"),
+    "zero bytes": (BASE.replace("data", "da\0ta"), "special characters are not allowed"),
+    "UTF-16": (BASE.encode("utf-16"), "can't decode byte"),
+    "a block twice": (BASE + "datasets: {}\n", "duplicate key"),
+    "two documents": (BASE + "---\na: 1\n", "found another document"),
+    "markup as a name": (BASE.replace("  d:", '  "<script>":'), "'<script>' is not a valid name"),
+    "a right-to-left mark": (BASE.replace("  d:", '  "a\u202eb":'), r"a\\u202eb"),
+    "markup as a class": (BASE.replace("anger]", '"<b>"]'), "'<b>' is not a class name"),
+    "500 unknown keys": (BASE + "".join(f"k{i}: 1\n" for i in range(500)), "and 450 more"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", PARAMS)
+def test_params(kind: str, tmp_path: Path):
+    content, reason = PARAMS[kind]
+    path = tmp_path / "params.yaml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(config.CatalogError, match=reason) as caught:
+        config.load(path)
+    assert len(str(caught.value)) < 10_000
+    assert "\u202e" not in str(caught.value)
+
+
+class Runs:
+    """A pickle that would make a file."""
+
+    def __reduce__(self) -> tuple:
+        return open, ("ran", "w")
+
+
+def _packed(path: Path) -> None:
+    torch.save({"a": torch.zeros(10**6)}, path.with_name("b.pth"))
+    with zipfile.ZipFile(path.with_name("b.pth")) as whole, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in whole.namelist():
+            packed.writestr(name, whole.read(name))
+
+
+CHECKPOINTS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "code": (lambda path: torch.save({"a": Runs()}, path), "entries that are not tensors: a"),
+    "code in the old format": (
+        lambda path: torch.save({"a": Runs()}, path, _use_new_zipfile_serialization=False), "entries that are not"
+    ),
+    "code, a plain pickle": (lambda path: path.write_bytes(pickle.dumps(Runs(), 2)), "not a file of PyTorch weights"),
+    "code, protocol 4": (lambda path: path.write_bytes(pickle.dumps(Runs(), 4)), "not a file of PyTorch weights"),
+    "one value for 1e12": (lambda path: torch.save({"a": torch.zeros(1).expand(10**6, 10**6)}, path), "not a plain"),
+    "no values": (lambda path: torch.save({"a": torch.empty(10**6, 10**6, device="meta")}, path), "not a plain tensor"),
+    "sparse": (
+        lambda path: torch.save({"a": torch.zeros(2, 2).to_sparse()}, path), "not a plain tensor"
+    ),
+    "compressed": (_packed, "it is compressed, which PyTorch's files are not"),
+    "names that are no text": (lambda path: torch.save({("a", 1): torch.zeros(1)}, path), "names that are not text"),
+    "a name of 1 MB": (lambda path: torch.save({"x" * 10**6: torch.zeros(1)}, path), "at most 1,000 characters"),
+    "2,000 entries that are none": (
+        lambda path: torch.save(dict.fromkeys(map(str, range(2000)), 1), path), "and 1980 more"
+    ),
+    "lists in lists": (lambda path: path.write_bytes(b"\x80\x02" + b"]" * 10**5 + b"."), "not a file of PyTorch"),
+    "text of 4 GB by its header": (lambda path: path.write_bytes(b"\x80\x02X\xff\xff\xff\xffabc."), "not a file of"),
+    "a web page": (lambda path: path.write_text("<html>cannot scan for viruses"), "is a web page"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", CHECKPOINTS)
+def test_checkpoints(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    make, reason = CHECKPOINTS[kind]
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path / "w.pth")
+    with pytest.raises(UserError, match=reason) as caught:
+        read_official(tmp_path / "w.pth")
+    assert len(str(caught.value)) < 5000
+    assert not (tmp_path / "ran").exists()
+
+
+def header(length: int | None = None, **entries: object) -> bytes:
+    text = json.dumps(entries).encode()
+    return struct.pack("<Q", len(text) if length is None else length) + text
+
+
+def tensor(shape: list[int], begin: int, end: int, dtype: str = "F32") -> dict[str, object]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+
+
+WEIGHTS: dict[str, tuple[bytes, str]] = {
+    "header of 2^63 bytes": (header(2**63), "header too large"),
+    "header longer than the file": (header(99_000_000), "invalid header length"),
+    "shape of 1e18": (header(a=tensor([10**9, 10**9], 0, 0)), "not a safetensors file, or damaged"),
+    "shape that overflows": (header(a=tensor([2**33, 2**33], 0, 16)) + bytes(16), "not a safetensors file"),
+    "two in one place": (header(a=tensor([4], 0, 16), b=tensor([4], 0, 16)) + bytes(16), "invalid offset"),
+    "none of 1e18": (header(**{"head.weight": tensor([0, 10**18], 0, 0)}), "does not fit tiny"),
+    "8 bits": (header(a=tensor([4], 0, 4, "F8_E4M3")) + bytes(4), "not a plain tensor"),
+    "a pickle": (pickle.dumps(Runs()), "not a safetensors file"),
+    "a name of 1 MB": (header(**{"x" * 10**6: tensor([0], 0, 0)}), "at most 1,000 characters"),
+    "500 other entries": (header(**{f"x{i}": tensor([0], 0, 0) for i in range(500)}), "and 402 more"),
+}
+
+
+@pytest.fixture
+def fold(tmp_path: Path) -> Path:
+    return fold_of(create("tiny", {}, 3), "tiny", tmp_path / "fold_1", size=64)
+
+
+@pytest.mark.parametrize("kind", WEIGHTS)
+def test_weights_of_a_fold(kind: str, fold: Path):
+    content, reason = WEIGHTS[kind]
+    (fold / "weights.safetensors").write_bytes(content)
+    with pytest.raises(TrainingError, match=reason) as caught:
+        load_trained(fold)
+    assert len(str(caught.value)) < 5000
+
+
+def test_weights_that_are_no_numbers(fold: Path):
+    save_file(
+        {"head.weight": torch.full((3, 48), torch.nan), "head.bias": torch.zeros(3)}, fold / "weights.safetensors"
+    )
+    with pytest.raises(TrainingError, match=r"head\.weight holds NaN"):
+        load_trained(fold)
+
+
+CARDS: dict[str, tuple[dict[str, object] | str, str]] = {
+    "lists inside each other": ("[" * 100_000, "is damaged"),
+    "a number of 100,000 digits": ('{"classes": ' + "9" * 100_000 + "}", "is damaged"),
+    "an input of 1e18 px": ({"input_size": [3, 10**9, 10**9]}, "input_size.1: Input should be less"),
+    "markup as a class": ({"classes": ["<script>alert(1)</script>", "b", "c"]}, "is not a class name"),
+    "a class twice": ({"classes": ["a", "a", "b"]}, "a class is named twice"),
+    "a lone surrogate": ({"classes": ["\ud800", "a", "b"]}, "is not a class name"),
+    "a large network": ({"architecture": "vit_giant_patch14_224"}, "does not fit vit_giant_patch14_224"),
+    "a network of an address": ({"architecture": "hf-hub:someone/model"}, "no network is called"),
+    "a network of a folder": ({"architecture": "local-dir:/etc"}, "no network is called"),
+    "an option of 1e9": ({"options": {"depth": 10**9}}, "its option depth has a number above 10,000"),
+    "an input option of 1e6 px": (
+        {"architecture": "vit_tiny_patch16_224", "options": {"img_size": 10**6}},
+        "its option img_size has a number above",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", CARDS)
+def test_cards(kind: str, fold: Path):
+    change, reason = CARDS[kind]
+    card = json.loads((fold / "card.json").read_text())
+    (fold / "card.json").write_text(change if isinstance(change, str) else json.dumps(card | change))
+    with pytest.raises(TrainingError, match=reason):
+        load_trained(fold)
+
+
+def test_a_card_names_no_other_weights(fold: Path):
+    card = json.loads((fold / "card.json").read_text())
+    options = {"pretrained": True, "checkpoint_path": "/etc/passwd"}
+    (fold / "card.json").write_text(json.dumps(card | {"options": options}))
+    load_trained(fold)
+
+
+def test_a_terminal_gets_no_commands():
+    assert printable("gone \x1b]0;title\x07\u202egnp.\udcff\u3000\n中\t<b>") == (
+        "gone \\x1b]0;title\\x07\\u202egnp.\\udcff\u3000\n中\t<b>"
+    )
