@@ -13,7 +13,10 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Two processes of one thread each are faster than one process of two threads. The long files must not come last.
 PYTEST := OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-all lint docs clean
+# constraints.txt holds for every platform and Python. `make lock` keeps its pins wherever pyproject.toml allows them.
+UV := $(BIN)/uv
+
+.PHONY: demo test test-all lint docs lock audit clean
 
 demo: .venv/faces.stamp
 	python -m dvc repro
@@ -52,6 +55,19 @@ docs: .venv/test.stamp
 
 .venv/test.stamp: .venv/run.stamp
 	$(PIP) -e '.[all,docs,test]'
+	touch $@
+
+lock: .venv/uv.stamp
+	$(UV) pip compile pyproject.toml --quiet --all-extras --universal $(if $(UPGRADE),--upgrade) \
+		--no-annotate --custom-compile-command 'make lock' -o constraints.txt
+	@git diff --stat -- constraints.txt
+
+audit: .venv/uv.stamp
+	python .ci/audit.py $(UV) tool run pip-audit==2.10.1
+
+.venv/uv.stamp:
+	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+	python -m pip install --quiet --disable-pip-version-check 'uv==0.13.9'
 	touch $@
 
 clean:

@@ -230,6 +230,21 @@ def doctor(params: Params = DEFAULT, as_json: Annotated[bool, typer.Option("--js
     raise typer.Exit(1 if broken else 0)
 
 
+@app.command()
+def licences(as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
+    """List the licences of the installed packages that this one needs, and of the weights that come with it."""
+    from duchenne.licences import licences as found
+
+    if as_json:
+        print_json([each.as_json() for each in found()], indent=2)
+        return
+    table = Table("", "version", "licence", "page")
+    for each in found():
+        note = f"\n[yellow]{escape(each.note)}[/yellow]" if each.note else ""
+        table.add_row(each.name, each.version, escape(each.licence or "not stated") + note, escape(each.page))
+    Console().print(table)
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def ui(context: typer.Context) -> None:
     """Start the MLflow UI with the runs of this folder; takes the options of `mlflow ui`."""
