@@ -315,7 +315,12 @@ def _measured(question: Question, found: list[Found], bootstrap: int) -> Gap:
         whole = _sum(theirs, {0: -1.0})
         rest = _sum(whole, {row: -weight for row, weight in counted.items()})
         between["difference"][name] = _wide(_interval(all_of, whole, fixed), ours[name])
-        between["explained"][name] = _interval(all_of, counted)
+        summed = _interval(all_of, counted)
+        if summed.low == summed.high:  # all resamples agree: the changes have exact intervals
+            of_counted = [own[name] for one, own in zip(contrasts, changes, strict=True) if one.counted]
+            low, high = sum(own.low for own in of_counted), sum(own.high for own in of_counted)
+            summed = Interval(summed.value, low, high)
+        between["explained"][name] = summed
         between["unexplained"][name] = _wide(_interval(all_of, rest, fixed), ours[name])
         if target.run:
             of_two = Contrast("", "", run.every_prediction, target.run.every_prediction)
@@ -436,7 +441,7 @@ def conclusion(gap: Gap) -> str:
     if rest.low <= 0 <= rest.high:
         verdict = "which includes 0: what is left may be chance"
     else:
-        verdict = "which does not include 0: something else is behind it"
+        verdict = "which does not include 0: other test people do not account for it"
     number = f"{gap.counted} change{'s' if gap.counted > 1 else ''} towards it explain{'s' if gap.counted == 1 else ''}"
     return f"{first} {number} {span(gap.explained[name], name)}; {span(rest, name)} remains, {verdict}."
 
