@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from rich.console import Console
 from rich.markup import escape
@@ -37,9 +37,6 @@ from duchenne.reporting.gap_parts import (
 )
 from duchenne.reporting.runs import Run
 from duchenne.reporting.wording import change
-
-if TYPE_CHECKING:  # of the extra report, which the command does not need
-    from markupsafe import Markup
 
 ALONE = (
     "Each change was measured alone, from the run as it is: together, changes may do more or less than their sum. A "
@@ -413,23 +410,6 @@ def span(interval: Interval, name: str) -> str:
 def shown(finding: Finding, name: str) -> str:
     """Format the change of a finding in one metric."""
     return span(finding.changes[name], name) if name in finding.changes else "–"
-
-
-def broken(text: str) -> Markup:
-    """Return a text of :func:`span` for a cell of the page: the interval on a line of its own."""
-    from markupsafe import Markup
-
-    value, bracket, rest = text.partition(" (")
-    below = Markup("<small>{}</small>").format(rest.removesuffix(")")) if bracket else ""
-    return Markup('<span class="figure">{}</span>{}').format(value, below)
-
-
-def coded(text: str) -> Markup:
-    """Return a text for the page, with what stands between backticks as code."""
-    from markupsafe import Markup
-
-    parts = text.split("`")
-    return Markup("").join(Markup("<code>{}</code>").format(part) if i % 2 else part for i, part in enumerate(parts))
 
 
 def conclusion(gap: Gap) -> str:

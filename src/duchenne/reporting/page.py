@@ -79,6 +79,8 @@ def write_report(workspace: Workspace, catalog: Catalog, out: Path) -> Path:
         "interval": wording.interval,
         "label": wording.metric_label,
         "sources": sources,
+        "broken": _broken,
+        "coded": _coded,
     }
     environment.globals |= {
         "words": wording,
@@ -120,6 +122,19 @@ def write_report(workspace: Workspace, catalog: Catalog, out: Path) -> Path:
     with replacing(out / "index.html") as part:
         part.write_text(page, encoding="utf-8")
     return out / "index.html"
+
+
+def _broken(text: str) -> Markup:
+    """Return a text of :func:`duchenne.reporting.gap.span` for a cell: the interval on a line of its own."""
+    value, bracket, rest = text.partition(" (")
+    below = Markup("<small>{}</small>").format(rest.removesuffix(")")) if bracket else ""
+    return Markup('<span class="figure">{}</span>{}').format(value, below)
+
+
+def _coded(text: str) -> Markup:
+    """Return a text for the page, with what stands between backticks as code."""
+    parts = text.split("`")
+    return Markup("").join(Markup("<code>{}</code>").format(part) if i % 2 else part for i, part in enumerate(parts))
 
 
 def _root(name: str, workspace: Workspace, catalog: Catalog) -> Path:
