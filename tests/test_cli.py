@@ -176,6 +176,12 @@ def test_folds(duchenne):
     assert duchenne("folds", "first")[:2] == (0, "1,2,3\n")
 
 
+def test_licences(duchenne):
+    status, out, _ = duchenne("licences", "--json")
+    assert status == 0
+    assert any("BSD" in str(entry) for entry in json.loads(out) if "torch" in entry.values())
+
+
 def test_folds_before_the_split(duchenne, monkeypatch: pytest.MonkeyPatch, finished: Path, tmp_path: Path):
     shutil.copy(finished / "params.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -446,6 +452,6 @@ def test_a_mistake_is_one_clear_error(duchenne, command: str):
 
 def test_every_command_is_tested():
     commands = get_command(cli.app).commands.keys()
-    assert commands == MISTAKES.keys()
+    assert commands == MISTAKES.keys() | {"licences"}  # takes nothing that could be wrong
     with_a_test = {word for name in globals() if name.startswith("test_") for word in name.split("_")}
     assert commands <= with_a_test

@@ -242,7 +242,7 @@ def test_what_fails_is_listed_with_its_reason(root, tmp_path):
     failures = store.failures.set_index("sample")
     assert failures["frame"].isna().all()
     reasons = failures["reason"].to_dict()
-    assert reasons.pop("video").startswith("cannot be read: Invalid data")
+    assert reasons.pop("video") == "is not a video of a kind that is read here, or is damaged"
     assert reasons == {
         "gone": "cannot be read: No such file or directory",
         "gone clip": "cannot be read: No such file or directory",

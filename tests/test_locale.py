@@ -62,7 +62,7 @@ def _by_the_locale(call: ast.Call) -> bool:
     if name in ("read_text", "write_text"):
         return bool(owner) and len(call.args) <= (name == "write_text")  # the next argument is the encoding
     opens = name in ("open", "fdopen", "TextIOWrapper")
-    return opens and not binary and owner not in ("Image", "av", "os")
+    return opens and not binary and owner not in ("Image", "av", "os", "archive")
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def check(listing: Listing, dataset: str, config: Dataset) -> tuple[pd.DataFrame
         text[name] = _number(text[name], name, noted)
     noted.note(text["fold"] == 0, "fold", "is 0: folds count from 1")
     noted.note(text["fps"] <= 0, "fps", "must be above 0")
-    noted.note(text["fps"] > FASTEST, "fps", f"must not be above {FASTEST:,}")
+    noted.note((text["fps"] > FASTEST) & np.isfinite(text["fps"]), "fps", f"must not be above {FASTEST:,}")
     for first, second in (("onset", "apex"), ("apex", "offset"), ("onset", "offset")):
         late = (text[first] > text[second]).fillna(False)
         if late.any():

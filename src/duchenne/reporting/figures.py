@@ -280,20 +280,32 @@ def _reliability_caption(run: Run) -> str:
     )
 
 
-def _ece(bins: pd.DataFrame) -> float:
+def _shown(run: Run, name: str, predictions: pd.DataFrame | None = None) -> float:
+    """Return WAR or ECE of the predictions that a figure shows: with several seeds those of the first.
+
+    Args:
+        name: its key in ``metrics.json``, which has the value where there is one seed.
+        predictions: default: those of the run.
+    """
+    if "seeds" not in run.metrics:
+        return run.metrics[name]
+    frame = run.predictions if predictions is None else predictions
+    if name == "war":
+        return float((frame["label"] == frame["predicted"]).mean())
+    bins = calibration(frame)
     return float((bins["n"] * (bins["accuracy"] - bins["confidence"]).abs()).sum() / bins["n"].sum())
 
 
 def _reliability_alt(run: Run) -> str:
     words = (
         f"Reliability of {run.name}: mean confidence {percent(run.predictions['confidence'].mean())}, share correct "
-        f"{percent(run.shown['war'])}, calibration error {percent(run.shown['ece'])}"
+        f"{percent(_shown(run, 'war'))}, calibration error {percent(_shown(run, 'ece'))}"
     )
     if (before := _uncalibrated(run)) is None:
         return f"{words}."
     return (
         f"{words}. Before temperature scaling: mean confidence {percent(before['confidence'].mean())}, calibration "
-        f"error {percent(_ece(calibration(before)))}."
+        f"error {percent(_shown(run, 'ece_uncalibrated', before))}."
     )
 
 
@@ -311,7 +323,7 @@ def reliability(figure: Figure, run: Run) -> None:
     """
     bins = calibration(run.predictions)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    title = f"ECE {100 * run.shown['ece']:.1f} %"
+    title = f"ECE {100 * _shown(run, 'ece'):.1f} %"
     middle, wide = (bins["low"] + bins["high"]) / 2, 0.92 / BINS
     above.bar(middle, bins["accuracy"], wide, color=BLUE, alpha=0.75, label="accuracy")
     marks = {"color": ORANGE, "markersize": 13, "markeredgewidth": 2.2}
@@ -323,7 +335,7 @@ def reliability(figure: Figure, run: Run) -> None:
         earlier = calibration(before)
         hollow = {"color": INK, "markerfacecolor": "none", "markersize": 5}
         above.plot(earlier["confidence"], earlier["accuracy"], "o", label="accuracy, not calibrated", **hollow)
-        title += f", not calibrated {100 * _ece(earlier):.1f} %"
+        title += f", not calibrated {100 * _shown(run, 'ece_uncalibrated', before):.1f} %"
     figure.legend(loc="outside upper center", ncols=3, fontsize=8, title=title, title_fontsize=9)
     below.bar(middle, bins["n"], wide, color=SOFT)
     below.set(xlabel="confidence", ylabel="samples", xlim=(0, 1))
@@ -573,7 +585,7 @@ def _factors_alt(run: Run) -> str:
 )
 def factors(figure: Figure, run: Run) -> None:
     """Draw WAR against each numeric factor, in bins of equally many samples, with 95 % intervals."""
-    numeric, war = numeric_factors(run), run.shown["war"]
+    numeric, war = numeric_factors(run), _shown(run, "war")
     columns = min(4, len(numeric))
     rows = -(-len(numeric) // columns)
     figure.set_size_inches(2 * WIDTH, 0.3 + 1.75 * rows)

@@ -120,11 +120,6 @@ class Run:
         """Every metric of each seed: a row per seed, NaN where it is not defined."""
         return by_seed(self.every_prediction, self.classes)
 
-    @property
-    def shown(self) -> dict[str, float]:
-        """Every metric of :attr:`predictions`; with one seed those of ``metrics.json``."""
-        return {str(name): float(value) for name, value in self.seed_metrics.iloc[0].items()}
-
     @cached_property
     def classes(self) -> list[str]:
         """Class names in the order of the network's outputs."""
