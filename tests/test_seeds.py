@@ -85,6 +85,20 @@ def test_results_are_of_all_seeds(run: tuple[Catalog, Workspace, dict[str, str]]
     assert history.groupby(["seed", "fold"]).size().tolist() == [4] * 4
 
 
+@pytest.mark.parametrize("gone", ["fold_2", "seed_4", "seed_4/fold_1"])
+def test_a_network_that_is_gone_is_named_and_not_left_out(run: tuple[Catalog, Workspace, dict[str, str]], gone: str):
+    catalog, workspace, _ = run
+    folder, aside = workspace.model("small") / gone, workspace.root / "aside"
+    before = file_digest(workspace.results("small") / "metrics.json")
+    folder.rename(aside)
+    try:
+        with pytest.raises(UserError, match=f"small/{gone}"):
+            stages.run("evaluate", catalog, workspace, "small")
+    finally:
+        aside.rename(folder)
+    assert file_digest(workspace.results("small") / "metrics.json") == before
+
+
 def test_each_network_has_a_run_in_mlflow(run: tuple[Catalog, Workspace, dict[str, str]]):
     """The run of the variant begins anew with the seeds, which are among its parameters.
 

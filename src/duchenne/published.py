@@ -20,7 +20,7 @@ from duchenne.models.contract import create
 from duchenne.models.official import load_official
 from duchenne.stages.evaluate import measure_folds, network_digests
 from duchenne.training.trained import load_trained, network_card, reorder
-from duchenne.workspace import Network, Workspace
+from duchenne.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
@@ -148,14 +148,17 @@ def _evaluate(
         raise UserError(f"{named} {', '.join(order)}; the classes of {dataset} are {', '.join(classes)}")
     reorder(model, order, classes)
 
-    def network(_: Network, samples: pd.DataFrame, store: FaceStore) -> tuple[nn.Module, dict[str, Any]]:
+    def network(_seed: int, _fold: int, store: FaceStore) -> tuple[nn.Module, dict[str, Any]]:
         if "imported" not in card and card["alignment"] not in ({}, store.meta):
             log.warning("the faces of %s are aligned otherwise than those of training: %s", dataset, card["alignment"])
         return model, card | {"classes": classes, "alignment": store.meta}
 
     command = f"duchenne evaluate --variant {variant} --fold {fold} {option}"
-    networks = {(catalog.variants[variant].seed, fold): files}
-    metrics = measure_folds(catalog, workspace, variant, network, out, command=command, networks=networks, only=fold)
+    seed = catalog.variants[variant].seed
+    networks = {(seed, fold): files}
+    metrics = measure_folds(
+        catalog, workspace, variant, network, out, seeds=[seed], command=command, networks=networks, only=fold
+    )
     frame = pd.read_parquet(out / "predictions.parquet")
     counts = confusion_matrix(frame["predicted"], frame["label"], labels=range(len(classes)))
     outputs, meant = linear_sum_assignment(counts, maximize=True)

@@ -32,13 +32,15 @@ def run(catalog: Catalog, workspace: Workspace, variant: str) -> None:
     from duchenne.evaluation.rules import read_kept
     from duchenne.training.trained import load_trained
 
-    out, folders = workspace.results(variant), workspace.networks(variant, catalog.variants[variant].every_seed)
+    config, out = catalog.variants[variant], workspace.results(variant)
+    folders = workspace.networks(variant, config.every_seed)
     measure_folds(
         catalog,
         workspace,
         variant,
-        lambda network, *_: load_trained(folders[network]),
+        lambda seed, fold, _: load_trained(workspace.fold(variant, fold, config.further(seed))),
         out,
+        seeds=config.every_seed,
         command=f"dvc repro evaluate@{variant}",
         networks={network: network_digests(folder) for network, folder in folders.items()},
         kept=read_kept(folders),
@@ -54,9 +56,10 @@ def measure_folds(
     catalog: Catalog,
     workspace: Workspace,
     variant: str,
-    network: Callable[[Network, pd.DataFrame, FaceStore], tuple[nn.Module, dict[str, Any]]],
+    network: Callable[[int, int, FaceStore], tuple[nn.Module, dict[str, Any]]],
     out: Path,
     *,
+    seeds: list[int],
     command: str,
     networks: dict[Network, dict[str, str]],
     only: int | None = None,
@@ -65,8 +68,9 @@ def measure_folds(
     """Predict and measure the test part of each fold with that fold's network and card, those of every seed.
 
     Args:
-        network: gives the network and its card, from its seed and fold, the fold's test samples and the faces.
+        network: gives the network and its card, from its seed and fold, and the faces.
         out: folder of the results. ``features.npz`` in it is of the first seed alone.
+        seeds: seeds of the networks, ascending.
         command: command that makes these results, for the record.
         networks: names and SHA-256 of the files of each network, for the record.
         only: the fold to measure; None: all.
@@ -90,10 +94,9 @@ def measure_folds(
         every = every[every.fold == only]
     parts = with_faces(every, table.rows, store)
     predictions, uncalibrated, features, precisions = [], [], [], {}
-    seeds = sorted({seed for seed, _ in networks})
     for seed, (fold, samples) in product(seeds, [(int(fold), own) for fold, own in parts.groupby("fold")]):
         samples = samples.assign(seed=seed)
-        model, card = network((seed, fold), samples, store)
+        model, card = network(seed, fold, store)
         logits, vectors = predict(model, store, samples, card, catalog.compute)
         if (seed, fold) in kept:
             path = workspace.fold(variant, fold, config.further(seed)) / FILE
