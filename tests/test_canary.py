@@ -52,7 +52,7 @@ PARAMS = {
         "plain": BLOCK,
         "best": BLOCK | {"selection": "test", "recipe": RECIPE | {"lr": 0.3}},
         "folded": BLOCK | {"protocol": {"kind": "kfold", "folds": 3, "val_share": 0.0}},
-        "second": BLOCK | {"init_from": "plain"},
+        "second": BLOCK | {"init_from": "plain", "precision": "bf16"},
         "lenient": BLOCK | {"protocol": BLOCK["protocol"] | {"near_duplicates": "ignore"}},
         "unprepared": BLOCK,
     },
@@ -258,7 +258,8 @@ def test_a_start_is_a_canary_too(canary, project: Path):
     assert status == 0
     assert "shortened to 2 of 12 epochs" in out
     assert sorted(path.name for path in (project / "work/canary").iterdir()) == ["plain", "second"]
-    assert (project / "work/canary/plain/permuted_2/fold_1/network/card.json").exists()
+    cards = [project / f"work/canary/{name}/permuted_2/fold_1/network/card.json" for name in ("plain", "second")]
+    assert [json.loads(card.read_text("utf-8"))["precision"] for card in cards] == ["fp32", "bf16"]
 
 
 def test_every_fold_is_measured(canary):

@@ -259,7 +259,9 @@ def test_measuring_runs_training_steps(small: tuple[config.Catalog, Workspace]):
     speed = measured(catalog.variants["sam"], 3, compute, seconds=0.05)
     assert speed.rate.value > 0
     assert (speed.basis, speed.whole) == ("measured here", False)
-    assert "steps of 4" in speed.source
+    assert "steps of 4, fp32" in speed.source
+    half = catalog.variants["sam"].model_copy(update={"precision": "bf16"})
+    assert "steps of 4, bf16" in measured(half, 3, compute, seconds=0.01).source
 
 
 def test_metrics_of_more_predictions_take_longer():

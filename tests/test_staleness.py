@@ -119,6 +119,7 @@ VALUES = {
     "a recipe": (("variants", "poster", "recipe", "lr", 2e-3), "train@poster report"),
     "a protocol": (("variants", "own", "protocol", "folds", 3), "split@own report"),
     "a calibration": (("variants", "poster", "calibration", "temperature"), "train@poster report"),
+    "a precision": (("variants", "poster", "precision", "bf16"), "train@poster report"),
     "a network": (
         ("variants", "ifdd", "model", "options", {"split": "even_odd"}),
         "train@ifdd evaluate@ifdd robustness@ifdd explain@ifdd complexity@ifdd report",

@@ -11,9 +11,11 @@ import timm
 import torch
 import training_networks  # noqa: F401  (registers the tiny networks)
 from safetensors.torch import save_file
-from training_tools import CLASSES, COMPUTE, SMALL, parts, variant, write_store
+from training_tools import CLASSES, COMPUTE, SMALL, drawn_project, parts, variant, write_store
 
+from duchenne import stages
 from duchenne.faces.store import FaceStore
+from duchenne.files import read_json
 from duchenne.models.contract import create
 from duchenne.training import device as device_module
 from duchenne.training.data import loader
@@ -233,6 +235,24 @@ def test_precision_auto_is_bf16_on_gpus_that_do_not_emulate_it(monkeypatch, nati
 def test_what_the_cpu_can_do_is_what_the_kernel_lists():
     flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
     assert multiplies_bf16(torch.device("cpu")) == bool(flags & {"amx_bf16", "avx512_bf16"})
+
+
+def test_a_precision_of_the_variant_trains_again_what_was_trained_in_another(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("duchenne.tracking.Tracker.begin", lambda *_: None)
+    catalog, workspace = drawn_project(tmp_path, recipe={"epochs": 1, "batch_size": 30, "lr": 0.03})
+    found = {}
+    for precision in ("auto", "fp32", "bf16"):  # of the machine: fp32
+        config = catalog.variants["small"].model_copy(update={"precision": precision})
+        stages.run("train", catalog.model_copy(update={"variants": {"small": config}}), workspace, "small")
+        files = sorted(workspace.work("train", "small").rglob("weights.safetensors"))
+        cards = workspace.folds("small").values()
+        found[precision] = (
+            [path.stat().st_mtime_ns for path in files],
+            {read_json(folder / "card.json")["precision"] for folder in cards},
+        )
+    assert found["auto"] == found["fp32"]
+    assert [cards for _, cards in found.values()] == [{"fp32"}, {"fp32"}, {"bf16"}]
+    assert set(found["bf16"][0]).isdisjoint(found["fp32"][0])
 
 
 @pytest.mark.parametrize("precision", ["auto", "fp32", "bf16"])

@@ -328,7 +328,7 @@ class _Runs:
                     store,
                     out=folder / "network",
                     work=folder / "state",
-                    compute=self.catalog.compute,
+                    compute=config.on(self.catalog.compute),
                     init=init,
                     landmarks=self.workspace.landmarks(config.dataset),
                     au_centers=self.workspace.au_centers(config.dataset),

@@ -125,7 +125,8 @@ def _measuring(catalog: Catalog, count: int) -> Callable[[Variant, int], Speed]:
     known: dict[str, Speed] = {}
 
     def measure(variant: Variant, classes: int) -> Speed:
-        key = f"{variant.model.model_dump_json()} {passes(variant.recipe)} {variant.recipe.batch_size} {classes}"
+        recipe = f"{passes(variant.recipe)} {variant.recipe.batch_size} {variant.precision}"
+        key = f"{variant.model.model_dump_json()} {recipe} {classes}"
         if key not in known:
             known[key] = measured(variant, classes, catalog.compute, MEASURED / count)
         return known[key]

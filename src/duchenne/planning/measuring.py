@@ -61,6 +61,7 @@ def measured(variant: Variant, classes: int, compute: Compute, seconds: float) -
     Raises:
         TrainingError: The device of ``compute`` is not there.
     """
+    compute = variant.on(compute)
     device, size = device_of(compute), variant.recipe.batch_size
     torch.manual_seed(0)
     network: Any = create(variant.model.architecture, variant.model.options, classes)

@@ -60,9 +60,7 @@ def run(catalog: Catalog, workspace: Workspace, variant: str, *folds: str) -> No
     from duchenne.training.device import device_of
 
     config = catalog.variants[variant]
-    if config.precision != "auto":
-        compute = catalog.compute.model_copy(update={"precision": config.precision})
-        catalog = catalog.model_copy(update={"compute": compute})
+    catalog = catalog.model_copy(update={"compute": config.on(catalog.compute)})
     store = FaceStore(workspace.faces(config.dataset))
     table = read_index(workspace.index(config.dataset))
     parts = with_faces(pd.read_parquet(workspace.split(variant)), table.rows, store)

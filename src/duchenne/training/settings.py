@@ -304,6 +304,10 @@ class Variant(Strict):
         """Return the variant of one seed alone."""
         return self.model_copy(update={"seed": seed, "seeds": []})
 
+    def on(self, compute: Compute) -> Compute:
+        """Return the settings of a machine with the precision of this variant, where it names one."""
+        return compute if self.precision == "auto" else compute.model_copy(update={"precision": self.precision})
+
     def decides(self) -> dict[str, Any]:
         """Return the fields on which its results depend, as values for JSON."""
         return self.model_dump(mode="json", exclude={"note", "reproduces", "test_each_epoch"})
