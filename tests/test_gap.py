@@ -13,9 +13,10 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+import training_networks  # noqa: F401  (registers the tiny networks)
 from reporting_tools import run_of
 from ruamel.yaml import YAML
-from training_tools import CLASSES, SMALL
+from training_tools import CLASSES
 from typer.testing import CliRunner
 
 from duchenne import config, stages
@@ -29,8 +30,9 @@ from duchenne.files import read_json, write_json
 from duchenne.metrics import METRICS
 from duchenne.papers.library import SECTIONS
 from duchenne.papers.printed import printed
-from duchenne.reporting.gap import conclusion, gap_of, target_of
-from duchenne.reporting.gap_parts import PARTS, Part, Question, differing, resolved
+from duchenne.reporting.gap import against, conclusion, gap_of, target_of
+from duchenne.reporting.gap_parts import PARTS
+from duchenne.reporting.gap_question import FREE, Question, differing, resolved
 from duchenne.reporting.runs import Run, open_run
 from duchenne.workspace import Workspace
 
@@ -38,8 +40,8 @@ OWN: dict[str, Any] = {
     "dataset": "drawn",
     "init_from": "start",
     "protocol": {"kind": "official", "val_share": 0.2, "near_duplicates": "ignore"},
-    "model": {"architecture": "test_resnet", "options": SMALL},
-    "recipe": {"epochs": 3, "batch_size": 8, "lr": 2e-3, "optimizer": "adamw", "augment": {"hflip": 0.0}},
+    "model": {"architecture": "tiny"},
+    "recipe": {"epochs": 3, "batch_size": 8, "lr": 0.03, "augment": {"hflip": 0.0}},
     "reproduces": "poster_v2_rafdb",  # prints WAR and UAR, of epochs picked on the test part
 }
 START: dict[str, Any] = {**OWN, "dataset": "other", "init_from": "scratch", "reproduces": None, "seed": 5}
@@ -61,13 +63,13 @@ PARAMS = {
 }
 ADDED = {
     "mine_random_weights": "weights",
-    "mine_more_seeds": "seeds",
     "mine_their_faces": "alignment",
     "mine_their_validation": "validation",
 }
 
 
-def run_stages(root: Path, *variants: str) -> None:
+def run_stages(*variants: str) -> None:
+    """Run the stages up to the metrics; nothing is tracked."""
     catalog, workspace = config.load(), Workspace()
     for name in {catalog.variants[name].dataset for name in variants} - {*PARAMS["datasets"]}:
         for stage in ("index", "align"):
@@ -106,7 +108,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(root)
         for dataset, stage in itertools.product(PARAMS["datasets"], ("index", "align")):
             stages.run(stage, config.load(), Workspace(), dataset)
-        run_stages(root, "start", "mine")
+        patch.setattr("duchenne.tracking.Tracker.begin", lambda *_: None)
+        run_stages("start", "mine")
     return root
 
 
@@ -127,7 +130,8 @@ def after(root: Path, before: dict[str, Any]) -> dict[str, Any]:
         done = CliRunner().invoke(app, ["gap", "mine", *words], catch_exceptions=False)
         added = [f"added variants.{name}" for name in ADDED]
         assert done.stdout.splitlines()[:-1] == ["added datasets.drawn_their_faces", *added]
-        run_stages(root, *ADDED)
+        patch.setattr("duchenne.tracking.Tracker.begin", lambda *_: None)
+        run_stages(*ADDED)
         return gap("mine")
 
 
@@ -205,29 +209,76 @@ def test_runs_of_two_rules_are_compared_under_one(after: dict[str, Any]):
     assert found["changes"]["war"]["value"] == pytest.approx(value)
 
 
-def test_the_best_seed_is_compared_with_the_mean_of_all(after: dict[str, Any]):
-    """One run has the first seed, the other two more."""
-    found = part_of(after, "seeds")
-    more = open_run(Workspace(), config.load(), "mine_more_seeds").seed_metrics
-    assert list(more.index) == [1, 2]
-    values = {name: [metrics("mine")[name], *more[name]] for name in ("war", "uar")}
+def seeded(run: Run, catalog: config.Catalog, predictions: str, *seeds: int) -> Run:
+    """A run of this folder as if it were of the same block with other seeds, whose networks predict alike."""
+    other = open_run(Workspace(), catalog, predictions)
+    frame = other.every_prediction
+    other.config = run.config.model_copy(update={"seed": seeds[0], "seeds": [*seeds]})
+    other.every_prediction, other.rules = pd.concat([frame.assign(seed=seed) for seed in seeds]), {}
+    return other
+
+
+def test_the_best_seed_is_compared_with_the_mean_of_all():
+    """One run has the first seed, the other another one."""
+    catalog, runs = opened()
+    other = seeded(runs["mine"], catalog, "mine_random_weights", 1)
+    found = gap_of(runs["mine"], catalog, {"mine": runs["mine"], other.name: other}, bootstrap=50)
+    (seeds,) = (one for one in found.findings if one.part == "seeds")
+    values = {name: [metrics("mine")[name], metrics("mine_random_weights")[name]] for name in ("war", "uar")}
     best = int(np.argmax(values["war"]))
     for name, own in values.items():
-        assert found["changes"][name]["value"] == pytest.approx(own[best] - np.mean(own))
-    assert f"WAR {100 * np.std(values['war'], ddof=1):.2f}" in found["note"]
-    assert {one["part"] for one in gap("mine_more_seeds")["parts"] if one["run"]} == set()  # they share no seed
+        assert seeds.changes[name].value == pytest.approx(own[best] - np.mean(own))
+    assert f"WAR {100 * np.std(values['war'], ddof=1):.2f}" in seeds.note
+    assert not seeds.counted
+
+
+def test_the_seeds_of_the_run_that_is_compared_with_are_counted():
+    catalog, runs = opened()
+    run, other = runs["mine"], seeded(runs["mine"], catalog, "mine_random_weights", 1)
+    both = {"mine": run, other.name: other}
+    found = gap_of(run, catalog, both, against(run, other.name, "", catalog, both), bootstrap=50)
+    (counted,) = (one for one in found.findings if one.counted)
+    assert (counted.part, counted.instead) == ("seeds", "seed 1")
+    assert counted.changes == found.difference == found.explained
+    assert {one.value for one in found.unexplained.values()} == {0.0}
 
 
 def test_runs_with_other_seeds_are_compared_in_those_that_both_have():
     catalog, runs = opened()
-    run, other = runs["mine_more_seeds"], runs["mine_random_weights"]
+    run = seeded(runs["mine"], catalog, "mine", 1, 2)
+    other = runs["mine_random_weights"]
     other.config, other.rules = other.config.model_copy(update={"seed": 2}), {}
     other.every_prediction = other.every_prediction.assign(seed=2)
-    found = gap_of(run, catalog, runs, bootstrap=50)
+    found = gap_of(run, catalog, runs | {"mine": run}, bootstrap=50)
     (weights,) = (one for one in found.findings if one.part == "weights")
     assert weights.note == "of seed 2, which both have"
-    value = metrics("mine_random_weights")["war"] - run.seed_metrics.loc[2, "war"]
+    value = metrics("mine_random_weights")["war"] - metrics("mine")["war"]
     assert weights.changes["war"].value == pytest.approx(value)
+
+
+def test_seeds_are_added_to_the_block_of_the_run(tmp_path: Path):
+    params = tmp_path / "params.yaml"
+    shutil.copy("params.yaml", params)
+    done = CliRunner().invoke(app, ["gap", "start", "--add", "seeds", "--params", str(params)], catch_exceptions=False)
+    assert "variants.start has the seeds 5, 6, 7" in done.stdout
+    before, after = config.load(), config.load(params)
+    assert after.variants.pop("start") == before.variants.pop("start").model_copy(update={"seeds": [5, 6, 7]})
+    assert after.variants == before.variants
+
+
+def test_a_change_that_two_runs_show_is_counted_once():
+    """One of two counterparts has all fields of the target, the other one of them."""
+    catalog, runs = opened()
+    run, target, part = runs["mine"], runs["mine_random_weights"], runs["mine_their_faces"]
+    change = {"epochs": 5, "lr": 1.0}
+    for other, keys in ((target, change), (part, ["lr"])):
+        recipe = run.config.recipe.model_copy(update={key: change[key] for key in keys})
+        other.config = run.config.model_copy(update={"recipe": recipe})
+    known = {"mine": run, part.name: part, target.name: target}
+    found = gap_of(run, catalog, known, against(run, target.name, "", catalog, known), bootstrap=50)
+    counted = {one.counterpart: one.counted for one in found.findings if one.part == "recipe"}
+    assert counted == {target.name: True, part.name: False}
+    assert found.explained == found.difference
 
 
 def test_what_remains_is_what_the_counted_changes_leave(after: dict[str, Any]):
@@ -295,59 +346,47 @@ def test_a_mistake_is_named(words: list[str], error: str):
     assert Path("params.yaml").read_bytes() == before
 
 
-def damaged_copy(run: str, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
-    """Replace the predictions of a run in this folder."""
-    path = Path("results") / run / "predictions.parquet"
-    change(pd.read_parquet(path)).to_parquet(path, index=False)
-
-
 @pytest.mark.parametrize(
-    ("change", "why"),
+    ("file", "change", "why"),
     [
-        (lambda frame: frame.iloc[1:], "was tested on other samples: 23 of 24 are in both"),
-        (lambda frame: frame.assign(label=(frame["label"] + 1) % 3), "has another label of 24 test samples"),
+        (
+            "predictions.parquet",
+            lambda frame: frame.iloc[1:],
+            "mine_random_weights was tested on other samples: 23 of 24 are in both",
+        ),
+        (
+            "predictions.parquet",
+            lambda frame: frame.assign(label=(frame["label"] + 1) % 3),
+            "mine_random_weights has another label of 24 test samples",
+        ),
+        ("predictions.parquet", None, "mine_random_weights cannot be read: results/mine_random_weights/predictions"),
+        ("metrics.json", None, "mine_random_weights is in params.yaml and not finished"),
     ],
 )
-def test_a_run_of_other_samples_or_labels_is_not_compared(change: Callable[[pd.DataFrame], pd.DataFrame], why: str):
-    path = Path("results/mine_random_weights/predictions.parquet")
+def test_a_counterpart_that_cannot_be_compared_is_named_and_the_others_are_measured(
+    file: str, change: Callable[[pd.DataFrame], pd.DataFrame] | None, why: str
+):
+    path = Path("results/mine_random_weights") / file
     whole = path.read_bytes()
     try:
-        damaged_copy("mine_random_weights", change)
+        if change:
+            change(pd.read_parquet(path)).to_parquet(path, index=False)
+        else:
+            path.unlink()
         found = gap("mine")
     finally:
         path.write_bytes(whole)
     (absent,) = (one for one in found["not_measured"] if one["part"] == "weights")
-    assert why in absent["why"]
-
-
-def test_a_run_that_is_not_finished_is_named():
-    path = Path("results/mine_more_seeds/metrics.json")
-    whole = path.read_bytes()
-    try:
-        path.unlink()
-        found = gap("mine")
-        with pytest.raises(
-            UserError, match="mine_more_seeds is not finished: run `dvc repro evaluate@mine_more_seeds` first"
-        ):
-            CliRunner().invoke(app, ["gap", "mine_more_seeds"], catch_exceptions=False)
-    finally:
-        path.write_bytes(whole)
-    (absent,) = (one for one in found["not_measured"] if one["part"] == "seeds")
-    assert absent["why"] == "mine_more_seeds is in params.yaml and not finished"
-    assert "seeds" not in {one["part"] for one in found["parts"]}
-
-
-def test_a_run_whose_file_is_gone_is_named_and_the_others_are_compared():
-    path = Path("results/mine_random_weights/predictions.parquet")
-    whole = path.read_bytes()
-    try:
-        path.unlink()
-        found = gap("mine")
-    finally:
-        path.write_bytes(whole)
-    (absent,) = (one for one in found["not_measured"] if one["part"] == "weights")
-    assert absent["why"].startswith("mine_random_weights cannot be read: results/mine_random_weights/predictions")
+    assert absent["why"].startswith(why)
+    assert "weights" not in {one["part"] for one in found["parts"]}
     assert part_of(found, "alignment", "mine_their_faces")
+
+
+def test_a_run_that_is_not_finished_has_no_gap():
+    catalog, runs = opened()
+    runs["mine"].workspace = Workspace(Path("elsewhere"))
+    with pytest.raises(UserError, match="mine is not finished: run `dvc repro evaluate@mine` first"):
+        gap_of(runs["mine"], catalog, runs)
 
 
 def test_another_precision_is_a_part_of_its_own():
@@ -356,15 +395,28 @@ def test_another_precision_is_a_part_of_its_own():
     run, other = runs["mine"], open_run(Workspace(), catalog, "mine_random_weights")
     other.config = run.config.model_copy(update={"precision": "bf16"})
     other.cards = {1: {"precision": "bf16"}}
-    found = gap_of(run, catalog, {"mine": run, "other": other}, bootstrap=50)
+    both = {"mine": run, other.name: other}
+    found = gap_of(run, catalog, both, bootstrap=50)
     (precision,) = (one for one in found.findings if one.counterpart)
-    assert (precision.part, precision.instead, precision.counted) == ("precision", "trained in bf16", False)
-    back = gap_of(other, catalog, {"mine": run, "other": other}, bootstrap=50)
+    assert (precision.part, precision.instead, precision.counted) == ("precision", "precision bf16", False)
+    back = gap_of(other, catalog, both, bootstrap=50)
     (precision,) = (one for one in back.findings if one.counterpart)
-    assert (precision.instead, precision.counted) == ("trained in fp32", True)
+    assert (precision.instead, precision.counted) == ("precision fp32", True)
     other.config = other.config.model_copy(update={"init_from": "scratch"})
-    mixed = gap_of(run, catalog, {"mine": run, "other": other}, bootstrap=50)
+    mixed = gap_of(run, catalog, both, bootstrap=50)
     assert not any(one.counterpart for one in mixed.findings)  # differs in two parts
+
+
+def test_a_counterpart_that_happened_to_be_trained_in_another_precision_is_named():
+    """Both blocks leave the precision to the machine; the cards say in which they were trained."""
+    catalog, runs = opened()
+    runs["mine_random_weights"].cards = {1: {"precision": "bf16"}}
+    found = gap_of(runs["mine"], catalog, runs, bootstrap=50)
+    (absent,) = (one for one in found.absent if one.part == "weights")
+    assert absent.why == "mine_random_weights was trained in bf16, mine in fp32"
+    runs["mine_random_weights"].config = runs["mine"].config.model_copy()
+    found = gap_of(runs["mine"], catalog, runs, bootstrap=50)
+    assert [one.counterpart for one in found.findings if one.part == "precision"] == ["", "mine_random_weights"]
 
 
 def test_the_owners_network_is_compared_where_it_was_measured():
@@ -435,13 +487,17 @@ def test_tables_of_a_part_of_the_samples_draw_the_same_people():
     assert 0.2 < never.mean() < 0.6  # p19 is in no draw of 20 people with a probability of 0.36
 
 
-@pytest.mark.parametrize("part", PARTS, ids=lambda part: part.name)
-def test_no_field_belongs_to_two_parts(part: Part):
-    fields = {"recipe.lr", "model.options.depth", "model.pretrained.ir50", "init_from", "seed", "data.faces.mode"}
-    fields |= {"data.media", "data.limit", "protocol.near_duplicates", "protocol.val_share", "monitor", "precision"}
-    shared = {field for field in fields if sum(other.fits({field}) for other in PARTS) != 1}
-    assert shared == set()
-    assert part.measures
+def test_every_field_of_a_block_belongs_to_one_part_or_to_none_that_could_be_compared():
+    """A field in no part: a run that differs in it is shown by no part, and it must be meant so."""
+    catalog = whole_library()
+    fields = {key for variant in catalog.variants.values() for key in resolved(variant, catalog)}
+    fields |= {"model.pretrained.ir50", "data.labels.glad", "data.columns.file", "data.rendered.size"}
+    shared = {field: [part.name for part in PARTS if part.fits({field})] for field in fields - {*FREE}}
+    assert {field for field, names in shared.items() if len(names) > 1} == set()
+    alone = {field for field, names in shared.items() if not names}
+    assert {field for field in alone if not field.startswith(("data.classes", "data.splits", "data.factors"))} == {
+        "model.architecture", "protocol.kind", "protocol.folds", "protocol.test_share", "protocol.seed",
+    }  # fmt: skip
 
 
 def test_a_run_without_a_printed_value_says_so():
@@ -455,10 +511,10 @@ def test_a_run_without_a_printed_value_says_so():
 
 
 OFFERED = {
-    "poster_v2_rafdb_honest": {"weights", "seeds", "alignment", "duplicates", "validation", "recipe", "precision"},
-    "ifdd_3dvit_dfew": {"weights", "seeds", "alignment", "recipe", "precision"},
-    "ifdd_3dvit_dfew_paper": {"weights", "seeds", "alignment", "recipe", "precision"},
-    "frl_dgt_megc2019": {"seeds", "alignment", "precision"},
+    "poster_v2_rafdb_honest": {"weights", "alignment", "duplicates", "validation", "recipe", "precision"},
+    "ifdd_3dvit_dfew": {"weights", "alignment", "recipe", "precision"},
+    "ifdd_3dvit_dfew_paper": {"weights", "alignment", "recipe", "precision"},
+    "frl_dgt_megc2019": {"alignment", "precision"},
 }
 """Variant of the library -> parts with something to add to it."""
 
@@ -469,11 +525,12 @@ def test_what_is_offered_differs_in_one_part_alone(name: str):
     catalog = whole_library()
     catalog = catalog.model_copy(update={"variants": {name: catalog.variants[name]}})
     known = {"war": 0.5, "uar": 0.5, "uf1": 0.5, "folds": 1, "war_fold_mean": 0.5, "uar_fold_mean": 0.5}
-    table = pd.DataFrame({"fold": [1] * 10})
+    table = pd.DataFrame({"fold": [1] * 10, "split": "train"})
     facts = {"cards": {1: {"precision": "bf16"}}, "rows": table, "parts": table.iloc[2:]}
     run = run_of(name, catalog.variants[name], metrics=known, **facts)
     question = Question(run, catalog, {name: run}, target_of(run), ["uar"])
     offers = [(part, offer) for part in PARTS if part.offer for offer in part.offer(question, part)]
+    assert [offer.seeds for part, offer in offers if part.name == "seeds"] == [(0, 1, 2)]
     assert {part.name for part, offer in offers if any(offer.blocks.values())} == OFFERED[name]
     written = catalog.model_dump(mode="json", exclude_defaults=True)
     for part, offer in offers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -55,6 +56,48 @@ def test_blocks_of_ones_own_are_added_once_and_replace_nothing(params: Path):
     with pytest.raises(UserError, match=r"has another variants\.mine: rename or remove it first"):
         params_file.add_blocks(params, {"variants": {"mine": block | {"seed": 4}}})
     assert params.read_bytes() == again
+
+
+@pytest.mark.parametrize("form", ["block", "indented", "windows", "absent", "last"])
+def test_a_field_is_given_to_a_block_and_nothing_else_changes(params: Path, form: str):
+    params_file.add(params, [("variants", "poster_t_demo"), ("variants", "poster_v2_demo")])
+    text = params.read_text("utf-8")
+    assert "    seeds: []\n" in text
+    if form in ("absent", "last"):
+        text = text.replace("    seeds: []\n", "")
+    if form == "indented":
+        head, body = text.split("variants:\n")
+        text = head + "variants:\n" + "".join(f"  {line}" for line in body.splitlines(keepends=True))
+    name = "poster_v2_demo" if form == "last" else "poster_t_demo"
+    if form == "last":
+        text = text.rstrip("\n")
+    text = text.replace("\n", "\r\n") if form == "windows" else text
+    params.write_bytes(text.encode("utf-8"))
+    before = config.load(params)
+    params_file.set_field(params, "variants", name, "seeds", [0, 1, 2])
+    after = config.load(params)
+    assert after.variants[name] == before.variants[name].model_copy(update={"seeds": [0, 1, 2]})
+    assert {**after.variants, name: None} == {**before.variants, name: None}
+    written = params.read_bytes().decode("utf-8")
+    assert [line for line in written.splitlines() if "seeds:" not in line] == [
+        line for line in text.splitlines() if "seeds:" not in line
+    ]
+    assert written.count("\r\n") == (written.count("\n") if form == "windows" else 0)
+    with pytest.raises(UserError, match=rf"variants\.{name} has seeds already: change it by hand"):
+        params_file.set_field(params, "variants", name, "seeds", [3])
+
+
+def test_a_block_on_one_line_is_left_to_the_user(params: Path):
+    params_file.add(params, [("variants", "poster_t_demo")])
+    block = read(params)["variants"]["poster_t_demo"]
+    head = params.read_text("utf-8").split("variants:\n")[0]
+    params.write_text(f"{head}variants:\n  poster_t_demo: {json.dumps(block)}\n", "utf-8")
+    before = params.read_bytes()
+    with pytest.raises(UserError, match="by hand"):
+        params_file.set_field(params, "variants", "poster_t_demo", "seeds", [0, 1])
+    with pytest.raises(UserError, match=r"has no variants\.mien"):
+        params_file.set_field(params, "variants", "mien", "seeds", [0, 1])
+    assert params.read_bytes() == before
 
 
 def test_adding_keeps_every_line_and_a_root_of_ones_own(params: Path):

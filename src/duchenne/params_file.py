@@ -100,6 +100,34 @@ def _added(path: Path, text: str, tree: Tree, new: Tree) -> list[str]:
     return [f"{part}.{key}" for part, blocks in new.items() for key in blocks]
 
 
+def set_field(path: Path, section: str, name: str, field: str, value: Any) -> None:
+    """Give a block of the file a field that it does not have, or that is empty there.
+
+    Raises:
+        UserError: The file has no such block, the block has the field, or the file cannot be used, also with the field.
+    """
+    load(path)
+    text = _read(path)
+    tree = _parse(text)
+    block = (tree.get(section) or {}).get(name)
+    if block is None:
+        raise UserError(f"{path} has no {section}.{name}")
+    if block.get(field):
+        raise UserError(f"{path}: {section}.{name} has {field} already: change it by hand")
+    with _edited_by_line(path):
+        lines = text.splitlines(keepends=True)
+        places = YAML().load(text)[section]
+        start, own = places.lc.key(name)[0], places[name].lc.key(next(iter(block)))
+        line = f"{' ' * own[1]}{field}: {_scalar(value)}\n"
+        if field in block:
+            lines[places[name].lc.key(field)[0]] = line
+        else:
+            end = _end_of(lines, start)
+            lines[end - 1] = f"{lines[end - 1].rstrip(chr(10))}\n"
+            lines.insert(end, line)
+    _replace(path, "".join(lines), tree, {section: {name: block | {field: value}}})
+
+
 def remove(path: Path, names: list[tuple[str, str]]) -> Change:
     """Remove blocks, and the library's datasets and rendered sets that are no longer used in the file.
 

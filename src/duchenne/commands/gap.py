@@ -32,7 +32,7 @@ def gap(
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Take the difference between a run and its paper's number apart, by runs that exist or that --add adds."""
-    from duchenne.params_file import add_blocks
+    from duchenne.params_file import add_blocks, set_field
     from duchenne.reporting.gap import against, chosen_offers, gap_of, show
     from duchenne.reporting.runs import open_run
 
@@ -56,9 +56,12 @@ def gap(
         catalog.report.bootstrap,
     )
     if add:
-        done = add_blocks(params, chosen_offers(found, add))
-        for place in done.done:
+        blocks, seeds = chosen_offers(found, add)
+        for place in add_blocks(params, blocks).done:
             typer.echo(f"added {place}")
+        if seeds:
+            set_field(params, "variants", variant, "seeds", seeds)
+            typer.echo(f"variants.{variant} has the seeds {', '.join(map(str, seeds))}")
         typer.echo("`dvc repro` trains and measures them; then run `duchenne gap` again")
     elif as_json:
         print_json(found.as_json(), indent=2)

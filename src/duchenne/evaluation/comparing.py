@@ -15,12 +15,11 @@ from duchenne.errors import UserError
 from duchenne.evaluation.statistics import (
     McNemar,
     check,
-    exact_difference,
     in_resamples,
     independent,
+    interval_of_difference,
     mcnemar,
     of_first_seed,
-    percentiles,
     tables_of,
     units_of,
 )  # fmt: skip
@@ -127,9 +126,7 @@ def _differences(
     found = {}
     for name in (name for name in a if np.isfinite([a[name][0], b[name][0]]).all()):
         difference = float(b[name][0] - a[name][0])
-        low, high = percentiles(after[name] - before[name])
-        if low == high and name in sizes:
-            low, high = exact_difference(name, difference, sizes[name])
+        low, high = interval_of_difference(name, difference, after[name] - before[name], sizes)
         found[name] = {"first": a[name][0], "second": b[name][0], "difference": difference, "low": low, "high": high}
     return pd.DataFrame.from_dict(found, orient="index")
 

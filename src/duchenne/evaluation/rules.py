@@ -25,11 +25,10 @@ from scipy.special import softmax
 
 from duchenne.errors import UserError
 from duchenne.evaluation.statistics import (
-    exact_difference,
     in_resamples,
     independent,
     interval,
-    percentiles,
+    interval_of_difference,
     tables_of,
     units_of,
 )  # fmt: skip
@@ -200,9 +199,9 @@ def measure_rules(
             found |= {key: value, f"{key}_low": low, f"{key}_high": high}
             if rule == honest:
                 continue
-            low, high = percentiles(spread[rule][name] - spread[honest][name])
-            if low == high and name in sizes and not (frames[rule]["epoch"] == frames[honest]["epoch"]).all():
-                low, high = exact_difference(name, value - base, sizes[name])
+            same = (frames[rule]["epoch"] == frames[honest]["epoch"]).all()
+            drawn = spread[rule][name] - spread[honest][name]
+            low, high = (0.0, 0.0) if same else interval_of_difference(name, value - base, drawn, sizes)
             key = f"{name}_{rule}_minus_{honest}"
             found |= {key: value - base, f"{key}_low": low, f"{key}_high": high}
     return found

@@ -169,7 +169,9 @@ def values(resamples: Resamples, metrics: list[Metric], classes: list[str]) -> d
 def in_resamples(
     runs: Sequence[Tables], metrics: list[Metric], classes: list[str], bootstrap: int, seed: int
 ) -> list[dict[str, np.ndarray]]:
-    """Compute :func:`values` of runs on the same units, all in the same bootstrap resamples, (bootstrap,) each.
+    """Compute :func:`values` of runs, all in the same bootstrap resamples of their units, (bootstrap,) each.
+
+    The same number means the same unit in all runs; a run may lack samples of some units.
 
     With several seeds, each resample draws units and, independently, seeds, and is the mean over the drawn seeds: the
     two-way bootstrap of crossed effects (Owen 2007, "The pigeonhole bootstrap"). Of n seeds n - 1 are drawn, with
@@ -179,7 +181,7 @@ def in_resamples(
     of_seeds = seeds_drawn(runs, bootstrap, seed)
     blocks: list[list[dict[str, np.ndarray]]] = []
     done = 0
-    for times in resample(len(runs[0].counts), bootstrap, seed):
+    for times in resample(max(len(run.counts) for run in runs), bootstrap, seed):
         rows = slice(done, done + len(times))
         blocks.append(
             [
@@ -194,7 +196,7 @@ def in_resamples(
 
 
 def _drawn(run: Tables, times: np.ndarray) -> Iterator[Resamples]:
-    return (table.drawn(times) for table in run.tables)
+    return (table.drawn(times[:, : len(table.counts)]) for table in run.tables)
 
 
 def seeds_drawn(runs: Sequence[Tables], bootstrap: int, seed: int) -> list[np.ndarray]:
@@ -318,15 +320,23 @@ def exact_interval(value: np.ndarray | float, sizes: list[int]) -> tuple[float, 
     return float(low.mean()), float(high.mean())
 
 
-def exact_difference(name: str, difference: float, sizes: list[int]) -> tuple[float, float]:
-    """Interval of a difference of two runs if all resamples agree: that of the share of units on which they differ.
+def interval_of_difference(
+    name: str, difference: float, spread: np.ndarray, sizes: Mapping[str, list[int]]
+) -> tuple[float, float]:
+    """Return the interval of a difference of two runs: percentiles, or if all resamples agree an exact one.
+
+    That is the interval of the share of units on which they differ (:func:`exact_interval`).
 
     Args:
         name: a metric, or the recall of a class.
-        sizes: number of units behind it, of :func:`independent`.
+        spread: the difference in the resamples.
+        sizes: of :func:`independent`; without the metric there is no exact interval.
     """
+    ends = percentiles(spread)
+    if ends[0] != ends[1] or name not in sizes:
+        return ends
     span = METRICS[name].high - METRICS[name].low if name in METRICS else 1.0
-    low, high = (span * end for end in exact_interval(min(abs(difference) / span, 1.0), sizes))
+    low, high = (span * end for end in exact_interval(min(abs(difference) / span, 1.0), sizes[name]))
     return {0: (-high, high), 1: (low, high), -1: (-high, -low)}[int(np.sign(difference))]
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from duchenne.evaluation.statistics import Tables, resample, seeds_drawn, tables_of, units_of
+from duchenne.evaluation.statistics import Tables, in_resamples, tables_of, units_of
 from duchenne.metrics import Metric
 
 
@@ -56,23 +56,12 @@ def measure_together(
     numbers, _ = units_of(everyone.reset_index(drop=True))
     number_of = pd.Series(numbers, everyone["sample"].to_numpy())
     parts = [list(_parts(frame, classes, number_of, over_folds)) for frame in frames]
-    seeds = iter(seeds_drawn([part for own in parts for part in own], bootstrap, seed))
-    shares = [[next(seeds) for _ in own] for own in parts]
+    flat = [part for own in parts for part in own]
+    with np.errstate(invalid="ignore"):  # a resample without a person of a table
+        drawn = iter(in_resamples(flat, [metric], classes, bootstrap, seed))
+    spread = [_over_parts([next(drawn)[metric.name] for _ in own]) for own in parts]
     values = [_over_parts([part.whole([metric], classes)[metric.name] for part in own])[0] for own in parts]
-    blocks: list[np.ndarray] = []
-    done = 0
-    for times in resample(int(numbers.max()) + 1, bootstrap, seed):
-        rows = slice(done, done + len(times))
-        with np.errstate(invalid="ignore"):  # a resample without a person of a table
-            drawn = [
-                _over_parts(
-                    [_over_seeds(part, metric, times, share[:, rows]) for part, share in zip(own, whose, strict=True)]
-                )
-                for own, whose in zip(parts, shares, strict=True)
-            ]
-        blocks.append(np.stack(drawn))
-        done += len(times)
-    return Measured(np.array(values), np.concatenate(blocks, axis=1))
+    return Measured(np.array(values), np.stack(spread))
 
 
 def _parts(frame: pd.DataFrame, classes: list[str], number_of: pd.Series, over_folds: bool) -> Iterator[Tables]:
@@ -80,12 +69,6 @@ def _parts(frame: pd.DataFrame, classes: list[str], number_of: pd.Series, over_f
     units = number_of.loc[frame["sample"]].to_numpy()
     for place in frame.groupby("fold").indices.values() if over_folds else [np.arange(len(frame))]:
         yield tables_of(frame.iloc[place], classes, units[place])
-
-
-def _over_seeds(part: Tables, metric: Metric, times: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """Average a metric over the drawn seeds, in each resample, (R,); a table may lack the last people."""
-    each = (metric(table.drawn(times[:, : len(table.counts)])) for table in part.tables)
-    return np.sum([own * share for own, share in zip(each, shares, strict=True)], axis=0)
 
 
 def _over_parts(values: list[np.ndarray]) -> np.ndarray:

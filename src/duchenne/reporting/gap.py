@@ -9,28 +9,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from duchenne.config import Catalog, whole_library
 from duchenne.errors import UserError, nearest
-from duchenne.evaluation.statistics import exact_difference, independent, percentiles, predictions_of, units_of
+from duchenne.evaluation.statistics import independent, interval_of_difference, percentiles, predictions_of, units_of
 from duchenne.evaluation.together import Measured, measure_together
 from duchenne.metrics import METRICS
+from duchenne.papers.library import Tree
 from duchenne.papers.printed import sources
-from duchenne.reporting.gap_parts import (
-    PARTS,
+from duchenne.reporting.gap_offers import towards_a_run
+from duchenne.reporting.gap_parts import PARTS
+from duchenne.reporting.gap_question import (
     Absent,
     Bound,
     Contrast,
     Found,
     Question,
     Target,
-    counterparts,
+    block_of,
     differing,
     in_words,
     resolved,
@@ -165,6 +168,7 @@ class Gap:
                     "why": absent.why,
                     "add": absent.how or None,
                     "blocks": {section: blocks for section, blocks in absent.blocks.items() if blocks},
+                    "seeds": list(absent.seeds) or None,
                 }
                 for absent in self.absent
             ],
@@ -183,7 +187,7 @@ def target_of(run: Run) -> Target | None:
         label=sources(printed),
         values={metric: cell.value for metric, cell in printed.items()},
         name=name,
-        block=resolved(variant, library),
+        block=resolved(variant, library) | {"precision": "fp32"},  # PyTorch's default (assumed: no paper says it)
         selection=next(iter(printed.values())).paper.selection,
         over_folds=frozenset(
             metric
@@ -232,7 +236,7 @@ def against(run: Run, other: str, metric: str, catalog: Catalog, runs: Mapping[s
     return Target(
         other,
         {name: theirs.metrics[name] for name in metrics if name in theirs.metrics},
-        block=resolved(theirs.config, catalog),
+        block=block_of(theirs, catalog),
         selection=theirs.config.selection,
         run=theirs,
     )
@@ -272,15 +276,32 @@ def gap_of(
 
 
 def _found(question: Question) -> Iterator[Found]:
-    """Yield all parts, and what a part offers where no run of ``params.yaml`` differs in it alone."""
+    """Yield all parts, and what they offer: where no other run shows the part, or towards the target."""
     for part in PARTS:
-        own = [found for measure in part.measures for found in measure(question, part)]
-        if part.offer and (part.alike or not any(counterparts(question, part))):
-            own += part.offer(question, part)
+        own = _each_field_once([found for measure in part.measures for found in measure(question, part)])
+        shown = any(one.counterpart for one in own if not isinstance(one, Bound))
+        offers = list(towards_a_run(question, part)) if question.target and question.target.run else []
+        if part.offer and not offers:
+            offers = list(part.offer(question, part))
+        own += [offer for offer in offers if offer.towards or not shown]
         if not own and part.fields:
-            how = f"add a copy of variants.{question.run.name} that differs in {' or '.join(part.fields)} alone"
+            name = question.target.name if question.target and part.alike else ""
+            alike = f" and names `reproduces: {name}`" if name else ""
+            how = f"add a copy of variants.{question.run.name} that differs in {' or '.join(part.fields)} alone{alike}"
             own.append(Absent(part.name, "no run shows it", how))
         yield from own
+
+
+def _each_field_once(found: list[Found]) -> list[Found]:
+    """Count a change towards the target once: of counterparts that share fields, the one that has most of them."""
+    counted = [one for one in found if isinstance(one, Contrast) and one.counted]
+    taken: list[Contrast] = []
+    for one in sorted(counted, key=lambda one: -len(one.fields)):
+        if not any(one.fields & other.fields for other in taken):
+            taken.append(one)
+    kept = {id(one) for one in taken}
+    twice = {id(one) for one in counted} - kept
+    return [replace(one, counted=False) if isinstance(one, Contrast) and id(one) in twice else one for one in found]
 
 
 def _measured(question: Question, found: list[Found], bootstrap: int) -> Gap:
@@ -336,9 +357,8 @@ def _measured(question: Question, found: list[Found], bootstrap: int) -> Gap:
         elif isinstance(one, Bound):
             known = {name: Interval(math.nan, *one.changes[name]) for name in question.metrics if name in one.changes}
             findings.append(Finding(one.part, one.instead, "bounded", known, note=one.note))
-    fields = (
-        {key for key in differing(question.block, question.wanted) if key != "data.root"} if question.wanted else set()
-    )
+    own = {"data.root"} if target and target.run else {"data.root", "precision"}
+    fields = differing(question.block, question.wanted) - own if question.wanted else set()
     return Gap(
         run.name,
         target.label if target else "",
@@ -362,8 +382,7 @@ def _interval(all_of: Measured, weights: Mapping[int, float], fixed: float = 0.0
     if not any(weights.values()):
         return Interval(fixed, fixed, fixed)
     value = fixed + sum(weight * float(all_of.values[row]) for row, weight in weights.items())
-    spread = fixed + sum(weight * all_of.spread[row] for row, weight in weights.items())
-    return Interval(value, *percentiles(spread))
+    return Interval(value, *percentiles(fixed + _spread(all_of, weights)))
 
 
 def _ours(all_of: Measured, run: Run, name: str, over_folds: bool) -> Interval:
@@ -382,11 +401,16 @@ def _wide(found: Interval, ours: Interval) -> Interval:
 
 def _change(all_of: Measured, rows: Mapping[int, int], one: Contrast, name: str, classes: list[str]) -> Interval:
     """Return the change of a contrast; where all resamples agree, with the exact interval of two runs."""
-    found = _interval(all_of, _sum({rows[id(one.new)]: 1.0}, {rows[id(one.old)]: -1.0}))
-    if found.low != found.high or one.old is one.new or len(one.old) != len(one.new):
+    weights = _sum({rows[id(one.new)]: 1.0}, {rows[id(one.old)]: -1.0})
+    found = _interval(all_of, weights)
+    if one.old is one.new or len(one.old) != len(one.new):
         return found
     sizes = independent(predictions_of(one.old, classes, units_of(one.old)[0]).counts, classes)
-    return found if name not in sizes else Interval(found.value, *exact_difference(name, found.value, sizes[name]))
+    return Interval(found.value, *interval_of_difference(name, found.value, _spread(all_of, weights), sizes))
+
+
+def _spread(all_of: Measured, weights: Mapping[int, float]) -> np.ndarray:
+    return sum(weight * all_of.spread[row] for row, weight in weights.items())
 
 
 def gaps(catalog: Catalog, runs: Mapping[str, Run], bootstrap: int) -> dict[str, Gap]:
@@ -484,8 +508,8 @@ def show(gap: Gap, console: Console) -> None:
         console.print(escape(f"not measured: {TITLES[absent.part]}: {absent.why}{how}"))
 
 
-def chosen_offers(gap: Gap, parts: list[str]) -> dict[str, dict[str, Any]]:
-    """Return the blocks that would measure these parts, by section.
+def chosen_offers(gap: Gap, parts: list[str]) -> tuple[Tree, list[int]]:
+    """Return what would measure these parts: blocks by section, and seeds of the run itself.
 
     Raises:
         UserError: There is no such part, or none of them has anything to add.
@@ -496,11 +520,12 @@ def chosen_offers(gap: Gap, parts: list[str]) -> dict[str, dict[str, Any]]:
                 f"there is no part {name!r}{nearest(name, TITLES)}: give one of {', '.join(TITLES)}, or all"
             )
     wanted = [absent for absent in gap.absent if "all" in parts or absent.part in parts]
-    blocks: dict[str, dict[str, Any]] = {}
+    blocks: Tree = {}
     for absent in wanted:
         for section, named in absent.blocks.items():
             blocks.setdefault(section, {}).update(named)
-    if not any(blocks.values()):
+    seeds = [seed for absent in wanted for seed in absent.seeds]
+    if not seeds and not any(blocks.values()):
         why = "; ".join(f"{TITLES[absent.part]}: {absent.how or absent.why}" for absent in wanted)
         raise UserError(f"there is nothing to add for {', '.join(parts)}" + (f": {why}" if why else ": it is measured"))
-    return blocks
+    return blocks, seeds
