@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Annotated
 
 import av
 import numpy as np
@@ -26,19 +27,28 @@ from datasets_tools import index, picture
 from export_tools import fold_of
 from faces_tools import video
 from PIL import Image
+from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import save_file
 
 from duchenne import config
+from duchenne.blocks import Strict
 from duchenne.datasets import bounds
 from duchenne.datasets.layouts import manifest
 from duchenne.datasets.problems import IndexProblems
+from duchenne.datasets.settings import Dataset
 from duchenne.errors import UserError, printable
+from duchenne.faces.settings import Faces
+from duchenne.landmark_net.settings import LandmarkNet
 from duchenne.media.frames import read_frames
 from duchenne.media.images import ImageError, read_image
 from duchenne.models.contract import create
 from duchenne.models.official import read_official
 from duchenne.prediction.sources import Source, expand, read_picture
+from duchenne.protocol import Protocol
+from duchenne.reporting.settings import Report
+from duchenne.synth.settings import Synth
 from duchenne.training.errors import TrainingError
+from duchenne.training.settings import Clip, Compute, FoldResources, Recipe, Variant
 from duchenne.training.trained import load_trained
 
 NOT_OPENED = "is a device, a pipe or a socket, which is not opened"
@@ -362,6 +372,15 @@ def _odd(path: Path) -> None:
     pq.write_table(pa.table({"path": ["a.png"], "label": ["anger"], "x": [[b"\xff"]]}), path)
 
 
+def _zero(path: Path) -> None:
+    pq.write_table(pa.table({"path": ["a.png"], "label": ["anger"], "subject": ["s\0"]}), path)
+
+
+def _zero_label(path: Path) -> None:
+    """A zero byte was the mark of votes that are equal, whose rows are left out."""
+    pq.write_table(pa.table({"path": ["a.png"], "label": ["\0"], "votes_anger": ["1"]}), path)
+
+
 def _damaged(path: Path) -> None:
     pq.write_table(pa.table({"path": ["a.png"] * 99, "label": ["anger"] * 99}), path)
     data = path.read_bytes()
@@ -381,6 +400,8 @@ FILES: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "Parquet of too many cells": ("m.parquet", _rows, "over the limit of 1,000,000 cells"),
     "Parquet of too much text": ("m.parquet", _long, "holds more than 10 MB of text"),
     "Parquet of bytes in lists": ("m.parquet", _odd, ""),
+    "Parquet with a zero byte": ("m.parquet", _zero, "the column 'subject' holds a zero byte in row 1: remove it"),
+    "Parquet with a zero byte as a label": ("m.parquet", _zero_label, "the column 'label' holds a zero byte in row 1"),
     "Parquet damaged": ("m.parquet", _damaged, "is not a Parquet file, or is damaged"),
 }
 
@@ -431,6 +452,10 @@ PARAMS: dict[str, tuple[str | bytes, str]] = {
     "1e9 as jobs": (BASE + "compute: {jobs: 1000000000}\n", "compute.jobs: Input should be less"),
     "1e9 as resamples": (BASE + "report: {bootstrap: 1000000000}\n", "report.bootstrap: Input should be less"),
     "a number of 5000 digits": (BASE.replace("64", "9" * 5000), "is not valid YAML: Exceeds the limit"),
+    "1e9 frames": (BASE.replace("{}", "{s: {kind: micro, subjects: 2, frames: [8, 1e9]}}", 1), "rendered.s.frames: "),
+    "half a character": (BASE + '"\\ud800": 1\n', "surrogates not allowed"),
+    "half a character in a note": (BASE + 'a: [{b: "\\udc00"}]\n', "surrogates not allowed"),
+    "a zero byte by an escape": (BASE + 'a: "x\\0"\n', "holds a zero byte"),
     "20,000 lists inside each other": (BASE + "x: " + "[" * 20_000, "line 6: more than 50 blocks lie inside"),
     "1000 blocks inside each other": (
         BASE + "x:\n" + "".join(" " * i + "a:\n" for i in range(1, 1000)), "more than 50 blocks lie inside each other"
@@ -456,6 +481,63 @@ def test_params(kind: str, tmp_path: Path):
         config.load(path)
     assert len(str(caught.value)) < 10_000
     assert "\u202e" not in str(caught.value)
+
+
+BLOCKS = (Synth, LandmarkNet, Recipe, Clip, Variant, Protocol, Compute, FoldResources, Report, Faces, Dataset)
+FREE = {"limit", "ignore"}
+"""Without a bound: more samples than there are cannot be used, and words may be numbers."""
+
+
+def _takes(kind: TypeAdapter, value: object) -> bool:
+    try:
+        kind.validate_python(value)
+    except ValidationError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_every_whole_number_of_a_block_has_a_bound(block: type[Strict]):
+    for name, field in block.model_fields.items():
+        kind: TypeAdapter = TypeAdapter(Annotated[field.annotation, *field.metadata, ...])
+        for one in (lambda number: number, lambda number: [number]):
+            whole = any(_takes(kind, one(number)) for number in (1, 100, 1000)) and not _takes(kind, one(1.5))
+            if whole and name not in FREE:
+                assert not _takes(kind, one(10**10)), name
+
+
+RENDERED = {"kind": "video", "subjects": 2}
+RANGES = [name for name, field in Synth.model_fields.items() if field.annotation == tuple[float, float]]
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_every_range_of_a_rendered_set_has_bounds(name: str):
+    for value in ([0.3, 1e9], [-1e9, 0.4]):
+        with pytest.raises(ValidationError, match=rf"{name}\n.* is not within"):
+            Synth.model_validate(RENDERED | {name: value})
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"subjects": 100_000, "per_class": 10_000}, "are 7,000,000,000 samples, over the limit of 1,000,000"),
+        ({"seconds": [1, 3600], "fps": 200}, "are 720,000 frames a clip, over the limit of 100,000"),
+        (
+            {"subjects": 1000, "seconds": [1, 600]},
+            "7,000 clips of up to 15,000 frames are over the limit of 10,000,000",
+        ),
+        ({"kind": "micro", "subjects": 1000, "frames": [8, 9000]}, "7,000 clips of up to 9,000 frames"),
+        ({"kind": "image", "subjects": 100_000, "seconds": [1, 3600]}, ""),  # pictures have no length
+        ({"seconds": [1, 3600]}, ""),
+        ({"subjects": 10_000}, ""),
+    ],
+)
+def test_a_rendered_set_can_be_large_and_not_endless(given: dict, reason: str):
+    if not reason:
+        Synth.model_validate(RENDERED | given)
+        return
+    with pytest.raises(ValidationError, match=reason):
+        Synth.model_validate(RENDERED | given)
 
 
 class Runs:

@@ -150,7 +150,7 @@ def test_a_number_that_is_no_network_is_refused(run: tuple[Catalog, Workspace, d
     ("fields", "message"),
     [
         ({"seeds": [1, 1]}, "1 more than once"),
-        ({"seeds": [-1, 1]}, "-1 is below 0"),
+        ({"seeds": [-1, 1]}, "seeds.0\n  Input should be greater than or equal to 0"),
         ({"seeds": [1, 2], "seed": 2}, "give seeds alone"),
         ({"seeds": ["a"]}, "integer"),
     ],

@@ -33,6 +33,9 @@ def _ordered(value: tuple[float, float]) -> tuple[float, float]:
 Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
 """Lowest and highest value."""
 
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""A seed of random numbers; NumPy's global generator takes 32 bits."""
+
 
 def _name(value: Any) -> Any:
     """Refuse a name that DVC cannot address, because it reads a dot as a step into a block."""

@@ -87,6 +87,7 @@ def load(path: str | Path = "params.yaml", workspace: Workspace | None = None) -
         yaml = YAML(typ="safe", pure=True)
         aliases = [token for token in _shallow(yaml.scan(text), path) if isinstance(token, AnchorToken | AliasToken)]
         tree = None if aliases else YAML(typ="safe", pure=True).load(text)
+        require_text(tree)
     except CatalogError:
         raise
     except FileNotFoundError:
@@ -112,6 +113,25 @@ def _shallow(tokens: Iterator[Any], path: Path) -> Iterator[Any]:
             line = token.start_mark.line + 1
             raise CatalogError(f"{path}, line {line}: more than {DEPTH} blocks lie inside each other")
         yield token
+
+
+def require_text(tree: Any) -> None:
+    """Check that no name or value has half a character or a zero byte, which YAML can write as an escape.
+
+    Raises:
+        UnicodeEncodeError, ValueError: One has.
+    """
+    parts = [tree]
+    while parts:
+        match parts.pop():
+            case dict() as block:
+                parts += [*block, *block.values()]
+            case list() as values:
+                parts += values
+            case str() as value:
+                value.encode()
+                if "\0" in value:
+                    raise ValueError(f"{value!r} holds a zero byte")
 
 
 def check(tree: Any, path: Path, workspace: Workspace | None = None) -> Catalog:

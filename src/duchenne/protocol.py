@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from duchenne.blocks import Share, Strict
+from duchenne.blocks import Seed, Share, Strict
 
 
 class Protocol(Strict):
@@ -19,7 +19,7 @@ class Protocol(Strict):
     folds: int = Field(5, ge=2, le=10_000, description="for kfold")
     test_share: Share = Field(0.2, description="share of the subjects in the test part (holdout)")
     val_share: Share = Field(0.1, description="share of each training part's subjects moved to val")
-    seed: int = Field(0, description="of every random choice of the split")
+    seed: Seed = Field(0, description="of every random choice of the split")
     near_duplicates: Literal["stop", "drop", "ignore"] = Field(
         "stop",
         description="near-duplicate images in two parts of a fold: stop; drop the copy in training; or ignore: keep "

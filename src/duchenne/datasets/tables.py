@@ -203,7 +203,25 @@ def sheets(path: Path) -> list[list[list[str]]]:
     filled = [[[_cell(cell) for cell in cells] for cells in sheet.to_numpy()] for sheet in found.values() if sheet.size]
     if not filled:
         raise UnreadableError(path, "holds no cell")
+    for grid in filled:
+        refuse_zero_bytes(path, pd.DataFrame(grid, range(1, len(grid) + 1), dtype="str"))
     return filled
+
+
+def refuse_zero_bytes(path: Path, cells: pd.DataFrame) -> None:
+    """Refuse a table with a zero byte, which no path may hold and which ends a text for other programs.
+
+    Args:
+        cells: the table, as text by row (from 1) and column.
+
+    Raises:
+        UnreadableError: A cell or the name of a column holds one.
+    """
+    for name, column in cells.items():
+        held = column.str.contains("\0", regex=False, na=False)
+        if "\0" in str(name) or held.any():
+            row = f" in row {column.index[held][0]}" if held.any() else "'s name"
+            raise UnreadableError(path, f"the column {name!r} holds a zero byte{row}: remove it", str(name))
 
 
 def _delimited(path: Path) -> list[list[list[str]]]:

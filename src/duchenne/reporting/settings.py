@@ -13,7 +13,7 @@ class Report(Strict):
     show_faces: bool = Field(
         True, description="false: no face on the page, beside it or in MLflow, as some licences require"
     )
-    gallery: int = Field(24, ge=0, description="most confident mistakes shown per run")
+    gallery: int = Field(24, ge=0, le=10_000, description="most confident mistakes shown per run")
     tsne_perplexity: float = Field(50.0, gt=1, description="of t-SNE; lowered for few samples")
     tsne_iterations: int = Field(1000, ge=250, le=100_000, description="of t-SNE")
     robustness: bool = Field(

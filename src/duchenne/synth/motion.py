@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from duchenne.synth.expression import gaze, wander
-from duchenne.synth.settings import Synth
+from duchenne.synth.settings import LEAST, Synth
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def blinks(frames: int, fps: float, rate: float, rng: np.random.Generator) -> np
 
 def video_course(config: Synth, names: tuple[str, ...], rng: np.random.Generator) -> Course:
     """Draw a clip whose expression takes a share ``config.dilution`` of the time, among talking and head motion."""
-    frames = max(round(rng.uniform(*config.seconds) * config.rate), 8)
+    frames = max(round(rng.uniform(*config.seconds) * config.rate), LEAST)
     span = max(round(rng.uniform(*config.dilution) * frames), 3)
     first = int(rng.integers(0, frames - span + 1))
     place = (np.arange(frames) - first + 1) / (span + 1)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from duchenne.blocks import Place, Probability, Range, Share, Strict
+from duchenne.blocks import Place, Probability, Range, Seed, Share, Strict
 from duchenne.errors import nearest
 from duchenne.metrics import METRICS
 from duchenne.networks import facts_of, networks
@@ -145,7 +145,9 @@ class Recipe(Strict):
     """Training recipe of a network."""
 
     epochs: int = Field(ge=1, le=1_000_000, description="passes over the training part")
-    pretrain_epochs: int = Field(0, ge=0, description="epochs on the network's loss without labels, before the others")
+    pretrain_epochs: int = Field(
+        0, ge=0, le=1_000_000, description="epochs on the network's loss without labels, before the others"
+    )
     pretrain_lr: float | None = Field(None, gt=0, description="constant learning rate of these epochs; null: lr")
     early_stop_above: Share | None = Field(None, description="stop after an epoch with a higher WAR in validation")
     batch_size: int = Field(ge=1, le=65_536, description="samples a step, of all processes together")
@@ -159,7 +161,7 @@ class Recipe(Strict):
         "constant",
         description="course of the learning rate; exponential: times gamma after each epoch; ifdd: IFDD's code",
     )
-    warmup_epochs: int = Field(0, ge=0, description="warm-up of warmup_cosine and ifdd")
+    warmup_epochs: int = Field(0, ge=0, le=1_000_000, description="warm-up of warmup_cosine and ifdd")
     gamma: float = Field(0.98, gt=0, le=1, description="factor per epoch (exponential)")
     loss: Literal["ce", "ce_plus_2ls"] = Field("ce", description="cross-entropy; POSTER's: plus twice the smoothed one")
     label_smoothing: Share = Field(0.0, description="of ce")
@@ -231,9 +233,10 @@ class Variant(Strict):
         "would be worth; changes neither weights nor the reported epoch; auto: where it costs at most about 25 % more. "
         "With selection test it is predicted in any case",
     )
-    seed: int = Field(0, description="of weights, order of samples and augmentation")
-    seeds: list[int] = Field(
+    seed: Seed = Field(0, description="of weights, order of samples and augmentation")
+    seeds: list[Seed] = Field(
         [],
+        max_length=1000,
         description="instead of seed: every fold is trained with each of them; metrics are means over them, with "
         "intervals over subjects and seeds",
     )
@@ -253,8 +256,6 @@ class Variant(Strict):
     def _each_seed_once(cls, seeds: list[int]) -> list[int]:
         if twice := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
             raise ValueError(f"{', '.join(map(str, twice))} more than once: the same seed gives the same network")
-        if negative := [seed for seed in seeds if seed < 0]:
-            raise ValueError(f"{negative[0]} is below 0: seeds are 0, 1, 2 ...")
         return sorted(seeds)
 
     @model_validator(mode="before")

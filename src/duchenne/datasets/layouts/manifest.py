@@ -22,7 +22,7 @@ from duchenne.datasets.bounds import BYTES, require_bytes, require_shape
 from duchenne.datasets.listing import Listing, as_text
 from duchenne.datasets.problems import UnreadableError
 from duchenne.datasets.settings import MANIFEST_COLUMNS, Dataset
-from duchenne.datasets.tables import SHEETS, gather, read_csv, sheets
+from duchenne.datasets.tables import SHEETS, gather, read_csv, refuse_zero_bytes, sheets
 from duchenne.errors import listed, nearest
 from duchenne.media.pixel_tables import COLUMN as PIXELS
 
@@ -139,7 +139,9 @@ def _parquet(path: Path) -> Listing:
         rows = as_text(table.to_pandas(ignore_metadata=True))
     except (OSError, ValueError, pa.ArrowException) as error:
         raise UnreadableError(path, f"is not a Parquet file, or is damaged: {error}") from None
-    return Listing(rows.set_axis(range(1, len(rows) + 1)), str(path))
+    rows = rows.set_axis(range(1, len(rows) + 1))
+    refuse_zero_bytes(path, rows)
+    return Listing(rows, str(path))
 
 
 def _unpacked(path: Path, file: pq.ParquetFile) -> pa.Table:
