@@ -1,4 +1,4 @@
-"""Links below a root may lead anywhere: to files, folders, DVC's cache. Unreadable ones are named."""
+"""Links below a root may lead anywhere. Those out of it are counted, but for DVC's; unreadable ones are named."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ def test_class_folders_that_are_links(tmp_path, folder):
     assert found.rows["path"].tolist() == [
         "test/anger/1.jpg", "test/happiness/1.jpg", "train/anger/1.jpg", "train/happiness/1.jpg",
     ]  # fmt: skip
-    (note,) = found.findings.notes
+    outside, note = found.findings.notes
+    assert outside[2:4] == (folder, f"is a link out of the root, to {tmp_path}/disk/folder")
     assert note[2] == folder
     assert "`dvc repro` does not notice changes behind it" in note[3]
 
@@ -67,7 +68,8 @@ def test_layouts_of_owners_with_linked_folders_and_files(tmp_path):
     linked_files(tmp_path / "smic", tmp_path / "disk/smic")
     found = index("smic", tmp_path / "smic")
     assert found.rows["n_frames"].tolist() == [5, 5]
-    assert not found.findings.notes  # DVC follows links to files
+    (note,) = found.findings.notes  # DVC follows links to files
+    assert note[3].endswith("(and 9 more do, to 2 folders in all)")
 
 
 def test_a_linked_table_of_pixels_is_not_a_folder(tmp_path):
@@ -76,7 +78,7 @@ def test_a_linked_table_of_pixels_is_not_a_folder(tmp_path):
     (tmp_path / "root/fer2013.csv").symlink_to(tmp_path / "disk/fer2013.csv")
     found = index("fer2013", tmp_path / "root", label_set="fer2013")
     assert len(found.rows)
-    assert not [note for note in found.findings.notes if "link" in note[3]]
+    assert not [note for note in found.findings.notes if "link to a folder" in note[3]]
 
 
 def test_manifest_paths_through_links_and_from_the_file_systems_root(tmp_path):
@@ -91,9 +93,23 @@ def test_manifest_paths_through_links_and_from_the_file_systems_root(tmp_path):
     assert found.rows[["path", "kind"]].to_numpy().tolist() == [
         ["b.jpg", "image"], ["clip", "frames"], ["images/a.jpg", "image"],
     ]  # fmt: skip
-    assert found.findings.notes[0][2:4] == (
-        "clip", "is a link to a folder (and 1 more are): `dvc repro` does not notice changes behind it",
-    )  # fmt: skip
+    assert [note[2:4] for note in found.findings.notes[:2]] == [
+        ("b.jpg", f"is a link out of the root, to {tmp_path}/disk/b.jpg (and 2 more do, to 1 folder in all)"),
+        ("clip", "is a link to a folder (and 1 more are): `dvc repro` does not notice changes behind it"),
+    ]  # fmt: skip
+
+
+def test_links_of_dvc_and_inside_the_root_are_not_counted(tmp_path):
+    pictures(tmp_path / "root", ["anger/1.jpg", "happiness/1.jpg"])
+    (tmp_path / "root/happiness/again.jpg").symlink_to("../anger/1.jpg")
+    picture(tmp_path / "elsewhere/files/md5/ab/cdef0123456789abcdef0123456789")
+    (tmp_path / "root/anger/2.jpg").symlink_to(tmp_path / "elsewhere/files/md5/ab/cdef0123456789abcdef0123456789")
+    (tmp_path / "link").symlink_to(tmp_path / "root")
+    found = build_index("set", tree(tmp_path / "link"))
+    assert (len(found.rows), found.findings.notes) == (4, [])
+    (tmp_path / "root/list.txt").symlink_to("/etc/hostname")  # also what is no sample
+    ((*_, path, oddity, _),) = build_index("set", tree(tmp_path / "link")).findings.notes
+    assert (path, oddity) == ("list.txt", "is a link out of the root, to /etc/hostname")
 
 
 def test_what_leads_out_of_a_root(tmp_path):

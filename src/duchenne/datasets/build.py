@@ -8,8 +8,9 @@ from pathlib import Path
 from duchenne.datasets import factors, problems
 from duchenne.datasets.checks import check
 from duchenne.datasets.contract import layout_reader
-from duchenne.datasets.find import dead_links, packed, wanted
+from duchenne.datasets.find import dead_links, links_out, packed, wanted
 from duchenne.datasets.index import Index
+from duchenne.datasets.listing import Listing
 from duchenne.datasets.problems import IndexProblems, UnreadableError
 from duchenne.datasets.settings import Dataset
 from duchenne.datasets.subset import limit_rows
@@ -40,6 +41,7 @@ def build_index(name: str, config: Dataset) -> Index:
         listing = layout_reader(config.layout).read_listing(config)
         if config.factors is not None:
             factors.join(listing, config)
+        _note_links_out(listing, config.root)
     except UnreadableError as error:
         absent = not Path(error.source).is_file()  # an unreadable file has been unpacked
         hint = packed(config.root, config.annotations or config.root) if absent else ""
@@ -62,6 +64,16 @@ def build_index(name: str, config: Dataset) -> Index:
         raise IndexProblems(name, listing.source, none, listing.unit)
     whole = Index(rows, wrong, list(config.classes), name, listing.left_out, listing.findings, listing.unit)
     return limited(whole, config.limit)
+
+
+def _note_links_out(listing: Listing, root: Path) -> None:
+    """Add one note on links that lead out of the root."""
+    if found := links_out(root):
+        places = "1 folder" if found.folders == 1 else f"{found.folders:,} folders"
+        more = f" (and {found.count - 1:,} more do, to {places} in all)" if found.count > 1 else ""
+        oddity = f"is a link out of the root, to {found.target}{more}"
+        advice = "read; archives can hold links: remove those that you did not make"
+        listing.findings.notes.append((None, "path", found.path, oddity, advice))
 
 
 def limited(index: Index, limit: int | None) -> Index:

@@ -103,6 +103,56 @@ def descend(root: Path, top: str) -> Iterator[tuple[str, list[str], list[os.DirE
         todo += [(join(here, name), above | {real}) for name in reversed(folders)]
 
 
+class Outside(NamedTuple):
+    """The links of a dataset that lead out of its root."""
+
+    count: int
+    path: str
+    """the first one, relative to the root"""
+    target: str
+    """where that leads"""
+    folders: int
+    """number of the folders that they lead to"""
+
+
+_CACHED = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$")
+"""A file in DVC's cache, wherever that is. Its name is the digest of its contents: nobody makes a link to a file there
+without knowing what is in it."""
+
+
+def links_out(root: Path) -> Outside | None:
+    """Count the links to files and folders that lead out of the root, but for those of DVC into its cache.
+
+    Other paths never do: lists are refused whose paths lead out (:func:`duchenne.media.paths.below`). Links are read,
+    because whoever may write into the folder made them on purpose: for another disk, or by ``cp -rs``. But an archive
+    can hold links as well, so they are counted and shown. Links to folders are not followed here.
+    """
+    top = os.path.realpath(root)
+    count, folders, todo = 0, set[Path](), ["."]
+    first: tuple[str, str] | None = None
+    while todo:
+        here = todo.pop()
+        try:
+            with os.scandir(root / here) as entries:
+                inside = sorted(entries, key=lambda entry: entry.name)
+        except OSError:
+            continue  # the checks of the samples name it if there is one below
+        for entry in inside:
+            if not entry.is_symlink():
+                if entry.is_dir(follow_symlinks=False):
+                    todo.append(join(here, entry.name))
+                continue
+            if _CACHED.search(os.readlink(entry.path)):  # noqa: PTH115  (a hundred thousand of them)
+                continue
+            target = os.path.realpath(entry.path)
+            if Path(target).is_relative_to(top):
+                continue
+            count += 1
+            folders.add(Path(target).parent)
+            first = min(first or (join(here, entry.name), target), (join(here, entry.name), target))
+    return Outside(count, *first, len(folders)) if first else None
+
+
 def steps(root: Path, path: str) -> list[str]:
     """Return the plain names of the folders from the root, included, down to ``path``."""
     return [plain(name) for name in (root.name, *(() if path == "." else path.split("/")))]
