@@ -30,6 +30,7 @@ import uvicorn
 from PIL import Image
 
 from duchenne import server
+from duchenne.http_limits import Prompt
 
 JSON, CSV = "application/json", "text/csv"
 
@@ -155,7 +156,7 @@ def main() -> None:
     given = parser.parse_args()
     limit = int(given.max_mb * 1e6)
     app = server.application(server.Settings(str(given.model), max_bytes=limit, timeout=60))
-    run = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical"))
+    run = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical", http=Prompt))
     thread = threading.Thread(target=run.run)
     thread.start()
     while not run.started:

@@ -9,7 +9,8 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -24,8 +25,9 @@ import uvicorn
 from export_tools import fold_of
 from faces_tools import video
 
-from duchenne import server
+from duchenne import http_limits, server
 from duchenne.errors import UserError
+from duchenne.http_limits import Prompt
 from duchenne.models.contract import create
 from duchenne.prediction.model import Model
 from duchenne.prediction.requests import Requests
@@ -59,7 +61,7 @@ class Client:
 @contextmanager
 def serving(fold: Path, **settings: Any) -> Iterator[Client]:
     application = server.application(server.Settings(str(fold), **settings))
-    run = uvicorn.Server(uvicorn.Config(application, port=0, log_level="error"))
+    run = uvicorn.Server(uvicorn.Config(application, port=0, log_level="error", http=Prompt))
     thread = threading.Thread(target=run.run)
     thread.start()
     try:
@@ -189,6 +191,45 @@ def test_a_request_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pyt
 def test_more_requests_than_it_can_hold_are_refused(pictures: Client, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(server, "AT_ONCE", 0)
     assert pictures.ask({"image": encoded(picture(0))}) == (503, "the server is busy: send the request again later")
+
+
+HEAD = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n"
+
+
+@pytest.mark.parametrize("sent", [b"", HEAD, HEAD + b"\r\n"], ids=["nothing", "half of the headers", "no body"])
+def test_slow_clients_keep_no_other_out_and_are_ended(sent: bytes, pictures: Client, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(http_limits, "HEAD", 2.0)  # a busy machine needs some
+    monkeypatch.setattr(http_limits, "GRACE", 1.0)
+    host, port = pictures.address.removeprefix("http://").split(":")
+    with ExitStack() as stack:
+        slow = [stack.enter_context(socket.create_connection((host, int(port)))) for _ in range(server.AT_ONCE + 1)]
+        for each in slow:
+            each.sendall(sent)
+        assert pictures.ask({"image": encoded(picture(0))})[0] == 200
+        for _ in range(4):  # a byte now and then buys no time
+            time.sleep(0.1)
+            for each in slow:
+                with suppress(OSError):  # it may be ended already
+                    each.sendall(b"x")
+        for each in slow:
+            each.settimeout(10)
+            try:
+                said = each.recv(1000)
+            except ConnectionResetError:
+                said = b""
+            assert said.startswith(b"HTTP/1.1 408") if sent.endswith(b"\r\n\r\n") else not said
+
+
+def test_a_further_request_of_a_connection_is_watched_too(pictures: Client, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(http_limits, "HEAD", 2.0)
+    connection = HTTPConnection(pictures.address.removeprefix("http://"), timeout=10)
+    with closing(connection):
+        for _ in range(2):  # the time begins anew with each
+            connection.request("GET", "/version")
+            assert connection.getresponse().read()
+            time.sleep(1.2)
+        connection.sock.sendall(b"GET /version")
+        assert connection.sock.recv(1000) == b""
 
 
 @pytest.mark.parametrize("name", ["tiny", "tiny_clip"])

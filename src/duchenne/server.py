@@ -2,8 +2,9 @@
 
 ``POST /invocations`` takes and gives the tables of :mod:`duchenne.prediction.requests`, in MLflow's formats; ``/ping``
 and ``/health`` answer with 200, ``/version`` with MLflow's version. Every error is JSON, ``{"error": message}``: 400
-for a bad request, 413 for one that is too large, 415 for an unknown content type, 503 while :data:`AT_ONCE` others are
-being answered, 504 after the time limit, and 500, with the reason only in the server's log, for anything else.
+for a bad request, 408 for one that comes too slowly (:mod:`duchenne.http_limits`), 413 for one that is too large, 415
+for an unknown content type, 503 while :data:`AT_ONCE` others are being answered, 504 after the time limit, and 500,
+with the reason only in the server's log, for anything else.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from duchenne.errors import UserError, short
+from duchenne.http_limits import Prompt, Space, received
 from duchenne.ports import listen
 from duchenne.prediction.model import Model
 from duchenne.prediction.requests import COLUMNS, Requests
@@ -39,7 +41,8 @@ log = logging.getLogger(__name__)
 SETTINGS = "DUCHENNE_SERVE"
 """Variable that hands the settings to the worker processes."""
 AT_ONCE = 32
-"""Largest number of requests of which a process holds the content (chosen by us); the network answers one at a time."""
+"""Largest number of complete requests that a process holds (chosen by us); the network answers one at a time. What has
+come of incomplete ones may take as much memory again, so slow ones keep no other out."""
 COLUMNS_OF_CSV = 1000
 """Largest number of columns of a CSV (chosen by us): reading many takes minutes."""
 FAILED = "the server failed on this request; its log has the reason"
@@ -95,6 +98,11 @@ def application(settings: Settings) -> Starlette:
     """
     model = Model(settings.model)
     answer_to, lock, held = Requests(model, Path(settings.clips) if settings.clips else None), threading.Lock(), 0
+    space = Space(AT_ONCE * settings.max_bytes)
+    busy = HTTPException(503, "the server is busy: send the request again later", {"Retry-After": "5"})
+    too_large = HTTPException(
+        413, f"the request is larger than {settings.max_bytes / 1e6:g} MB, the limit of this server (--max-mb)"
+    )
 
     async def ping(request: Request) -> Response:
         return JSONResponse({"status": "ok", "classes": model.classes, "columns": COLUMNS[model.takes]})
@@ -105,12 +113,15 @@ def application(settings: Settings) -> Starlette:
     async def invoke(request: Request) -> Response:
         nonlocal held
         if held >= AT_ONCE:
-            raise HTTPException(503, "the server is busy: send the request again later", {"Retry-After": "5"})
-        scored = _Scored(answer_to, lock)
-        held += 1
+            raise busy
+        scored, complete = _Scored(answer_to, lock), False
         try:
             async with asyncio.timeout(settings.timeout):
-                body = await _body(request, settings.max_bytes)
+                body = await received(request, settings.max_bytes, too_large, space, busy)
+                if held >= AT_ONCE:  # others were faster
+                    raise busy
+                complete = True
+                held += 1
                 kind = request.headers.get("content-type") or "application/json"
                 if body[: body.find(b"\n")].count(b",") > COLUMNS_OF_CSV and kind.startswith("text/csv"):
                     raise HTTPException(400, f"the table has more than {COLUMNS_OF_CSV} columns")
@@ -124,7 +135,7 @@ def application(settings: Settings) -> Starlette:
         except (RecursionError, ValueError) as error:  # of its JSON; those of a prediction are MlflowExceptions
             raise HTTPException(400, f"the request cannot be read: {short(str(error), 500)}") from None
         finally:
-            held -= 1
+            held -= complete
             scored.stop.set()
         if answer.status == 415:
             raise HTTPException(415, f"content type {kind!r}: send {' or '.join(CONTENT_TYPES)}")
@@ -144,22 +155,6 @@ def application(settings: Settings) -> Starlette:
         Route("/invocations", invoke, methods=["POST"]),
     ]
     return Starlette(routes=routes, exception_handlers={HTTPException: refused, Exception: refused})
-
-
-async def _body(request: Request, limit: int) -> bytes:
-    """Read the body of a request; a larger one is refused before it is read completely."""
-    too_large = HTTPException(
-        413, f"the request is larger than {limit / 1e6:g} MB, the limit of this server (--max-mb)"
-    )
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > limit:
-        raise too_large
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > limit:
-            raise too_large
-    return bytes(body)
 
 
 def _reason(error: MlflowException) -> tuple[int, str]:
@@ -198,5 +193,11 @@ def serve(settings: Settings, host: str, port: int, workers: int) -> None:
     listen(host, port).close()  # uvicorn says only after the network is loaded that a port cannot be used
     os.environ[SETTINGS] = json.dumps(asdict(settings))
     uvicorn.run(
-        f"{__name__}:from_environment", factory=True, host=host, port=port, workers=workers, log_level="warning"
+        f"{__name__}:from_environment",
+        factory=True,
+        host=host,
+        port=port,
+        workers=workers,
+        log_level="warning",
+        http=Prompt,
     )

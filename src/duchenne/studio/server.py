@@ -24,6 +24,7 @@ from starlette.routing import Route
 
 from duchenne.errors import UserError
 from duchenne.faces.regions import REGIONS
+from duchenne.http_limits import Prompt
 from duchenne.media.paths import is_image
 from duchenne.ports import LOOPBACK, address, listen
 from duchenne.prediction.model import Model
@@ -269,6 +270,6 @@ def serve(models: Models, host: str, port: int, max_mb: float, ready: Callable[[
     with listen(host, port) as listening:
         ready(address(host, listening.getsockname()[1]))
         app = application(models, host, max_mb)
-        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
+        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2, http=Prompt)
         with suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listening])
