@@ -89,7 +89,7 @@ def test_two_processes_give_what_one_gives(train, monkeypatch):
     assert trained == []  # finished, whatever the number
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_two_processes_give_what_one_gives_of_a_real_network(train, pairs):
     """FRL-DGT, whose DGM learns without labels first; a batch of three and one of two."""
     samples = pairs[1]
