@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
+from unittest.mock import patch
 
 from dvc.repo import Repo
+from dvc.utils import strictyaml
+from dvc.utils.serialize import _yaml, parse_yaml
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
+
+
+@cache
+def _pickled(text: str, path: str, typ: str) -> bytes:
+    return pickle.dumps(parse_yaml(text, path, typ))
+
+
+def parse_once(text: str, path: str, typ: str = "safe") -> dict:
+    """DVC's parser, which parses a text once, not params.yaml for each stage and dvc.yaml and dvc.lock each time."""
+    return pickle.loads(_pickled(text, path, typ)) if typ == "safe" else parse_yaml(text, path, typ)
 
 
 class Project:
@@ -24,7 +39,8 @@ class Project:
             source, target = ROOT / name, root / name
             target.parent.mkdir(parents=True, exist_ok=True)
             if source.is_dir():
-                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+                # with __pycache__: its processes need not compile the package again
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.egg-info"))
             else:
                 shutil.copy2(source, target)
         self.env = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
@@ -52,7 +68,11 @@ class Project:
 
     def status(self) -> set[str]:
         """Stages that DVC would run, as it knows without running any."""
-        with Repo(self.root) as repo:
+        with (
+            patch.object(strictyaml, "parse_yaml", parse_once),
+            patch.object(_yaml, "parse_yaml", parse_once),
+            Repo(self.root) as repo,
+        ):
             return {name.rpartition(":")[2] for name in repo.status()}
 
     def stale(self) -> set[str]:

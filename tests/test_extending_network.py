@@ -49,7 +49,7 @@ print(Model("models/mine/fold_1").predict("raw/0.png")["emotion"][0])
 def project(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A project in which every stage ran for the guide's network, and what was predicted for its first picture."""
     root = tmp_path_factory.mktemp("extending")
-    package = shutil.copytree(PACKAGE, root / "src" / "duchenne", ignore=shutil.ignore_patterns("__pycache__"))
+    package = shutil.copytree(PACKAGE, root / "src" / "duchenne")
     (package / "models" / "places_net.py").write_text(documented("python"))
     rng, rows = np.random.default_rng(0), []
     (root / "raw").mkdir()
