@@ -37,7 +37,7 @@ AREAS = {
         "reporting/maps/",
     ),
     "studio": ("studio/",),
-    "pipeline": ("serving.py", "server.py", "verification/files.py"),  # MLflow imports the first
+    "pipeline": ("serving.py", "server.py", "http_limits.py", "verification/files.py"),  # MLflow imports the first
     "dlib": (),
     "s3": (),
     "export": (),
