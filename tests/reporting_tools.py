@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -49,10 +49,16 @@ def run_of(name: str = "r", config: Variant | None = None, **known: object) -> R
     return run
 
 
-def finished_project(root: Path, flaws: Sequence[str] = (), **report: object) -> tuple[Workspace, Catalog]:
-    """A held-out run whose epoch was picked on the test part, and two runs of a three-fold cross-validation."""
+def finished_project(
+    root: Path, flaws: Sequence[str] = (), spell: Callable[[str], str] = str, **report: object
+) -> tuple[Workspace, Catalog]:
+    """A held-out run whose epoch was picked on the test part, and two runs of a three-fold cross-validation.
+
+    Args:
+        spell: how the dataset and its user spell names of samples, people and groups, and notes.
+    """
     workspace, raw = Workspace(root), root / "data" / "raw" / "drawn"
-    _draw_faces(raw)
+    _draw_faces(raw, spell)
     dataset = Dataset(layout="manifest", root=raw, classes=CLASSES, faces=Faces(mode="aligned", size=64))
     index = build_index("drawn", dataset)
     write_index(index, workspace.index("drawn"))
@@ -74,7 +80,7 @@ def finished_project(root: Path, flaws: Sequence[str] = (), **report: object) ->
             protocol=Protocol(kind="holdout", test_share=0.3, val_share=0, near_duplicates="ignore"),
             selection="test",
             reproduces="poster_v2_caer_s",
-            note="Numbers < chance & similar are escaped.",
+            note=spell("Numbers < chance & similar are escaped."),
             **common | {"model": Model(architecture="poster_v2", options={"fusion": "vanilla"})},
         ),
         "folds": Variant(protocol=folds, selection="val", **common),
@@ -98,7 +104,7 @@ def finished_project(root: Path, flaws: Sequence[str] = (), **report: object) ->
     return workspace, catalog
 
 
-def _draw_faces(root: Path) -> None:
+def _draw_faces(root: Path, spell: Callable[[str], str]) -> None:
     random = np.random.default_rng(0)
     rows = []
     for person in range(PEOPLE):
@@ -108,8 +114,11 @@ def _draw_faces(root: Path) -> None:
             path = root / f"{name}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(coarse).resize((96, 96), Image.Resampling.BICUBIC).save(path)
-            known = {"yaw": round(random.normal(0, 20), 2), "light": ["left", "right"][person % 2]}
-            rows.append({"path": path.name, "label": emotion, "sample": name, "subject": f"p{person:02d}"} | known)
+            known = {"yaw": round(random.normal(0, 20), 2), "light": spell(["left", "right"][person % 2])}
+            names = {"sample": spell(name), "subject": spell(f"p{person:02d}")}
+            if spell is not str:
+                names["gender"] = spell("ab"[person % 2])
+            rows.append({"path": path.name, "label": emotion} | names | known)
     broken = root / "p03_anger.jpg"
     broken.write_bytes(broken.read_bytes()[:-400])  # the header is whole, the picture is not
     pd.DataFrame(rows).to_csv(root / "manifest.csv", index=False)

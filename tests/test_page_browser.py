@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pandas as pd
 import pytest
 from reporting_tools import finished_project
 
@@ -21,9 +22,15 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 
+def planted(name: str) -> str:
+    """A name that tries to run, to leave its place, to be a formula and to turn its line around."""
+    script = "<script>window.planted = 1</script><img src=x onerror='window.planted = 1'></script>-->"
+    return f'=1+{name}{script}" onload="window.planted = 1" {{{{7*7}}}} `$\\frac$` \u202egpj.x'
+
+
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    workspace, catalog = finished_project(tmp_path_factory.mktemp("project"), gallery=5)
+    workspace, catalog = finished_project(tmp_path_factory.mktemp("project"), spell=planted, gallery=5)
     return write_report(workspace, catalog, workspace.reports)
 
 
@@ -40,6 +47,19 @@ def page(browser: sync_api.Browser, file: Path) -> Iterator[sync_api.Page]:
     yield page
     context.close()
     assert troubles == [file.as_uri()]
+
+
+def test_names_of_a_dataset_and_notes_are_text(page: sync_api.Page, file: Path):
+    page.evaluate("document.querySelectorAll('details').forEach((node) => { node.open = true; })")
+    assert page.evaluate("window.planted") is None
+    assert page.locator("[onload], [onerror], img[src=x]").count() == 0
+    shown = page.locator("body").inner_text()
+    assert planted("Numbers < chance & similar are escaped.") in shown
+    assert planted("a") in shown  # a group of people
+    groups = pd.read_csv(file.parent / "groups.csv")
+    assert set(groups["group"]) == {f"'{planted(name)}" for name in "ab"}  # no formula
+    for table in file.parent.rglob("*.tex"):
+        assert "\\frac" not in table.read_text(encoding="utf-8")
 
 
 def names(page: sync_api.Page) -> list[str]:

@@ -101,6 +101,15 @@ def table_digest(table: pd.DataFrame) -> str:
     return hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()
 
 
+def no_formula(text: str) -> str:
+    """Return a text that no spreadsheet takes for a formula, with an apostrophe before one that begins like it.
+
+    >>> no_formula("=1+1"), no_formula("light")
+    ("'=1+1", 'light')
+    """
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
 def mistaken(start: bytes) -> str | None:
     """Recognise a file of a wrong kind by its first 64 bytes; None: not known."""
     return next((what for pattern, what in _STARTS if re.match(pattern, start, re.IGNORECASE | re.DOTALL)), None)

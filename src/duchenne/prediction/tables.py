@@ -33,6 +33,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from duchenne.errors import UserError
+from duchenne.files import no_formula
 
 FIELDS = (
     "source", "kind", "frame", "last", "time", "track", "box", "score", "doubtful", "faces", "emotion",
@@ -95,13 +96,18 @@ def table_of(rows: Iterable[dict[str, Any]], classes: Sequence[str], features: b
     return pa.Table.from_pylist([flat(row, classes) for row in rows], schema(classes, features))  # drops other fields
 
 
+def frame_from(table: pa.Table) -> pd.DataFrame:
+    """Return a table as a data frame; whole numbers that may be missing are ``Int64``."""
+    return table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+
+
 def frame_of(rows: Sequence[dict[str, Any]], classes: Sequence[str], features: int) -> pd.DataFrame:
     """Return rows as a data frame; whole numbers that may be missing are ``Int64``.
 
     Args:
         features: number of features; 0: without.
     """
-    frame = table_of(rows, classes, False).to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+    frame = frame_from(table_of(rows, classes, False))
     if features:
         values = [row.get("features") or [float("nan")] * features for row in rows]
         names = [f"f_{i}" for i in range(features)]
@@ -138,7 +144,10 @@ class JsonLines:
 
 
 class Csv:
-    """Comma-separated values in UTF-8, empty where there is none."""
+    """Comma-separated values in UTF-8, empty where there is none.
+
+    A source whose name begins like a formula of a spreadsheet has ``./`` before it, which is the same path.
+    """
 
     def __init__(self, path: Path, classes: Sequence[str], features: int) -> None:
         self._file: TextIO = path.open("w", encoding="utf-8", newline="")
@@ -151,6 +160,8 @@ class Csv:
         """Append rows, and hand them to the system."""
         for row in rows:
             columns = flat(row, self._classes)
+            if no_formula(columns["source"]) != columns["source"]:
+                columns["source"] = f"./{columns['source']}"
             features = row.get("features") or [None] * self._features
             self._writer.writerow([columns[name] for name in self._names] + features)
         self._file.flush()

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from duchenne.errors import printable
 from duchenne.evaluation.groups import OF_GROUPS
 from duchenne.metrics import METRICS
 from duchenne.reporting.runs import Run
@@ -99,19 +100,19 @@ def show(name: str, found: dict[str, Any], console: Console) -> None:
         return
     for column in found["columns"]:
         unknown = f", {column['unknown']} samples unknown" if column["unknown"] else ""
-        title = f"{name}: {column['column']}{unknown}. In per cent with 95 % intervals"
+        title = f"{name}: {printable(column['column'])}{unknown}. In per cent with 95 % intervals"
         table = Table(
             "group", "samples", "people", *(METRICS[metric].label for metric in OF_GROUPS), title=escape(title),
             title_justify="left",
         )  # fmt: skip
         for group in column["groups"]:
             values = ["too few"] * len(OF_GROUPS) if group["few"] else [span(group, metric) for metric in OF_GROUPS]
-            table.add_row(escape(group["group"]), str(group["n"]), str(group["subjects"] or "–"), *values)
+            table.add_row(escape(printable(group["group"])), str(group["n"]), str(group["subjects"] or "–"), *values)
         if "gaps" in column:
             table.add_section()
             gaps = column["gaps"]
             ends = (f"{gaps[m]['largest']} − {gaps[m]['smallest']}" for m in OF_GROUPS)
-            table.add_row("largest − smallest", "", "", *(escape(words) for words in ends))
+            table.add_row("largest − smallest", "", "", *(escape(printable(words)) for words in ends))
             table.add_row("gap", "", "", *(span(gaps[metric]) for metric in OF_GROUPS))
             table.add_row("by chance", "", "", *(number(gaps[metric]["chance"]) for metric in OF_GROUPS))
             table.add_row("p (Holm)", "", "", "", f"{p_value(column['p'])} ({p_value(column.get('p_holm'))})", "")

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from duchenne.config import Catalog
 from duchenne.evaluation.corruptions import CORRUPTIONS
-from duchenne.files import replacing, write_json
+from duchenne.files import no_formula, replacing, write_json
 from duchenne.metrics import METRICS
 from duchenne.papers.printed import sources
 from duchenne.reporting import figures, figures_across, gallery, gap, groups, wording  # noqa: F401  (they register the figures)
@@ -61,7 +61,7 @@ def write_report(workspace: Workspace, catalog: Catalog, out: Path) -> Path:
     with replacing(out / "summary.csv") as part:
         summary(runs).to_csv(part, index=False)
     with replacing(out / "groups.csv") as part:
-        groups.group_table(runs).to_csv(part, index=False)
+        groups.group_table(runs).map(_plain).to_csv(part, index=False)
     write_json(out / "records.json", {run.name: run.origin for run in runs})
 
     write_transfer_table(together.transfers, out / "tables")
@@ -129,6 +129,11 @@ def _broken(text: str) -> Markup:
     value, bracket, rest = text.partition(" (")
     below = Markup("<small>{}</small>").format(rest.removesuffix(")")) if bracket else ""
     return Markup('<span class="figure">{}</span>{}').format(value, below)
+
+
+def _plain(cell: object) -> object:
+    """Return a cell of a table that people open in a spreadsheet: groups are named by the dataset's files."""
+    return no_formula(cell) if isinstance(cell, str) else cell
 
 
 def _coded(text: str) -> Markup:

@@ -29,6 +29,7 @@ from duchenne.faces.align import apply, similarity, template, warp, whole
 from duchenne.faces.find import face_in
 from duchenne.faces.points import key_points
 from duchenne.faces.store import decode
+from duchenne.files import no_formula
 from duchenne.networks import Facts
 from duchenne.prediction.draw import draw_displacement, draw_faces
 from duchenne.prediction.drawn import Drawings
@@ -98,7 +99,7 @@ def _result(
         "kind": "picture" if source.kind == "image" else "video",
         "rows": len(rows),
         "table": _listed(table),
-        "csv": table.to_csv(index=False, lineterminator="\n"),
+        "csv": table.assign(source=table["source"].map(no_formula)).to_csv(index=False, lineterminator="\n"),
         "notes": list(dict.fromkeys(row["note"] for row in rows if row["note"]))[:5],
     }
     match model.takes:
