@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import threading
+import time
 from functools import partial
 from pathlib import Path
 
@@ -408,6 +409,19 @@ def test_memory_stays_flat_over_a_long_video(folds, tmp_path: Path, monkeypatch:
     waiting = [read - n for n, _ in enumerate(model.stream(path, batch_size=8, workers=2), start=1)]
     assert len(waiting) == read == 300
     assert 0 < max(waiting) <= 8 + prediction_model.WAITING["image"] + 2
+
+
+def test_frames_find_their_windows_among_many():
+    rng = np.random.default_rng(0)
+    spans = zip(rng.integers(0, 60, 80).tolist(), rng.integers(0, 30, 80).tolist(), strict=True)
+    rows = [{"frame": first, "last": first + length, "n": n} for n, (first, length) in enumerate(spans)]
+    around = prediction_model.Around([*rows, {"frame": None, "last": None}])
+    for number in (0, 1, 2, 5, *range(9, 80), 95):
+        assert around(number) == [row for row in rows if row["frame"] <= number <= row["last"]]
+    began = time.process_time()
+    around = prediction_model.Around({"frame": 2 * n, "last": 2 * n + 15} for n in range(20_000))
+    assert sum(len(around(number)) for number in range(40_000)) == 16 * 20_000 - 56  # the last eight end later
+    assert time.process_time() - began < 10  # if each frame asks each window, minutes
 
 
 def test_reading_ahead_keeps_the_order_raises_in_place_and_ends():

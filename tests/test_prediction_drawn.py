@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import av
@@ -60,6 +61,13 @@ def test_pictures_of_the_same_name_have_files_of_their_own(tmp_path: Path):
         drawings.close()
         assert {path.name for path in out.iterdir()} == {*names[first:]}
     assert np.asarray(Image.open(out / "x_2.jpg")).shape == GREY.shape
+
+
+def test_thousands_of_pictures_of_one_name_are_named_at_once(tmp_path: Path):
+    began = process_time()
+    drawings = Drawings(tmp_path / "out", [Source(f"{n}/x.png", "image", GREY) for n in range(20_000)])
+    assert process_time() - began < 10  # with each name sought from the first on, minutes
+    assert len({*drawings._names.values()}) == 20_000
 
 
 def test_no_source_is_drawn_over(tmp_path: Path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import pandas as pd
 import pytest
 
 from duchenne.errors import UserError
+from duchenne.prediction.run import OverTime
+from duchenne.prediction.tables import FIELDS, GROUP
 from duchenne.prediction.timeline import _broken, _edges, check_timeline, timeline
 
 CLASSES = ("anger", "happiness", "surprise")
@@ -61,3 +64,20 @@ def test_lines_break_where_the_face_was_lost_and_windows_change_between_their_mi
     np.testing.assert_array_equal(x, [0, 0.1, np.nan, 0.5, 0.6])
     np.testing.assert_array_equal(y, [1, 2, np.nan, 3, 4])
     np.testing.assert_array_equal(_edges(np.array([0.0, 4, 8]), np.array([7.0, 11, 15])), [0, 5.5, 9.5, 16])
+
+
+def test_the_rows_of_a_long_video_take_little_memory():
+    values = dict.fromkeys(FIELDS) | {"source": "a.mp4", "kind": "frame", "doubtful": False, "emotion": "anger"}
+    kept = OverTime(list(CLASSES))
+    tracemalloc.start()
+    try:
+        for number in range(GROUP + 5):
+            shares = dict.fromkeys(CLASSES, number + 0.5)
+            kept.add(values | {"frame": number, "box": [0.5, 1.0, 2.0, float(number)], "probabilities": shares})
+        held = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert held < 2e6  # as dictionaries 12 MB
+    table = kept.table()
+    assert table["frame"].tolist() == list(range(GROUP + 5))
+    assert str(table["last"].dtype) == "Int64"

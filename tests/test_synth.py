@@ -117,6 +117,12 @@ def test_another_seed_is_another_set(images: Path, tmp_path: Path) -> None:
     generate(other, tmp_path / "out", tmp_path / "work", engine=Local(1))
     name = "images/s0000/s0000_happiness_000.jpg"
     assert (images / name).read_bytes() != (tmp_path / "out" / name).read_bytes()
+    former, mine = tmp_path / "work" / "0123456789abcdef", tmp_path / "work" / "mine"
+    for folder in (former, mine):
+        folder.mkdir()
+    generate(other, tmp_path / "out", tmp_path / "work", engine=Local(1))
+    assert mine.exists()
+    assert not former.exists()  # a set whose settings change often does not fill the disk
 
 
 def test_killed_run_resumes_where_it_stopped(tmp_path: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from fractions import Fraction
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,8 @@ class Drawings:
     def __init__(self, folder: Path, sources: Sequence[Source] = ()) -> None:
         self.folder = folder
         self._names: dict[str, str] = {}
+        self._taken = {""}
+        self._alike: Counter[str] = Counter()  # numbered names of each stem, so that the next number is not searched
         for source in sources:
             self._name(source)
             place = source.data.resolve() if isinstance(source.data, Path) else Path()
@@ -102,9 +106,10 @@ class Drawings:
         if source.name not in self._names:
             path = Path(source.name)
             stem, parent = (re.sub(r"[^\w.-]+", "_", part).strip("_.") for part in (path.stem, path.parent.name))
-            names = [stem, f"{parent}_{stem}", *(f"{stem}_{k}" for k in range(2, len(self._names) + 3))]
-            taken = {*self._names.values(), ""}
-            self._names[source.name] = next(name for name in names if name not in taken)
+            names = chain([stem, f"{parent}_{stem}"], (f"{stem}_{k}" for k in count(self._alike[stem] + 2)))
+            self._names[source.name] = next(name for name in names if name not in self._taken)
+            self._taken.add(self._names[source.name])
+            self._alike[stem] += self._names[source.name] not in (stem, f"{parent}_{stem}")
         return self._names[source.name]
 
 

@@ -283,11 +283,12 @@ class Model:
 
     def _replay(self, source: Source, rows: list[Row], boxes: Places, look: Sequence[Look]) -> None:
         """Show the frames of a clip whose rows are complete."""
+        around = Around(rows)
         for number, _, image in read_clip(source, self.faces.max_megapixels):
             if isinstance(image, ImageError):
                 continue
             there = boxes.get(number, {})
-            inside = [row for row in rows if row["frame"] is not None and row["frame"] <= number <= row["last"]]
+            inside = around(number)
             for each in look:
                 each.frame(source, image, [row | {"box": there.get(row["track"])} for row in inside])
 
@@ -304,6 +305,26 @@ class Model:
             shares = probabilities(logits.numpy(), self.card)
             answer["probabilities"] = dict(zip(self.classes, shares.tolist(), strict=True))
         return answer
+
+
+class Around:
+    """Finds the rows of windows and clips that contain a frame, for one frame after the other.
+
+    Args:
+        rows: with ``frame`` and ``last``; those without are in no frame.
+    """
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        placed = [(row["frame"], place, row) for place, row in enumerate(rows) if row["frame"] is not None]
+        self._coming = deque(sorted(placed, key=lambda each: each[:2]))
+        self._inside: list[tuple[int, Row]] = []
+
+    def __call__(self, number: int) -> list[Row]:
+        """Return the rows of a frame, whose number is not below that of the last call, in the order of all rows."""
+        while self._coming and self._coming[0][0] <= number:
+            self._inside.append(self._coming.popleft()[1:])
+        self._inside = sorted((each for each in self._inside if each[1]["last"] >= number), key=lambda each: each[0])
+        return [row for _, row in self._inside]
 
 
 class _Batch:

@@ -7,6 +7,7 @@ whatever the size of the set, the number of processes or the order of the work.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -31,8 +32,8 @@ SHAPING = ("subjects", "per_class", "test_share", "folds", "classes")
 def generate(config: Synth, out: Path, work: Path, engine: Engine | None = None) -> None:
     """Render the set that ``config`` describes to the folder ``out``.
 
-    Finished samples stay in ``work`` and are not rendered again while the configuration and this package are the same.
-    ``out`` appears complete or not at all.
+    Finished samples stay in ``work`` and are not rendered again while the configuration and this package are the same;
+    when they change, those of the former ones are deleted at the end. ``out`` appears complete or not at all.
 
     Args:
         engine: renders the samples; None: one process per core of this machine.
@@ -49,6 +50,9 @@ def generate(config: Synth, out: Path, work: Path, engine: Engine | None = None)
     person = min(config.per_class * len(config.classes), 16)  # samples of one person, who is expensive to build
     folders = resumable(chunks, f"render {out.name}", engine, together=person)
     _assemble(config, tasks, folders, out)
+    for former in work.iterdir():
+        if former != done and re.fullmatch("[0-9a-f]{16}", former.name):
+            shutil.rmtree(former)
 
 
 def _render(config: Synth, task: Task, folder: Path) -> None:
