@@ -24,6 +24,7 @@ import numpy as np
 from duchenne.datasets.problems import UnreadableError
 from duchenne.media.frame_names import FrameNameError, numbered
 from duchenne.media.images import open_image
+from duchenne.shortage import stop_if_short
 
 Frames = dict[int, Path]
 """Frame number -> file, in order, for the existing frames from the onset to the offset."""
@@ -81,7 +82,8 @@ def find_apex(rule: str, onset: int, offset: int, folder: Path) -> int:
 def _frames(folder: Path, onset: int, offset: int) -> Frames:
     try:
         found = numbered(folder)
-    except (OSError, FrameNameError):
+    except (OSError, FrameNameError) as error:
+        stop_if_short(error)
         found = []  # reported by the checks of all datasets
     return {number: folder / name for number, name in found if onset <= number <= offset}
 
@@ -91,5 +93,6 @@ def _grey(file: Path) -> np.ndarray:
         with open_image(file) as image:
             return np.asarray(image.convert("L"), dtype=np.float32)
     except Exception as error:  # on a damaged file Pillow raises any error of its parsers
+        stop_if_short(error)
         problem = f"cannot be read, but is needed to find the apex (rule difference): {error}"
         raise UnreadableError(file, problem) from None

@@ -17,6 +17,7 @@ from duchenne.datasets.problems import UnreadableError
 from duchenne.datasets.settings import Dataset
 from duchenne.media.frame_names import FrameNameError, numbered
 from duchenne.media.paths import broken, is_folder, is_image, is_regular, is_video
+from duchenne.shortage import stop_if_short
 
 _DEPTH = 6  # levels below the root that are searched for lists
 _BREADTH = 60  # a folder with this many subfolders is taken to hold samples and no lists
@@ -68,7 +69,8 @@ def walk(root: Path) -> Iterator[Folder]:
                         kind.append(entry.name)
                     if len(files) > _LENGTH:
                         break
-        except OSError:
+        except OSError as error:
+            stop_if_short(error)
             if path == ".":
                 raise
             continue  # not ours to read, or gone since
@@ -263,7 +265,8 @@ def frame_numbers(place: Path) -> list[int]:
     """
     try:
         return [number for number, _ in numbered(place)]
-    except (OSError, FrameNameError):
+    except (OSError, FrameNameError) as error:
+        stop_if_short(error)
         return []
 
 

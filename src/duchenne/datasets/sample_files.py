@@ -17,6 +17,7 @@ from tqdm import tqdm
 from duchenne.media.frame_names import FrameNameError, numbered
 from duchenne.media.frames import open_video
 from duchenne.media.paths import IMAGES, VIDEOS, below, broken, is_folder, is_image, is_regular, is_video
+from duchenne.shortage import stop_if_short
 
 LONGEST = 4095
 """Largest number of bytes of a path on Linux."""
@@ -59,7 +60,8 @@ def respell(root: Path, paths: Iterable[str]) -> dict[str, str]:
             folders[folder] = {}
             try:
                 names = os.listdir(place)  # noqa: PTH208  (names alone)
-            except OSError:
+            except OSError as error:
+                stop_if_short(error)
                 names = []
             for there in names:
                 folders[folder].setdefault(_same_ending(there), []).append(there)
@@ -99,7 +101,8 @@ def video_frames(path: Path, number: int) -> int | None:
             if stream.frames > number:
                 return stream.frames
             return sum(packet.size > 0 for packet in container.demux(stream))
-    except (av.FFmpegError, OSError, ValueError):
+    except (av.FFmpegError, OSError, ValueError) as error:
+        stop_if_short(error)
         return None
 
 
@@ -133,7 +136,8 @@ class _Finder:
             try:
                 with os.scandir(self.root / folder) as entries:
                     self.folders[folder] = {entry.name: entry for entry in entries}
-            except OSError:
+            except OSError as error:
+                stop_if_short(error)
                 self.folders[folder] = {}
         return self.folders[folder]
 
@@ -154,6 +158,7 @@ class _Finder:
         try:
             numbers = [number for number, _ in numbered(self.root / path)]
         except OSError as error:
+            stop_if_short(error)
             return Found(None, None, f"cannot be read: {error.strerror}")
         except FrameNameError as error:
             return Found(None, None, str(error))
@@ -168,6 +173,7 @@ def _file(entry: os.DirEntry[str]) -> Found:
         with io.FileIO(entry.path) as file:
             start = file.read(16)
     except OSError as error:
+        stop_if_short(error)
         return Found(None, None, f"cannot be read: {error.strerror}")
     if not start:
         return Found(None, None, "the file is empty")

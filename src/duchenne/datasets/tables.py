@@ -22,6 +22,7 @@ from duchenne.datasets.problems import UnreadableError
 from duchenne.datasets.settings import Dataset
 from duchenne.emotions import is_emotion
 from duchenne.errors import nearest
+from duchenne.shortage import stop_if_short
 
 SHEETS = (".xlsx", ".xlsm", ".xls")
 TEXTS = (".csv", ".txt", ".tsv")
@@ -198,6 +199,7 @@ def sheets(path: Path) -> list[list[list[str]]]:
     except UnreadableError:
         raise
     except Exception as error:  # on a damaged file the reader raises any error
+        stop_if_short(error)
         problem = f"cannot be read as an Excel file ({error}): is it complete, and without a password?"
         raise UnreadableError(path, problem) from None
     filled = [[[_cell(cell) for cell in cells] for cells in sheet.to_numpy()] for sheet in found.values() if sheet.size]

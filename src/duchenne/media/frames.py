@@ -14,6 +14,7 @@ from duchenne.media.display import shown, sides
 from duchenne.media.frame_names import FrameNameError, numbered
 from duchenne.media.images import ImageError, depth, read_image, words
 from duchenne.media.pixel_tables import placed, read_pixels
+from duchenne.shortage import stop_if_short
 
 Frame = tuple[int, np.ndarray | ImageError]
 """A frame's number, and its image, uint8 (H, W, 3) RGB, or the error that prevented reading it."""
@@ -70,6 +71,7 @@ def read_frames(path: Path, kind: str, max_megapixels: float, spans: Sequence[Sp
             try:
                 files = numbered(path)
             except OSError as error:
+                stop_if_short(error)
                 yield 0, RestError(f"cannot be read: {words(error)}")
                 return
             except FrameNameError as error:
@@ -88,6 +90,7 @@ def _pixels(table: Path, line: int) -> np.ndarray | ImageError:
     try:
         return read_pixels(table, line)
     except (OSError, ValueError) as error:
+        stop_if_short(error)
         return ImageError(words(error))
 
 
@@ -138,6 +141,7 @@ def read_video(
             elif reason := _cut(container, stream, number, end):
                 yield number, None, RestError(reason)
     except (av.FFmpegError, OSError, ValueError) as error:
+        stop_if_short(error)
         yield number, None, RestError(_why(path, number, error))
 
 
@@ -199,6 +203,7 @@ def frame_rate(path: Path) -> float | None:
     try:
         with open_video(path) as container:
             rate = container.streams.video[0].average_rate if container.streams.video else None
-    except (av.FFmpegError, OSError, ValueError):
+    except (av.FFmpegError, OSError, ValueError) as error:
+        stop_if_short(error)
         return None
     return float(rate) if rate else None

@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 
 from duchenne.errors import UserError
 from duchenne.files import mistaken, regular
+from duchenne.shortage import stop_if_short
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 """Formats that are read, by content and not by name. Pillow knows more: for EPS it starts Ghostscript, and ICO and ICNS
@@ -71,6 +72,7 @@ def read_image(source: Path | io.BytesIO, max_megapixels: float = 100.0, bits: i
     except Image.UnidentifiedImageError:
         raise ImageError(_what_else(source)) from None
     except Exception as error:  # on a damaged file Pillow raises any error of its parsers, struct.error included
+        stop_if_short(error)
         raise ImageError(f"cannot be read: {words(error)}") from None
 
 
@@ -145,7 +147,8 @@ def depth(files: Iterable[Path], max_megapixels: float) -> int | None:
                 if image.width * image.height > max_megapixels * 1e6:
                     continue
                 values = _wide(image, file)
-        except Exception:  # read_image reports what is wrong with a damaged frame
+        except Exception as error:  # read_image reports what is wrong with a damaged frame
+            stop_if_short(error)
             continue
         if values is None:
             break

@@ -8,6 +8,7 @@ import posixpath
 from pathlib import Path
 
 from duchenne.files import expanded
+from duchenne.shortage import stop_if_short
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
@@ -27,7 +28,8 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
     """Whether an entry is a folder or a link to one; a circular link is not."""
     try:
         return entry.is_dir()
-    except OSError:
+    except OSError as error:
+        stop_if_short(error)
         return False
 
 
@@ -35,7 +37,8 @@ def is_regular(entry: os.DirEntry[str]) -> bool:
     """Whether an entry is a regular file or a link to one; opening a device, pipe or socket could block forever."""
     try:
         return entry.is_file()
-    except OSError:
+    except OSError as error:
+        stop_if_short(error)
         return False
 
 
@@ -47,6 +50,7 @@ def broken(path: str | Path) -> str | None:
             return None
         path.stat()
     except OSError as error:
+        stop_if_short(error)
         if error.errno == errno.ELOOP:
             return "is a link that leads to itself"
         if error.errno == errno.ENAMETOOLONG:

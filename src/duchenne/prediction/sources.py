@@ -21,6 +21,7 @@ from duchenne.files import expanded, mistaken, regular
 from duchenne.media.frames import RestError, Span, open_video, read_frames, read_video
 from duchenne.media.images import ImageError, has_several, read_image, rgb
 from duchenne.media.paths import is_image, is_video
+from duchenne.shortage import stop_if_short
 
 Given = str | Path | np.ndarray | Image.Image | io.BytesIO
 """What a caller may give: the path of a picture, video or folder, a pattern of such paths, or a picture."""
@@ -140,6 +141,7 @@ def _below(folder: Path, takes: str) -> Iterator[Source]:
     try:
         entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     except OSError as error:
+        stop_if_short(error)
         yield Source(str(folder), "unusable", UserError(f"{folder}: cannot be read: {error.strerror}"))
         return
     if takes != "image" and any(is_image(entry.name) and not entry.is_dir() for entry in entries):
@@ -248,7 +250,8 @@ def frame_count(source: Source) -> int | None:
                     return int(stream.frames)
                 if container.duration and stream.average_rate:
                     return round(container.duration / av.time_base * stream.average_rate)
-        except (av.FFmpegError, OSError, IndexError, ValueError):
+        except (av.FFmpegError, OSError, IndexError, ValueError) as error:
+            stop_if_short(error)
             return 0  # reading it reports the reason
         return None
     if source.kind == "frames":

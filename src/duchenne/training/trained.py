@@ -24,6 +24,7 @@ from duchenne.models.contract import create
 from duchenne.models.official import OfficialWeightsError, few, load_pretrained, load_shared, read_official
 from duchenne.models.precision import classifiers
 from duchenne.networks import networks
+from duchenne.shortage import stop_if_short
 from duchenne.training.data import loader, over_views
 from duchenne.training.device import Precision, autocast, device_of, layout_of, trained_precision
 from duchenne.training.environment import versions
@@ -189,6 +190,7 @@ def read_card(folder: Path) -> dict[str, Any]:
     try:
         card = json.loads(regular(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
+        stop_if_short(error)
         reason = unusable(path) or f"is damaged ({error})"
         raise TrainingError(f"{path} {reason}; {_AGAIN}") from None
     try:

@@ -37,6 +37,7 @@ from duchenne.datasets.problems import UnreadableError
 from duchenne.datasets.settings import Dataset
 from duchenne.datasets.tables import read_list
 from duchenne.errors import nearest
+from duchenne.shortage import stop_if_short
 
 PARTS = {"train": ("trainset",), "test": ("valset", "validset", "validationset")}
 CSV = {"train": "training", "test": "validation"}
@@ -114,6 +115,7 @@ def read_code(path: str) -> int:
         with io.FileIO(path) as file:
             return _code(file.read(_LARGEST))
     except (OSError, IndexError, SyntaxError) as error:
+        stop_if_short(error)
         raise ValueError(str(error)) from None
 
 

@@ -25,6 +25,7 @@ from duchenne.datasets.settings import MANIFEST_COLUMNS, Dataset
 from duchenne.datasets.tables import SHEETS, gather, read_csv, refuse_zero_bytes, sheets
 from duchenne.errors import listed, nearest
 from duchenne.media.pixel_tables import COLUMN as PIXELS
+from duchenne.shortage import stop_if_short
 
 VOTES = "votes_"
 """Prefix of columns that count the annotators who chose an emotion."""
@@ -138,6 +139,7 @@ def _parquet(path: Path) -> Listing:
             table = _unpacked(path, file)
         rows = as_text(table.to_pandas(ignore_metadata=True))
     except (OSError, ValueError, pa.ArrowException) as error:
+        stop_if_short(error)
         raise UnreadableError(path, f"is not a Parquet file, or is damaged: {error}") from None
     rows = rows.set_axis(range(1, len(rows) + 1))
     refuse_zero_bytes(path, rows)
