@@ -15,6 +15,7 @@ import cv2
 from tqdm import tqdm
 
 from duchenne.engines import Engine, Local, Task
+from duchenne.shortage import naming
 
 
 class Chunk(NamedTuple):
@@ -72,9 +73,10 @@ def _run(chunks: Sequence[Chunk]) -> int:
         part = chunk.path.with_name(f".{chunk.path.name}.{socket.gethostname()}.{os.getpid()}.part")
         part.parent.mkdir(parents=True, exist_ok=True)
         try:
-            chunk.function(*chunk.arguments, part)
-            if not chunk.path.exists():  # it may: a process of a killed run can still be running
-                part.replace(chunk.path)
+            with naming(chunk.path, part):
+                chunk.function(*chunk.arguments, part)
+                if not chunk.path.exists():  # it may: a process of a killed run can still be running
+                    part.replace(chunk.path)
         finally:
             _remove(part)
     return sum(chunk.size for chunk in chunks)

@@ -100,7 +100,7 @@ def export(fold: Path, kind: Format, out: Path, half: bool = False, preprocess: 
         run = _write_onnx(program, part, stated) if kind == "onnx" else _write_torch(program, part, stated)
         stated["verification"] = _verify(run, network, examples[1:], card, preprocess, half)
         stated = {"file": out.name, "sha256": file_digest(part), **stated}
-    write_json(out.with_name(f"{out.name}.json"), stated)
+        write_json(out.with_name(f"{out.name}.json"), stated)
     return stated
 
 

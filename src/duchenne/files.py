@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from duchenne.shortage import naming
+
 if TYPE_CHECKING:  # slow to import
     import pandas as pd
 
@@ -58,15 +60,31 @@ def regular(path: Path) -> Path:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``, which replaces ``path`` when the block ends without an error.
 
-    Missing folders are created. If the process is killed inside the block, the old file does not change.
+    Missing folders are created. If the process is killed inside the block, the old file does not change. The bytes are
+    on the disk before the old ones are given up, because a full network disk or quota may only be told then.
+
+    Raises:
+        OSError: The file cannot be written; the error names ``path``, also where a library hid it behind its own.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        yield part
-        part.replace(path)
+        with naming(path, part):
+            yield part
+            sync(part)
+            part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file is on the disk.
+
+    Raises:
+        OSError: It cannot be kept there.
+    """
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def read_json(path: Path) -> Any:

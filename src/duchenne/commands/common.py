@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import json
 import sys
@@ -14,6 +13,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from duchenne.errors import UserError, nearest, printable, short
+from duchenne.shortage import explain
 
 Params = Annotated[Path, typer.Option("--params", help="the configuration to read")]
 DEFAULT = Path("params.yaml")
@@ -24,27 +24,29 @@ T = TypeVar("T")
 def readable_errors() -> Iterator[None]:
     """Print an error that the user can fix as one message without traceback, and exit with status 1.
 
-    These are also errors of the file system: a full disk, a folder that may not be written to.
+    These are also errors of the machine: a full disk, no rights, short memory, a killed process
+    (:mod:`duchenne.shortage`).
     """
     try:
         yield
     except UserError as error:
         typer.echo(f"error: {printable(str(error))}", err=True)
         raise SystemExit(1) from None
-    except OSError as error:
-        file = error.filename2 or error.filename
-        if file is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        typer.echo(
-            "error: "
-            + (f"{short(printable(str(file)))}: " if file is not None else "")
-            + (error.strerror or str(error)),
-            err=True,
-        )
-        raise SystemExit(1) from None
     except KeyboardInterrupt:
         typer.echo("interrupted; run the same command to resume", err=True)
         raise SystemExit(130) from None
+    except Exception as error:
+        if (text := explain(error) or _of_a_file(error)) is None:
+            raise
+        typer.echo(f"error: {text}", err=True)
+        raise SystemExit(1) from None
+
+
+def _of_a_file(error: Exception) -> str | None:
+    """Return an error of the file system in words; None for any other."""
+    if not isinstance(error, OSError) or (file := error.filename2 or error.filename) is None:
+        return None
+    return f"{short(printable(str(file)))}: {error.strerror or error}"
 
 
 def print_whatever_the_locale() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -113,7 +114,8 @@ class Child:
             done.set()
         if found is None:
             code = self._process.wait()
-            raise ChildDiedError(f"its process ended with signal {-code}" if code < 0 else
+            memory = ", perhaps for lack of memory" if code == -signal.SIGKILL else ""
+            raise ChildDiedError(f"its process was ended by signal {-code}{memory}" if code < 0 else
                                  f"its process ended with status {code}")  # fmt: skip
         return found
 

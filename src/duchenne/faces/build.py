@@ -22,6 +22,7 @@ from duchenne.faces.settings import Faces
 from duchenne.faces.store import SCHEMA
 from duchenne.files import file_digest, write_json
 from duchenne.media.pixel_tables import placed
+from duchenne.shortage import naming
 from duchenne.sources import source_digest
 
 SHARD = 500_000_000
@@ -130,13 +131,17 @@ def _assemble(files: list[Path], config: Faces, out: Path) -> None:
 
     part = out.with_name(f".{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    table.save_to_disk(str(part), num_shards=1 + table.data.nbytes // SHARD)  # one even where no face was found
     columns = {"sample": "string", "frame": "Int64", "reason": "string"}
     failed = pd.DataFrame(failures(files), columns=list(columns)).astype(columns)
-    failed.to_parquet(part / "failures.parquet", index=False)
-    write_json(part / "store.json", store_meta(config))
-    shutil.rmtree(out, ignore_errors=True)
-    part.replace(out)
+    try:
+        with naming(out, part):
+            table.save_to_disk(str(part), num_shards=1 + table.data.nbytes // SHARD)  # one even without a face
+            failed.to_parquet(part / "failures.parquet", index=False)
+            write_json(part / "store.json", store_meta(config))
+        shutil.rmtree(out, ignore_errors=True)
+        part.replace(out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _fingerprint(files: list[Path]) -> str:

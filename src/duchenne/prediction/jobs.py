@@ -21,6 +21,7 @@ from duchenne.prediction.model import Failed, Mark
 from duchenne.prediction.reading import Row
 from duchenne.prediction.sources import Source
 from duchenne.prediction.tables import check_suffix, nested, table_of, writer
+from duchenne.shortage import stop_if_short
 
 FACTS = "job.json"
 
@@ -48,12 +49,12 @@ class Job:
         self._folder = out.with_name(f"{out.name}.parts")
         if again:
             shutil.rmtree(self._folder, ignore_errors=True)
-        elif self._folder.exists():
+        elif (self._folder / FACTS).exists() or self._parts:  # otherwise it could not even begin: the disk was full
             self._check(facts)
         elif out.exists():
             raise UserError(f"{out} exists already: give another file, or --force to replace it")
-        if not self._folder.exists():
-            self._folder.mkdir(parents=True)
+        if not (self._folder / FACTS).exists():
+            self._folder.mkdir(parents=True, exist_ok=True)
             write_json(self._folder / FACTS, facts)
         for part in self._folder.glob(".*.part"):  # left by a killed run
             part.unlink()
@@ -61,7 +62,8 @@ class Job:
     def _check(self, facts: dict[str, Any]) -> None:
         try:
             known = read_json(self._folder / FACTS)
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
+            stop_if_short(error)
             known = {}
         facts = json.loads(json.dumps(facts))
         if changed := [name for name in facts.keys() | known.keys() if facts.get(name) != known.get(name)]:

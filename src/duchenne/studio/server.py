@@ -30,6 +30,7 @@ from duchenne.ports import LOOPBACK, address, listen
 from duchenne.prediction.model import Model
 from duchenne.prediction.options import Options
 from duchenne.reporting.colours import PALETTE
+from duchenne.shortage import explain
 from duchenne.studio.analysis import Event, analyse
 from duchenne.training.trained import CARD, read_card
 from duchenne.workspace import Workspace
@@ -133,6 +134,11 @@ def application(models: Models, host: str = LOOPBACK[0], max_mb: float = 500) ->
         except (UserError, ClientDisconnect) as error:
             folder.cleanup()
             return _refused(str(error), 413 if isinstance(error, _TooLargeError) else 400)
+        except OSError as error:  # the disk of temporary files is full
+            folder.cleanup()
+            if (text := explain(error)) is None:
+                raise
+            return _refused(text, 507)
 
         async def answer() -> AsyncIterator[bytes]:
             with folder:
@@ -160,7 +166,10 @@ async def _events(models: Models, name: str, path: Path, file: str, options: Opt
             yield event
     except UserError as error:
         yield {"error": str(error)}
-    except Exception:
+    except Exception as error:
+        if text := explain(error):
+            yield {"error": text}
+            return
         log.exception("%s: the prediction failed", file)
         yield {"error": f"{file}: something went wrong; the terminal of duchenne studio has the details"}
     finally:

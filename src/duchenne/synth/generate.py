@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 from duchenne.chunks import Chunk, digest, resumable
 from duchenne.engines import Engine
 from duchenne.files import read_json, write_json
+from duchenne.shortage import naming
 from duchenne.sources import source_digest
 from duchenne.synth.clips import render_clip
 from duchenne.synth.expression import PROTOTYPES
@@ -82,28 +83,32 @@ def _assemble(config: Synth, tasks: list[Task], folders: list[Path], out: Path) 
     rows, frames = [], []
     fresh, old = (out.with_name(f".{out.name}.{os.getpid()}.{word}") for word in ("part", "old"))
     shutil.rmtree(fresh, ignore_errors=True)
-    for task, folder in zip(tasks, folders, strict=True):
-        record = read_json(folder / "sample.json")
-        files = record["truth"].pop("files")
-        for name in files:
-            (fresh / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(folder / name, fresh / name)
-        rows.append(
-            record["truth"]
-            | {
-                "split": split_of(task.subject, config.test_share) if config.kind == "image" else None,
-                "fold": 1 + task.subject % config.folds if config.kind == "video" else None,
-            }
-        )
-        frames += record["frames"]
-    table = pd.DataFrame(rows)
-    table["fps"] = table["fps"].astype("Float64")
-    for column in ("fold", "onset", "apex", "offset", "n_frames"):
-        table[column] = table[column].astype("Int64")
-    table.to_parquet(fresh / "truth.parquet", index=False)
-    if frames:
-        pd.DataFrame(frames).to_parquet(fresh / "frames.parquet", index=False)
-    if out.exists():
-        out.replace(old)
-    fresh.replace(out)
-    shutil.rmtree(old, ignore_errors=True)
+    try:
+        with naming(out, fresh):
+            for task, folder in zip(tasks, folders, strict=True):
+                record = read_json(folder / "sample.json")
+                files = record["truth"].pop("files")
+                for name in files:
+                    (fresh / name).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(folder / name, fresh / name)
+                rows.append(
+                    record["truth"]
+                    | {
+                        "split": split_of(task.subject, config.test_share) if config.kind == "image" else None,
+                        "fold": 1 + task.subject % config.folds if config.kind == "video" else None,
+                    }
+                )
+                frames += record["frames"]
+            table = pd.DataFrame(rows)
+            table["fps"] = table["fps"].astype("Float64")
+            for column in ("fold", "onset", "apex", "offset", "n_frames"):
+                table[column] = table[column].astype("Int64")
+            table.to_parquet(fresh / "truth.parquet", index=False)
+            if frames:
+                pd.DataFrame(frames).to_parquet(fresh / "frames.parquet", index=False)
+            if out.exists():
+                out.replace(old)
+            fresh.replace(out)
+            shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)

@@ -29,6 +29,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from duchenne.files import file_digest, replacing, write_json
+from duchenne.shortage import explain, naming
 from duchenne.training.errors import TrainingError
 
 log = logging.getLogger(__name__)
@@ -76,6 +77,8 @@ class Checkpoints:
             state = torch.load(self._state, map_location=device, weights_only=True)
             key, code, epoch = (state[name] for name in ("key", "code", "epoch"))
         except Exception as error:  # a damaged file can raise any error
+            if explain(error):  # it is not damaged: it must not be deleted
+                raise
             raise TrainingError(f"{self._state} cannot be read; delete it to start this run again: {error}") from None
         if key != self.key:
             log.warning("%s: configuration, split or data changed, training starts from scratch", self.folder)
@@ -98,8 +101,8 @@ class Checkpoints:
         for table, rows in tables.items():
             with replacing(table) as path:
                 pd.DataFrame(rows).to_csv(path, index=False)
-        with replacing(self._state) as path:
-            torch.save({**state, "key": self.key, "code": self.code}, path)
+        with replacing(self._state) as path, path.open("wb") as file:  # PyTorch's own file hides that the disk is full
+            torch.save({**state, "key": self.key, "code": self.code}, file)
         for path in self.folder.glob("epoch_*.safetensors"):
             if path != self._best(state["selected"]):
                 path.unlink()
@@ -118,14 +121,15 @@ class Checkpoints:
         shutil.rmtree(part, ignore_errors=True)
         shutil.rmtree(self._done, ignore_errors=True)
         part.mkdir()
-        shutil.copy2(self._best(selected), part / self.weights)
-        for path in self.folder.glob("*.csv"):
-            shutil.copy2(path, part)
-        for name, table in tables.items():
-            table.to_parquet(part / f"{name}.parquet", index=False)
-        write_json(part / "card.json", {**card, "weights_sha256": file_digest(part / self.weights)})
-        write_json(part / "finished.json", {"key": self.key, "code": self.code})
-        part.replace(self._done)
+        with naming(self._done, part):
+            _link(str(self._best(selected)), str(part / self.weights))  # a full disk has no room for a copy
+            for path in self.folder.glob("*.csv"):
+                shutil.copy2(path, part)
+            for name, table in tables.items():
+                table.to_parquet(part / f"{name}.parquet", index=False)
+            write_json(part / "card.json", {**card, "weights_sha256": file_digest(part / self.weights)})
+            write_json(part / "finished.json", {"key": self.key, "code": self.code})
+            part.replace(self._done)
         self._state.unlink()
         self._best(selected).unlink()
 
@@ -134,7 +138,8 @@ class Checkpoints:
         out.parent.mkdir(parents=True, exist_ok=True)
         part = out.with_name(f".{out.name}.part")
         shutil.rmtree(part, ignore_errors=True)
-        shutil.copytree(self._done, part, ignore=shutil.ignore_patterns("finished.json"), copy_function=_link)
+        with naming(out, part):
+            shutil.copytree(self._done, part, ignore=shutil.ignore_patterns("finished.json"), copy_function=_link)
         shutil.rmtree(out, ignore_errors=True)
         part.replace(out)
 

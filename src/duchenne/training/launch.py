@@ -138,7 +138,8 @@ def _raise(processes: int, failures: list[ProcessFailure]) -> NoReturn:
     who = f"process {first.local_rank + 1} of {processes}"
     if first.exitcode < 0:
         name = signal.Signals(-first.exitcode).name
-        memory = ", perhaps for lack of memory" if name == "SIGKILL" else ""
+        less = "fewer compute.processes, or a smaller recipe.batch_size, need less"
+        memory = f", perhaps for lack of memory ({less})" if name == "SIGKILL" else ""
         raise TrainingError(f"{who} of the training was ended by {name}{memory}. {KEPT}")
     data = first.error_file_data["message"]
     if first.exitcode == WRONG_INPUT:
