@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import typer
 
-from duchenne import config
+from duchenne import config, stages
 from duchenne.commands import canary, gap, models, params, planning, runs
 from duchenne.commands.common import lookup, print_whatever_the_locale, readable_errors
 from duchenne.errors import UserError
@@ -39,4 +39,6 @@ def stage(function: Callable[..., object]) -> None:
             raise UserError(f"which {wanted[0]}? python {sys.argv[0]} {wanted[0].upper()}")
         if wanted in (["dataset"], ["variant"]):
             lookup(getattr(catalog, wanted[0] + "s"), sys.argv[1], wanted[0])
-        function(catalog, Workspace(), *sys.argv[1:])
+        workspace = Workspace()
+        with stages.by_itself(function.__module__.rpartition(".")[2], workspace, *sys.argv[1:]):
+            function(catalog, workspace, *sys.argv[1:])

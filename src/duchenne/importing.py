@@ -17,7 +17,8 @@ from duchenne.config import TAKEN, Catalog
 from duchenne.datasets.settings import known_emotions
 from duchenne.errors import UserError, nearest
 from duchenne.faces.build import store_meta
-from duchenne.files import file_digest, write_json
+from duchenne.files import as_json, file_digest, replacing
+from duchenne.locks import alone
 from duchenne.models.contract import create
 from duchenne.models.official import load_official, misfits, read_official
 from duchenne.models.precision import classifiers
@@ -101,8 +102,11 @@ def import_checkpoint(
             "licence": known.licence if known else "not known",
         }
     }
-    save_weights(model.state_dict(), folder / WEIGHTS)
-    write_json(folder / CARD, card)
+    with alone(folder.with_name(f".{folder.name}.lock"), f"{folder}", remove=True):
+        _require_place(folder, force)  # again: another command may have taken it
+        with replacing(folder / CARD) as part:  # neither appears without the other
+            part.write_text(as_json(card), encoding="utf-8")
+            save_weights(model.state_dict(), folder / WEIGHTS)
     return Imported(folder, card)
 
 

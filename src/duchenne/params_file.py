@@ -7,8 +7,9 @@ and compared with the intended contents before the file is replaced.
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from duchenne.config import check, complete, load
 from duchenne.datasets.contract import layout_facts
 from duchenne.errors import UserError
 from duchenne.files import replacing
+from duchenne.locks import alone
 from duchenne.papers.library import SECTIONS, Block, Tree, library, required_by
 
 WIDTH = 118
@@ -47,20 +49,21 @@ def add(path: Path, names: list[tuple[str, str]]) -> Change:
     Raises:
         UserError: The library has no such block, or the file cannot be used.
     """
-    load(path)
-    text = _read(path)
-    tree = _parse(text)
-    new: Tree = {part: {} for part in SECTIONS}
-    kept = []
-    for section, name in names:
-        for part, blocks in required_by(section, name).items():
-            for key, block in blocks.items():
-                there = (tree.get(part) or {}).get(key)
-                if there is None:
-                    new[part][key] = complete(block) if part == "variants" else block
-                elif differs(part, key, there) and f"{part}.{key}" not in kept:
-                    kept.append(f"{part}.{key}")
-    return Change(_added(path, text, tree, new), kept)
+    with _edited_alone(path):
+        load(path)
+        text = _read(path)
+        tree = _parse(text)
+        new: Tree = {part: {} for part in SECTIONS}
+        kept = []
+        for section, name in names:
+            for part, blocks in required_by(section, name).items():
+                for key, block in blocks.items():
+                    there = (tree.get(part) or {}).get(key)
+                    if there is None:
+                        new[part][key] = complete(block) if part == "variants" else block
+                    elif differs(part, key, there) and f"{part}.{key}" not in kept:
+                        kept.append(f"{part}.{key}")
+        return Change(_added(path, text, tree, new), kept)
 
 
 def add_blocks(path: Path, blocks: Tree) -> Change:
@@ -72,31 +75,33 @@ def add_blocks(path: Path, blocks: Tree) -> Change:
     Raises:
         UserError: The file has another block of one of these names, or cannot be used, also with the new blocks.
     """
-    load(path)
-    text = _read(path)
-    tree = _parse(text)
-    new: Tree = {part: {} for part in SECTIONS}
-    kept = []
-    for part, named in blocks.items():
-        for key, block in named.items():
-            whole = complete(block) if part == "variants" else block
-            there = (tree.get(part) or {}).get(key)
-            if there is None:
-                new[part][key] = whole
-            elif (complete(there) if part == "variants" else there) == whole:
-                kept.append(f"{part}.{key}")
-            else:
-                raise UserError(f"{path} has another {part}.{key}: rename or remove it first")
-    return Change(_added(path, text, tree, new), kept)
+    with _edited_alone(path):
+        load(path)
+        text = _read(path)
+        tree = _parse(text)
+        new: Tree = {part: {} for part in SECTIONS}
+        kept = []
+        for part, named in blocks.items():
+            for key, block in named.items():
+                whole = complete(block) if part == "variants" else block
+                there = (tree.get(part) or {}).get(key)
+                if there is None:
+                    new[part][key] = whole
+                elif (complete(there) if part == "variants" else there) == whole:
+                    kept.append(f"{part}.{key}")
+                else:
+                    raise UserError(f"{path} has another {part}.{key}: rename or remove it first")
+        return Change(_added(path, text, tree, new), kept)
 
 
 def _added(path: Path, text: str, tree: Tree, new: Tree) -> list[str]:
     """Insert blocks into the file; returns their places."""
+    before = text
     with _edited_by_line(path):
         for part, blocks in new.items():
             if blocks:
                 text = _insert(text, part, blocks)
-    _replace(path, text, tree, new)
+    _replace(path, before, text, tree, new)
     return [f"{part}.{key}" for part, blocks in new.items() for key in blocks]
 
 
@@ -106,26 +111,27 @@ def set_field(path: Path, section: str, name: str, field: str, value: Any) -> No
     Raises:
         UserError: The file has no such block, the block has the field, or the file cannot be used, also with the field.
     """
-    load(path)
-    text = _read(path)
-    tree = _parse(text)
-    block = (tree.get(section) or {}).get(name)
-    if block is None:
-        raise UserError(f"{path} has no {section}.{name}")
-    if block.get(field):
-        raise UserError(f"{path}: {section}.{name} has {field} already: change it by hand")
-    with _edited_by_line(path):
-        lines = text.splitlines(keepends=True)
-        places = YAML().load(text)[section]
-        start, own = places.lc.key(name)[0], places[name].lc.key(next(iter(block)))
-        line = f"{' ' * own[1]}{field}: {_scalar(value)}\n"
-        if field in block:
-            lines[places[name].lc.key(field)[0]] = line
-        else:
-            end = _end_of(lines, start)
-            lines[end - 1] = f"{lines[end - 1].rstrip(chr(10))}\n"
-            lines.insert(end, line)
-    _replace(path, "".join(lines), tree, {section: {name: block | {field: value}}})
+    with _edited_alone(path):
+        load(path)
+        text = _read(path)
+        tree = _parse(text)
+        block = (tree.get(section) or {}).get(name)
+        if block is None:
+            raise UserError(f"{path} has no {section}.{name}")
+        if block.get(field):
+            raise UserError(f"{path}: {section}.{name} has {field} already: change it by hand")
+        with _edited_by_line(path):
+            lines = text.splitlines(keepends=True)
+            places = YAML().load(text)[section]
+            start, own = places.lc.key(name)[0], places[name].lc.key(next(iter(block)))
+            line = f"{' ' * own[1]}{field}: {_scalar(value)}\n"
+            if field in block:
+                lines[places[name].lc.key(field)[0]] = line
+            else:
+                end = _end_of(lines, start)
+                lines[end - 1] = f"{lines[end - 1].rstrip(chr(10))}\n"
+                lines.insert(end, line)
+        _replace(path, text, "".join(lines), tree, {section: {name: block | {field: value}}})
 
 
 def remove(path: Path, names: list[tuple[str, str]]) -> Change:
@@ -137,30 +143,32 @@ def remove(path: Path, names: list[tuple[str, str]]) -> Change:
     Raises:
         UserError: The file has no such block, or another block needs it.
     """
-    load(path)
-    text = _read(path)
-    tree = {part: dict(blocks or {}) if part in SECTIONS else blocks for part, blocks in _parse(text).items()}
-    gone, kept = [], []
-    for section, name in names:
-        if name not in tree.get(section, {}):
-            raise UserError(f"{path} has no {section}.{name}")
-        del tree[section][name]
-        gone.append((section, name))
-    for section, name in gone:
-        if users := _users(tree, section, name):
-            raise UserError(f"{path}: {section}.{name} is used by {', '.join(users)}: remove these too")
-    for part in ("datasets", "rendered"):
-        for key in [key for key in tree.get(part, {}) if key not in _used(tree, part)]:
-            if differs(part, key, tree[part][key]):
-                kept.append(f"{part}.{key}")
-            else:
-                del tree[part][key]
-                gone.append((part, key))
-    with _edited_by_line(path):
+    with _edited_alone(path):
+        load(path)
+        text = _read(path)
+        tree = {part: dict(blocks or {}) if part in SECTIONS else blocks for part, blocks in _parse(text).items()}
+        gone, kept = [], []
+        for section, name in names:
+            if name not in tree.get(section, {}):
+                raise UserError(f"{path} has no {section}.{name}")
+            del tree[section][name]
+            gone.append((section, name))
         for section, name in gone:
-            text = _delete(text, section, name)
-    _replace(path, text, tree)
-    return Change([f"{section}.{name}" for section, name in gone], kept)
+            if users := _users(tree, section, name):
+                raise UserError(f"{path}: {section}.{name} is used by {', '.join(users)}: remove these too")
+        for part in ("datasets", "rendered"):
+            for key in [key for key in tree.get(part, {}) if key not in _used(tree, part)]:
+                if differs(part, key, tree[part][key]):
+                    kept.append(f"{part}.{key}")
+                else:
+                    del tree[part][key]
+                    gone.append((part, key))
+        before = text
+        with _edited_by_line(path):
+            for section, name in gone:
+                text = _delete(text, section, name)
+        _replace(path, before, text, tree)
+        return Change([f"{section}.{name}" for section, name in gone], kept)
 
 
 def differs(section: str, name: str, block: dict[str, Any]) -> bool:
@@ -193,6 +201,12 @@ def _users(tree: Tree, section: str, name: str) -> list[str]:
             return [user for user, block in tree[section].items() if block.get("init_from") == name]
 
 
+def _edited_alone(path: Path) -> AbstractContextManager[None]:
+    """Return a context in which no other command edits the file: each would undo the other's edit."""
+    file = path.resolve()
+    return alone(file.with_name(f".{file.name}.lock"), f"{path}", remove=True)
+
+
 @contextmanager
 def _edited_by_line(path: Path) -> Iterator[None]:
     """Raise an error with advice when an edit would make the text invalid YAML."""
@@ -210,8 +224,12 @@ def _parse(text: str) -> Tree:
     return YAML(typ="safe", pure=True).load(text) or {}
 
 
-def _replace(path: Path, text: str, tree: Tree, new: Tree | None = None) -> None:
-    """Write an edited text, which must have the contents of ``tree`` and the blocks of ``new``."""
+def _replace(path: Path, before: str, text: str, tree: Tree, new: Tree | None = None) -> None:
+    """Write an edited text, which must have the contents of ``tree`` and the blocks of ``new``.
+
+    Raises:
+        UserError: It has others, or the file has not the text ``before`` any more.
+    """
     meant = {part: blocks or {} for part, blocks in tree.items()}
     for part, blocks in (new or {}).items():
         if blocks:
@@ -223,8 +241,12 @@ def _replace(path: Path, text: str, tree: Tree, new: Tree | None = None) -> None
     check(found, path)
     if b"\r\n" in path.read_bytes():
         text = text.replace("\n", "\r\n")
-    with replacing(path.resolve()) as part:  # a link keeps leading to the file
+    if _read(path) != before:
+        raise UserError(f"{path} was edited meanwhile, for example in an editor: run the command again")
+    file = path.resolve()  # a link keeps leading to the file
+    with replacing(file) as part:
         part.write_bytes(text.encode("utf-8"))
+        shutil.copymode(file, part)
 
 
 def _insert(text: str, section: str, blocks: dict[str, Block]) -> str:

@@ -16,6 +16,7 @@ from duchenne.datasets.index import read_index
 from duchenne.errors import UserError
 from duchenne.faces.store import FaceStore
 from duchenne.files import file_digest
+from duchenne.locks import alone
 from duchenne.models.contract import create
 from duchenne.models.official import load_official
 from duchenne.stages.evaluate import measure_folds, network_digests
@@ -156,10 +157,11 @@ def _evaluate(
     command = f"duchenne evaluate --variant {variant} --fold {fold} {option}"
     seed = catalog.variants[variant].seed
     networks = {(seed, fold): files}
-    metrics = measure_folds(
-        catalog, workspace, variant, network, out, seeds=[seed], command=command, networks=networks, only=fold
-    )
-    frame = pd.read_parquet(out / "predictions.parquet")
+    with alone(workspace.work("locks", f"published {variant}.lock"), f"{out}"):
+        metrics = measure_folds(
+            catalog, workspace, variant, network, out, seeds=[seed], command=command, networks=networks, only=fold
+        )
+        frame = pd.read_parquet(out / "predictions.parquet")
     counts = confusion_matrix(frame["predicted"], frame["label"], labels=range(len(classes)))
     outputs, meant = linear_sum_assignment(counts, maximize=True)
     if counts[outputs, meant].sum() / len(frame) > metrics["war"] + 0.2:

@@ -22,19 +22,19 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import pandas as pd
-from filelock import FileLock
 
 from duchenne.errors import UserError
 from duchenne.extras import how_to_install, installed, require_extra, requirements
 from duchenne.faces.settings import Faces
 from duchenne.files import file_digest, write_json
+from duchenne.locks import alone
 from duchenne.training.settings import Variant
 from duchenne.workspace import Network, Workspace
 
@@ -237,22 +237,24 @@ class Tracker:
     def _limit(self) -> float | None:
         return None if _database(self.uri) else deadline()  # a file never hangs
 
-    def _lock(self) -> FileLock:
-        """Return the lock under which one process at a time creates what the store lacks.
+    def _lock(self) -> AbstractContextManager[None]:
+        """Return the context of the lock under which one process at a time creates what the store lacks.
 
         MLflow makes the tables of a new SQLite file without one, and has no call that finds or creates a run. Processes
         on other machines respect it too if the folder is on a shared file system that supports locks.
         """
         file = _database(self.uri)
         lock = file.with_name(f"{file.name}.lock") if file else self.workspace.work("track", "lock")
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        return FileLock(lock)
+        return alone(lock, f"the MLflow store {_masked(self.uri)}")
 
     def _client(self) -> Any:
         return _client(self.uri)
 
     def _attempt(
-        self, function: Callable[[], T], limit: float | None, lock: Callable[[], FileLock] | None = None
+        self,
+        function: Callable[[], T],
+        limit: float | None,
+        lock: Callable[[], AbstractContextManager[None]] | None = None,
     ) -> T | None:
         """Call in a thread that is abandoned after ``limit`` seconds; None if it failed or nothing is tried.
 
@@ -282,7 +284,8 @@ class Tracker:
             return result
         _failed.add(self.uri)
         if time.monotonic() - began > 1 and self._limit:
-            write_json(self._pause, {"uri": hashlib.sha256(self.uri.encode()).hexdigest(), "time": time.time()})
+            with suppress(OSError):  # a full disk: then the next process asks the server again
+                write_json(self._pause, {"uri": hashlib.sha256(self.uri.encode()).hexdigest(), "time": time.time()})
         logger.warning(
             "MLflow at %s did not take the results of %s; they are kept in files and sent with the next report: %s",
             _masked(self.uri), self.name, reason,
@@ -295,7 +298,7 @@ class Tracker:
             return False
         seen = json.loads(self._pause.read_text(encoding="utf-8"))
         same = seen["uri"] == hashlib.sha256(self.uri.encode()).hexdigest()
-        return same and time.time() - seen["time"] < PAUSE
+        return same and 0 <= time.time() - seen["time"] < PAUSE  # a clock that was set back pauses nothing
 
     @property
     def in_project(self) -> bool:
@@ -600,9 +603,10 @@ def relocate(workspace: Workspace) -> None:
         with closing(sqlite3.connect(file)) as store, store:
             _relocate(store, here)
     except sqlite3.DatabaseError as error:
-        raise UserError(
-            f"MLflow cannot use {file} ({error}): close the programs that use it, or move it away and run the report"
-        ) from None
+        remedy = "close the programs that use it, or move it away and run the report"
+        if "readonly" in str(error):
+            remedy = "this folder was moved, so the file must be corrected: make it writable once"
+        raise UserError(f"MLflow cannot use {file} ({error}): {remedy}") from None
 
 
 def _relocate(store: sqlite3.Connection, here: str) -> None:

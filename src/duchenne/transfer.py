@@ -20,6 +20,7 @@ from duchenne.evaluation.statistics import evaluate, of_first_seed
 from duchenne.faces.hashing import near_pairs, pack
 from duchenne.faces.store import FaceStore
 from duchenne.files import file_digest, read_json, replacing, write_json
+from duchenne.locks import alone
 from duchenne.protocol import Protocol
 from duchenne.training.calibration import probabilities as probabilities_of
 from duchenne.training.trained import CARD, load_trained, predict, read_card
@@ -88,10 +89,11 @@ def transfer(
     pairs = [(network, name) for network in networks for name in datasets]
     for network, name in pairs:  # before any is predicted
         _check(catalog, workspace, network, name)
-    return [
-        _measured(catalog, workspace, network, name, part, average, mask)
-        for network, name in tqdm(pairs, desc="transfer", unit="pair", delay=1)
-    ]
+    with alone(workspace.work("locks", "transfer.lock"), f"{workspace.results('transfer')}"):
+        return [
+            _measured(catalog, workspace, network, name, part, average, mask)
+            for network, name in tqdm(pairs, desc="transfer", unit="pair", delay=1)
+        ]
 
 
 def find(workspace: Workspace, given: str) -> Trained:

@@ -24,6 +24,7 @@ from duchenne.engines.folds import plan
 from duchenne.errors import UserError
 from duchenne.evaluation.statistics import evaluate
 from duchenne.faces.store import FaceStore
+from duchenne.locks import alone
 from duchenne.models.contract import create
 from duchenne.splits import LeakError, check_leaks
 from duchenne.stages.samples import with_faces
@@ -134,6 +135,11 @@ def canary(catalog: Catalog, workspace: Workspace, variant: str, settings: Setti
     Raises:
         UserError: Data is not prepared, or so few networks would be trained that the verdict is not possible.
     """
+    with alone(workspace.work("locks", f"canary {variant}.lock"), f"the canary of {variant}"):
+        return _canary(catalog, workspace, variant, settings)
+
+
+def _canary(catalog: Catalog, workspace: Workspace, variant: str, settings: Settings) -> Result:
     config = catalog.variants[variant]
     runs = _Runs(catalog, workspace, settings, [])
     store, rows, split = runs.data(variant)

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from duchenne.errors import UserError
 from duchenne.files import file_digest
+from duchenne.locks import alone
 from duchenne.prediction.drawn import Drawings
 from duchenne.prediction.jobs import Job, state_of
 from duchenne.prediction.model import Failed, Mark, Model
@@ -25,6 +26,7 @@ from duchenne.prediction.reading import Row
 from duchenne.prediction.sources import Source, camera, expand, total
 from duchenne.prediction.tables import GROUP, Writer, check_suffix, frame_from, table_of, writer
 from duchenne.prediction.timeline import check_timeline, timeline
+from duchenne.shortage import naming
 from duchenne.training.trained import CARD, WEIGHTS
 
 
@@ -147,20 +149,30 @@ def _resume(
         "options": asdict(options) | {"batch_size": keywords["batch_size"], "look": bool(keywords["look"])},
         "sources": [state_of(source) for source in sources],
     }
-    job = Job(out, facts, model.classes, width, force)
-    before, start = job.failed, job.start
-    for row in job.rows:
-        seen(row)
-    answers = job.keep(model.answers(sources, options, start=start, **keywords))
-    try:
-        failed = before + _consume(answers, sources[start.source :], options, seen)
-    except KeyboardInterrupt:
-        tqdm.write(
-            f"interrupted: the same command resumes after {job.start.source} of {len(sources)} sources", sys.stderr
-        )
-        raise
-    job.finish()
+    with _written_alone(out):
+        job = Job(out, facts, model.classes, width, force)
+        before, start = job.failed, job.start
+        for row in job.rows:
+            seen(row)
+        answers = job.keep(model.answers(sources, options, start=start, **keywords))
+        try:
+            failed = before + _consume(answers, sources[start.source :], options, seen)
+        except KeyboardInterrupt:
+            tqdm.write(
+                f"interrupted: the same command resumes after {job.start.source} of {len(sources)} sources", sys.stderr
+            )
+            raise
+        job.finish()
     return failed
+
+
+def _written_alone(out: Path) -> AbstractContextManager[None]:
+    """Return a context in which no other process writes a file of rows.
+
+    Raises:
+        UserError: One does.
+    """
+    return alone(out.with_name(f".{out.name}.lock"), f"{out}", wait=False, remove=True)
 
 
 def _record(
@@ -178,17 +190,18 @@ def _record(
     if out.exists() and not force:
         raise UserError(f"{out} exists already: give another file, or --force to replace it")
     out.parent.mkdir(parents=True, exist_ok=True)
-    file: Writer = writer(out, out.suffix, model.classes, width)
+    with _written_alone(out), naming(out):
+        file: Writer = writer(out, out.suffix, model.classes, width)
 
-    def write(row: Row) -> None:
-        seen(row)
-        file.write([row])
+        def write(row: Row) -> None:
+            seen(row)
+            file.write([row])
 
-    try:
-        answers = model.answers(sources, options, stop=stop, **keywords)
-        return _consume(answers, sources, options, write)
-    finally:
-        file.close()
+        try:
+            answers = model.answers(sources, options, stop=stop, **keywords)
+            return _consume(answers, sources, options, write)
+        finally:
+            file.close()
 
 
 def _consume(

@@ -7,8 +7,11 @@ folder (``duchenne smoke``).
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from duchenne.locks import alone
 
 if TYPE_CHECKING:
     from duchenne.config import Catalog
@@ -21,6 +24,22 @@ OF_A_VARIANT = ("split", "train", "evaluate", "robustness", "explain", "complexi
 """Stages of each variant, in order."""
 
 
+THEMSELVES = {"train"}
+"""Stages of which several may run at once, for other folds, and that lock what they work on."""
+
+
+def by_itself(stage: str, workspace: Workspace, *names: str) -> AbstractContextManager[None]:
+    """Return a context in which no other process runs the same stage of the same names; it waits for it, and says so.
+
+    Two at once would remove each other's files.
+    """
+    if stage in THEMSELVES:
+        return nullcontext()
+    name = " ".join([stage, *names])
+    return alone(workspace.work("locks", f"{name}.lock"), f"the stage {name}")
+
+
 def run(stage: str, catalog: Catalog, workspace: Workspace, *names: str) -> Any:
-    """Run one stage by its name; returns the result of its ``run``."""
-    return import_module(f"duchenne.stages.{stage}").run(catalog, workspace, *names)
+    """Run one stage by its name, :func:`by_itself`; returns the result of its ``run``."""
+    with by_itself(stage, workspace, *names):
+        return import_module(f"duchenne.stages.{stage}").run(catalog, workspace, *names)

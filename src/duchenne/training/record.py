@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from filelock import FileLock
 
 from duchenne.faces.store import FaceStore
 from duchenne.files import write_json
+from duchenne.locks import alone
 from duchenne.training.device import Precision, device_of, precision_of
 from duchenne.training.fingerprint import code_version, fingerprint, start_digest
 from duchenne.training.settings import Compute, Variant
@@ -70,7 +70,7 @@ def begin(
     """
     file = work / FILE
     work.mkdir(parents=True, exist_ok=True)
-    with FileLock(work / f".{FILE}.lock"):
+    with alone(work / f".{FILE}.lock", f"{file}"):
         known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
         precision = known.get("precision") if compute.precision == "auto" else compute.precision
         if precision is None or known.get("key") != key(precision):
