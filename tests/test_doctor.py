@@ -158,6 +158,18 @@ def test_a_running_stage_is_named(project: Path):
     assert "no remote" in repository["text"]
 
 
+@pytest.mark.parametrize("lock", ["", "schema: '2.0'\nstages:\n  a:\n    cmd: x\n    deps:\n    - pa"])
+def test_files_that_a_killed_dvc_has_cut_off_are_named(tmp_path: Path, lock: str):
+    files = tmp_path / "dvc.lock", tmp_path / "rwlock"
+    assert list(doctor._cut_off(*files)) == []
+    files[0].write_text("schema: '2.0'\nstages: {}\n")
+    files[1].write_text("{}")
+    assert list(doctor._cut_off(*files)) == []
+    for path, text in zip(files, (lock, ""), strict=True):
+        path.write_text(text)
+    assert [path for path, _ in doctor._cut_off(*files)] == [*files]
+
+
 def test_the_table_shows_what_json_says(project: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("COLUMNS", "250")
     done = CliRunner().invoke(cli.app, ["doctor"])

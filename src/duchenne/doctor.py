@@ -22,6 +22,7 @@ from typing import Any, Literal
 import joblib
 import psutil
 from packaging.requirements import Requirement
+from ruamel.yaml import YAML
 
 from duchenne import config, tracking
 from duchenne.config import Catalog
@@ -293,10 +294,34 @@ def _dvc(workspace: Workspace) -> Iterator[Finding]:
         if (root / "dvc.yaml").exists():
             yield Finding("DVC", "problem", f"{root} has a dvc.yaml and is not a DVC repository", "dvc init")
         return
+    for path, fix in _cut_off(root / "dvc.lock", home / "tmp" / "rwlock"):
+        name = path.relative_to(home.parent)
+        yield Finding(
+            "DVC", "problem", f"{name} is cut off: a dvc command was ended while it wrote it", f"{fix} {name}"
+        )
     running = _running(home / "tmp" / "rwlock")
     if running:
         yield Finding("DVC", "warning", f"a stage is running: {running}", "wait for its end before `dvc repro`")
     yield Finding("DVC", "ok", f"{_cache(root)}{'' if running else _stale(root)}")
+
+
+def _cut_off(lock: Path, held: Path) -> Iterator[tuple[Path, str]]:
+    """Yield files that DVC writes in place and cannot read, each with a command for it.
+
+    DVC does not need the files: without its lock file it takes every finished stage from its cache.
+    """
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+
+    try:
+        if lock.exists():
+            COMPILED_LOCKFILE_SCHEMA(YAML(typ="safe").load(lock.read_text(encoding="utf-8")))
+    except Exception:  # of ruamel.yaml, of DVC's schema, of the file system
+        yield lock, "finished stages are in DVC's cache: rm"
+    try:
+        if held.exists():
+            read_json(held)
+    except (OSError, ValueError):
+        yield held, "rm"
 
 
 def _dvc_command(root: Path, *words: str) -> str | None:
