@@ -44,7 +44,7 @@ RUNS = {
 """Set -> its runs; each is compared with the first."""
 CEILING, FLOOR = "reader of the true action units", "linear reader of the pixels"
 """Logistic regression on the truth; discriminant analysis of 100 principal components of the aligned faces at 64 px."""
-EMPTY = "compute: {device: cpu, precision: fp32}\nvariants: {}\ndatasets: {}\nrendered: {}\nlandmark_nets: {}\n"
+EMPTY = "compute: {device: cpu, precision: auto}\nvariants: {}\ndatasets: {}\nrendered: {}\nlandmark_nets: {}\n"
 DETECTABLE = (1.960 + 0.842) / (2 * 1.960)
 """Smallest difference that a two-sided test at 5 % finds with a probability of 80 %, by the width of its 95 % interval:
 (z(0.975) + z(0.8)) standard errors, and the interval is 2 z(0.975) of them wide."""
