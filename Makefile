@@ -16,7 +16,7 @@ PYTEST := OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --no-loadscope
 # constraints.txt holds for every platform and Python. `make lock` keeps its pins wherever pyproject.toml allows them.
 UV := $(BIN)/uv
 
-.PHONY: demo test test-all lint docs lock audit clean
+.PHONY: demo test test-all test-oldest lint docs lock audit clean
 
 demo: .venv/faces.stamp
 	python -m dvc repro
@@ -32,6 +32,18 @@ test: .venv/test.stamp .venv/faces.stamp
 
 test-all: .venv/test.stamp .venv/faces.stamp
 	$(PYTEST) -m '' --cov --cov-report term:skip-covered
+
+# The oldest versions that pyproject.toml allows, in an environment of their own: imports, and the tests that are quick.
+# --timeout shows where a test hangs. Ruff and mypy are not run, and Ray's and Dask's clusters are not started.
+OLDEST := .venv/oldest
+test-oldest: .venv/uv.stamp
+	$(UV) venv --quiet --allow-existing --python $(BIN)/python $(OLDEST)
+	$(UV) pip compile pyproject.toml --quiet --all-extras --resolution lowest-direct --no-annotate --no-header \
+		-o $(OLDEST)/oldest.txt
+	$(UV) pip install --quiet --python $(OLDEST)/bin/python -r $(OLDEST)/oldest.txt 'pytest-timeout==2.4.0'
+	$(OLDEST)/bin/python .ci/imports.py
+	PATH="$(CURDIR)/$(OLDEST)/bin:$$PATH" PYTHONPATH=src OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n 2 \
+		--dist loadfile -m 'not slow and not exhaustive' --timeout 600 --ignore tests/test_engines.py
 
 lint: .venv/test.stamp
 	python -m ruff check --fix .
