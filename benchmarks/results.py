@@ -1,4 +1,4 @@
-"""Tables of docs/results.md and docs/hard.md from the results files in docs/results.
+"""Tables of docs/results.md, docs/hard.md and docs/gap.md from the results files in docs/results.
 
     python benchmarks/results.py                    # write every table of the pages again
     python benchmarks/results.py --record demo      # first take the measured columns of docs/results/demo.csv from
@@ -21,7 +21,7 @@ import pandas as pd
 from duchenne.metrics import METRICS
 
 ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "docs" / "results.md", ROOT / "docs" / "hard.md")
+PAGES = tuple(ROOT / "docs" / f"{name}.md" for name in ("results", "hard", "gap"))
 FOLDER = ROOT / "docs" / "results"
 LABELS = {name: f"{one.label}, %" if one.percent else one.label for name, one in METRICS.items()}
 LABELS["gain"] = "gain in UAR, points"
@@ -48,7 +48,7 @@ def markdown(path: Path) -> str:
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     columns = [name for name in table if not re.fullmatch(r".*_(low|high)", name)]
     cells = [[cell(row, name) for name in columns] for _, row in table.iterrows()]
-    right = [all(re.match(r"[-\d. ]*( \(|$)", row[place]) for row in cells) for place in range(len(columns))]
+    right = [all(re.match(r"[-+\d. ]*( \(|$)", row[place]) for row in cells) for place in range(len(columns))]
     heads = [LABELS.get(name, name) for name in columns]
     rules = ["---:" if numbers else "---" for numbers in right]
     return "".join(f"| {' | '.join(row)} |\n" for row in (heads, rules, *cells))

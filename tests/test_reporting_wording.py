@@ -12,7 +12,7 @@ from duchenne.files import write_json
 from duchenne.protocol import Protocol
 from duchenne.reporting.runs import Run
 from duchenne.reporting.tables import SELECTED
-from duchenne.reporting.wording import percent, points, selection, start, verdict
+from duchenne.reporting.wording import change, percent, points, selection, start, verdict
 from duchenne.training.settings import Model, Recipe, Variant
 from duchenne.workspace import Workspace
 
@@ -31,6 +31,11 @@ def run(protocol: Protocol | None = None, **metrics: float) -> Run:
     )
     rows = pd.DataFrame({"kind": ["image"] * 240})
     return run_of("r", config, classes=["anger", "fear", "sadness"], metrics=measured | metrics, rows=rows)
+
+
+def test_a_change_of_nothing_has_no_minus():
+    assert (change(-1e-17, "war"), change(-0.00004, "war")) == ("+0.00", "+0.00")
+    assert (change(-0.0123, "war"), change(0.02, "uar"), change(-0.1, "nll")[0]) == ("−1.23", "+2.00", "−")
 
 
 def test_the_whole_sentence():

@@ -24,6 +24,7 @@ from duchenne.evaluation.together import Measured, measure_together
 from duchenne.metrics import METRICS
 from duchenne.papers.library import Tree
 from duchenne.papers.printed import sources
+from duchenne.reporting.gap_measures import counterparts
 from duchenne.reporting.gap_offers import towards_a_run
 from duchenne.reporting.gap_parts import PARTS
 from duchenne.reporting.gap_question import (
@@ -276,13 +277,25 @@ def gap_of(
 
 
 def _found(question: Question) -> Iterator[Found]:
-    """Yield all parts, and what they offer: where no other run shows the part, or towards the target."""
+    """Yield all parts, and what they offer: where no other run shows the part, or towards the target.
+
+    Where the target is a run, only parts in which the two differ offer anything.
+    """
     for part in PARTS:
         own = _each_field_once([found for measure in part.measures for found in measure(question, part)])
         shown = any(one.counterpart for one in own if not isinstance(one, Bound))
-        offers = list(towards_a_run(question, part)) if question.target and question.target.run else []
-        if part.offer and not offers:
-            offers = list(part.offer(question, part))
+        shown = shown or (not part.loose and any(True for _ in counterparts(question, part)))  # as of seeds
+        if question.target and question.target.run:
+            offers = list(towards_a_run(question, part))
+            if (
+                part.fields
+                and not own
+                and not any(part.fits({key}) for key in differing(question.block, question.wanted))
+            ):
+                whole = question.run.every_prediction
+                own.append(Contrast(part.name, f"as in {question.target.label}", whole, whole))
+        else:
+            offers = list(part.offer(question, part)) if part.offer else []
         own += [offer for offer in offers if offer.towards or not shown]
         if not own and part.fields:
             name = question.target.name if question.target and part.alike else ""

@@ -144,10 +144,22 @@ class Question:
         return float(whole.get(f"{metric}_fold_mean" if mean else metric, np.nan))
 
     def as_target(self, theirs: Mapping[str, Any], fields: set[str]) -> bool:
-        """Whether the target has the values of ``theirs`` in these fields and the run in none of them."""
-        return bool(self.wanted) and all(
-            _plain(key, self.wanted.get(key)) == _plain(key, theirs.get(key)) != _plain(key, self.block.get(key))
-            for key in fields
+        """Whether the target has the values of ``theirs`` in these fields and the run in none of them.
+
+        Random weights are not as a target that starts from published ones, although both start from no other run.
+        """
+        random = "init_from" in fields and any(
+            value is not None and theirs.get(key) is None
+            for key, value in self.wanted.items()
+            if key.startswith("model.pretrained.")
+        )
+        return (
+            bool(self.wanted)
+            and not random
+            and all(
+                _plain(key, self.wanted.get(key)) == _plain(key, theirs.get(key)) != _plain(key, self.block.get(key))
+                for key in fields
+            )
         )
 
 
@@ -190,7 +202,7 @@ def resolved(variant: Variant, catalog: Catalog) -> dict[str, Any]:
     block = variant.decides()
     name = block.pop("dataset")
     data = catalog.datasets[name].model_dump(mode="json")
-    if name in catalog.rendered:
+    if catalog.datasets[name].facts.rendered:
         data["rendered"] = catalog.rendered[name].model_dump(mode="json")
         del data["root"]
     return dict(_flat(block | {"data": data}))

@@ -64,7 +64,8 @@ def value(metrics: dict[str, float], name: str) -> str:
 def change(difference: float, name: str) -> str:
     """Format a difference of a metric with a sign, in points if it is shown in per cent, else in its own unit."""
     metric = metric_of(name)
-    return metric.number(difference, "+").replace("-", "−") if metric else points(difference)
+    text = metric.number(difference, "+").replace("-", "−") if metric else points(difference)
+    return text if text.strip("+−0.") else text.replace("−", "+")  # sums of shares are zero up to rounding
 
 
 def interval(metrics: dict[str, float], name: str) -> str:
