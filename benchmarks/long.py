@@ -258,7 +258,7 @@ def long_video(root: Path, given: argparse.Namespace) -> bool:
         failed, _ = predict(
             workspace.fold("run", 1), {}, [str(path)], [], Options(), show=lambda row: None, out=out, **plot
         )
-    if failed or sum(1 for _ in out.open()) != given.frames + 1:
+    if failed or sum(1 for _ in out.open(encoding="utf-8")) != given.frames + 1:
         raise SystemExit(f"not every frame was predicted: {failed}")
     return judge("video: predict", [point for point in watch.points if point["units"]])
 

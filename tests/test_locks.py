@@ -37,6 +37,13 @@ def status(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
+def enter(folder: Path) -> None:
+    """Let others into a temporary folder of pytest, whose parents are its user's alone."""
+    for each in (folder, *folder.parents):
+        if "pytest-" in str(each):
+            each.chmod(0o755)
+
+
 def until(true: Callable[[], bool]) -> None:
     end = time.monotonic() + 30
     while not true():
@@ -104,9 +111,7 @@ def test_eight_at_once_are_one_after_the_other_and_leave_no_file(tmp_path: Path)
 def test_a_lock_of_another_user_is_respected(tmp_path: Path):
     if os.geteuid():
         pytest.skip("only root can become another user")
-    tmp_path.chmod(0o755)
-    for parent in list(tmp_path.parents)[:2]:
-        parent.chmod(0o755)
+    enter(tmp_path)
     lock = tmp_path / "lock"
     lock.touch(0o644)
 
@@ -200,8 +205,7 @@ def test_a_cache_that_cannot_be_written_names_the_variable(built: Path):
             head.load_head.__wrapped__()
 
     (built / "cache").unlink()
-    for folder in (built, *list(built.parents)[:2]):
-        folder.chmod(0o755)
+    enter(built)
     assert status(child(refused)) == 0
 
 
