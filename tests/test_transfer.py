@@ -20,6 +20,7 @@ from duchenne.datasets.matching import documented, match
 from duchenne.errors import UserError
 from duchenne.evaluation.corruptions import CORRUPTIONS, STRENGTHS
 from duchenne.evaluation.statistics import evaluate
+from duchenne.faces.store import write_checksums
 from duchenne.files import read_json, write_json
 from duchenne.reporting import figures_across  # noqa: F401  (registers its figures)
 from duchenne.reporting.across import Together
@@ -27,6 +28,7 @@ from duchenne.reporting.registry import draw_across
 from duchenne.reporting.robustness import write_damage_tables
 from duchenne.reporting.runs import open_run
 from duchenne.reporting.transfer import read_transfers, remarks, write_transfer_table
+from duchenne.sealed import FILES, read_sealed, write_sealed
 from duchenne.stages import robustness
 from duchenne.transfer import answers, transfer
 from duchenne.verification.findings import Checked
@@ -165,7 +167,9 @@ def test_a_network_meets_another_dataset(project, monkeypatch: pytest.MonkeyPatc
     assert other["uar"] > 0.8
     assert other["shared"] == {"near_duplicates": 0, "people": None}
     path = workspace.results("transfer") / "small" / "other.json"
-    assert read_json(path) == other
+    written = read_sealed(path)
+    assert list(written.pop(FILES)) == ["other.parquet"]
+    assert written == other
     found = pd.read_parquet(path.with_suffix(".parquet"))
     again = evaluate(found, ["anger", "happiness", "surprise"], 100)
     assert again["war"] == other["war"]
@@ -221,7 +225,7 @@ def test_all_samples_show_copies_of_training_and_the_page_says_so(project):
     card = workspace.fold("small", 1) / "card.json"
     before = card.read_text()
     try:  # as if it had been trained again
-        write_json(card, read_json(card) | {"seed": 9})
+        write_sealed(card, read_json(card) | {"seed": 9})
         assert {name for pair in read_transfers(workspace).outdated for name in pair} >= {"small", "other"}
         assert not read_transfers(workspace).records
     finally:
@@ -268,21 +272,23 @@ def test_what_cannot_be_measured_is_told_before_any_work(project, tmp_path: Path
     before = store.read_text()
     try:
         meta = json.loads(before)
-        write_json(store, meta | {"settings": meta["settings"] | {"size": 48}})
+        write_sealed(store, meta | {"settings": meta["settings"] | {"size": 48}})
+        write_checksums(store.parent)
         with pytest.raises(
             UserError, match=r"aligned otherwise than those of other: size 64 and 48\. Give datasets\.o"
         ):
             transfer(catalog, workspace, ["small"], ["other"])
     finally:
         store.write_text(before)
+        write_checksums(store.parent)
 
     card = workspace.fold("small", 1) / "card.json"
     before = card.read_text()
     try:
-        write_json(card, read_json(card) | {"classes": ["surprise", "fear", "disgust"]})
+        write_sealed(card, read_json(card) | {"classes": ["surprise", "fear", "disgust"]})
         with pytest.raises(UserError, match="fewer than two classes are in both"):
             transfer(catalog, workspace, ["small"], ["other"])
-        write_json(card, json.loads(before) | {"takes": "clip"})
+        write_sealed(card, json.loads(before) | {"takes": "clip"})
         with pytest.raises(UserError, match="takes clips, and other has pictures"):
             transfer(catalog, workspace, ["small"], ["other"])
     finally:

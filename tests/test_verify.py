@@ -25,6 +25,7 @@ from duchenne import cli, config, stages
 from duchenne.evaluation import groups
 from duchenne.evaluation.robustness import curves, summarise
 from duchenne.files import file_digest, write_json
+from duchenne.sealed import FILES, digests, write_sealed
 from duchenne.verification.findings import Checked
 from duchenne.verification.run import verify
 from duchenne.workspace import Workspace
@@ -104,7 +105,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
                 if not path.exists():  # of a stage that did not run here
                     file = path if path.suffix else path / "index.html"
                     file.parent.mkdir(parents=True, exist_ok=True)
-                    file.write_text(str(path.relative_to(project.root)))
+                    file.write_text(json.dumps({"file": str(path.relative_to(project.root))}))
             repo.commit(force=True)
     subprocess.run(["git", "add", "."], cwd=project.root, check=True)
     return project
@@ -384,6 +385,8 @@ def test_values_before_calibration_of_groups_and_under_damage_follow_from_stored
     table = curves(clean, {"blur": damaged}, CLASSES, 100, 0)
     table.to_csv(results / "robustness.csv", index=False)
     write_json(results / "robustness.json", summarise(table))
+    made = digests([results / "robustness.csv", results / "robustness.json"])
+    write_sealed(results / "robustness.record.json", {FILES: made})
     with chdir(copy):
         before = verify(config.load(), Workspace(), ["one"])
     assert found(before) == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
 import socket
@@ -15,7 +16,10 @@ import cv2
 from tqdm import tqdm
 
 from duchenne.engines import Engine, Local, Task
+from duchenne.files import file_digest
 from duchenne.shortage import naming
+
+log = logging.getLogger(__name__)
 
 
 class Chunk(NamedTuple):
@@ -40,7 +44,7 @@ def digest(*parts: object) -> str:
 
 
 def resumable(chunks: Iterable[Chunk], title: str, engine: Engine | None = None, together: int = 1) -> list[Path]:
-    """Run every chunk whose result does not exist yet; each result appears completely or not at all.
+    """Run every chunk whose result does not exist yet, or is damaged; each appears completely or not at all.
 
     Args:
         title: title of the progress bar.
@@ -51,7 +55,7 @@ def resumable(chunks: Iterable[Chunk], title: str, engine: Engine | None = None,
         The results, in the order of the chunks.
     """
     chunks = list(chunks)
-    todo = [chunk for chunk in chunks if not chunk.path.exists()]
+    todo = [chunk for chunk in chunks if not _whole(chunk.path)]
     tasks = (
         Task(f"{title}, {todo[start].path.name}", _run, (todo[start : start + together],))
         for start in range(0, len(todo), together)
@@ -75,11 +79,38 @@ def _run(chunks: Sequence[Chunk]) -> int:
         try:
             with naming(chunk.path, part):
                 chunk.function(*chunk.arguments, part)
+                _digest_file(chunk.path).write_text(_contents(part), encoding="ascii")
                 if not chunk.path.exists():  # it may: a process of a killed run can still be running
                     part.replace(chunk.path)
         finally:
             _remove(part)
     return sum(chunk.size for chunk in chunks)
+
+
+def _digest_file(path: Path) -> Path:
+    """Return the file beside a result that has its digest."""
+    return path.with_name(f".{path.name}.sha256")
+
+
+def _contents(path: Path) -> str:
+    """Return the SHA-256 of a file, or of the names and contents of all files in a folder."""
+    if path.is_file():
+        return file_digest(path)
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    found = [(str(file.relative_to(path)), file_digest(file)) for file in files]
+    return hashlib.sha256(repr(found).encode()).hexdigest()
+
+
+def _whole(path: Path) -> bool:
+    """Whether there is a result, with its digest; one without, of an older version, counts."""
+    if not path.exists():
+        return False
+    known = _digest_file(path)
+    if not known.exists() or known.read_bytes() == _contents(path).encode():
+        return True
+    log.warning("%s is damaged (its contents are not those of %s): it is made again", path, known.name)
+    _remove(path)
+    return False
 
 
 def _remove(path: Path) -> None:

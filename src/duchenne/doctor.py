@@ -29,9 +29,9 @@ from duchenne.config import Catalog
 from duchenne.engines import engine_of, folds
 from duchenne.errors import UserError
 from duchenne.extras import EXTRAS, how_to_install, installed
-from duchenne.files import file_digest, read_json
+from duchenne.files import read_json
 from duchenne.training.settings import Compute
-from duchenne.weights import PACKAGED
+from duchenne.weights import AGAIN, PACKAGED, require_packaged
 from duchenne.workspace import Workspace
 
 GIB = 2**30
@@ -397,15 +397,11 @@ def _weights() -> Iterator[Finding]:
     damaged = []
     for part, path in PACKAGED.items():
         try:
-            wanted = read_json(path.with_suffix(".json"))["sha256"]
-            if file_digest(path) != wanted:
-                damaged.append(part)
-        except (OSError, ValueError, KeyError):
+            require_packaged(path)
+        except UserError:
             damaged.append(part)
     if damaged:
         text = f"packaged weights damaged: {', '.join(damaged)}"
-        yield Finding(
-            "weights", "problem", text, "pip install --force-reinstall --no-deps duchenne, or: git checkout src"
-        )
+        yield Finding("weights", "problem", text, AGAIN)
     else:
         yield Finding("weights", "ok", f"packaged: {', '.join(PACKAGED)}")

@@ -25,6 +25,7 @@ from duchenne.models.precision import classifiers
 from duchenne.networks import networks
 from duchenne.papers.checkpoints import Checkpoint, checkpoint_of, checkpoints, faces_of, published_as
 from duchenne.papers.library import library
+from duchenne.sealed import sealed
 from duchenne.training.checkpoint import save_weights
 from duchenne.training.settings import Variant
 from duchenne.training.trained import CARD, WEIGHTS, network_card
@@ -105,8 +106,9 @@ def import_checkpoint(
     with alone(folder.with_name(f".{folder.name}.lock"), f"{folder}", remove=True):
         _require_place(folder, force)  # again: another command may have taken it
         with replacing(folder / CARD) as part:  # neither appears without the other
-            part.write_text(as_json(card), encoding="utf-8")
             save_weights(model.state_dict(), folder / WEIGHTS)
+            card |= {"weights_sha256": file_digest(folder / WEIGHTS)}
+            part.write_text(as_json(sealed(card, CARD)), encoding="utf-8")
     return Imported(folder, card)
 
 

@@ -6,7 +6,6 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import confusion_matrix
 from torch import nn
@@ -19,6 +18,7 @@ from duchenne.files import file_digest
 from duchenne.locks import alone
 from duchenne.models.contract import create
 from duchenne.models.official import load_official
+from duchenne.sealed import read_table
 from duchenne.stages.evaluate import measure_folds, network_digests
 from duchenne.training.trained import load_trained, network_card, reorder
 from duchenne.workspace import Workspace
@@ -161,7 +161,7 @@ def _evaluate(
         metrics = measure_folds(
             catalog, workspace, variant, network, out, seeds=[seed], command=command, networks=networks, only=fold
         )
-        frame = pd.read_parquet(out / "predictions.parquet")
+        frame = read_table(out / "predictions.parquet")
     counts = confusion_matrix(frame["predicted"], frame["label"], labels=range(len(classes)))
     outputs, meant = linear_sum_assignment(counts, maximize=True)
     if counts[outputs, meant].sum() / len(frame) > metrics["war"] + 0.2:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-import pandas as pd
-
 from duchenne import stages
 from duchenne.config import Catalog
 from duchenne.extras import require_extra
-from duchenne.files import replacing
+from duchenne.sealed import read_table, write_table
 from duchenne.workspace import Workspace
 
 FOLDS = 2
@@ -57,7 +55,6 @@ def run(catalog: Catalog, variant: str, samples: int, scratch: Path | None) -> P
     for stage in stages.OF_A_VARIANT:
         stages.run(stage, small, workspace, variant)
         if stage == "split":
-            parts = pd.read_parquet(workspace.split(variant))
-            with replacing(workspace.split(variant)) as path:
-                parts[parts.fold <= FOLDS].to_parquet(path, index=False)
+            parts = read_table(workspace.split(variant))
+            write_table(workspace.split(variant), parts[parts.fold <= FOLDS])
     return stages.run("report", small, workspace)

@@ -39,6 +39,7 @@ HARMLESS = {
     "duchenne.networks": "reads the facts of networks, which are in their own sources",
     "duchenne.reporting.provenance": "tags of runs",
     "duchenne.reporting.settings": "counts by its values",
+    "duchenne.sealed": "how files are sealed, and which are refused",
     "duchenne.shortage": "words of errors, and which of them stop",
     "duchenne.sources": "digests of sources",
     "duchenne.synth.settings": "counts by its values",

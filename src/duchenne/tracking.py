@@ -35,6 +35,7 @@ from duchenne.extras import how_to_install, installed, require_extra, requiremen
 from duchenne.faces.settings import Faces
 from duchenne.files import file_digest, write_json
 from duchenne.locks import alone
+from duchenne.sealed import read_history, read_sealed, read_table
 from duchenne.training.settings import Variant
 from duchenne.workspace import Network, Workspace
 
@@ -227,7 +228,7 @@ class Tracker:
         if not file.exists():
             logger.warning("results of %s are not sent to MLflow: %s is missing; run `dvc repro`", self.name, file)
             return
-        record = json.loads(file.read_text(encoding="utf-8"))
+        record = read_sealed(file)
         opened = self._attempt(lambda: self._open(record), self._limit, self._lock)
         if opened:
             self._pause.unlink(missing_ok=True)
@@ -362,7 +363,7 @@ class Tracker:
         if network not in self._sent:
             self._sent[network] = self._find_fold(client, network, began)
         run, last = self._sent[network]
-        history = pd.read_csv(folder / "history.csv")
+        history = read_history(folder / "history.csv")
         fresh = history[history["epoch"] > last]
         # MLflow splits many values into several requests: if one fails, the last train_loss ends a whole epoch
         values = fresh.select_dtypes("number").drop(columns=["epoch", "ended", "train_loss"])
@@ -491,7 +492,7 @@ class Tracker:
         from mlflow.data.sources import LocalArtifactDatasetSource
         from mlflow.entities import DatasetInput, InputTag
 
-        rows = pd.read_parquet(path, columns=["sample", "emotion", "subject"])
+        rows = read_table(path, columns=["sample", "emotion", "subject"])
         source = LocalArtifactDatasetSource(path.as_posix())
         data = mlflow.data.from_pandas(rows, source=source, targets="emotion", name=self.config.dataset)
         context = InputTag("mlflow.data.context", "training and test")
@@ -513,7 +514,7 @@ class Tracker:
         for model in client.search_logged_models([self._experiment], f"source_run_id = '{self._parent}'"):
             if model.status != LoggedModelStatus.READY:
                 client.delete_logged_model(model.model_id)
-        card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+        card = read_sealed(folder / "card.json")
         wanted = [ColSpec(kind, name, name in ("image", "video")) for name, kind in SERVED[card["takes"]].items()]
         answer = [ColSpec(kind, name) for name, kind in ANSWERED.items()]
         answer += [ColSpec("double", name) for name in card["classes"]]
@@ -584,9 +585,9 @@ def _span(folder: Path) -> tuple[float, float]:
     Args:
         folder: a trained fold, or one that is being trained.
     """
-    last = pd.read_csv(folder / "history.csv")
+    last = read_history(folder / "history.csv")
     first = folder / "pretraining.csv"
-    first = pd.read_csv(first) if first.exists() else last
+    first = read_history(first) if first.exists() else last
     return float(first["ended"].iloc[0] - first["seconds"].iloc[0]), float(last["ended"].iloc[-1])
 
 

@@ -19,9 +19,19 @@ from duchenne.errors import UserError, nearest
 from duchenne.evaluation.statistics import evaluate, of_first_seed
 from duchenne.faces.hashing import near_pairs, pack
 from duchenne.faces.store import FaceStore
-from duchenne.files import file_digest, read_json, replacing, write_json
+from duchenne.files import file_digest
 from duchenne.locks import alone
 from duchenne.protocol import Protocol
+from duchenne.sealed import (
+    FILES,
+    DamagedError,
+    check_listed,
+    digests,
+    read_sealed,
+    read_table,
+    write_sealed,
+    write_table,
+)  # fmt: skip
 from duchenne.training.calibration import probabilities as probabilities_of
 from duchenne.training.trained import CARD, load_trained, predict, read_card
 from duchenne.workspace import Workspace
@@ -199,7 +209,7 @@ def _measured(
         "options": {"part": part, "average": average, "mask": mask, "bootstrap": catalog.report.bootstrap},
     }
     path = workspace.results("transfer") / network.name / f"{name}.json"
-    if path.exists() and (before := read_json(path)).get("made_from") == made_from:
+    if before := _before(path, made_from):
         return before
     facts = {
         "network": network.name,
@@ -214,12 +224,28 @@ def _measured(
         found, more = _of_own(network, catalog, workspace), {}
     else:
         found, more = _predicted(catalog, workspace, network, used, name, part, mask)
-        with replacing(path.with_suffix(".parquet")) as out:
-            found.to_parquet(out, index=False)
+        write_table(path.with_suffix(".parquet"), found)
     metrics = measure(found, catalog, facts, catalog.report.bootstrap)
     record = facts | more | metrics | {"made_from": made_from}
-    write_json(path, record)
+    beside = {} if own else {FILES: digests([path.with_suffix(".parquet")])}
+    write_sealed(path, record | beside)
     return record
+
+
+def _before(path: Path, made_from: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what was measured before of the same files; None if that is not there, or is damaged."""
+    try:
+        before = read_sealed(path)
+        if before.get("made_from") != made_from:
+            return None
+        if FILES in before:
+            check_listed(path.with_suffix(".parquet"), path)
+    except FileNotFoundError:
+        return None
+    except DamagedError as error:
+        log.warning("%s; it is measured again", error)
+        return None
+    return {name: value for name, value in before.items() if name != FILES}
 
 
 def measure(predictions: pd.DataFrame, catalog: Catalog, record: dict[str, Any], bootstrap: int) -> dict[str, Any]:
@@ -238,7 +264,8 @@ def measure(predictions: pd.DataFrame, catalog: Catalog, record: dict[str, Any],
 
 def _of_own(network: Trained, catalog: Catalog, workspace: Workspace) -> pd.DataFrame:
     """Return the run's own test predictions, of one fold, with the first seed, if one fold is meant."""
-    table = pd.read_parquet(_results(workspace, network))
+    path = _results(workspace, network)
+    table = read_table(check_listed(path, path.with_name("record.json")))
     return table if network.whole else of_first_seed(table[table["fold"].isin(list(network.folds))])
 
 
@@ -346,7 +373,7 @@ def _shared(
     split = workspace.split(network.run)
     if source not in catalog.datasets or not split.exists() or not (workspace.faces(source) / "store.json").exists():
         return {"near_duplicates": None, "people": None}
-    parts = pd.read_parquet(split)
+    parts = read_table(split)
     trained = set(parts[parts["fold"].isin(list(used)) & (parts["part"] != "test")]["sample"])
     theirs = FaceStore(workspace.faces(source)).hashes()
     mine = store.hashes()

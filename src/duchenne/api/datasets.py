@@ -22,6 +22,7 @@ from duchenne.files import expanded
 from duchenne.media.frames import Span, read_frames
 from duchenne.media.images import ImageError
 from duchenne.papers.library import library
+from duchenne.sealed import read_table
 from duchenne.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -220,7 +221,7 @@ def _of_split(rows: pd.DataFrame, places: Workspace, variant: str, fold: int) ->
     if not path.is_file():
         known = [file.stem for file in path.parent.glob("*.parquet") if ".duplicates" not in file.name]
         raise UserError(f"{path} does not exist{nearest(variant, known)}: run `dvc repro split@{variant}`")
-    table = pd.read_parquet(path)
+    table = read_table(path)
     own = table[table["fold"] == fold]
     if own.empty:
         raise UserError(f"{variant} has no fold {fold}: it has {', '.join(map(str, sorted(table['fold'].unique())))}")

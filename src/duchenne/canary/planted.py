@@ -17,7 +17,6 @@ network may well learn, does not help. The project's own split, index and faces 
 from __future__ import annotations
 
 import shutil
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -63,13 +62,9 @@ class WithCopies(FaceStore):
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"copies": self.copies}
 
-    @cached_property
-    def _table(self) -> Any:
-        import datasets
-
-        return datasets.concatenate_datasets(
-            [datasets.Dataset.load_from_disk(str(path)) for path in (self.path, self.copies)]
-        )
+    @property
+    def _folders(self) -> list[Path]:
+        return [self.path, self.copies]
 
 
 def plant(leak: Leak, split: pd.DataFrame, rows: pd.DataFrame, store: FaceStore, folder: Path, seed: int) -> Planted:

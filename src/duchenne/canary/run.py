@@ -26,6 +26,7 @@ from duchenne.evaluation.statistics import evaluate
 from duchenne.faces.store import FaceStore
 from duchenne.locks import alone
 from duchenne.models.contract import create
+from duchenne.sealed import read_table
 from duchenne.splits import LeakError, check_leaks
 from duchenne.stages.samples import with_faces
 from duchenne.training.device import device_of
@@ -229,7 +230,7 @@ class _Runs:
             if not path.exists():
                 raise UserError(f"{path} is missing: run `dvc repro split@{variant} landmarks@{dataset}`")
         store = FaceStore(place.faces(dataset))
-        split = pd.read_parquet(place.split(variant))
+        split = read_table(place.split(variant))
         split = split[split["sample"].isin(set(store.samples))]
         if self.settings.folds:
             split = split[split["fold"].isin(sorted(split["fold"].unique())[: self.settings.folds])]

@@ -192,15 +192,14 @@ def complexity(
 @app.command()
 def folds(variant: str, params: Params = DEFAULT) -> None:
     """Print the numbers of VARIANT's folds, of all its seeds, separated by commas, for example for a job array."""
-    import pandas as pd
-
+    from duchenne.sealed import read_table
     from duchenne.stages.train import networks_of
 
     found = lookup(config.load(params).variants, variant, "variant")
     file = Workspace().split(variant)
     if not file.exists():
         raise UserError(f"{file} is missing: run `dvc repro split@{variant}`")
-    typer.echo(",".join(map(str, networks_of(found, pd.read_parquet(file, columns=["fold"])["fold"]))))
+    typer.echo(",".join(map(str, networks_of(found, read_table(file, columns=["fold"])["fold"]))))
 
 
 @app.command()

@@ -12,6 +12,7 @@ import pandas as pd
 from duchenne.datasets.contract import Expected, FrameRule, layout_facts
 from duchenne.datasets.index import Index, summarise
 from duchenne.datasets.settings import Dataset
+from duchenne.sealed import damaged, read_sealed
 
 NO_LIST = "none"
 """Digest of a missing list: the dataset was read in another form, such as a tree of folders."""
@@ -178,7 +179,10 @@ def known_flaws(path: Path) -> list[str]:
     Args:
         path: audit file of the index stage.
     """
-    return json.loads(path.read_text(encoding="utf-8"))["flaws"]
+    try:
+        return read_sealed(path)["flaws"]
+    except (KeyError, TypeError) as error:  # of a version without seals
+        raise damaged(path, why=error) from None
 
 
 def _far(item: dict[str, Any]) -> bool:

@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from duchenne.files import read_json, write_json
+from duchenne.sealed import read_table
 
 RECORD = Path(__file__).with_name("frozen.json")
 """Set -> the SHA-256 ``truth``, and ``pictures``: sample -> its ``truth``, ``grey`` levels and ``points`` (x y, px)."""
@@ -53,7 +54,7 @@ def compare(name: str, root: Path) -> dict[str, tuple[str | int, str | int]]:
     """
     if not (known := records().get(name)):
         return {}
-    truth = pd.read_parquet(root / "truth.parquet")
+    truth = read_table(root / "truth.parquet")
     rows, pictures = truth.set_index("sample", drop=False), known["pictures"]
     same = [name in rows.index and alike(root, rows.loc[name], picture) for name, picture in pictures.items()]
     return {"truth": (truth_digest(truth), known["truth"]), "pictures": (sum(same), len(same))}
@@ -96,7 +97,7 @@ def picture_of(root: Path, row: pd.Series) -> dict[str, str]:
 
 def freeze(name: str, root: Path) -> None:
     """Record a rendered set in :data:`RECORD`."""
-    truth = pd.read_parquet(root / "truth.parquet")
+    truth = read_table(root / "truth.parquet")
     places = np.linspace(0, len(truth) - 1, PICTURES).round().astype(int)
     pictures = {row["sample"]: picture_of(root, row) for _, row in truth.iloc[places].iterrows()}
     known = read_json(RECORD) if RECORD.exists() else {}

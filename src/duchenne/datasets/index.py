@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 
 from duchenne.datasets import problems as problem_table
 from duchenne.datasets.listing import Findings
-from duchenne.files import replacing
+from duchenne.files import file_digest, replacing
+from duchenne.sealed import DamagedError, check_table, damaged, write_table
 
 SCHEMA = pa.schema(
     [
@@ -81,23 +82,38 @@ def write_index(index: Index, path: Path) -> None:
     }
     with replacing(_problems_file(path)) as part:
         index.problems.to_csv(part, index=False)
-    with replacing(path) as part:
-        pq.write_table(table.replace_schema_metadata(notes), part)
+    notes["problems"] = file_digest(_problems_file(path))
+    write_table(path, table.replace_schema_metadata(notes))
 
 
 def read_index(path: Path) -> Index:
-    """Read what :func:`write_index` wrote."""
-    table = pq.read_table(path, schema=None)
-    notes = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
-    problems = pd.read_csv(_problems_file(path), keep_default_na=False, na_values={"row": [""]})
-    return Index(
-        _to_pandas(table),
-        problem_table.typed(problems),
-        json.loads(notes["classes"]),
-        notes["dataset"],
-        json.loads(notes["left_out"]),
-        _findings(notes["findings"]),
-    )
+    """Read what :func:`write_index` wrote.
+
+    Raises:
+        DamagedError: One of the two files is damaged, or that of another dataset.
+        OSError: One of them cannot be read.
+    """
+    again = f"delete it, then `dvc checkout`, `dvc pull` or `dvc repro index@{path.stem}` brings it back"
+    listed = _problems_file(path)
+    check_table(path, again)
+    try:
+        table = pq.read_table(path, schema=None)
+        notes = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
+        if notes.get("problems", known := file_digest(listed)) != known:
+            raise damaged(listed, again, f"or it is not of {path.name}")
+        problems = pd.read_csv(listed, keep_default_na=False, na_values={"row": [""]})
+        return Index(
+            _to_pandas(table),
+            problem_table.typed(problems),
+            json.loads(notes["classes"]),
+            notes["dataset"],
+            json.loads(notes["left_out"]),
+            _findings(notes["findings"]),
+        )
+    except (FileNotFoundError, DamagedError):
+        raise
+    except Exception as error:  # of a file without a seal, as older versions wrote it; Arrow raises many kinds
+        raise damaged(path, again, error) from None
 
 
 def summarise(index: Index) -> dict[str, object]:

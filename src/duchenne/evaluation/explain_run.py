@@ -18,6 +18,7 @@ from duchenne.evaluation.explained import CLIP, GRAD_CAM, SIDE, Explained
 from duchenne.evaluation.motion import errors, estimates, true_displacement
 from duchenne.faces.store import FaceStore
 from duchenne.networks import Facts
+from duchenne.sealed import read_table
 from duchenne.training.settings import Compute, Recipe
 
 Trained = Callable[[int], tuple[nn.Module, dict[str, Any]]]
@@ -64,7 +65,7 @@ class RunToExplain:
         """Return sample -> points (68, 2) of its first frame, px of the shown face; empty if there are none."""
         if self.landmarks is None:
             return {}
-        table = pd.read_parquet(self.landmarks, columns=["sample", "points"], filters=[("sample", "in", samples)])
+        table = read_table(self.landmarks, ["sample", "points"], [("sample", "in", samples)])
         table = table.drop_duplicates("sample")
         scale = {sample: SIDE / self.store.frame(sample).shape[0] for sample in table["sample"]}
         return {row.sample: np.reshape(row.points, (-1, 2)) * scale[row.sample] for row in table.itertuples()}

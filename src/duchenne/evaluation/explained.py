@@ -12,11 +12,18 @@ import pandas as pd
 
 from duchenne.files import replacing, write_json
 from duchenne.networks import Takes
+from duchenne.sealed import FILES, check_listed, digests, read_sealed, write_sealed
 
 SIDE = 224
 """Height and width of a shown face, px: the input size of the networks."""
 
 GRAD_CAM = {"grad_cam": "Grad-CAM"}
+LISTED = ("explained.npz", "numbers.json", "numbers.csv")
+"""Files whose digests are in ``explained.json`` beside them."""
+
+PICTURES = "pictures.json"
+"""Sealed record of the digests of the pictures of the maps and of ``maps.json``."""
+
 CLIP = ["sample", "fold"]
 """Columns that identify a clip and the network that tested it."""
 
@@ -67,17 +74,23 @@ class Explained:
             np.savez_compressed(file, **packed)
         words = {name: getattr(self, name) for name in ("takes", "maps", "own", "caption", "layer", "classes", "faces")}
         samples = json.loads(self.samples.to_json(orient="records"))
-        write_json(folder / "explained.json", words | {"samples": samples})
         write_json(folder / "numbers.json", self.numbers)
         (folder / "numbers.csv").unlink(missing_ok=True)
         if self.table is not None:
             with replacing(folder / "numbers.csv") as path:
                 self.table.to_csv(path, index=False)
+        made = [path for name in LISTED if (path := folder / name).exists()]
+        write_sealed(folder / "explained.json", words | {"samples": samples, FILES: digests(made)})
 
     @classmethod
     def load(cls, folder: Path) -> Explained:
         """Read the files written by :meth:`save`."""
-        about = json.loads((folder / "explained.json").read_text(encoding="utf-8"))
+        record = folder / "explained.json"
+        about = read_sealed(record)
+        about.pop(FILES, None)
+        for name in LISTED:
+            if (folder / name).exists():
+                check_listed(folder / name, record)
         samples = pd.DataFrame(about.pop("samples"))
         arrays: list[dict[str, np.ndarray]] = [{} for _ in range(len(samples))]
         with np.load(folder / "explained.npz") as packed:

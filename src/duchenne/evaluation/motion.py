@@ -7,13 +7,16 @@ where it *arrives* (:mod:`duchenne.models.displacement`). All are compared at th
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
+from zipfile import BadZipFile
 
 import cv2
 import numpy as np
 
 from duchenne.errors import UserError
 from duchenne.faces.store import FaceStore
+from duchenne.sealed import damaged
 from duchenne.training.pairs import FLOWS, SIZE
 
 
@@ -35,6 +38,8 @@ def true_displacement(folder: Path, store: FaceStore, sample: str, onset: int) -
             raw = file["displacement"].astype(np.float32)
     except FileNotFoundError:
         raise UserError(f"{folder} lacks the displacement of {sample}: run dvc repro --force synthesize") from None
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
+        raise damaged(folder / f"{sample}.npz", "`dvc repro --force synthesize` renders it again", error) from None
     row = store.row(sample)
     matrix = np.array(row["transforms"][row["frame_numbers"].index(onset)]).reshape(2, 3)
     return aligned(raw, matrix, store.frame(sample).shape[0])

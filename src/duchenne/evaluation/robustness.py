@@ -16,6 +16,9 @@ MEASURED = ("war", "uar", "uf1")
 CLEAN = "clean"
 """Name of the row of undamaged faces, of strength 0."""
 
+RECORD = "robustness.record.json"
+"""Sealed record of the digests of ``robustness.csv`` and ``robustness.json``."""
+
 COLUMNS = ["corruption", "severity", "n", *(f"{name}{end}" for name in MEASURED for end in ("", "_low", "_high"))]
 """Columns of ``robustness.csv``."""
 

@@ -33,6 +33,7 @@ from duchenne.evaluation.statistics import (
     units_of,
 )  # fmt: skip
 from duchenne.metrics import METRICS
+from duchenne.sealed import check_listed, read_table
 from duchenne.workspace import Network
 
 FILE = "rules.parquet"
@@ -58,7 +59,7 @@ def read_kept(networks: Mapping[Network, Path]) -> dict[Network, pd.DataFrame]:
     files = {network: folder / FILE for network, folder in networks.items()}
     if not all(path.exists() for path in files.values()):
         return {}
-    return {network: pd.read_parquet(path) for network, path in files.items()}
+    return {network: read_table(check_listed(path, path.with_name("card.json"))) for network, path in files.items()}
 
 
 def check_kept(

@@ -21,8 +21,9 @@ from duchenne.faces.detect import choose, detector
 from duchenne.faces.landmarks import landmarker, model_digest
 from duchenne.faces.points import key_points
 from duchenne.faces.settings import Faces
-from duchenne.faces.store import FaceStore, decode
-from duchenne.files import replacing, write_json
+from duchenne.faces.store import CHECKSUMS, FaceStore, decode
+from duchenne.files import file_digest, replacing
+from duchenne.sealed import note, seal_table, write_sealed
 from duchenne.sources import source_digest
 
 NUMBERS = pa.list_(pa.float32())
@@ -72,27 +73,31 @@ def landmark_dataset(
     files = resumable(_chunks(store, config, work), "landmarks", engine)
 
     total, n = np.zeros(2 * sum(regions.REGIONS.values())), 0
-    with replacing(out) as part, pq.ParquetWriter(part, SCHEMA) as writer:
-        for path in files:
-            with pa.ipc.open_stream(path) as reader:
-                table = reader.read_all().replace_schema_metadata()
-            writer.write_table(table)
-            frame = table.select(["sample", "au_centers"]).to_pandas()
-            means = [np.stack(centres).mean(axis=0) for _, centres in frame.groupby("sample")["au_centers"]]
-            total, n = total + sum(means), n + len(means)
-        if not n:
-            reasons = store.failures["reason"].value_counts()
-            most = f"; most often: {reasons.index[0]}" if len(reasons) else ""
-            raise UserError(f"{store.path} has no face at all{most} (failures.parquet there has all reasons)")
+    with replacing(out) as part:
+        with pq.ParquetWriter(part, SCHEMA) as writer:
+            for path in files:
+                with pa.ipc.open_stream(path) as reader:
+                    table = reader.read_all().replace_schema_metadata()
+                writer.write_table(table)
+                frame = table.select(["sample", "au_centers"]).to_pandas()
+                means = [np.stack(centres).mean(axis=0) for _, centres in frame.groupby("sample")["au_centers"]]
+                total, n = total + sum(means), n + len(means)
+            if not n:
+                reasons = store.failures["reason"].value_counts()
+                most = f"; most often: {reasons.index[0]}" if len(reasons) else ""
+                raise UserError(f"{store.path} has no face at all{most} (failures.parquet there has all reasons)")
+            writer.add_key_value_metadata(note(out.name))
+        seal_table(part)
     mean = (total / n).reshape(-1, 2).round(3)
     ends = np.cumsum(list(regions.REGIONS.values()))
     parts = dict(zip(regions.REGIONS, (p.tolist() for p in np.split(mean, ends[:-1])), strict=True))
-    write_json(au_centers, {"size": config.size, "n": n, "mean": parts})
+    write_sealed(au_centers, {"size": config.size, "n": n, "mean": parts})
     shutil.rmtree(work)
 
 
 def _chunks(store: FaceStore, config: Faces, work: Path) -> Iterator[Chunk]:
-    made = (store.path / "state.json").read_text(encoding="utf-8")  # its fingerprint changes with any face
+    sums = store.path / CHECKSUMS  # changes with any face; a store of an older version has none
+    made = file_digest(sums if sums.exists() else store.path / "state.json")
     setting = (config.model_dump_json(), source_digest(__name__), model_digest(config), made)
     names, size = store.samples, CHUNK["image"]  # points need little memory for every kind
     for start in range(0, len(names), size):

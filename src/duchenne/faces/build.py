@@ -19,9 +19,10 @@ from duchenne.faces.detect import detector
 from duchenne.faces.landmarks import landmarker, model_digest
 from duchenne.faces.sample import align_file
 from duchenne.faces.settings import Faces
-from duchenne.faces.store import SCHEMA
-from duchenne.files import file_digest, write_json
+from duchenne.faces.store import SCHEMA, write_checksums
+from duchenne.files import file_digest
 from duchenne.media.pixel_tables import placed
+from duchenne.sealed import write_sealed, write_table
 from duchenne.shortage import naming
 from duchenne.sources import source_digest
 
@@ -136,8 +137,9 @@ def _assemble(files: list[Path], config: Faces, out: Path) -> None:
     try:
         with naming(out, part):
             table.save_to_disk(str(part), num_shards=1 + table.data.nbytes // SHARD)  # one even without a face
-            failed.to_parquet(part / "failures.parquet", index=False)
-            write_json(part / "store.json", store_meta(config))
+            write_table(part / "failures.parquet", failed)
+            write_sealed(part / "store.json", store_meta(config))
+            write_checksums(part)
         shutil.rmtree(out, ignore_errors=True)
         part.replace(out)
     finally:

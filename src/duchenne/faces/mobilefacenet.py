@@ -11,7 +11,7 @@ import numpy as np
 from duchenne.faces.align import DETECTED_BOX, apply, similarity, template, warp
 from duchenne.faces.points import key_points
 from duchenne.faces.settings import Faces
-from duchenne.weights import PACKAGED
+from duchenne.weights import PACKAGED, require_packaged
 
 SIZE = 112
 """Side of the network's input, px."""
@@ -113,7 +113,7 @@ def _state(path: Path) -> dict[str, np.ndarray]:
     if path == PACKAGED["mobilefacenet"]:
         from safetensors.numpy import load_file
 
-        return load_file(path)
+        return load_file(require_packaged(path))
 
     # the published files are PyTorch's, whose import takes longer than a hundred faces
     from duchenne.models.backbones.mobilefacenet import MobileFaceNet

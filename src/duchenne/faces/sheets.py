@@ -15,6 +15,7 @@ from duchenne.faces.store import FaceStore
 from duchenne.files import replacing
 from duchenne.media.frames import Span, read_frames
 from duchenne.media.images import ImageError
+from duchenne.sealed import read_table
 
 SHOWN = 23
 """Number of faces on a sheet; with the mean face, four rows of six."""
@@ -32,7 +33,7 @@ def alignment_sheet(store: FaceStore, landmarks: Path, out: Path) -> None:
     Args:
         landmarks: the Parquet file that ``landmark_dataset`` wrote for this store.
     """
-    points = pd.read_parquet(landmarks).drop_duplicates("sample").set_index("sample")
+    points = read_table(landmarks).drop_duplicates("sample").set_index("sample")
     samples = list(points.index)
     shown = [samples[i] for i in np.unique(np.linspace(0, len(samples) - 1, SHOWN).astype(int))]
     tiles = [_tile(Image.fromarray(_mean_face(store, samples)), f"mean of {min(len(samples), 500)} faces")]

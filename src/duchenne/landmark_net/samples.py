@@ -11,7 +11,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
@@ -20,6 +19,7 @@ from torchvision.transforms import v2
 from duchenne.faces.align import apply, similarity, template, warp
 from duchenne.faces.mobilefacenet import EYE_DISTANCE, MIRROR, SIZE, nearer
 from duchenne.faces.points import key_points
+from duchenne.sealed import read_table
 
 Item = tuple[int, int]
 """Row of the set, and the epoch that seeds its random crop."""
@@ -51,7 +51,7 @@ class Renders(Dataset):
     def __init__(
         self, root: Path, part: str, seed: int | None = None, limit: int | None = None, bend: float = 0.0
     ) -> None:
-        truth = pd.read_parquet(root / "truth.parquet")
+        truth = read_table(root / "truth.parquet")
         truth = truth[truth["split"] == part].iloc[:limit]
         self.paths = [str(root / path) for path in truth["path"]]
         self.points = np.stack(truth["landmarks"].to_list()).reshape(-1, 68, 2)

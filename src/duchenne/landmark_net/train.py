@@ -27,7 +27,7 @@ from duchenne.landmark_net.settings import LandmarkNet
 from duchenne.models.backbones.mobilefacenet import MobileFaceNet
 from duchenne.models.official import load_official
 from duchenne.sources import source_digest
-from duchenne.training.checkpoint import Checkpoints
+from duchenne.training.checkpoint import Checkpoints, require_whole
 from duchenne.training.data import loader
 from duchenne.training.device import Placement, accelerator_of, device_of, layout_of, precision_of
 from duchenne.training.settings import Compute
@@ -59,6 +59,8 @@ def train_landmark_net(
     """
     if start and (reason := unusable(start)):
         raise UserError(f"{start} {reason}: train {config.init_from} first, because init_from names it")
+    if start and (start.parent / "card.json").exists():
+        require_whole(start.parent, start.name, f"train {config.init_from} again")
     device = device_of(compute)
     placement = Placement(accelerator_of(compute, device), precision_of(compute, device))
     faces = Renders(root, "train", config.seed, config.limit, config.bend)

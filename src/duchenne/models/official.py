@@ -95,6 +95,8 @@ def _torch_load(path: Path) -> object:
         with zipfile.ZipFile(path) as archive:
             if any(item.compress_type != zipfile.ZIP_STORED for item in archive.infolist()):
                 raise ValueError("it is compressed, which PyTorch's files are not")
+            if wrong := archive.testzip():  # torch.load does not compare the checksums
+                raise ValueError(f"the checksum of {wrong} does not fit")
     try:
         unknown = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     except ValueError:  # the format before PyTorch 1.6 (the landmark network's file may have it)

@@ -18,6 +18,7 @@ from duchenne.config import Catalog
 from duchenne.faces.settings import Faces
 from duchenne.networks import facts_of
 from duchenne.planning.estimate import Basis, Estimate, between, exactly, largest
+from duchenne.sealed import read_history
 from duchenne.training.settings import Recipe, Variant
 from duchenne.workspace import Workspace
 
@@ -161,7 +162,7 @@ def _histories(workspace: Workspace, variant: str) -> Iterator[tuple[Path, pd.Da
             if name in seen:
                 continue
             seen.add(name)
-            table = pd.read_csv(path)
+            table = read_history(path)
             if len(table) and "images_per_second" in table:
                 yield path, table
 

@@ -13,6 +13,7 @@ from duchenne.datasets.settings import Dataset
 from duchenne.networks import facts_of
 from duchenne.planning.estimate import Basis, Estimate, between, exactly
 from duchenne.protocol import Protocol
+from duchenne.sealed import read_table
 from duchenne.splits import PARTS, make_splits
 from duchenne.synth.settings import Synth
 from duchenne.workspace import Workspace
@@ -76,7 +77,7 @@ def samples_of(catalog: Catalog, workspace: Workspace, name: str) -> Samples:
     """Count a dataset: from its index, else the rendered set's settings, else the owners' numbers."""
     dataset = catalog.datasets[name]
     if workspace.index(name).exists():
-        rows = pd.read_parquet(workspace.index(name), columns=["kind", "n_frames"])
+        rows = read_table(workspace.index(name), columns=["kind", "n_frames"])
         frames, basis = _frames(catalog, name, takes_of(catalog, name))
         if (rows["kind"] == "image").all():
             frames, basis = exactly(1), "counted"
@@ -153,9 +154,9 @@ def work_of(catalog: Catalog, workspace: Workspace, name: str) -> Work:
     """
     config = catalog.variants[name]
     if workspace.split(name).exists():
-        return Work(_folds(pd.read_parquet(workspace.split(name))), f"the split of {name}")
+        return Work(_folds(read_table(workspace.split(name))), f"the split of {name}")
     if workspace.index(config.dataset).exists():
-        rows = pd.read_parquet(workspace.index(config.dataset))
+        rows = read_table(workspace.index(config.dataset))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the split stage says it
             return Work(_folds(make_splits(rows, config.protocol)), f"the index of {config.dataset}")

@@ -16,14 +16,17 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from duchenne.errors import UserError
-from duchenne.files import read_json, replacing, write_json
+from duchenne.files import replacing
 from duchenne.prediction.model import Failed, Mark
 from duchenne.prediction.reading import Row
 from duchenne.prediction.sources import Source
 from duchenne.prediction.tables import check_suffix, nested, table_of, writer
+from duchenne.sealed import check_table, read_sealed, write_sealed, write_table
 from duchenne.shortage import stop_if_short
 
 FACTS = "job.json"
+
+AGAIN = "--force starts the job again"
 
 
 class Job:
@@ -55,14 +58,14 @@ class Job:
             raise UserError(f"{out} exists already: give another file, or --force to replace it")
         if not (self._folder / FACTS).exists():
             self._folder.mkdir(parents=True, exist_ok=True)
-            write_json(self._folder / FACTS, facts)
+            write_sealed(self._folder / FACTS, facts)
         for part in self._folder.glob(".*.part"):  # left by a killed run
             part.unlink()
 
     def _check(self, facts: dict[str, Any]) -> None:
         try:
-            known = read_json(self._folder / FACTS)
-        except (OSError, ValueError) as error:
+            known = read_sealed(self._folder / FACTS, AGAIN)
+        except OSError as error:
             stop_if_short(error)
             known = {}
         facts = json.loads(json.dumps(facts))
@@ -92,7 +95,9 @@ class Job:
     def rows(self) -> Iterator[Row]:
         """Yield the rows of the finished parts."""
         for part in self._parts:
-            yield from (nested(columns, self._classes) for columns in pq.read_table(part).to_pylist())
+            yield from (
+                nested(columns, self._classes) for columns in pq.read_table(check_table(part, AGAIN)).to_pylist()
+            )
 
     def keep(self, answers: Iterable[Row | Failed | Mark]) -> Iterator[Row | Failed]:
         """Write the answers into parts, and pass rows and failures on."""
@@ -102,8 +107,7 @@ class Job:
                 notes = json.dumps({"next": answer, "failed": failed})
                 table = table_of(rows, self._classes, bool(self._features))
                 table = table.replace_schema_metadata({"duchenne": notes})
-                with replacing(self._folder / f"{number:06d}.parquet") as part:
-                    pq.write_table(table, part)
+                write_table(self._folder / f"{number:06d}.parquet", table)
                 number, rows, failed = number + 1, [], []
                 continue
             if isinstance(answer, Failed):
@@ -123,7 +127,7 @@ class Job:
 
 
 def _notes(part: Path) -> dict[str, Any]:
-    return json.loads(pq.read_schema(part).metadata[b"duchenne"])
+    return json.loads(pq.read_schema(check_table(part, AGAIN)).metadata[b"duchenne"])
 
 
 def state_of(source: Source) -> list[Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import math
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,8 +12,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from duchenne.evaluation.explained import PICTURES as PICTURES_OF_MAPS
 from duchenne.faces.store import FaceStore
+from duchenne.files import read_json
 from duchenne.reporting.factors import Factor, conditions
+from duchenne.sealed import check_listed
 
 THUMBNAIL_SIDE = 160  # px; shown at half of that, sharp on dense screens
 SHEET_SIZE = (1280, 2400)  # px
@@ -119,7 +121,13 @@ def remove_pictures(folder: Path) -> None:
 
 def _drawn(folder: Path) -> list[dict[str, Any]]:
     index = folder / "maps.json"
-    return json.loads(index.read_text(encoding="utf-8")) if index.exists() else []
+    if not index.exists():
+        return []
+    record = folder / PICTURES_OF_MAPS
+    drawn = read_json(check_listed(index, record))
+    for item in drawn:
+        check_listed(folder / item["file"], record)
+    return drawn
 
 
 def sheet(path: Path) -> tuple[str, int, int]:

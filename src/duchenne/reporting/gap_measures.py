@@ -16,6 +16,7 @@ from duchenne.papers.checkpoints import checkpoint_of
 from duchenne.reporting.gap_question import Absent, Bound, Contrast, Found, Part, Question, differing, in_words
 from duchenne.reporting.runs import Run
 from duchenne.reporting.wording import change, chosen_by
+from duchenne.sealed import read_table
 from duchenne.splits import remaining
 
 SAME_PICTURE = 24
@@ -208,7 +209,7 @@ def duplicates(question: Question, part: Part) -> Iterator[Found]:
     if missing := [path for path in files if not path.exists()]:
         yield Absent(part.name, f"{missing[0]} is missing", f"`dvc repro split@{run.name}`")
         return
-    duplicates, split = map(pd.read_parquet, files)
+    duplicates, split = map(read_table, files)
     copies = remaining(duplicates, split)
     copied = pd.MultiIndex.from_frame(copies.loc[copies["part"] == "test", ["fold", "sample"]])
     without = whole[~pd.MultiIndex.from_frame(whole[["fold", "sample"]]).isin(copied)]

@@ -6,6 +6,9 @@ import subprocess
 from pathlib import Path
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from duchenne.sealed import damaged
 
 SOURCES = ("src", "stages", "params.yaml", "dvc.yaml")
 """Files of the project that determine the results; other files may change."""
@@ -34,10 +37,13 @@ def data_revisions(root: Path, raw: dict[str, Path]) -> dict[str, str]:
     lock = root / "dvc.lock"
     if not lock.exists():
         return {}
-    stages = YAML(typ="safe", pure=True).load(lock.read_text(encoding="utf-8"))["stages"]
-    return {
-        dataset: item["md5"]
-        for dataset, folder in raw.items()
-        for item in stages.get(f"index@{dataset}", {"deps": []})["deps"]
-        if item["path"] == folder.as_posix()
-    }
+    try:
+        stages = YAML(typ="safe", pure=True).load(lock.read_text(encoding="utf-8"))["stages"]
+        return {
+            dataset: item["md5"]
+            for dataset, folder in raw.items()
+            for item in stages.get(f"index@{dataset}", {"deps": []})["deps"]
+            if item["path"] == folder.as_posix()
+        }
+    except (YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError, ValueError) as error:
+        raise damaged(lock, "`git checkout dvc.lock`, or `dvc repro` after deleting it", error) from None

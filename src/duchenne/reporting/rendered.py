@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from duchenne.files import replacing
+from duchenne.sealed import read_table
 
 TILE, GAP, BAND = 128, 3, 22
 MARK = (0, 200, 60)  # RGB
@@ -21,7 +22,7 @@ def contact_sheets(root: Path, out: Path) -> list[Path]:
     Image sets: people by expressions. Clips: film strips with the labelled frames underlined. Micro-expressions:
     onset, apex and the true displacement in colour. All: the landmarks drawn on faces.
     """
-    table = pd.read_parquet(root / "truth.parquet")
+    table = read_table(root / "truth.parquet")
     sheets = {"landmarks.jpg": _landmarks(root, table)}
     if table["kind"].eq("image").all():
         sheets["faces.jpg"] = _faces(root, table)

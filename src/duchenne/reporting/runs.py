@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -16,6 +18,7 @@ from duchenne.datasets.audit import known_flaws
 from duchenne.datasets.index import read_index
 from duchenne.errors import UserError
 from duchenne.evaluation.robustness import COLUMNS
+from duchenne.evaluation.robustness import RECORD as RECORD_OF_DAMAGE
 from duchenne.evaluation.rules import by_rule, measured_under, read_kept
 from duchenne.evaluation.statistics import by_fold, by_seed, evaluate, of_first_seed
 from duchenne.faces.store import FaceStore
@@ -27,6 +30,7 @@ from duchenne.reporting.basis import basis_of
 from duchenne.reporting.factors import Factor, factors_of
 from duchenne.reporting.feature_map import FeatureMap, feature_map
 from duchenne.reporting.settings import Report
+from duchenne.sealed import check_listed, damaged, read_sealed, read_table
 from duchenne.training.settings import Variant
 from duchenne.workspace import Workspace
 
@@ -83,6 +87,18 @@ class Run:
             return read(path)
         except FileNotFoundError:
             raise self._unfinished(path) from None
+        except UserError:
+            raise
+        except (ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:  # of versions without digests
+            raise damaged(path, self._again, error) from None
+
+    def _listed(self, path: Path) -> Path:
+        """Return a file of the results that is as its record lists it."""
+        return check_listed(path, self.results / "record.json", self._again)
+
+    @property
+    def _again(self) -> str:
+        return f"delete it, then `dvc checkout`, `dvc pull` or `dvc repro evaluate@{self.name}` brings it back"
 
     @property
     def results(self) -> Path:
@@ -100,7 +116,7 @@ class Run:
     @cached_property
     def metrics(self) -> dict[str, Any]:
         """``metrics.json``."""
-        return self._read(read_json, self.results / "metrics.json")
+        return self._read(lambda path: read_json(self._listed(path)), self.results / "metrics.json")
 
     @cached_property
     def every_prediction(self) -> pd.DataFrame:
@@ -108,7 +124,7 @@ class Run:
 
         Columns: ``sample``, ``seed``, ``fold``, ``subject``, ``label``, ``predicted``, ``confidence``, ``p_*``.
         """
-        return self._read(pd.read_parquet, self.results / "predictions.parquet")
+        return self._read(lambda path: read_table(self._listed(path)), self.results / "predictions.parquet")
 
     @cached_property
     def predictions(self) -> pd.DataFrame:
@@ -158,13 +174,13 @@ class Run:
     @cached_property
     def every_epoch(self) -> pd.DataFrame:
         """The epochs of all networks, with columns ``seed`` and ``fold``."""
-        return self._read(pd.read_csv, self.results / "history.csv")
+        return self._read(lambda path: pd.read_csv(self._listed(path)), self.results / "history.csv")
 
     @cached_property
     def cards(self) -> dict[int, dict[str, Any]]:
         """Fold -> card of its network of the first seed."""
         folders = self.workspace.folds(self.name)
-        return {fold: self._read(read_json, folder / "card.json") for fold, folder in folders.items()}
+        return {fold: self._read(read_sealed, folder / "card.json") for fold, folder in folders.items()}
 
     @property
     def temperatures(self) -> dict[int, float]:
@@ -176,7 +192,7 @@ class Run:
     def record(self) -> dict[str, Any]:
         """``record.json``: what made the results; empty for results of versions that wrote none."""
         path = self.results / "record.json"
-        return read_json(path) if path.exists() else {}
+        return read_sealed(path, self._again) if path.exists() else {}
 
     @property
     def origin(self) -> dict[str, Any]:
@@ -184,7 +200,7 @@ class Run:
         stated = ("precision", "seed", "code", "split", "weights_sha256", "versions", "machine")
         cards = {fold: {key: card[key] for key in stated if key in card} for fold, card in self.cards.items()}
         path = self.workspace.training_record(self.name)
-        begun = read_json(path) if path.exists() else {}
+        begun = read_sealed(path) if path.exists() else {}
         begun = {key: begun[key] for key in ("commit", "changed", "data") if key in begun}
         return {"evaluation": self.record, "training": begun | {"folds": cards}}
 
@@ -192,19 +208,21 @@ class Run:
     def training(self) -> str:
         """Id of the training run, MLflow's tag ``training``; empty if none is recorded."""
         path = self.workspace.training_record(self.name)
-        return read_json(path)["id"] if path.exists() else ""
+        return read_sealed(path)["id"] if path.exists() else ""
 
     @cached_property
     def sizes(self) -> dict[str, Any]:
         """Parameters and operations of the network; empty if they were not counted."""
         path = self.results / "complexity.json"
-        return read_json(path) if path.exists() else {}
+        return read_sealed(path) if path.exists() else {}
 
     @cached_property
     def robustness(self) -> pd.DataFrame:
         """``robustness.csv``: every metric under damage, by kind and strength; empty if that was not asked for."""
         path = self.results / "robustness.csv"
-        return pd.read_csv(path) if path.exists() else pd.DataFrame(columns=COLUMNS)
+        if not path.exists():
+            return pd.DataFrame(columns=COLUMNS)
+        return pd.read_csv(check_listed(path, self.results / RECORD_OF_DAMAGE))
 
     @cached_property
     def rows(self) -> pd.DataFrame:
@@ -219,7 +237,7 @@ class Run:
     @cached_property
     def parts(self) -> pd.DataFrame:
         """The split: ``sample``, ``fold``, ``part``, and ``label`` and ``subject`` of the index."""
-        split = self._read(pd.read_parquet, self.workspace.split(self.name))
+        split = self._read(read_table, self.workspace.split(self.name))
         return split.merge(self.rows[["sample", "label", "subject"]], on="sample", validate="many_to_one")
 
     @cached_property
@@ -274,8 +292,7 @@ class Run:
 
         Each fold has its own network, and features of two networks are unrelated.
         """
-        with self._read(np.load, self.results / "features.npz") as file:
-            samples, folds, features = file["sample"], file["fold"], file["features"]
+        samples, folds, features = self._read(lambda path: _arrays(self._listed(path)), self.results / "features.npz")
         predictions = self.predictions.set_index(["sample", "fold"])
         found = {}
         for fold in np.unique(folds).tolist():
@@ -292,13 +309,18 @@ class Run:
     @cached_property
     def groups(self) -> dict[str, Any]:
         """``groups.json``: metrics by group of people (:func:`duchenne.evaluation.groups.measure_groups`)."""
-        return self._read(read_json, self.results / "groups.json")
+        return self._read(lambda path: read_json(self._listed(path)), self.results / "groups.json")
 
     @cached_property
     def feature_map(self) -> FeatureMap:
         """Map of the samples in the plane."""
         how = self.report.tsne_perplexity, self.report.tsne_iterations, self.config.seed
         return feature_map(self.features, self.predictions, *how)
+
+
+def _arrays(path: Path) -> list[np.ndarray]:
+    with np.load(path) as file:
+        return [file[name] for name in ("sample", "fold", "features")]
 
 
 def open_run(workspace: Workspace, catalog: Catalog, name: str) -> Run:

@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from duchenne.files import file_digest, read_json
+from duchenne.files import file_digest
 from duchenne.metrics import METRICS
 from duchenne.reporting.tables import write_table
 from duchenne.reporting.wording import interval, percent
+from duchenne.sealed import read_sealed
 from duchenne.workspace import Workspace
 
 SHOWN = ("uar", "war")
@@ -49,7 +50,7 @@ def read_transfers(workspace: Workspace) -> Transfers:
     """Read ``results/transfer/<network>/<dataset>.json``, of networks and datasets that are still as they were."""
     records, outdated = [], []
     for path in sorted(workspace.results("transfer").glob("*/*.json")):
-        record = read_json(path)
+        record = read_sealed(path)
         if all(file_digest(file) == digest for file, digest in measured_from(workspace, record).items()):
             records.append(record)
         else:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from duchenne.config import Catalog
-from duchenne.files import write_json
+from duchenne.sealed import write_sealed
 from duchenne.workspace import Workspace
 
 
 def run(catalog: Catalog, workspace: Workspace, variant: str) -> None:
     """Count the parameters and operations of a variant's network, with the values printed in its paper."""
-    write_json(workspace.results(variant) / "complexity.json", row(catalog, variant))
+    write_sealed(workspace.results(variant) / "complexity.json", row(catalog, variant))
 
 
 def row(catalog: Catalog, variant: str) -> dict[str, object]:

@@ -17,6 +17,7 @@ import pandas as pd
 from duchenne.config import Catalog
 from duchenne.errors import UserError
 from duchenne.files import file_digest, replacing, table_digest, write_json
+from duchenne.sealed import FILES, digests, read_history, read_table, write_sealed, write_table
 from duchenne.stages.samples import with_faces
 from duchenne.workspace import Network, Workspace, fold_name
 
@@ -26,30 +27,48 @@ if TYPE_CHECKING:  # slow to import
     from duchenne.faces.store import FaceStore
     from duchenne.training.settings import Variant
 
+LISTED = ("predictions.parquet", "features.npz", "confusion.csv", "groups.json", "metrics.json", "history.csv")
+"""Files whose digests are in ``record.json`` beside them."""
+
 
 def run(catalog: Catalog, workspace: Workspace, variant: str) -> None:
     """Predict every test sample with the network that was not trained on it, and measure."""
     from duchenne.evaluation.rules import read_kept
-    from duchenne.training.trained import load_trained
+    from duchenne.training.trained import CARD, load_trained, require_own
 
     config, out = catalog.variants[variant], workspace.results(variant)
     folders = workspace.networks(variant, config.every_seed)
+    histories = [
+        read_history(folder / "history.csv").assign(seed=seed, fold=fold) for (seed, fold), folder in folders.items()
+    ]
+    with replacing(out / "history.csv") as path:
+        pd.concat(histories, ignore_index=True).to_csv(path, index=False)
+    split = read_table(workspace.split(variant))
+
+    def network(seed: int, fold: int, store: FaceStore) -> tuple[nn.Module, dict[str, Any]]:
+        folder = workspace.fold(variant, fold, config.further(seed))
+        model, card = load_trained(folder)
+        require_own(folder, card, fold, seed)
+        own = split[(split["fold"] == fold) & split["sample"].isin(set(store.samples))]
+        if card.get("split", known := table_digest(own.sort_values("sample")[["sample", "part"]])) != known:
+            raise UserError(
+                f"{folder / CARD}: its network was trained on other samples or parts than those of "
+                f"{workspace.split(variant)}, so a test sample may have been in training: one of the two is of another "
+                f"run; run `dvc repro train@{variant}`"
+            )
+        return model, card
+
     measure_folds(
         catalog,
         workspace,
         variant,
-        lambda seed, fold, _: load_trained(workspace.fold(variant, fold, config.further(seed))),
+        network,
         out,
         seeds=config.every_seed,
         command=f"dvc repro evaluate@{variant}",
         networks={network: network_digests(folder) for network, folder in folders.items()},
         kept=read_kept(folders),
     )
-    histories = [
-        pd.read_csv(folder / "history.csv").assign(seed=seed, fold=fold) for (seed, fold), folder in folders.items()
-    ]
-    with replacing(out / "history.csv") as path:
-        pd.concat(histories, ignore_index=True).to_csv(path, index=False)
 
 
 def measure_folds(
@@ -86,7 +105,7 @@ def measure_folds(
     config = catalog.variants[variant]
     store = FaceStore(workspace.faces(config.dataset))
     table = read_index(workspace.index(config.dataset))
-    split = pd.read_parquet(workspace.split(variant))
+    split = read_table(workspace.split(variant))
     every = split[split.part == "test"]
     if only is not None:
         if only not in set(every.fold):
@@ -115,7 +134,7 @@ def measure_folds(
         table.classes,
         config,
         split,
-        pd.read_parquet(workspace.duplicates(variant)),
+        read_table(workspace.duplicates(variant)),
         folds=sorted(map(int, every["fold"].unique())),
         composite=bool(catalog.datasets[config.dataset].facts.parts),
         bootstrap=catalog.report.bootstrap,
@@ -128,8 +147,7 @@ def measure_folds(
     groups = measure_groups(frame, frame["sample"].map(known), **how)
     metrics |= flat_gaps(groups)
 
-    with replacing(out / "predictions.parquet") as path:
-        frame.to_parquet(path, index=False)
+    write_table(out / "predictions.parquet", frame)
     with replacing(out / "features.npz") as path, path.open("wb") as file:
         matrix = np.concatenate(features).astype(np.float16)
         np.savez(file, sample=first["sample"].to_numpy(str), fold=first["fold"].to_numpy(), features=matrix)
@@ -139,9 +157,11 @@ def measure_folds(
         pd.DataFrame(pairs).to_csv(path, index=False)
     write_json(out / "groups.json", groups)
     write_json(out / "metrics.json", metrics)
-    write_json(
+    made = [path for name in LISTED if (path := out / name).exists()]
+    write_sealed(
         out / "record.json",
         {
+            FILES: digests(made),
             "command": command,
             "variant": variant,
             "folds": sorted(map(int, every["fold"].unique())),

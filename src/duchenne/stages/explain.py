@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from duchenne.config import Catalog
 from duchenne.extras import require_extra
 from duchenne.workspace import Workspace
+
+if TYPE_CHECKING:  # slow to import
+    from torch import nn
 
 
 def run(catalog: Catalog, workspace: Workspace, variant: str) -> None:
@@ -17,18 +20,26 @@ def run(catalog: Catalog, workspace: Workspace, variant: str) -> None:
     from duchenne.evaluation.statistics import of_first_seed
     from duchenne.faces.store import FaceStore
     from duchenne.reporting.maps.pictures import draw_pictures
-    from duchenne.training.trained import load_trained
+    from duchenne.stages.samples import predictions_of
+    from duchenne.training.trained import load_trained, require_own
 
     config = catalog.variants[variant]
     dataset = catalog.datasets[config.dataset]
     table = read_index(workspace.index(config.dataset))
-    predictions = of_first_seed(pd.read_parquet(workspace.results(variant) / "predictions.parquet"))
+    predictions = of_first_seed(predictions_of(workspace, variant))
+
+    def network(fold: int) -> tuple[nn.Module, dict[str, Any]]:
+        folder = workspace.fold(variant, fold)
+        model, card = load_trained(folder)
+        require_own(folder, card, fold, config.seed)
+        return model, card
+
     known = table.rows[["sample", "emotion", "onset", "apex", "offset"]]
     run = RunToExplain(
         predictions.merge(known, on="sample", validate="many_to_one"),
         table.classes,
         FaceStore(workspace.faces(config.dataset)),
-        lambda fold: load_trained(workspace.model(variant) / f"fold_{fold}"),
+        network,
         catalog.compute,
         landmarks=workspace.landmarks(config.dataset),
         truth=dataset.root / "displacement" if dataset.layout == "synth" else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from duchenne.config import Catalog
-from duchenne.files import write_json
+from duchenne.sealed import write_sealed
 from duchenne.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -26,5 +26,5 @@ def run(catalog: Catalog, workspace: Workspace, dataset: str) -> None:
         log.warning("%s is not as published: %s", dataset, flaw)
     if empty := empty_classes(table):
         log.warning("%s has no sample of %s, which datasets.%s.classes declares", dataset, ", ".join(empty), dataset)
-    write_json(workspace.audit(dataset), found)
+    write_sealed(workspace.audit(dataset), found)
     write_index(table, workspace.index(dataset))

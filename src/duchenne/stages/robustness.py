@@ -11,10 +11,12 @@ from duchenne.chunks import Chunk, digest, resumable
 from duchenne.config import Catalog
 from duchenne.engines import Local
 from duchenne.evaluation.corruptions import CORRUPTIONS, STRENGTHS, CorruptedStore
-from duchenne.evaluation.robustness import COLUMNS, curves, summarise
+from duchenne.evaluation.robustness import COLUMNS, RECORD, curves, summarise
 from duchenne.evaluation.statistics import of_first_seed
 from duchenne.files import file_digest, replacing, write_json
+from duchenne.sealed import FILES, digests, write_sealed
 from duchenne.sources import network_digest, source_digest
+from duchenne.stages.samples import predictions_of
 from duchenne.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -27,9 +29,12 @@ def run(catalog: Catalog, workspace: Workspace, variant: str) -> None:
     strengths. A finished kind is kept in ``work/robustness``, so that an interrupted stage resumes with the next.
     """
     table = _measure(catalog, workspace, variant) if catalog.report.robustness else pd.DataFrame(columns=COLUMNS)
-    with replacing(workspace.results(variant) / "robustness.csv") as path:
+    out = workspace.results(variant)
+    with replacing(out / "robustness.csv") as path:
         table.to_csv(path, index=False)
-    write_json(workspace.results(variant) / "robustness.json", summarise(table))
+    write_json(out / "robustness.json", summarise(table))
+    made = digests([out / "robustness.csv", out / "robustness.json"])
+    write_sealed(out / RECORD, {"variant": variant, FILES: made})
 
 
 def _measure(catalog: Catalog, workspace: Workspace, variant: str) -> pd.DataFrame:
@@ -37,7 +42,7 @@ def _measure(catalog: Catalog, workspace: Workspace, variant: str) -> pd.DataFra
 
     config = catalog.variants[variant]
     table = read_index(workspace.index(config.dataset))
-    clean = of_first_seed(pd.read_parquet(workspace.results(variant) / "predictions.parquet"))
+    clean = of_first_seed(predictions_of(workspace, variant))
     samples = clean[["sample", "fold"]].merge(
         table.rows[["sample", "onset", "apex"]], on="sample", validate="many_to_one"
     )
@@ -68,12 +73,13 @@ def _digest(workspace: Workspace, variant: str, architecture: str, samples: pd.D
 
 def _predict(catalog: Catalog, workspace: Workspace, variant: str, samples: pd.DataFrame, name: str, out: Path) -> None:
     """Predict all test samples under one kind of damage in every strength."""
-    from duchenne.training.trained import load_trained, predict
+    from duchenne.training.trained import load_trained, predict, require_own
 
     faces = workspace.faces(catalog.variants[variant].dataset)
     found = []
     for fold, own in samples.groupby("fold"):
         model, card = load_trained(workspace.fold(variant, int(fold)))
+        require_own(workspace.fold(variant, int(fold)), card, int(fold))
         for strength in STRENGTHS:
             logits, _ = predict(model, CorruptedStore(faces, name, strength), own, card, catalog.compute)
             predicted = own[["sample", "fold"]].assign(severity=strength, predicted=logits.argmax(axis=1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from duchenne.config import Catalog
-from duchenne.files import replacing
+from duchenne.sealed import write_table
 from duchenne.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,5 @@ def run(catalog: Catalog, workspace: Workspace, variant: str) -> None:
     parts, copies = protocols.check_leaks(rows, parts, hashes, config.protocol)
     if len(copies):
         log.warning("%s", protocols.told(copies, config.protocol))
-    with replacing(workspace.duplicates(variant)) as path:
-        copies.to_parquet(path, index=False)
-    with replacing(workspace.split(variant)) as path:
-        parts.to_parquet(path, index=False)
+    write_table(workspace.duplicates(variant), copies)
+    write_table(workspace.split(variant), parts)

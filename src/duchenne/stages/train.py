@@ -18,8 +18,9 @@ from duchenne.config import Catalog
 from duchenne.engines import Engine, Needs, Task, engine_of
 from duchenne.engines.folds import plan
 from duchenne.errors import UserError
-from duchenne.files import file_digest, write_json
+from duchenne.files import file_digest
 from duchenne.locks import alone
+from duchenne.sealed import read_table, write_sealed
 from duchenne.shortage import explain, spoils_all
 from duchenne.stages.samples import with_faces
 from duchenne.training.settings import Compute, Variant
@@ -65,7 +66,7 @@ def run(catalog: Catalog, workspace: Workspace, variant: str, *folds: str) -> No
     catalog = catalog.model_copy(update={"compute": config.on(catalog.compute)})
     store = FaceStore(workspace.faces(config.dataset))
     table = read_index(workspace.index(config.dataset))
-    parts = with_faces(pd.read_parquet(workspace.split(variant)), table.rows, store)
+    parts = with_faces(read_table(workspace.split(variant)), table.rows, store)
     known = networks_of(config, parts["fold"])
     networks = _chosen(variant, folds, known) if folds else list(known.values())
     compute = catalog.compute
@@ -119,7 +120,7 @@ def run(catalog: Catalog, workspace: Workspace, variant: str, *folds: str) -> No
         if config.calibration == "temperature":
             for (_, fold), folder in workspace.networks(variant, config.every_seed).items():
                 calibrate(folder, parts[parts["fold"] == fold], store, compute)
-        write_json(workspace.training_record(variant), record)
+        write_sealed(workspace.training_record(variant), record)
 
 
 def _failure(variant: str, failed: dict[str, Exception]) -> Exception:

@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 from duchenne.chunks import Chunk, digest, resumable
 from duchenne.engines import Engine
 from duchenne.files import read_json, write_json
+from duchenne.sealed import write_table
 from duchenne.shortage import naming
 from duchenne.sources import source_digest
 from duchenne.synth.clips import render_clip
@@ -103,9 +104,9 @@ def _assemble(config: Synth, tasks: list[Task], folders: list[Path], out: Path) 
             table["fps"] = table["fps"].astype("Float64")
             for column in ("fold", "onset", "apex", "offset", "n_frames"):
                 table[column] = table[column].astype("Int64")
-            table.to_parquet(fresh / "truth.parquet", index=False)
+            write_table(fresh / "truth.parquet", table)
             if frames:
-                pd.DataFrame(frames).to_parquet(fresh / "frames.parquet", index=False)
+                write_table(fresh / "frames.parquet", pd.DataFrame(frames))
             if out.exists():
                 out.replace(old)
             fresh.replace(out)

@@ -19,8 +19,8 @@ import pandas as pd
 from scipy.special import log_softmax, softmax
 
 from duchenne.faces.store import FaceStore
-from duchenne.files import write_json
 from duchenne.metrics import measured
+from duchenne.sealed import write_sealed
 from duchenne.training.errors import TrainingError
 from duchenne.training.settings import Compute
 from duchenne.training.trained import CARD, load_trained, predict
@@ -106,5 +106,5 @@ def calibrate(folder: Path, samples: pd.DataFrame, store: FaceStore, compute: Co
     entry["nll"] = {end: nll(logits, labels, value) for end, value in ends.items()}
     shares = {end: softmax(logits.astype(np.float64) / value, axis=1) for end, value in ends.items()}
     entry["ece"] = {end: measured(labels, each, logits.argmax(axis=1))["ece"] for end, each in shares.items()}
-    write_json(folder / CARD, card | {"calibration": entry})
+    write_sealed(folder / CARD, card | {"calibration": entry})
     return entry

@@ -15,9 +15,9 @@ under a temporary name and then moved, the state last, so that an interruption a
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -28,11 +28,14 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from duchenne.files import file_digest, replacing, write_json
+from duchenne.files import file_digest, replacing
+from duchenne.sealed import FILES, DamagedError, damaged, digests, read_sealed, write_sealed, write_table
 from duchenne.shortage import explain, naming
 from duchenne.training.errors import TrainingError
 
 log = logging.getLogger(__name__)
+
+AGAIN = "its folder can be deleted"
 
 
 class Checkpoints:
@@ -56,14 +59,21 @@ class Checkpoints:
     ) -> None:
         self.folder, self.key, self.code, self.weights, self.metadata = folder, key, code, weights, metadata
         self._state, self._done = folder / "state.pt", folder / "done"
+        self._best_digest: str | None = None
 
     def finished(self) -> bool:
         """Whether the run finished with this key and this code."""
         try:
-            record = json.loads((self._done / "finished.json").read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):  # ValueError: damaged
+            record = read_sealed(self._done / "finished.json", AGAIN)
+            if record != {"key": self.key, "code": self.code}:
+                return False
+            require_whole(self._done, self.weights, AGAIN)
+        except FileNotFoundError:
             return False
-        return record == {"key": self.key, "code": self.code}
+        except DamagedError as error:
+            log.warning("%s; it is trained again", error)
+            return False
+        return True
 
     def resume(self, device: torch.device) -> dict[str, Any] | None:
         """Return the state of the last complete epoch, or None when there is none with this key.
@@ -74,6 +84,9 @@ class Checkpoints:
         if not self._state.exists():
             return None
         try:
+            with zipfile.ZipFile(self._state) as packed:  # torch does not compare the checksums of a file in it
+                if wrong := packed.testzip():
+                    raise ValueError(f"the checksum of {wrong} does not fit")
             state = torch.load(self._state, map_location=device, weights_only=True)
             key, code, epoch = (state[name] for name in ("key", "code", "epoch"))
         except Exception as error:  # a damaged file can raise any error
@@ -83,6 +96,10 @@ class Checkpoints:
         if key != self.key:
             log.warning("%s: configuration, split or data changed, training starts from scratch", self.folder)
             return None
+        best, self._best_digest = self._best(state["selected"]), state.get("best_sha256")
+        if self._best_digest is not None and (not best.exists() or file_digest(best) != self._best_digest):
+            raise TrainingError(f"{best} is damaged or missing; delete {self.folder} to start this run again")
+        self._write_tables(state["tables"])
         if code != self.code:
             log.warning("%s: the code changed after epoch %d, from which training resumes", self.folder, epoch)
         return state
@@ -95,24 +112,28 @@ class Checkpoints:
         """
         if best is not None:
             save_weights(best, self._best(state["selected"]), self.metadata)
-        tables = {self.folder / f"{name}.csv": rows for name, rows in state["tables"].items() if rows}
+            self._best_digest = file_digest(self._best(state["selected"]))
+        self._write_tables(state["tables"])
+        with replacing(self._state) as path, path.open("wb") as file:  # PyTorch's own file hides that the disk is full
+            torch.save({**state, "key": self.key, "code": self.code, "best_sha256": self._best_digest}, file)
+        for path in self.folder.glob("epoch_*.safetensors"):
+            if path != self._best(state["selected"]):
+                path.unlink()
+
+    def _write_tables(self, own: Mapping[str, Any]) -> None:
+        tables = {self.folder / f"{name}.csv": rows for name, rows in own.items() if rows}
         for table in set(self.folder.glob("*.csv")) - tables.keys():  # tables of another key
             table.unlink()
         for table, rows in tables.items():
             with replacing(table) as path:
                 pd.DataFrame(rows).to_csv(path, index=False)
-        with replacing(self._state) as path, path.open("wb") as file:  # PyTorch's own file hides that the disk is full
-            torch.save({**state, "key": self.key, "code": self.code}, file)
-        for path in self.folder.glob("epoch_*.safetensors"):
-            if path != self._best(state["selected"]):
-                path.unlink()
 
     def finish(
         self, card: Mapping[str, Any], selected: int, tables: Mapping[str, pd.DataFrame] = MappingProxyType({})
     ) -> None:
         """Make the finished folder, with the weights of the epoch ``selected``, and delete the state.
 
-        The card gets ``weights_sha256``, the digest of the file of weights.
+        The card gets ``weights_sha256``, the digest of the file of weights, and those of the tables, and is sealed.
 
         Args:
             tables: further tables of the finished folder, each in ``<name>.parquet``.
@@ -123,12 +144,15 @@ class Checkpoints:
         part.mkdir()
         with naming(self._done, part):
             _link(str(self._best(selected)), str(part / self.weights))  # a full disk has no room for a copy
+            if self._best_digest is not None and file_digest(part / self.weights) != self._best_digest:
+                raise TrainingError(f"{self._best(selected)} is damaged; delete {self.folder} to start this run again")
             for path in self.folder.glob("*.csv"):
                 shutil.copy2(path, part)
             for name, table in tables.items():
-                table.to_parquet(part / f"{name}.parquet", index=False)
-            write_json(part / "card.json", {**card, "weights_sha256": file_digest(part / self.weights)})
-            write_json(part / "finished.json", {"key": self.key, "code": self.code})
+                write_table(part / f"{name}.parquet", table)
+            beside = {FILES: digests(sorted(path for path in part.iterdir() if path.name != self.weights))}
+            write_sealed(part / "card.json", {**card, "weights_sha256": file_digest(part / self.weights), **beside})
+            write_sealed(part / "finished.json", {"key": self.key, "code": self.code})
             part.replace(self._done)
         self._state.unlink()
         self._best(selected).unlink()
@@ -145,6 +169,22 @@ class Checkpoints:
 
     def _best(self, epoch: int) -> Path:
         return self.folder / f"epoch_{epoch}.safetensors"
+
+
+def require_whole(folder: Path, weights: str, again: str) -> None:
+    """Check that the weights and tables in the folder of a network are those of its card; older cards list none.
+
+    Raises:
+        DamagedError: A file is not, or the card is damaged.
+    """
+    card = read_sealed(folder / "card.json", again)
+    if not isinstance(card, dict):
+        raise damaged(folder / "card.json", again, "it is not an object")
+    known = card.get(FILES, {}) | ({weights: card["weights_sha256"]} if "weights_sha256" in card else {})
+    for name, digest in known.items():
+        path = folder / name
+        if not path.exists() or file_digest(path) != digest:
+            raise DamagedError(f"{path} is not the file of card.json beside it (SHA-256)")
 
 
 def save_weights(weights: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:

@@ -12,8 +12,9 @@ import pandas as pd
 from torch import Tensor
 
 from duchenne.faces.store import FaceStore
-from duchenne.files import as_json, file_digest, unusable
+from duchenne.files import as_json, file_digest, read_json, unusable
 from duchenne.metrics import METRICS
+from duchenne.sealed import KEY, read_sealed, sealed
 from duchenne.sources import HARMLESS, network_digest, source_digest
 from duchenne.training.device import Precision
 from duchenne.training.errors import TrainingError
@@ -85,9 +86,10 @@ def start_digest(path: Path) -> str:
     A temperature does not change the weights, so calibrating a run does not train again what starts from it.
     """
     if path.name == STARTS[1]:
-        card = json.loads(path.read_text(encoding="utf-8"))
-        if card.pop("calibration", None):
-            return hashlib.sha256(as_json(card).encode()).hexdigest()
+        card = read_sealed(path)
+        if isinstance(card, dict) and card.pop("calibration", None):
+            before = sealed(card, path.name) if KEY in read_json(path) else card
+            return hashlib.sha256(as_json(before).encode()).hexdigest()
     return file_digest(path)
 
 

@@ -34,6 +34,7 @@ from duchenne.training.settings import Compute, Variant
 from duchenne.training.trained import initialise, make_card
 from duchenne.training.trainer import Trainer
 from duchenne.training.workers import passes, workers_for
+from duchenne.weights import require_packaged
 
 log = logging.getLogger(__name__)
 
@@ -118,6 +119,8 @@ def train_fold(
         launch(processes, arguments)
         return
 
+    for path in variant.model.packaged.values():
+        require_packaged(path)
     initialise(network, variant, classes, init)
     if centres is not None:
         network.set_au_centers(centres)

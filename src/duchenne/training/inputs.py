@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 import torch
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
@@ -16,6 +14,7 @@ from torch.utils.data import Dataset
 
 from duchenne.faces.regions import REGIONS
 from duchenne.faces.store import FaceStore
+from duchenne.sealed import damaged, read_sealed, read_table
 from duchenne.training.augment import transform
 from duchenne.training.clips import FaceClips
 from duchenne.training.data import FaceImages
@@ -89,7 +88,7 @@ def au_centres(landmarks: Path | None, store: FaceStore, samples: list[str]) -> 
     """
     if landmarks is None or not landmarks.exists():
         raise TrainingError(f"the network needs the centres of the AU regions: run the landmarks stage ({landmarks})")
-    table = pq.read_table(landmarks, columns=["sample", "au_centers"], filters=[("sample", "in", samples)]).to_pandas()
+    table = read_table(landmarks, ["sample", "au_centers"], [("sample", "in", samples)])
     if table.empty:
         raise TrainingError(f"{landmarks} has no face of the {len(samples)} training samples: run the landmarks stage")
     means = [np.stack(frames).mean(axis=0) for _, frames in table.groupby("sample")["au_centers"]]
@@ -110,6 +109,9 @@ def dataset_au_centres(path: Path | None) -> Tensor:
     """
     if path is None or not path.exists():
         raise TrainingError(f"recipe.au_centers: dataset needs the dataset's mean: run the landmarks stage ({path})")
-    stored = json.loads(path.read_text(encoding="utf-8"))
-    centres = [centre for region in REGIONS for centre in stored["mean"][region]]
-    return torch.tensor(centres) * (REFERENCE / stored["size"])
+    stored = read_sealed(path)
+    try:
+        centres = [centre for region in REGIONS for centre in stored["mean"][region]]
+        return torch.tensor(centres) * (REFERENCE / stored["size"])
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:  # of a version without seals
+        raise damaged(path, why=error) from None

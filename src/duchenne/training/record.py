@@ -13,13 +13,15 @@ from typing import Any
 import pandas as pd
 
 from duchenne.faces.store import FaceStore
-from duchenne.files import write_json
 from duchenne.locks import alone
+from duchenne.sealed import read_sealed, write_sealed
 from duchenne.training.device import Precision, device_of, precision_of
 from duchenne.training.fingerprint import code_version, fingerprint, start_digest
 from duchenne.training.settings import Compute, Variant
 
 FILE = "training.json"
+
+AGAIN = "delete it to begin a new record; finished folds are not trained again"
 
 
 def training_key(
@@ -71,7 +73,7 @@ def begin(
     file = work / FILE
     work.mkdir(parents=True, exist_ok=True)
     with alone(work / f".{FILE}.lock", f"{file}"):
-        known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        known = read_sealed(file, AGAIN) if file.exists() else {}
         precision = known.get("precision") if compute.precision == "auto" else compute.precision
         if precision is None or known.get("key") != key(precision):
             chosen = automatic if automatic and compute.precision == "auto" else None
@@ -79,5 +81,5 @@ def begin(
             if known.get("key") != (fresh := key(precision)):
                 run = {"id": uuid.uuid4().hex, "key": fresh, "precision": precision}
                 known = run | {"started": round(time.time(), 3), **facts}
-                write_json(file, known)
+                write_sealed(file, known)
     return known, compute.model_copy(update={"precision": precision})

@@ -19,11 +19,12 @@ from tqdm import tqdm
 from duchenne.datasets.settings import distinct_names
 from duchenne.errors import UserError
 from duchenne.faces.store import FaceStore
-from duchenne.files import regular, table_digest, unusable
+from duchenne.files import file_digest, regular, table_digest, unusable
 from duchenne.models.contract import create
 from duchenne.models.official import OfficialWeightsError, few, load_pretrained, load_shared, read_official
 from duchenne.models.precision import classifiers
 from duchenne.networks import networks
+from duchenne.sealed import DamagedError, unsealed
 from duchenne.shortage import stop_if_short
 from duchenne.training.data import loader, over_views
 from duchenne.training.device import Precision, autocast, device_of, layout_of, trained_precision
@@ -108,6 +109,7 @@ def initialise(network: nn.Module, variant: Variant, classes: list[str], init: P
             classes,
         )
     _load(network, weights, f"{init} ({card['architecture']}) does not fit {variant.model.architecture}")
+    _require_written(init, card)
     if reordered:
         reorder(network, card["classes"], classes)
 
@@ -199,7 +201,23 @@ def read_card(folder: Path) -> dict[str, Any]:
         wrong = ((".".join(map(str, each["loc"])), each["msg"]) for each in error.errors())
         said = "; ".join(f"{name}: {reason}" if name else reason for name, reason in wrong)
         raise TrainingError(f"{path} is not the card of a trained network: {said}; {_AGAIN}") from None
-    return card
+    try:
+        return unsealed(card, path, _AGAIN)
+    except DamagedError as error:
+        raise TrainingError(str(error)) from None
+
+
+def require_own(folder: Path, card: dict[str, Any], fold: int, seed: int | None = None) -> None:
+    """Check that a network in the folder of a fold is that fold's, with that seed.
+
+    Raises:
+        TrainingError: It is of another fold or seed.
+    """
+    for name, wanted in {"fold": fold, "seed": seed}.items():
+        if wanted is not None and card.get(name, wanted) != wanted:
+            raise TrainingError(
+                f"{folder / CARD} is of another network: its {name} is {card[name]}, not {wanted}; {_AGAIN}"
+            )
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
@@ -212,6 +230,15 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         return read_official(folder / WEIGHTS, _AGAIN)
     except OfficialWeightsError as error:
         raise TrainingError(str(error)) from None
+
+
+def _require_written(folder: Path, card: dict[str, Any]) -> None:
+    """Raise a TrainingError if the weights are not those of the card; older cards do not say which these are."""
+    if card.get("weights_sha256", found := file_digest(folder / WEIGHTS)) != found:
+        raise TrainingError(
+            f"{folder / WEIGHTS} has not the weights of {CARD} beside it (SHA-256): one of the two is damaged or of "
+            f"another network; {_AGAIN}"
+        )
 
 
 def load_trained(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
@@ -235,6 +262,7 @@ def load_trained(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     except (UserError, TypeError, ValueError, RuntimeError) as error:
         raise TrainingError(f"{folder / CARD}: the network that it names cannot be made: {error}") from None
     _load(network, weights, f"{folder / WEIGHTS} does not fit {card['architecture']}")
+    _require_written(folder, card)
     return network.eval(), card
 
 

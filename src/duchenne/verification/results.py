@@ -17,14 +17,18 @@ import pandas as pd
 from duchenne.config import Catalog
 from duchenne.datasets.index import Index, read_index
 from duchenne.errors import UserError
+from duchenne.evaluation.explained import LISTED as LISTED_MAPS
+from duchenne.evaluation.explained import PICTURES as RECORD_OF_PICTURES
 from duchenne.evaluation.groups import flat_gaps, measure_groups
 from duchenne.evaluation.robustness import CLEAN, MEASURED, summarise
 from duchenne.evaluation.robustness import COLUMNS as COLUMNS_OF_DAMAGE
+from duchenne.evaluation.robustness import RECORD as RECORD_OF_DAMAGE
 from duchenne.evaluation.rules import FILE as RULES_FILE
 from duchenne.evaluation.rules import of_rules, read_kept
 from duchenne.evaluation.statistics import at_temperature, check, evaluate, evaluate_uncalibrated, of_first_seed
 from duchenne.faces.store import FaceStore
 from duchenne.files import file_digest, read_json, table_digest
+from duchenne.sealed import FILES, DamagedError, check_listed, check_table, read_sealed
 from duchenne.stages.evaluate import faces_digest, metrics_of
 from duchenne.training.calibration import temperature_of
 from duchenne.training.settings import Variant
@@ -115,6 +119,7 @@ class _Run:
         if not self.published:
             self._networks(record, index, split, store, classes)
         self._digests(record, store)
+        self._seals(record)
 
     def _explained(self, path: Path) -> bool:
         """Whether a file is known to be damaged, which is noted."""
@@ -145,7 +150,7 @@ class _Run:
     def _record(self) -> dict[str, Any]:
         path = self.results / "record.json"
         if path.exists():
-            return self._read(path, read_json) or {}
+            return self._read(path, read_sealed) or {}
         if self.catalog.report.bootstrap:
             self.done.skipped.append(
                 f"{path.as_posix()}: an older version wrote none; the number of resamples is taken from params.yaml"
@@ -388,7 +393,7 @@ class _Run:
                 self._wrong(path, f"is not the histories in {self.workspace.model(self.name).as_posix()}", "numbers")
         path = self.workspace.training_record(self.name)
         if path.exists() and split is not None:
-            stated = (self._read(path, read_json, again) or {}).get("split", "")
+            stated = (self._read(path, read_sealed, again) or {}).get("split", "")
             if not file_digest(self.workspace.split(self.name)).startswith(stated):
                 self._wrong(path, "its networks were trained on another split than that of the evaluation", fix=again)
 
@@ -470,6 +475,50 @@ class _Run:
             if stated.get(name, digest) != digest:
                 self._wrong(paths[name], f"is not what {self.name} was measured on (record.json)")
 
+    def _seals(self, record: dict[str, Any]) -> None:
+        """Check the seals of all files of the run of which nothing wrong was found, and those that records list."""
+        places, dataset, out = self.workspace, self.config.dataset, self.results
+        sealed: list[tuple[Path, Callable[[Path], Any], str]] = [
+            (places.audit(dataset), read_sealed, f"index@{dataset}"),
+            (places.landmarks(dataset), check_table, f"landmarks@{dataset}"),
+            (places.au_centers(dataset), read_sealed, f"landmarks@{dataset}"),
+            (places.split(self.variant), check_table, f"split@{self.variant}"),
+            (places.duplicates(self.variant), check_table, f"split@{self.variant}"),
+            (out / "complexity.json", read_sealed, f"complexity@{self.name}"),
+        ]
+        for owner, names, stage in (
+            (out / "record.json", record.get(FILES, {}), "evaluate"),
+            (out / RECORD_OF_DAMAGE, ("robustness.csv", "robustness.json"), "robustness"),
+            (out / "maps" / "explained.json", LISTED_MAPS, "explain"),
+            (out / "maps" / RECORD_OF_PICTURES, ("maps.json",), "explain"),
+        ):
+            sealed.append((owner, read_sealed, f"{stage}@{self.name}"))
+            sealed += [(owner.parent / name, partial(_listed, record=owner), f"{stage}@{self.name}") for name in names]
+        for folder in [] if self.published else self.workspace.networks(self.name, self.seeds).values():
+            owner = folder / "card.json"
+            sealed.append((owner, read_sealed, f"train@{self.name}"))
+            names = sorted(path.name for path in folder.iterdir() if path.suffix in (".csv", ".parquet"))
+            sealed += [(folder / name, partial(_listed, record=owner), f"train@{self.name}") for name in names]
+        for path, read, stage in sealed:
+            known = {finding.path for finding in self.done.findings}
+            if not path.exists() or path.as_posix() in known or self._explained(path):
+                continue
+            try:
+                read(path)
+            except DamagedError:
+                again = f"delete it, then `dvc checkout`, `dvc pull` or `dvc repro {stage}`"
+                text = "is not as it was written: its digest, or that in the record beside it, is another one"
+                self.done.wrong(path, "record", text, self.again if self.published else again)
+
+
+def _listed(path: Path, record: Path) -> None:
+    """Compare a file with its digest in a record; a damaged record is a finding of its own."""
+    try:
+        read_sealed(record)
+    except DamagedError:
+        return
+    check_listed(path, record)
+
 
 def _table(path: Path, columns: list[str]) -> pd.DataFrame:
     table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
@@ -485,7 +534,7 @@ def _store(path: Path) -> FaceStore:
 
 
 def _card(path: Path) -> dict[str, Any]:
-    card = read_json(path)
+    card = read_json(path)  # its seal is checked at the end, after what is wrong in it
     if missing := [name for name in STATED if name not in (card if isinstance(card, dict) else {})]:
         raise UserError(f"its entries do not include {', '.join(missing)}")
     return card

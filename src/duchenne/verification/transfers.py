@@ -8,8 +8,9 @@ from pathlib import Path
 import pandas as pd
 
 from duchenne.config import Catalog
-from duchenne.files import file_digest, read_json
+from duchenne.files import file_digest
 from duchenne.reporting.transfer import measured_from
+from duchenne.sealed import read_sealed
 from duchenne.verification.findings import Checked
 from duchenne.workspace import Workspace
 
@@ -35,7 +36,7 @@ def _pair(
 ) -> None:
     from duchenne.transfer import measure  # imports torch
 
-    record = read_json(path)
+    record = read_sealed(path)
     if runs and record["run"] not in runs:
         return
     files = measured_from(workspace, record)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import pandas as pd
-
 from duchenne.datasets.listing import COLUMNS, Listing, as_text
 from duchenne.datasets.problems import UnreadableError
 from duchenne.datasets.settings import Dataset
+from duchenne.sealed import read_table
+
+AGAIN = "`dvc repro --force synthesize` renders the set again"
 
 
 def read_listing(config: Dataset) -> Listing:
@@ -14,7 +15,7 @@ def read_listing(config: Dataset) -> Listing:
     path = config.root / "truth.parquet"
     if not path.is_file():
         raise UnreadableError(path, "has not been rendered yet: run `dvc repro`")
-    truth = pd.read_parquet(path).rename(columns={"emotion": "label"})
+    truth = read_table(path, again=AGAIN).rename(columns={"emotion": "label"})
     if "box" in truth:
         truth[["x0", "y0", "x1", "y1"]] = truth["box"].tolist()
     rows = as_text(truth[[name for name in COLUMNS if name in truth]])

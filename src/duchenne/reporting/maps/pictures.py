@@ -6,12 +6,13 @@ from pathlib import Path
 
 from matplotlib import rc_context
 
-from duchenne.evaluation.explained import Explained
+from duchenne.evaluation.explained import PICTURES, Explained
 from duchenne.files import replacing, write_json
 from duchenne.reporting.maps.clips import clip_pictures
 from duchenne.reporting.maps.drawing import STYLE
 from duchenne.reporting.maps.images import image_pictures
 from duchenne.reporting.maps.pairs import pair_pictures
+from duchenne.sealed import FILES, digests, write_sealed
 
 KINDS = {"image": image_pictures, "clip": clip_pictures, "pair": pair_pictures}
 """Kind of a network's input -> function that draws its pictures."""
@@ -34,3 +35,5 @@ def draw_pictures(folder: Path) -> None:
     words = ("file", "title", "caption", "alt")
     described = [{word: getattr(picture, word) for word in words} for picture in pictures]
     write_json(folder / "maps.json", [item | {"faces": explained.faces} for item in described])
+    drawn = [folder / "maps.json", *(folder / picture.file for picture in pictures)]
+    write_sealed(folder / PICTURES, {FILES: digests(drawn)})
