@@ -17,7 +17,7 @@ from duchenne import stages
 from duchenne.faces.store import FaceStore
 from duchenne.files import read_json
 from duchenne.models.contract import create
-from duchenne.sealed import write_sealed
+from duchenne.sealed import sealed, write_sealed
 from duchenne.training import device as device_module
 from duchenne.training.data import loader
 from duchenne.training.device import device_of, multiplies_bf16, precision_of, trained_precision
@@ -127,7 +127,7 @@ def test_what_is_no_trained_network_is_named(trained, tmp_path):
 def test_an_unsuitable_card_is_named(trained, tmp_path, content, reason):
     shutil.copytree(trained[0], tmp_path, dirs_exist_ok=True)
     if isinstance(content, dict):
-        content = json.dumps(json.loads((trained[0] / "card.json").read_text()) | content)
+        content = json.dumps(sealed(json.loads((trained[0] / "card.json").read_text()) | content, "card.json"))
     (tmp_path / "card.json").write_text(content)
     with pytest.raises(TrainingError, match=reason):
         load_trained(tmp_path)

@@ -25,7 +25,7 @@ from duchenne import cli, config, stages
 from duchenne.evaluation import groups
 from duchenne.evaluation.robustness import curves, summarise
 from duchenne.files import file_digest, write_json
-from duchenne.sealed import FILES, digests, write_sealed
+from duchenne.sealed import FILES, digests, read_sealed, write_sealed
 from duchenne.verification.findings import Checked
 from duchenne.verification.run import verify
 from duchenne.workspace import Workspace
@@ -353,6 +353,12 @@ def test_without_dvc_the_numbers_are_checked_alone(project: Project, tmp_path: P
     assert "sample 'stranger' not in the test part of its fold" in two
 
 
+def relist(record: Path) -> None:
+    """Give a record the digests of the files beside it as they are now: what is wrong is not damage."""
+    value = read_sealed(record)
+    write_sealed(record, value | {FILES: digests(record.with_name(name) for name in value[FILES])})
+
+
 def test_values_under_other_rules_follow_from_the_kept_logits(project: Project, tmp_path: Path):
     copy = shutil.copytree(project.root, tmp_path / "moved", ignore=shutil.ignore_patterns(".dvc", ".git", "src"))
     path = copy / "models" / "one" / "fold_1" / "rules.parquet"
@@ -361,12 +367,16 @@ def test_values_under_other_rules_follow_from_the_kept_logits(project: Project, 
     table.loc[other, "epoch"] += 7
     table.loc[other, [f"logit_{name}" for name in CLASSES]] *= -1
     table.to_parquet(path, index=False)
+    card = path.with_name("card.json").read_bytes()
+    relist(path.with_name("card.json"))
     with chdir(copy):
         said = found(verify(config.load(), Workspace(), ["one"]))
-        assert said.keys() == {"results/one/metrics.json"}
+        assert said.keys() == {"results/one/metrics.json", "models/one/fold_1/card.json"}
+        assert "is another one" in said["models/one/fold_1/card.json"]
         for key in ("epoch_rule_test is", "_test_minus_val_low is"):
             assert key in said["results/one/metrics.json"]
         path.unlink()
+        path.with_name("card.json").write_bytes(card)
         said = found(verify(config.load(), Workspace(), ["one"]))
         assert said.keys() == {"models/one/fold_1/rules.parquet"}
         assert said["models/one/fold_1/rules.parquet"].startswith("is missing")
@@ -398,6 +408,8 @@ def test_values_before_calibration_of_groups_and_under_damage_follow_from_stored
     groups_file["columns"][0]["groups"][1]["war"] += 1e-6
     write_json(results / "groups.json", groups_file)
     table.assign(war=table["war"] + [0.125, 0, 0]).to_csv(results / "robustness.csv", index=False)
+    relist(results / "record.json")
+    relist(results / "robustness.record.json")
     with chdir(copy):
         said = found(verify(config.load(), Workspace(), ["one"]))
         shutil.rmtree("models/one")
