@@ -166,7 +166,10 @@ def test_a_killed_training_ends_bit_for_bit_like_one_that_was_not(train, drawn, 
         torch.testing.assert_close(resumed[3][part], states[3][part], rtol=0, atol=0)
     moments = resumed[3]["optimizer"]["state"][0]
     assert moments["exp_avg"].abs().max() > 0  # Adam's own state is there under SAM
-    assert json.loads((out / "card.json").read_text()) == json.loads((expected / "card.json").read_text())
+    cards = [json.loads((folder / "card.json").read_text()) for folder in (out, expected)]
+    for card in cards:  # the history has times, and the seal covers its digest
+        del card["seal"], card["files"]["history.csv"]
+    assert cards[0] == cards[1]
 
 
 def test_a_finished_fold_is_not_trained_again(train):
