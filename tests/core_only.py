@@ -72,9 +72,10 @@ from duchenne.faces.build import align_dataset  # noqa: E402
 from duchenne.faces.landmarks import landmarker, model_digest  # noqa: E402
 from duchenne.faces.settings import Faces  # noqa: E402
 from duchenne.faces.store import FaceStore  # noqa: E402
-from duchenne.files import read_json, write_json  # noqa: E402
+from duchenne.files import read_json  # noqa: E402
 from duchenne.models.contract import register_networks  # noqa: E402
 from duchenne.prediction.model import Model  # noqa: E402
+from duchenne.sealed import write_sealed  # noqa: E402
 from duchenne.workspace import Workspace  # noqa: E402
 
 register_networks()
@@ -144,7 +145,7 @@ def ask_for_extras(folder: Path, fold: Path) -> dict[str, str]:
     card = read_json(detecting / "card.json")
     settings = {"mode": "detect", "size": 64, "landmarks": "mobilefacenet", "detector": "dlib"}
     alignment = {"settings": settings, "landmark_model": model_digest(Faces())}
-    write_json(detecting / "card.json", card | {"alignment": alignment})
+    write_sealed(detecting / "card.json", card | {"alignment": alignment})
     store = FaceStore(workspace.faces("drawn"))
     points = folder / "points.parquet"
     return {

@@ -19,11 +19,12 @@ from duchenne.evaluation.rules import by_rule, measure_rules
 from duchenne.evaluation.statistics import evaluate, evaluate_without
 from duchenne.faces.build import align_dataset
 from duchenne.faces.settings import Faces
-from duchenne.faces.store import FaceStore
+from duchenne.faces.store import FaceStore, write_checksums
 from duchenne.files import write_json
 from duchenne.protocol import Protocol
 from duchenne.reporting.runs import Run
 from duchenne.reporting.settings import Report
+from duchenne.sealed import write_table
 from duchenne.splits import make_splits
 from duchenne.training.settings import Model, Recipe, Variant
 from duchenne.workspace import Workspace
@@ -67,7 +68,8 @@ def finished_project(
     align_dataset(index.rows, raw, dataset.faces, store, workspace.work("align", "drawn"), engine=Local(1))
     partly = pd.DataFrame({"sample": FaceStore(store).samples[:4], "frame": 1, "reason": "is empty"})  # as of clips
     failures = pd.concat([FaceStore(store).failures, partly.astype({"frame": "Int64"})])
-    failures.to_parquet(store / "failures.parquet", index=False)
+    write_table(store / "failures.parquet", failures)
+    write_checksums(store)
 
     common = {
         "dataset": "drawn",

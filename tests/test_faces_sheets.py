@@ -15,7 +15,8 @@ from duchenne.faces.annotate import landmark_dataset
 from duchenne.faces.build import align_dataset
 from duchenne.faces.settings import Faces
 from duchenne.faces.sheets import CAPTION, COLUMNS, TILE, alignment_sheet, failure_sheet
-from duchenne.faces.store import FaceStore
+from duchenne.faces.store import FaceStore, write_checksums
+from duchenne.sealed import write_table
 
 WALL = (30, 160, 90)
 
@@ -61,7 +62,8 @@ def test_the_failure_sheet_shows_what_was_not_a_face(folder, tmp_path):
 def test_no_failures_make_no_sheet(folder, tmp_path):
     shutil.copytree(folder / "faces", tmp_path / "faces")
     store = FaceStore(tmp_path / "faces")
-    store.failures.head(0).to_parquet(tmp_path / "faces" / "failures.parquet")
+    write_table(tmp_path / "faces" / "failures.parquet", store.failures.head(0))
+    write_checksums(tmp_path / "faces")
     failure_sheet(store, pd.read_pickle(folder / "rows.pkl"), folder / "set", tmp_path / "f.jpg")
     assert not (tmp_path / "f.jpg").exists()
 

@@ -34,6 +34,7 @@ from duchenne.reporting.gap import against, conclusion, gap_of, target_of
 from duchenne.reporting.gap_parts import PARTS
 from duchenne.reporting.gap_question import FREE, Question, differing, resolved
 from duchenne.reporting.runs import Run, open_run
+from duchenne.sealed import FILES, read_sealed, write_sealed
 from duchenne.workspace import Workspace
 
 OWN: dict[str, Any] = {
@@ -369,15 +370,18 @@ def test_a_counterpart_that_cannot_be_compared_is_named_and_the_others_are_measu
     file: str, change: Callable[[pd.DataFrame], pd.DataFrame] | None, why: str
 ):
     path = Path("results/mine_random_weights") / file
-    whole = path.read_bytes()
+    whole, record = path.read_bytes(), path.with_name("record.json")
+    known = read_sealed(record)
     try:
         if change:
             change(pd.read_parquet(path)).to_parquet(path, index=False)
+            write_sealed(record, {name: each for name, each in known.items() if name != FILES})
         else:
             path.unlink()
         found = gap("mine")
     finally:
         path.write_bytes(whole)
+        write_sealed(record, known)
     (absent,) = (one for one in found["not_measured"] if one["part"] == "weights")
     assert absent["why"].startswith(why)
     assert "weights" not in {one["part"] for one in found["parts"]}

@@ -186,7 +186,10 @@ def test_predicting_the_test_part_after_every_epoch_changes_no_weight(train):
     on, off = (files(train(str(each), {"test_each_epoch": each}, **augment)) for each in (True, False))
     assert on.keys() == off.keys() | {"rules.parquet"}
     assert on["weights.safetensors"] == off["weights.safetensors"]
-    assert json.loads(on["card.json"]) == json.loads(off["card.json"])
+    cards = [json.loads(made["card.json"]) for made in (on, off)]
+    for card in cards:  # the tables beside it have times and rules
+        del card["seal"], card["files"]
+    assert cards[0] == cards[1]
 
 
 @pytest.mark.parametrize("selection", ["last", "val", "test"])
