@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
-import shutil
-import socket
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +13,7 @@ import cv2
 from tqdm import tqdm
 
 from duchenne.engines import Engine, Local, Task
-from duchenne.files import file_digest
+from duchenne.files import file_digest, remove, temporary
 from duchenne.shortage import naming
 
 log = logging.getLogger(__name__)
@@ -67,15 +64,14 @@ def resumable(chunks: Iterable[Chunk], title: str, engine: Engine | None = None,
                 bar.update(done.result())
     for folder in {chunk.path.parent for chunk in chunks}:
         for part in folder.glob(".*.part"):  # left by killed runs
-            _remove(part)
+            remove(part)
     return [chunk.path for chunk in chunks]
 
 
 def _run(chunks: Sequence[Chunk]) -> int:
     cv2.setNumThreads(1)  # the processes share the cores
     for chunk in chunks:
-        part = chunk.path.with_name(f".{chunk.path.name}.{socket.gethostname()}.{os.getpid()}.part")
-        part.parent.mkdir(parents=True, exist_ok=True)
+        part = temporary(chunk.path)
         try:
             with naming(chunk.path, part):
                 chunk.function(*chunk.arguments, part)
@@ -83,7 +79,7 @@ def _run(chunks: Sequence[Chunk]) -> int:
                 if not chunk.path.exists():  # it may: a process of a killed run can still be running
                     part.replace(chunk.path)
         finally:
-            _remove(part)
+            remove(part)
     return sum(chunk.size for chunk in chunks)
 
 
@@ -109,12 +105,5 @@ def _whole(path: Path) -> bool:
     if not known.exists() or known.read_bytes() == _contents(path).encode():
         return True
     log.warning("%s is damaged (its contents are not those of %s): it is made again", path, known.name)
-    _remove(path)
+    remove(path)
     return False
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
 import sys
 from collections.abc import Callable
 
@@ -13,6 +14,7 @@ from duchenne import config, stages
 from duchenne.commands import canary, gap, models, params, planning, runs
 from duchenne.commands.common import lookup, print_whatever_the_locale, readable_errors
 from duchenne.errors import UserError
+from duchenne.processes import end_with_dvc
 from duchenne.workspace import Workspace
 
 HELP = "Facial-expression recognition with POSTER, POSTER++, IFDD and FRL-DGT, from pictures to published tables."
@@ -29,9 +31,14 @@ def main() -> None:
 
 
 def stage(function: Callable[..., object]) -> None:
-    """Run a stage of ``duchenne.stages``; its dataset or variant, if any, is the argument, and folds of train."""
+    """Run a stage of ``duchenne.stages``; its dataset or variant, if any, is the argument, and folds of train.
+
+    A stage that DVC started ends soon after DVC, even if DVC is killed: DVC's next command would start another one.
+    """
     print_whatever_the_locale()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if "DVC_STAGE" in os.environ:
+        end_with_dvc()
     with readable_errors():
         catalog = config.load()
         wanted = list(inspect.signature(function).parameters)[2:3]

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
 import re
+import shutil
+import socket
 import stat
+import time
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from duchenne.shortage import naming
 
@@ -56,7 +63,58 @@ def regular(path: Path) -> Path:
     return path
 
 
-@contextmanager
+_MACHINE = f"{zlib.crc32(socket.gethostname().encode()):08x}"
+_LEFT = re.compile(r"\..+\.([0-9a-f]{8})\.(\d+)\.part")
+_DAY = 86_400.0
+
+
+def temporary(path: Path) -> Path:
+    """Return a path beside ``path`` that only this process uses; missing folders are created.
+
+    It must not exist when the process ends. What killed processes have left in the folder is deleted first: of this
+    machine at once, of others, whose processes cannot be seen, after a day.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _tidy(path.parent, os.getpid())
+    part = path.with_name(f".{path.name}.{_MACHINE}.{os.getpid()}.part")
+    remove(part)  # of a killed process that had the same number, as in a container
+    return part
+
+
+@lru_cache(maxsize=256)
+def _tidy(folder: Path, own: int) -> None:
+    """Delete temporary files of killed processes in a folder, once in each process."""
+    for path in folder.iterdir():
+        if (found := _LEFT.fullmatch(path.name)) and int(found[2]) != own and _abandoned(path, *found.groups()):
+            with contextlib.suppress(OSError):  # another process deletes it too, or it is another user's
+                remove(path)
+
+
+def _abandoned(path: Path, machine: str, pid: str) -> bool:
+    if machine == _MACHINE:
+        return not psutil.pid_exists(int(pid))
+    try:
+        return time.time() - path.lstat().st_mtime > _DAY
+    except OSError:  # its process has finished it
+        return False
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder, if there is one.
+
+    Raises:
+        OSError: It cannot be deleted.
+    """
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``, which replaces ``path`` when the block ends without an error.
 
@@ -66,8 +124,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         OSError: The file cannot be written; the error names ``path``, also where a library hid it behind its own.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = temporary(path)
     try:
         with naming(path, part):
             yield part

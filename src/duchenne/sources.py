@@ -37,6 +37,7 @@ HARMLESS = {
     "duchenne.landmark_net.settings": "counts by its values",
     "duchenne.protocol": "counts by its values",
     "duchenne.networks": "reads the facts of networks, which are in their own sources",
+    "duchenne.processes": "when processes end",
     "duchenne.reporting.provenance": "tags of runs",
     "duchenne.reporting.settings": "counts by its values",
     "duchenne.sealed": "how files are sealed, and which are refused",

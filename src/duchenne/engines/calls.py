@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import psutil
+from duchenne.processes import kill_tree
 
 Answer = bytes
 """Pickled value and error, of which one is None."""
@@ -129,20 +129,6 @@ class Child:
         """End the child and its own children now."""
         kill_tree(self._process.pid)
         self._process.wait()
-
-
-def kill_tree(pid: int, itself: bool = True) -> None:
-    """Kill a process with all below it."""
-    try:
-        process = psutil.Process(pid)
-        family = process.children(recursive=True)
-    except psutil.NoSuchProcess:
-        return
-    for each in [process, *family] if itself else family:
-        try:
-            each.kill()
-        except psutil.NoSuchProcess:
-            continue
 
 
 def _send(pipe: BinaryIO | Any, data: bytes) -> None:

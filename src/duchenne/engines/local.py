@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections.abc import Iterable, Iterator
@@ -16,6 +17,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from duchenne.engines.base import DiedError, Done, Engine, EngineError, Gpu, Host, Loop, Needs, Results, Task
 from duchenne.engines.calls import Answer, Child, ChildDiedError, portable
 from duchenne.engines.gpus import shown, visible
+from duchenne.processes import end_with
 
 
 class Local(Engine):
@@ -61,7 +63,7 @@ class Local(Engine):
         def calls() -> Iterator[Any]:
             for number, task in enumerate(tasks):
                 called[number] = task
-                yield joblib.delayed(_numbered)(number, task)
+                yield joblib.delayed(_numbered)(number, task, os.getpid())
 
         try:
             for number, value, error in joblib.Parallel(jobs, return_as="generator_unordered")(calls()):
@@ -94,7 +96,9 @@ def _call(task: Task) -> Done:
         return Done(task, error=error)
 
 
-def _numbered(number: int, task: Task) -> tuple[int, Any, Exception | None]:
+def _numbered(number: int, task: Task, starter: int) -> tuple[int, Any, Exception | None]:
+    if os.getpid() != starter:  # joblib's processes would outlive a killed one by minutes, and finish their task
+        end_with(starter)
     done = _call(task)
     return number, done.value, portable(done.error) if done.error else None
 

@@ -6,7 +6,6 @@ whatever the size of the set, the number of processes or the order of the work.
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from pathlib import Path
@@ -16,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from duchenne.chunks import Chunk, digest, resumable
 from duchenne.engines import Engine
-from duchenne.files import read_json, write_json
+from duchenne.files import read_json, temporary, write_json
 from duchenne.sealed import write_table
 from duchenne.shortage import naming
 from duchenne.sources import source_digest
@@ -82,8 +81,7 @@ def split_of(subject: int, test_share: float) -> str:
 def _assemble(config: Synth, tasks: list[Task], folders: list[Path], out: Path) -> None:
     """Make the finished set beside ``out``, then swap it in."""
     rows, frames = [], []
-    fresh, old = (out.with_name(f".{out.name}.{os.getpid()}.{word}") for word in ("part", "old"))
-    shutil.rmtree(fresh, ignore_errors=True)
+    fresh, old = temporary(out), temporary(out.with_name(f"{out.name}.old"))
     try:
         with naming(out, fresh):
             for task, folder in zip(tasks, folders, strict=True):

@@ -10,7 +10,8 @@ The folder of a run::
     done/                     the finished run, and finished.json, by which it is recognised
 
 There is no random state: every random number is a function of seed and epoch (see ``trainer``). Each file is written
-under a temporary name and then moved, the state last, so that an interruption at any moment leaves a complete epoch.
+under a temporary name and then moved: the weights, then the state, then the tables for people. So an interruption at
+any moment leaves a complete epoch, and no table has an epoch that is trained again, with other times.
 """
 
 from __future__ import annotations
@@ -113,9 +114,9 @@ class Checkpoints:
         if best is not None:
             save_weights(best, self._best(state["selected"]), self.metadata)
             self._best_digest = file_digest(self._best(state["selected"]))
-        self._write_tables(state["tables"])
         with replacing(self._state) as path, path.open("wb") as file:  # PyTorch's own file hides that the disk is full
             torch.save({**state, "key": self.key, "code": self.code, "best_sha256": self._best_digest}, file)
+        self._write_tables(state["tables"])
         for path in self.folder.glob("epoch_*.safetensors"):
             if path != self._best(state["selected"]):
                 path.unlink()
@@ -123,7 +124,7 @@ class Checkpoints:
     def _write_tables(self, own: Mapping[str, Any]) -> None:
         tables = {self.folder / f"{name}.csv": rows for name, rows in own.items() if rows}
         for table in set(self.folder.glob("*.csv")) - tables.keys():  # tables of another key
-            table.unlink()
+            table.unlink(missing_ok=True)  # another process of this run may have
         for table, rows in tables.items():
             with replacing(table) as path:
                 pd.DataFrame(rows).to_csv(path, index=False)
@@ -140,6 +141,7 @@ class Checkpoints:
         """
         part = self.folder / "done.part"
         shutil.rmtree(part, ignore_errors=True)
+        (self._done / "finished.json").unlink(missing_ok=True)  # first, or half a folder could count as finished
         shutil.rmtree(self._done, ignore_errors=True)
         part.mkdir()
         with naming(self._done, part):
@@ -154,11 +156,11 @@ class Checkpoints:
             write_sealed(part / "card.json", {**card, "weights_sha256": file_digest(part / self.weights), **beside})
             write_sealed(part / "finished.json", {"key": self.key, "code": self.code})
             part.replace(self._done)
-        self._state.unlink()
-        self._best(selected).unlink()
+        self._clear()
 
     def publish(self, out: Path) -> None:
         """Copy the finished folder to ``out``, completely or not at all."""
+        self._clear()
         out.parent.mkdir(parents=True, exist_ok=True)
         part = out.with_name(f".{out.name}.part")
         shutil.rmtree(part, ignore_errors=True)
@@ -166,6 +168,11 @@ class Checkpoints:
             shutil.copytree(self._done, part, ignore=shutil.ignore_patterns("finished.json"), copy_function=_link)
         shutil.rmtree(out, ignore_errors=True)
         part.replace(out)
+
+    def _clear(self) -> None:
+        """Delete what a finished run does not need; an interruption may have left it."""
+        for path in (self._state, *self.folder.glob("epoch_*.safetensors")):
+            path.unlink(missing_ok=True)
 
     def _best(self, epoch: int) -> Path:
         return self.folder / f"epoch_{epoch}.safetensors"

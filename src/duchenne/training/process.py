@@ -7,12 +7,11 @@ import os
 import pickle
 import signal
 import sys
-import threading
-import time
 import warnings
 from pathlib import Path
 
 from duchenne.errors import UserError
+from duchenne.processes import end_with
 
 WRONG_INPUT = 2
 """Exit status of a process that stopped with a message for the user."""
@@ -36,7 +35,7 @@ def main() -> None:
 
 def _train(job: Path) -> None:
     parent, level, threads, arguments = pickle.loads(job.read_bytes())
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    end_with(parent)  # the launcher in it could then not end this process
     if os.environ["RANK"] != "0":  # the first one speaks for all
         level = logging.ERROR
         warnings.simplefilter("ignore")
@@ -49,13 +48,6 @@ def _train(job: Path) -> None:
     torch.set_num_threads(threads)
     train_fold(**arguments)
     torch.distributed.destroy_process_group()
-
-
-def _end_with(parent: int) -> None:
-    """End this process when ``parent`` has ended, whose launcher could then not end it."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
 
 
 if __name__ == "__main__":
