@@ -69,16 +69,16 @@ PARAMS = {
 COMPUTE = {"jobs": 2, "precision": "fp32", "device": "cpu", "folds_at_once": 2, "fold": {"cores": 1}}
 
 
-def clone(folder: Path, compute: dict) -> Path:
-    """Clone the repository to ``folder``, with parameters of its own."""
+def clone(folder: Path, params: dict) -> Path:
+    """Clone the repository to ``folder``, with parameters of its own as JSON, because anchors of YAML are refused."""
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
-    set_compute(folder, compute)
+    (folder / "params.yaml").write_text(json.dumps(params), encoding="utf-8")
     return folder
 
 
-def set_compute(folder: Path, compute: dict) -> None:
-    """Write the parameters of a clone, as JSON, because anchors of YAML are refused."""
-    (folder / "params.yaml").write_text(json.dumps(PARAMS | {"compute": COMPUTE | compute}), encoding="utf-8")
+def with_compute(compute: dict) -> dict:
+    """Return the parameters of a clone that differs from others in ``compute``."""
+    return PARAMS | {"compute": COMPUTE | compute}
 
 
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
@@ -318,10 +318,11 @@ def main() -> None:
     print(f"{'run':>10} {'seconds':>8} {'commands':>9} {'killed':<30} {'files':>6} {'weights':>9} {'output':>9}")
 
     def show(name: str, compute: dict, kills: int, limit: float, start: Callable[[Path, Path], Cluster] | None) -> None:
-        begun, other = time.time(), clone(folder / name, compute)
+        begun, other = time.time(), clone(folder / name, with_compute(compute))
         with start(away, other) if start else contextlib.nullcontext() as cluster:
             if cluster:
-                set_compute(other, compute | {"address": f"127.0.0.1:{cluster.port}"})
+                params = with_compute(compute | {"address": f"127.0.0.1:{cluster.port}"})
+                (other / "params.yaml").write_text(json.dumps(params), encoding="utf-8")
             commands, killed = run(other, kills, rng, cluster)
         took, (files, weights, confidences) = time.time() - begun, distances(one, other)
         words = ", ".join(f"{count} {what}" for what, count in sorted(killed.items())) or "none"

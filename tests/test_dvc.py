@@ -85,6 +85,48 @@ def test_a_dataset_of_defaults_runs_and_a_dotted_name_is_refused(project: Path):
     assert "are missing from" not in done.stderr + done.stdout
 
 
+KILLS = [
+    ("index@mine", "dvc", "moved to data/index/mine.problems.csv"),
+    ("align@mine", "stage", "created work/align/mine/.#_#.arrow.#.#.part"),
+    ("split@my_first", "group", "created data/splits/.my_first.parquet.#.#.part"),
+]
+"""Stage, victim, and the change of files after which it is killed."""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="follows files by inotify")
+def test_killed_commands_end_with_the_files_of_one_that_was_not(
+    project: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import chaos
+
+    params = minimal()
+    params["datasets"]["mine"]["faces"] = {"mode": "aligned", "detector": "none", "size": 64}
+    params["compute"] = {"jobs": 1}
+    write(params, project / "params.yaml")
+    for name in (".dvcignore", ".gitignore"):
+        shutil.copy(ROOT / name, project)
+
+    killed = chaos.Project(project, params, "split@my_first")
+    order = ["start", "settings", *(stage for stage, *_ in KILLS)]
+    plan = [chaos.Kill(stage, victim, change=change) for stage, victim, change in KILLS]
+    killed.run(plan, chaos.Timing(dict.fromkeys(order, 0.0)))
+    assert (killed.wrong, killed.beside) == ([], {})
+    assert [(stage, what) for stage, what, _ in killed.killed] == [(stage, victim) for stage, victim, _ in KILLS]
+    assert chaos.left(project) == []
+
+    whole = tmp_path_factory.mktemp("whole")
+    shutil.copytree(project / "data" / "raw", whole / "data" / "raw")
+    shutil.copy(project / "params.yaml", whole)
+    monkeypatch.chdir(whole)
+    for stage, *names in (["settings"], *(name.split("@") for name in order[2:])):
+        stages.run(stage, config.load(), Workspace(), *names)
+    assert chaos.differences(whole, project) == []
+    assert {path.name for path in (project / "work").iterdir()} == {"align", "locks"}
+    assert list((project / "work" / "align").iterdir()) == []
+
+
 def test_settings_hold_what_was_left_out(tmp_path: Path):
     YAML(typ="safe").dump(minimal(), tmp_path / "params.yaml")
     workspace = Workspace(tmp_path)
