@@ -146,7 +146,10 @@ def test_epochs_then_everything_else(workspace: Workspace):
     train(workspace, 1, [1.0])
     tracker.epoch(0, 1)
     (begun,), _ = runs(workspace)
-    client(workspace).create_logged_model(begun.info.experiment_id, "model", begun.info.run_id)  # by a killed report
+    left = client(workspace).create_logged_model(begun.info.experiment_id, "model", begun.info.run_id)
+    cut = Path(place(left.artifact_location)) / "weights.safetensors"  # by a report that was killed
+    cut.parent.mkdir(parents=True)
+    cut.touch()
     Tracker(workspace, "v", VARIANT).publish()
     Tracker(workspace, "v", VARIANT).publish()  # a second time adds nothing
 
@@ -168,7 +171,12 @@ def test_epochs_then_everything_else(workspace: Workspace):
     assert [curve(workspace, run) for run in children] == [[(1, 1.0), (2, 0.5)]] * 2
     found = client(workspace)
     assert {item.path for item in found.list_artifacts(parent.info.run_id)} >= {"results", "report"}
+    assert not cut.exists()
     (model,) = found.search_logged_models([parent.info.experiment_id])
+    found.delete_tag(parent.info.run_id, "weights")  # a report that was killed before it said which weights these are
+    Tracker(workspace, "v", VARIANT).publish()
+    (same,) = found.search_logged_models([parent.info.experiment_id])
+    assert same.model_id == model.model_id
     signature = mlflow.models.get_model_info(place(model.artifact_location)).signature
     required = [(column.name, column.required) for column in signature.inputs]
     assert required == [("video", True), ("onset", False), ("apex", False)]

@@ -501,7 +501,8 @@ class Tracker:
     def _log_model(self, client: Any, folder: Path) -> None:
         """Log the network of the first fold, once per set of weights; the other folds have the same architecture.
 
-        What an interrupted report left of a model is deleted: ``runs:/<run>`` might mean it.
+        What an interrupted report left of a model is deleted with its files, because ``runs:/<run>`` might mean it; one
+        that it finished is kept.
         """
         import mlflow
         from mlflow.entities import LoggedModelStatus
@@ -513,7 +514,12 @@ class Tracker:
             return
         for model in client.search_logged_models([self._experiment], f"source_run_id = '{self._parent}'"):
             if model.status != LoggedModelStatus.READY:
+                if model.artifact_location.startswith("file:"):  # a server deletes files itself, by `mlflow gc`
+                    shutil.rmtree(url2pathname(urlsplit(model.artifact_location).path), ignore_errors=True)
                 client.delete_logged_model(model.model_id)
+            elif model.tags.get("weights") == digest:
+                client.set_tag(self._parent, "weights", digest)
+                return
         card = read_sealed(folder / "card.json")
         wanted = [ColSpec(kind, name, name in ("image", "video")) for name, kind in SERVED[card["takes"]].items()]
         answer = [ColSpec(kind, name) for name, kind in ANSWERED.items()]
@@ -523,6 +529,7 @@ class Tracker:
             warnings.filterwarnings("ignore", ".*An input example was not provided")  # it would be somebody's face
             mlflow.pyfunc.log_model(
                 name="model",
+                tags={"weights": digest},
                 python_model=str(Path(__file__).with_name("serving.py")),
                 artifacts={"fold": str(folder)},
                 code_paths=[str(Path(__file__).parent)],
