@@ -26,7 +26,8 @@ These differ between two uninterrupted runs too, and are not compared:
 * duration and time of an epoch (``seconds``, ``images_per_second`` and ``ended`` of histories), which are measured;
 * ``id`` and ``started`` of a training run (``training.json``, the tag in MLflow), which are drawn and measured;
 * ``seconds`` in ``complexity.json``, and the minutes and the speed of training in the page, which are measured;
-* hashes of these files in ``dvc.lock`` and, for folders, in what depends on them.
+* hashes of these files in ``dvc.lock`` and, for folders, in what depends on them; in records beside them, and in the
+  seals of these records.
 """
 
 from __future__ import annotations
@@ -56,6 +57,8 @@ import pandas as pd
 import psutil
 import yaml
 from scale import BIN, MODEL, ROOT, clone, environment, kill_tree, left
+
+from duchenne.sealed import FILES, KEY
 
 KINDS = {"stills": ["happiness", "surprise"], "clips": ["happiness", "surprise"], "micros": ["negative", "surprise"]}
 """Rendered sets and their classes."""
@@ -450,13 +453,16 @@ COMPARED = "data", "models", "results", "reports"
 
 def contents(path: Path) -> bytes | str:
     """Return what must be equal in two runs."""
-    varies = VARIES.get(path.name)
+    varies = VARIES.get(path.name, ())
+    if path.suffix == ".json" and isinstance(record := json.loads(path.read_text(encoding="utf-8")), dict):
+        kept = {key: value for key, value in record.items() if key not in (*varies, KEY)}
+        if FILES in kept:
+            kept[FILES] = {name: digest for name, digest in kept[FILES].items() if name not in VARIES}
+        return json.dumps(kept)
+    if path.suffix == ".html":
+        return re.sub(MEASURED, b"", path.read_bytes())
     if not varies:
-        return re.sub(MEASURED, b"", path.read_bytes()) if path.suffix == ".html" else path.read_bytes()
-    if path.suffix == ".json":
-        return json.dumps(
-            {key: value for key, value in json.loads(path.read_text(encoding="utf-8")).items() if key not in varies}
-        )
+        return path.read_bytes()
     return pd.read_csv(path, dtype=str).drop(columns=list(varies), errors="ignore").to_csv(index=False)
 
 
