@@ -241,7 +241,7 @@ def below(pid: int) -> list[int]:
     found = []
     with contextlib.suppress(OSError):
         for thread in Path(f"/proc/{pid}/task").iterdir():
-            for child in map(int, (thread / "children").read_text().split()):
+            for child in map(int, (thread / "children").read_text(encoding="utf-8").split()):
                 found += [child, *below(child)]
     return found
 

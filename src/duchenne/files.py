@@ -95,7 +95,10 @@ def _tidy(folder: Path, own: int) -> None:
 
 def _abandoned(path: Path, machine: str, pid: str) -> bool:
     if machine == _MACHINE:
-        return not psutil.pid_exists(int(pid))
+        try:
+            return psutil.Process(int(pid)).status() == psutil.STATUS_ZOMBIE  # dead, and its parent has not asked yet
+        except psutil.NoSuchProcess:
+            return True
     try:
         return time.time() - path.lstat().st_mtime > _DAY
     except OSError:  # its process has finished it
