@@ -71,8 +71,8 @@ def test_a_stage_ends_with_the_command_that_started_it_through_a_shell(tmp_path:
 class Above:
     """A process that stands above this one."""
 
-    def __init__(self, name: str, *words: str) -> None:
-        self.pid, self._name, self._words = 4711, name, [name, *words]
+    def __init__(self, name: str, *words: str, pid: int = 4711) -> None:
+        self.pid, self._name, self._words = pid, name, [name, *words]
 
     def name(self) -> str:
         return self._name
@@ -87,15 +87,14 @@ class Above:
         ([Above("zsh", "-c", "python stages/train.py v"), Above("python3.11", "-m", "dvc", "repro")], 4711),
         ([Above("dvc", "repro")], 4711),
         ([Above("sh", "-c", "python stages/train.py v"), Above("systemd", "--user")], 0),
-        ([Above("tini", "--", "bash")], 0),
+        ([Above("tini", "--", "bash", pid=1)], 0),
+        ([Above("slurmstepd", "slurmstepd: [12.0]"), Above("systemd", pid=1)], None),
+        ([Above("bash"), Above("my_launcher", "--gpus", "2"), Above("dvc", "repro")], 4711),
         ([], 0),
     ],
 )
-def test_a_stage_whose_dvc_was_killed_before_it_looked_has_none(
-    monkeypatch: pytest.MonkeyPatch, above: list[Above], found: int
-):
-    monkeypatch.setattr(psutil.Process, "parents", lambda self: above)
-    assert processes._dvc() == found
+def test_the_dvc_above_a_stage_is_found_or_has_ended_or_is_elsewhere(above: list[Above], found: int | None):
+    assert processes._dvc(above) == found
 
 
 ENDS = """

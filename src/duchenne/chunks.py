@@ -75,8 +75,8 @@ def _run(chunks: Sequence[Chunk]) -> int:
         try:
             with naming(chunk.path, part):
                 chunk.function(*chunk.arguments, part)
-                _digest_file(chunk.path).write_text(_contents(part), encoding="ascii")
                 if not chunk.path.exists():  # it may: a process of a killed run can still be running
+                    _digest_file(chunk.path).write_text(_contents(part), encoding="ascii")
                     part.replace(chunk.path)
         finally:
             remove(part)

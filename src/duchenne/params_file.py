@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import shutil
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,10 +49,7 @@ def add(path: Path, names: list[tuple[str, str]]) -> Change:
     Raises:
         UserError: The library has no such block, or the file cannot be used.
     """
-    with _edited_alone(path):
-        load(path)
-        text = _read(path)
-        tree = _parse(text)
+    with _edited_alone(path) as (text, tree):
         new: Tree = {part: {} for part in SECTIONS}
         kept = []
         for section, name in names:
@@ -75,10 +72,7 @@ def add_blocks(path: Path, blocks: Tree) -> Change:
     Raises:
         UserError: The file has another block of one of these names, or cannot be used, also with the new blocks.
     """
-    with _edited_alone(path):
-        load(path)
-        text = _read(path)
-        tree = _parse(text)
+    with _edited_alone(path) as (text, tree):
         new: Tree = {part: {} for part in SECTIONS}
         kept = []
         for part, named in blocks.items():
@@ -111,10 +105,7 @@ def set_field(path: Path, section: str, name: str, field: str, value: Any) -> No
     Raises:
         UserError: The file has no such block, the block has the field, or the file cannot be used, also with the field.
     """
-    with _edited_alone(path):
-        load(path)
-        text = _read(path)
-        tree = _parse(text)
+    with _edited_alone(path) as (text, tree):
         block = (tree.get(section) or {}).get(name)
         if block is None:
             raise UserError(f"{path} has no {section}.{name}")
@@ -143,10 +134,8 @@ def remove(path: Path, names: list[tuple[str, str]]) -> Change:
     Raises:
         UserError: The file has no such block, or another block needs it.
     """
-    with _edited_alone(path):
-        load(path)
-        text = _read(path)
-        tree = {part: dict(blocks or {}) if part in SECTIONS else blocks for part, blocks in _parse(text).items()}
+    with _edited_alone(path) as (text, whole):
+        tree = {part: dict(blocks or {}) if part in SECTIONS else blocks for part, blocks in whole.items()}
         gone, kept = [], []
         for section, name in names:
             if name not in tree.get(section, {}):
@@ -201,10 +190,18 @@ def _users(tree: Tree, section: str, name: str) -> list[str]:
             return [user for user, block in tree[section].items() if block.get("init_from") == name]
 
 
-def _edited_alone(path: Path) -> AbstractContextManager[None]:
-    """Return a context in which no other command edits the file: each would undo the other's edit."""
+@contextmanager
+def _edited_alone(path: Path) -> Iterator[tuple[str, Tree]]:
+    """Give the text of the file and what it says, while no other command edits it: each would undo the other's edit.
+
+    Raises:
+        UserError: The file cannot be used.
+    """
     file = path.resolve()
-    return alone(file.with_name(f".{file.name}.lock"), f"{path}", remove=True)
+    with alone(file.with_name(f".{file.name}.lock"), f"{path}", remove=True):
+        load(path)
+        text = _read(path)
+        yield text, _parse(text)
 
 
 @contextmanager

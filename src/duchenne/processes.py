@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from functools import cache
 
 import psutil
@@ -17,7 +18,7 @@ PULSE = 0.5
 """Seconds between two looks at whether a process still runs (chosen by us)."""
 
 SHELLS = {"sh", "ash", "bash", "dash", "fish", "ksh", "zsh", "tcsh", "csh", "cmd.exe", "powershell.exe", "pwsh"}
-"""Names of processes that may stand between DVC and the command of a stage."""
+"""Names of processes that may stand between DVC and the command of a stage, and be left when DVC has ended."""
 
 
 def kill_tree(pid: int, itself: bool = True) -> None:
@@ -45,23 +46,31 @@ def end_with(pid: int) -> None:
 
 
 def end_with_dvc() -> None:
-    """End this process, which DVC started as a stage, and all below it, as :func:`end_with` when DVC has ended."""
-    end_with(_dvc())
+    """End this process, which DVC started as a stage, and all below it, as :func:`end_with` when DVC has ended.
 
-
-def _dvc() -> int:
-    """Return the process of DVC: the first one above this that is not a shell; 0 if DVC has ended already.
-
-    Who is left without a parent gets that of the system, which is neither DVC nor Python.
+    Nothing ends where another program stands above this process and DVC does not, as in a job of Slurm.
     """
-    for process in psutil.Process().parents():
+    if (dvc := _dvc(psutil.Process().parents())) is not None:
+        end_with(dvc)
+
+
+def _dvc(above: Sequence[psutil.Process]) -> int | None:
+    """Return the process of DVC among those above a stage, nearest first; 0: it has ended; None: it is not among them.
+
+    Who is left without a parent gets the first process of the system, or of the session (systemd).
+    """
+    others = False
+    for process in above:
         try:
             name, words = process.name(), process.cmdline()
-        except psutil.Error:
-            return 0
-        if name not in SHELLS:
-            return process.pid if any("dvc" in word or "python" in word for word in [name, *words]) else 0
-    return 0
+        except psutil.Error:  # ended meanwhile
+            continue
+        if name in SHELLS:
+            continue
+        if any("dvc" in word or "python" in word for word in [name, *words]):
+            return process.pid
+        others |= name != "systemd" and process.pid != 1
+    return None if others else 0
 
 
 def _watch(process: psutil.Process) -> None:
@@ -79,5 +88,5 @@ def _runs(process: psutil.Process) -> bool:
 
 def _end() -> None:
     kill_tree(os.getpid(), itself=False)
-    sys.stderr.flush()
+    print("the process for which this one works has ended, so this one ends too", file=sys.stderr, flush=True)
     os._exit(1)
