@@ -1,7 +1,7 @@
 """Benchmark of damaged files: is every flipped byte, cut and swap of a file that a stage or command reads found?
 
     python benchmarks/damage.py                               # over an hour on one core
-    python benchmarks/damage.py --rounds 3 --only evaluate@image predict@image --seed 7
+    python benchmarks/damage.py evaluate@image predict@image --rounds 3 --seed 7
 
 Makes a finished small pipeline with a network of each kind (picture, clip, onset and apex) and an interrupted one, once
 in ``--folder``. For each stage and command it notes which files are read, by their access times, and then damages each
