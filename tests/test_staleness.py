@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
+from importlib.util import cache_from_source
 from pathlib import Path
 
 import pytest
@@ -105,14 +106,18 @@ def params(project: Project, *path_and_value: object) -> Iterator[None]:
 
 @contextmanager
 def edited(path: Path, before: str, after: str) -> Iterator[None]:
-    """For a while, another text in a file."""
+    """For a while, another text in a file of Python."""
     text = path.read_text(encoding="utf-8")
     assert before in text, f"{path} has no {before!r}: what does this edit stand for now?"
     path.write_text(text.replace(before, after, 1), encoding="utf-8")
+    # Python takes compiled code for that of a file of the same size and second.
+    compiled = Path(cache_from_source(path))
+    compiled.unlink(missing_ok=True)
     try:
         yield
     finally:
         path.write_text(text, encoding="utf-8")
+        compiled.unlink(missing_ok=True)
 
 
 VALUES = {
