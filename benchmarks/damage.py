@@ -545,7 +545,7 @@ def main() -> int:
     parser.add_argument("--new", action="store_true", help="make the projects again")
     parser.add_argument("--each", action="store_true", help="damage every file, not one or two of a kind a command")
     parser.add_argument("--log", type=Path, help="file for a line of each case")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     quiet_start()
     if options.new or not (options.folder / "halted" / "models").exists():
         start = time.monotonic()

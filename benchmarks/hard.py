@@ -189,7 +189,7 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", type=int, default=3, help="train at most this many")
     parser.add_argument("--prepare", action="store_true", help="render, align and split, and train nothing")
     parser.add_argument("--freeze", action="store_true", help="record the rendered sets, and do nothing else")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     os.chdir(options.folder)
     here, workspace = catalog_of(Path("params.yaml"), options.seeds), Workspace()

@@ -388,7 +388,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=500, help="of each of the two training runs")
     parser.add_argument("--plot", action="store_true", help="video: also draw the probabilities over time")
     parser.add_argument("--trace", action="store_true", help="also measure what Python allocates; much slower")
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     if unknown := set(given.parts) - PARTS.keys():
         parser.error(f"there is no part {', '.join(sorted(unknown))}")
     torch.set_num_threads(1)
