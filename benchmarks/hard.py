@@ -37,7 +37,13 @@ from duchenne.workspace import Workspace
 
 TABLES = Path(__file__).resolve().parents[1] / "docs" / "results"
 RUNS = {
-    "synth_hard": ("poster_t_hard", "poster_image_only_hard", "poster_v2_hard", "poster_hard"),
+    "synth_hard": (
+        "poster_t_hard",
+        "poster_image_only_hard",
+        "poster_v2_hard",
+        "poster_v2_hard_from_poster_t",
+        "poster_hard",
+    ),
     "synth_hard_micro": ("frl_dgt_hard", "frl_dgt_hard_farneback"),
     "synth_hard_video": ("ifdd_2dcnn_hard", "mobilenetv2_clip_hard"),
 }
@@ -173,10 +179,10 @@ def tables(catalog: Catalog, workspace: Workspace) -> None:
 
 
 def catalog_of(params: Path, seeds: int) -> Catalog:
-    """Read params.yaml, written first if it is missing, with at most this many seeds of every run."""
+    """Read params.yaml, to which runs that it lacks are added, with at most this many seeds of every run."""
     if not params.exists():
         params.write_text(EMPTY, encoding="utf-8")
-        params_file.add(params, [("variants", name) for runs in RUNS.values() for name in runs])
+    params_file.add(params, [("variants", name) for runs in RUNS.values() for name in runs])
     catalog = config.load(params)
     fewer = {name: block.model_copy(update={"seeds": block.seeds[:seeds]}) for name, block in catalog.variants.items()}
     return catalog.model_copy(update={"variants": fewer})
