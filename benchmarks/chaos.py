@@ -19,7 +19,9 @@ The same command follows at once, until it succeeds.
 
 Prints each kill, and compares each pass with the uninterrupted run: every file below ``data``, ``models``, ``results``
 and ``reports``, ``dvc.lock``, runs, epochs, metrics and models in MLflow; files and folders that are left, and
-processes that outlive the command or work beside the next one. The exit status is 1 if something differs.
+processes that outlive the command or work beside the next one. The exit status is 1 if something differs. What Python
+and MLflow leave in the system's temporary folder, and DVC of the file that it copied, is not counted: nobody can delete
+his own files after SIGKILL.
 
 These differ between two uninterrupted runs too, and are not compared:
 
@@ -122,6 +124,8 @@ SILENT = 300.0
 """Seconds after which a command that starts no further stage counts as hanging (chosen by us)."""
 STARTING = "start"
 """Name of the time before a command starts its first stage, beside the names of stages."""
+OF_DVC = re.compile(r"\.[\w-]{22}\.tmp$")
+"""End of the name of a file that DVC copies, until it is whole."""
 STARTS = 0.1
 """Share of kills that are followed by one in the next command's start (chosen by us)."""
 
@@ -192,7 +196,7 @@ def sort_of(path: Path, root: Path) -> str:
     name = path.relative_to(root.parent).as_posix().partition("/")[2] if path.is_relative_to(root.parent) else str(path)
     if name.startswith(".dvc/cache/"):
         return f".dvc/cache/{name.split('/')[2]}{'.tmp' * name.endswith('.tmp')}"
-    name = re.sub(r"\.[\w-]{22}\.tmp$|\b(tmp|duchenne_)\w+|^[\w-]{8}$", "tmp", name)  # of DVC, of Python, of joblib
+    name = re.sub(rf"{OF_DVC.pattern}|\b(tmp|duchenne_)\w+|^[\w-]{{8}}$", "tmp", name)  # of DVC, of Python, of joblib
     return re.sub(r"[0-9a-f]{8,}|\d+", "#", name)
 
 
@@ -289,13 +293,13 @@ def kill(victim: str, leader: int, rng: random.Random) -> tuple[str, list[psutil
 class Project:
     """A clone in which the command is given until it succeeds."""
 
-    def __init__(self, folder: Path, params: dict[str, Any], *target: str) -> None:
+    def __init__(self, folder: Path, params: dict[str, Any], *target: str, commit: str = "HEAD") -> None:
         self.folder, self.target = folder, target
         self.tmp, self.site = folder.with_name(f"{folder.name}.tmp"), folder.with_name(f"{folder.name}.site")
         if not folder.exists():
             part = folder.with_name(f".{folder.name}.part")
             shutil.rmtree(part, ignore_errors=True)
-            clone(part, params)
+            clone(part, params, commit)
             part.replace(folder)
         for each in (self.tmp, self.site):
             each.mkdir(exist_ok=True)
@@ -467,7 +471,9 @@ def contents(path: Path) -> bytes | str:
 
 
 def files_of(root: Path) -> dict[str, Path]:
-    return {path.relative_to(root).as_posix(): path for path in sorted(root.rglob("*")) if path.is_file()}
+    """Return the files of a folder, without temporary ones of DVC."""
+    paths = [path for path in sorted(root.rglob("*")) if path.is_file() and not OF_DVC.search(path.name)]
+    return {path.relative_to(root).as_posix(): path for path in paths}
 
 
 def differences(one: Path, other: Path) -> list[str]:
@@ -518,11 +524,10 @@ def tracked(root: Path) -> list[tuple[str, str]]:
 def litter(project: Project) -> Counter[str]:
     """Count the kinds of files that a clone has outside its results, without what they are called by chance."""
     found: Counter[str] = Counter()
-    for base in (project.folder, project.tmp):
-        for path in base.rglob("*"):
-            sort = sort_of(path, project.folder)
-            if path.is_file() and not sort.startswith((".git/", ".dvc/cache", "src/", *(f"{f}/" for f in COMPARED))):
-                found[sort] += 1
+    for path in project.folder.rglob("*"):
+        sort = sort_of(path, project.folder)
+        if path.is_file() and not sort.startswith((".git/", ".dvc/cache", "src/", *(f"{f}/" for f in COMPARED))):
+            found[sort] += 1
     return found
 
 
@@ -553,15 +558,15 @@ def check(one: Project, other: Project) -> list[str]:
     return found
 
 
-def uninterrupted(folder: Path, params: dict[str, Any]) -> Project:
+def uninterrupted(folder: Path, params: dict[str, Any], commit: str) -> Project:
     """Run a pipeline without kills, unless this code was run so in the folder before."""
-    one = Project(folder, params)
+    one = Project(folder, params, commit=commit)
     known = folder.with_name(f"{folder.name}.json")
     if known.exists():
         one.timing = Timing(**json.loads(known.read_text(encoding="utf-8")))
         return one
     shutil.rmtree(folder)
-    one = Project(folder, params)
+    one = Project(folder, params, commit=commit)
     one.run()
     if one.wrong:
         sys.exit("\n".join(one.wrong))
@@ -587,7 +592,7 @@ def main() -> None:
     ones = {}
     for name, params in PIPELINES.items():
         if given.only in (None, name):
-            ones[name] = one = uninterrupted(folder / f"{name} {commit}", params)
+            ones[name] = one = uninterrupted(folder / f"{name} {commit}", params, commit)
             seconds = one.timing.seconds
             print(f"{name}, uninterrupted: {sum(seconds.values()):.0f} s, {len(seconds) - 1} stages", flush=True)
     killed, wrong, number = Counter[tuple[str, str]](), [], 0
@@ -598,7 +603,7 @@ def main() -> None:
         done = folder / f"{name}.json"
         if not done.exists():
             rng = random.Random(f"{given.seed} {number}")
-            other = Project(folder / name, PIPELINES[kind])
+            other = Project(folder / name, PIPELINES[kind], commit=commit)
             other.run(one.timing.plan(min(given.each, given.kills - killed.total()), rng), one.timing, given.seed)
             found = check(one, other)
             facts = {
@@ -610,6 +615,7 @@ def main() -> None:
                 "beside": other.beside,
                 "helped": other.helped,
                 "cache": size_of(other.folder / ".dvc" / "cache") / size_of(one.folder / ".dvc" / "cache"),
+                "tmp": size_of(other.tmp) / 1e6,
             }
             done.write_text(json.dumps(facts, indent=1), encoding="utf-8")
             if not (found or given.keep):
@@ -620,8 +626,9 @@ def main() -> None:
         wrong += facts["found"]
         print(
             f"{name}: {len(facts['killed'])} kills, {facts['commands']} commands, {facts['seconds']:.0f} s; "
-            f"{len(facts['found'])} differences; cache {facts['cache']:.2f} times as large; processes outlived "
-            f"their command by at most {facts['outlived']:.1f} s; helped: {facts['helped'] or 'never'}"
+            f"{len(facts['found'])} differences; cache {facts['cache']:.2f} times as large, "
+            f"{facts['tmp']:.0f} MB left in the system's temporary folder; processes outlived their command by at most "
+            f"{facts['outlived']:.1f} s; helped: {facts['helped'] or 'never'}"
         )
         for line in [*facts["found"], *(f"{count} x {line}" for line, count in facts["beside"].items())]:
             print(f"  {line}")

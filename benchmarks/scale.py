@@ -69,9 +69,10 @@ PARAMS = {
 COMPUTE = {"jobs": 2, "precision": "fp32", "device": "cpu", "folds_at_once": 2, "fold": {"cores": 1}}
 
 
-def clone(folder: Path, params: dict) -> Path:
+def clone(folder: Path, params: dict, commit: str = "HEAD") -> Path:
     """Clone the repository to ``folder``, with parameters of its own as JSON, because anchors of YAML are refused."""
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
+    subprocess.run(["git", "switch", "--quiet", "--detach", commit], cwd=folder, check=True)
     (folder / "params.yaml").write_text(json.dumps(params), encoding="utf-8")
     return folder
 

@@ -434,7 +434,10 @@ class Tracker:
             return
         hidden = set() if self.show_faces else pictures_with_faces(folder / "maps")
         with tempfile.TemporaryDirectory() as copy:
-            shutil.copytree(folder, copy, dirs_exist_ok=True, ignore=lambda _, names: hidden & set(names))
+            # names with a dot: what a killed DVC left of a file that it copied
+            shutil.copytree(folder, copy, dirs_exist_ok=True, ignore=lambda _, names: [
+                name for name in names if name in hidden or name.startswith(".")
+            ])  # fmt: skip
             client.log_artifacts(self._parent, copy, place)
             kept = {path.name for path in (Path(copy) / "maps").glob("*")}
         if not self.show_faces:
