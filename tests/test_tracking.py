@@ -9,10 +9,11 @@ import multiprocessing
 import os
 import shutil
 import socket
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from multiprocessing.context import ForkServerContext
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
@@ -317,6 +318,49 @@ def test_eight_processes_begin_at_once_on_a_fresh_store(workspace: Workspace, co
         assert curve(workspace, run) == [(epoch, fold / epoch) for epoch in (1, 2, 3)]
 
 
+def begin(root: Path) -> None:
+    Tracker(Workspace(root), "v", VARIANT).begin({"id": "first", "started": BEGAN, **FACTS})
+
+
+@pytest.mark.slow
+def test_a_store_whose_process_is_killed_is_made_by_the_next(workspace: Workspace, context: ForkServerContext):
+    """MLflow cannot finish tables that were being made: the file must not be there before they are."""
+    file = workspace.root / "mlflow.db"
+    file.unlink()
+    with closing(sqlite3.connect(workspace.root / "removed.db")) as store:  # a journal that outlived its store
+        store.executescript("PRAGMA cache_size = 1; CREATE TABLE t (x); BEGIN")
+        store.executemany("INSERT INTO t VALUES (?)", [("x" * 1000,)] * 100)
+        shutil.copy(workspace.root / "removed.db-journal", f"{file}-journal")
+    process = context.Process(target=begin, args=(workspace.root,))
+    process.start()
+    while not any(part.stat().st_size > 500_000 for part in workspace.root.glob("**/mlflow.db")):
+        time.sleep(0.01)
+    process.kill()
+    process.join()
+    assert not file.exists()
+    begin(workspace.root)
+    (parent,), _ = runs(workspace)
+    assert parent.data.tags["training"] == "first"
+    assert not list(workspace.root.glob(".mlflow.db.*"))
+
+
+def test_a_store_that_another_program_makes_meanwhile_is_kept(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    file = (workspace.root / "mlflow.db").rename(tmp_path / "theirs.db")
+    monkeypatch.setattr(tracking, "sync", lambda _: shutil.copy(file, workspace.root / "mlflow.db"))
+    tracking.prepare(workspace)
+    assert (workspace.root / "mlflow.db").read_bytes() == file.read_bytes()
+
+
+def test_half_made_tables_are_said(workspace: Workspace, caplog: pytest.LogCaptureFixture):
+    with closing(sqlite3.connect(workspace.root / "mlflow.db")) as store, store:
+        store.execute("DROP TABLE webhooks")
+        store.execute("UPDATE alembic_version SET version_num = '451aebb31d03'")  # the first step after the beginning
+    begin(workspace.root)
+    assert "its tables are half made: move the file away, then `duchenne report`" in caplog.text
+
+
 def test_workspaces_of_one_process_keep_to_themselves(workspace: Workspace, tmp_path: Path, light: None):
     other = Workspace(tmp_path / "another folder")
     shutil.copytree(workspace.root, other.root)
@@ -399,7 +443,7 @@ def test_a_process_that_waited_for_one_without_an_answer_does_not_try(
     monkeypatch.setenv("DUCHENNE_MLFLOW_TIMEOUT", "0.5")
     known = json.loads((workspace.model("v") / record.FILE).read_text())
     waiting = threading.Thread(target=Tracker(workspace, "v", VARIANT).begin, args=(known,))
-    with Tracker(workspace, "v", VARIANT)._lock():
+    with tracking._lock(workspace, silent):
         waiting.start()
         time.sleep(1)  # longer than it would wait for an answer
         assert waiting.is_alive()

@@ -33,9 +33,10 @@ import pandas as pd
 from duchenne.errors import UserError
 from duchenne.extras import how_to_install, installed, require_extra, requirements
 from duchenne.faces.settings import Faces
-from duchenne.files import file_digest, write_json
+from duchenne.files import file_digest, remove, sync, temporary, write_json
 from duchenne.locks import alone
 from duchenne.sealed import read_history, read_sealed, read_table
+from duchenne.shortage import naming
 from duchenne.training.settings import Variant
 from duchenne.workspace import Network, Workspace
 
@@ -63,6 +64,9 @@ AND artifact_location != :here
 PLACES = (("runs", "run_uuid", "artifact_uri"), ("logged_models", "model_id", "artifact_location"))
 """Tables of MLflow's database with a location of artifacts: table, key, column."""
 
+HALF_MADE = re.compile(r"already exists|duplicate column name|no such (table|column|index)")
+"""What SQLite says of a store whose tables were being made when their process was killed."""
+
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 """MLflow's setting of how often a request without an answer is repeated."""
 
@@ -83,8 +87,65 @@ def _own(workspace: Workspace) -> str:
 
 
 def _database(address: str) -> Path | None:
-    """Return the file of a SQLite address; None for any other address."""
-    return Path(address.removeprefix("sqlite:///")) if address.startswith("sqlite:") else None
+    """Return the file of a SQLite address; None for any other address, and for SQLite's in memory."""
+    of_file = address.startswith("sqlite:///") and ":memory:" not in address
+    return Path(address.removeprefix("sqlite:///")) if of_file else None
+
+
+def prepare(workspace: Workspace) -> None:
+    """Make the store of a SQLite address, if there is none, and correct its locations: see :func:`relocate`.
+
+    Raises:
+        UserError: The store cannot be used.
+        OSError: It cannot be written.
+    """
+    address = uri(workspace)
+    with _lock(workspace, address):
+        _make_store(address)
+    relocate(workspace)
+
+
+def _lock(workspace: Workspace, address: str) -> AbstractContextManager[None]:
+    """Return the context of the lock under which one process at a time creates what the store lacks.
+
+    MLflow makes the tables of a new SQLite file without one, and has no call that finds or creates a run. Processes
+    on other machines respect it too if the folder is on a shared file system that supports locks.
+    """
+    file = _database(address)
+    lock = file.with_name(f"{file.name}.lock") if file else workspace.work("track", "lock")
+    return alone(lock, f"the MLflow store {_masked(address)}")
+
+
+def _make_store(address: str) -> None:
+    """Make a SQLite file with all tables, if there is none; the caller holds the lock.
+
+    MLflow makes the tables in steps of which it cannot repeat one that was cut off, so the file appears when it is
+    whole.
+    """
+    file = _database(address)
+    if file is None or file.exists() or "?" in address:  # options of SQLite's: MLflow reads them
+        return
+    _be_brief()
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    file = file.resolve()  # what a link to another disk means
+    folder = temporary(file)
+    try:
+        with naming(file, folder):
+            folder.mkdir()
+            part = folder / file.name
+            SqlAlchemyStore(f"sqlite:///{part}", str(file.with_name("mlartifacts"))).engine.dispose()
+            sync(part)
+            for kind in ("-journal", "-wal", "-shm"):  # SQLite would repeat in this file what was done to a removed one
+                file.with_name(file.name + kind).unlink(missing_ok=True)
+            try:
+                file.hardlink_to(part)  # it replaces no file that another program has made meanwhile
+            except FileExistsError:
+                logger.info("%s was made by another program", file)
+            except OSError:  # a disk without links
+                part.rename(file)
+    finally:
+        remove(folder)
 
 
 def shown_uri(workspace: Workspace) -> str:
@@ -210,7 +271,7 @@ class Tracker:
                 raise UserError("it did not answer another process, which began at the same time")
             self._open(record)
 
-        self._attempt(open_unless_silent, self._limit, self._lock)
+        self._attempt(open_unless_silent, self._limit, lock=True)
 
     def state(self, seed: int, fold: int) -> Path:
         """Folder of the state of a network that is being trained."""
@@ -229,7 +290,7 @@ class Tracker:
             logger.warning("results of %s are not sent to MLflow: %s is missing; run `dvc repro`", self.name, file)
             return
         record = read_sealed(file)
-        opened = self._attempt(lambda: self._open(record), self._limit, self._lock)
+        opened = self._attempt(lambda: self._open(record), self._limit, lock=True)
         if opened:
             self._pause.unlink(missing_ok=True)
             self._attempt(lambda: self._send_all(self._client(), record["started"]), None)
@@ -238,29 +299,14 @@ class Tracker:
     def _limit(self) -> float | None:
         return None if _database(self.uri) else deadline()  # a file never hangs
 
-    def _lock(self) -> AbstractContextManager[None]:
-        """Return the context of the lock under which one process at a time creates what the store lacks.
-
-        MLflow makes the tables of a new SQLite file without one, and has no call that finds or creates a run. Processes
-        on other machines respect it too if the folder is on a shared file system that supports locks.
-        """
-        file = _database(self.uri)
-        lock = file.with_name(f"{file.name}.lock") if file else self.workspace.work("track", "lock")
-        return alone(lock, f"the MLflow store {_masked(self.uri)}")
-
     def _client(self) -> Any:
         return _client(self.uri)
 
-    def _attempt(
-        self,
-        function: Callable[[], T],
-        limit: float | None,
-        lock: Callable[[], AbstractContextManager[None]] | None = None,
-    ) -> T | None:
+    def _attempt(self, function: Callable[[], T], limit: float | None, lock: bool = False) -> T | None:
         """Call in a thread that is abandoned after ``limit`` seconds; None if it failed or nothing is tried.
 
         Args:
-            lock: what this process holds meanwhile; waiting for it does not count, because others get their answers.
+            lock: hold the store's lock meanwhile; waiting for it does not count, because others get their answers.
         """
         if self.uri in _failed:
             return None
@@ -276,7 +322,7 @@ class Tracker:
 
         began = time.monotonic()
         try:
-            with lock() if lock else nullcontext():
+            with _lock(self.workspace, self.uri) if lock else nullcontext():
                 began = time.monotonic()
                 result, reason = _within(limit, function)
         except OSError as error:  # of the lock's file
@@ -312,8 +358,16 @@ class Tracker:
 
         if self.in_project:
             relocate(self.workspace)  # before the client, whose error on a damaged file gives no advice
-        client = self._client()
-        self._experiment = self._find_experiment(client)
+        _make_store(self.uri)
+        try:
+            client = self._client()
+            self._experiment = self._find_experiment(client)
+        except Exception as error:
+            if _database(self.uri) and HALF_MADE.search(str(error)):
+                raise UserError(
+                    f"its tables are half made: move the file away, then `duchenne report` ({_line(error)})"
+                ) from None
+            raise
         self._source = _source(record["commit"])
         wanted = f"tags.training = '{record['id']}'"
         found = client.search_runs([self._experiment], wanted, max_results=1)

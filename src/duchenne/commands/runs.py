@@ -254,7 +254,7 @@ def ui(context: typer.Context) -> None:
     address = tracking.uri(workspace)
     if address.startswith(("http:", "https:")):
         raise UserError(f"runs go to the server at {tracking.shown_uri(workspace)}: open that address in a browser")
-    tracking.relocate(workspace)
+    tracking.prepare(workspace)
     environment = os.environ | {"MLFLOW_BACKEND_STORE_URI": address}  # other users see arguments, which hold passwords
     command = [sys.executable, "-m", "mlflow", "ui", *context.args]
     raise typer.Exit(subprocess.run(command, env=environment, check=False).returncode)
