@@ -19,6 +19,7 @@ import torch
 import uvicorn
 from faces_tools import MarksDetector, marked
 from predict_tools import fold_of, folds_of, scene
+from starve_tools import files_of
 from torch import Tensor
 
 from duchenne.faces.settings import Faces
@@ -142,6 +143,9 @@ def test_frames_of_a_clip_are_one_clip_of_a_chosen_network(page: sync_api.Page, 
     assert page.locator(".face .fine").first.inner_text() == "frames 8 to 10"
 
 
+UPLOAD = {"Content-Type": "application/octet-stream"}
+
+
 def answered(address: str, headers: dict[str, str], body: bytes, query: str = "model=tiny/fold_1") -> tuple[int, dict]:
     """Status and last event of a prediction asked without a browser."""
     request = urllib.request.Request(f"{address}/predict?{query}", body, headers)
@@ -172,9 +176,30 @@ def answered(address: str, headers: dict[str, str], body: bytes, query: str = "m
 )
 def test_a_bad_request_is_refused(address: str, change: dict, status: int, words: str | None):
     body, query = change.pop("body", b'[["a.png", 1]]\nx'), change.pop("query", "model=tiny/fold_1")
-    found, answer = answered(address, {"Content-Type": "application/octet-stream"} | change, body, query)
+    found, answer = answered(address, UPLOAD | change, body, query)
     assert found == status
     assert words is None or words in answer["error"]
+
+
+def test_a_full_disk_refuses_an_upload_and_the_next_one_is_answered(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    body = b'[["a.png", 600000]]\n' + bytes(600_000)
+    with files_of(300_000):
+        status, answer = answered(address, UPLOAD, body)
+    assert status == 507
+    assert answer["error"].startswith(f"{tmp_path}: a file may not be larger here")
+    assert answer["error"].endswith("then send the file again")
+    assert list(tmp_path.iterdir()) == []
+    status, answer = answered(address, UPLOAD, body)
+    assert (status, answer) == (200, {"error": "a.png: is not an image"})
+
+    monkeypatch.setattr("tempfile.tempdir", None)  # a start with a disk that is full everywhere
+    with files_of(0):
+        status, answer = answered(address, UPLOAD, body)
+    assert status == 507
+    assert answer["error"].startswith("No usable temporary directory found")
 
 
 def test_a_failure_of_ours_shows_no_traceback(address: str, models: server.Models, monkeypatch: pytest.MonkeyPatch):
@@ -182,7 +207,7 @@ def test_a_failure_of_ours_shows_no_traceback(address: str, models: server.Model
         raise RuntimeError("secret")
 
     monkeypatch.setattr(server, "analyse", fail)
-    _, answer = answered(address, {"Content-Type": "application/octet-stream"}, b'[["a.png", 1]]\nx')
+    _, answer = answered(address, UPLOAD, b'[["a.png", 1]]\nx')
     assert answer == {"error": "a.png: something went wrong; the terminal of duchenne studio has the details"}
 
 

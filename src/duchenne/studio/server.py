@@ -30,7 +30,7 @@ from duchenne.ports import LOOPBACK, address, listen
 from duchenne.prediction.model import Model
 from duchenne.prediction.options import Options
 from duchenne.reporting.colours import PALETTE
-from duchenne.shortage import explain
+from duchenne.shortage import AGAIN, ERRORS, explain
 from duchenne.studio.analysis import Event, analyse
 from duchenne.training.trained import CARD, read_card
 from duchenne.workspace import Workspace
@@ -55,6 +55,7 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 """Sent with every answer; the browser enforces that the page asks no other machine for anything."""
+ONCE_MORE = "then send the file again"
 UPLOAD = "application/octet-stream"
 """Type of an upload: a browser asks before it sends this to another site's server."""
 LOADED = 2
@@ -127,17 +128,19 @@ def application(models: Models, host: str = LOOPBACK[0], max_mb: float = 500) ->
     async def predict(request: Request) -> Response:
         if request.headers.get("content-type") != UPLOAD:
             return _refused(f"send {UPLOAD}", 415)
-        folder = tempfile.TemporaryDirectory(prefix="duchenne-studio-")
+        try:
+            folder = tempfile.TemporaryDirectory(prefix="duchenne-studio-")
+        except OSError as error:
+            return _refused(_short_of(error), 507)
         try:
             name, path = await _received(request, Path(folder.name), max_mb)
             options = _options(request)
         except (UserError, ClientDisconnect) as error:
             folder.cleanup()
             return _refused(str(error), 413 if isinstance(error, _TooLargeError) else 400)
-        except OSError as error:  # the disk of temporary files is full
+        except OSError as error:
+            text = _short_of(error)  # with what is left on the disk now
             folder.cleanup()
-            if (text := explain(error)) is None:
-                raise
             return _refused(text, 507)
 
         async def answer() -> AsyncIterator[bytes]:
@@ -168,13 +171,21 @@ async def _events(models: Models, name: str, path: Path, file: str, options: Opt
         yield {"error": str(error)}
     except Exception as error:
         if text := explain(error):
-            yield {"error": text}
+            yield {"error": text.replace(AGAIN, ONCE_MORE)}
             return
         log.exception("%s: the prediction failed", file)
         yield {"error": f"{file}: something went wrong; the terminal of duchenne studio has the details"}
     finally:
         if events is not None:
             events.close()  # type: ignore[attr-defined]  # a generator
+
+
+def _short_of(error: OSError) -> str:
+    """Say what hinders uploads: most often, that the disk of temporary files is full."""
+    if error.errno not in ERRORS:  # no folder for temporary files was found
+        return error.strerror or str(error)
+    text = explain(OSError(error.errno, error.strerror, tempfile.gettempdir())) or str(error)
+    return text.replace(AGAIN, ONCE_MORE)
 
 
 class _TooLargeError(UserError):
