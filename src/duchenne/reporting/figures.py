@@ -219,7 +219,9 @@ def star(axes: Axes, angle: np.ndarray, present: list[str]) -> None:
     axes.set_theta_zero_location("N")
     axes.set_theta_direction(-1)
     axes.set_xticks(angle, present)
-    axes.tick_params(axis="x", pad=8)
+    axes.tick_params(axis="x", pad=4)
+    for label, at in zip(axes.get_xticklabels(), angle, strict=True):  # a long name beside the star, not across it
+        label.set_horizontalalignment("center" if abs(np.sin(at)) < 0.2 else "left" if np.sin(at) > 0 else "right")
     axes.set_ylim(0, 1)
     axes.set_yticks([0.25, 0.5, 0.75, 1])
     axes.set_rlabel_position(180 / len(present))

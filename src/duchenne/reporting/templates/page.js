@@ -70,5 +70,6 @@ for (const map of document.querySelectorAll(".map")) {
     if (!step) return;
     event.preventDefault();
     show((current + step + points.length) % points.length);
+    mark.scrollIntoView({ block: "nearest", inline: "nearest" });
   });
 }
