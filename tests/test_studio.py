@@ -165,7 +165,7 @@ def answered(address: str, headers: dict[str, str], body: bytes, query: str = "m
         ({"body": b'[["a.png", 9]]\nshort'}, 400, "a.png: the upload ended early"),
         ({"body": b"{"}, 400, "the upload holds no file"),
         ({"Host": "[::1]:7860", "body": b"{"}, 400, "the upload holds no file"),  # this machine in IPv6
-        ({"body": b'[["a.png", 2000000]]\n'}, 413, "at most 1 MB"),
+        ({"body": b'[["a.png", 9000000]]\n' + bytes(9_000_000)}, 413, "at most 1 MB"),
         ({"body": b'[["a.png", 0], ["b.mp4", 0]]\n'}, 400, "the frames of a clip"),
         ({"body": b'[["x/a.png", 0], ["a.png", 0]]\n'}, 400, "have the same name"),
         ({"query": "model=../fold_1"}, 200, "there is no network '../fold_1' here"),
@@ -185,8 +185,8 @@ def test_a_full_disk_refuses_an_upload_and_the_next_one_is_answered(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    body = b'[["a.png", 600000]]\n' + bytes(600_000)
-    with files_of(300_000):
+    body = b'[["a.png", 900000]]\n' + bytes(900_000)
+    with files_of(100_000):
         status, answer = answered(address, UPLOAD, body)
     assert status == 507
     assert answer["error"].startswith(f"{tmp_path}: a file may not be larger here")

@@ -7,7 +7,7 @@ import json
 import logging
 import re
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -128,20 +128,21 @@ def application(models: Models, host: str = LOOPBACK[0], max_mb: float = 500) ->
     async def predict(request: Request) -> Response:
         if request.headers.get("content-type") != UPLOAD:
             return _refused(f"send {UPLOAD}", 415)
+        body = request.stream()
         try:
             folder = tempfile.TemporaryDirectory(prefix="duchenne-studio-")
         except OSError as error:
-            return _refused(_short_of(error), 507)
+            return await _refused_after(body, _short_of(error), 507)
         try:
-            name, path = await _received(request, Path(folder.name), max_mb)
+            name, path = await _received(body, Path(folder.name), max_mb)
             options = _options(request)
         except (UserError, ClientDisconnect) as error:
             folder.cleanup()
-            return _refused(str(error), 413 if isinstance(error, _TooLargeError) else 400)
+            return await _refused_after(body, str(error), 413 if isinstance(error, _TooLargeError) else 400)
         except OSError as error:
             text = _short_of(error)  # with what is left on the disk now
             folder.cleanup()
-            return _refused(text, 507)
+            return await _refused_after(body, text, 507)
 
         async def answer() -> AsyncIterator[bytes]:
             with folder:
@@ -192,7 +193,7 @@ class _TooLargeError(UserError):
     """Raised for an upload over the limit."""
 
 
-async def _received(request: Request, folder: Path, max_mb: float) -> tuple[str, Path]:
+async def _received(body: AsyncGenerator[bytes, None], folder: Path, max_mb: float) -> tuple[str, Path]:
     """Write an upload into a folder: a line of JSON, ``[[name, bytes], ...]``, and then the files one after another.
 
     Returns:
@@ -201,7 +202,7 @@ async def _received(request: Request, folder: Path, max_mb: float) -> tuple[str,
     Raises:
         UserError: The upload is too large or incomplete, or several files are not all pictures.
     """
-    head, body = b"", request.stream()
+    head = b""
     async for chunk in body:
         head += chunk
         if b"\n" in head or len(head) > 10**7:
@@ -275,6 +276,14 @@ def _line(event: Event) -> bytes:
 
 def _refused(message: str, status: int = 400) -> Response:
     return JSONResponse({"error": message}, status, headers=HEADERS)
+
+
+async def _refused_after(body: AsyncGenerator[bytes, None], message: str, status: int) -> Response:
+    """Refuse an upload when all of it was read: a browser that is still sending sees no answer, only a broken pipe."""
+    with suppress(ClientDisconnect):
+        async for _ in body:
+            pass
+    return _refused(message, status)
 
 
 def serve(models: Models, host: str, port: int, max_mb: float, ready: Callable[[str], None]) -> None:
