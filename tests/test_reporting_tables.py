@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import re
+import shutil
+import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +23,7 @@ from duchenne.files import write_json
 from duchenne.papers.printed import papers
 from duchenne.reporting.basis import basis_of
 from duchenne.reporting.complexity import complexity_row
-from duchenne.reporting.tables import PaperTable, write_tables
+from duchenne.reporting.tables import PaperTable, escaped, write_table, write_tables
 from duchenne.workspace import Workspace
 
 CLASSES = ["surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral"]
@@ -258,7 +261,9 @@ def test_the_files_say_what_the_tables_say(workspace: Workspace, tables: dict[st
     assert math.isnan(never["ours"])
 
 
-@pytest.mark.parametrize("slug", ["poster_v2_table_6", "ifdd_table_5", "frl_dgt_ablations"])
+@pytest.mark.parametrize(
+    "slug", ["poster_v2_table_6", "ifdd_table_5", "frl_dgt_ablations", "poster_supplement_table_1"]
+)
 def test_the_latex_has_every_cell_and_nothing_that_latex_would_refuse(tables: dict[str, PaperTable], workspace, slug):
     text = (workspace.reports / "tables" / f"{slug}.tex").read_text(encoding="utf-8")
     body = [line for line in text.splitlines() if not line.startswith("%")]
@@ -274,7 +279,51 @@ def test_the_latex_has_every_cell_and_nothing_that_latex_would_refuse(tables: di
     assert len(rows) == len(frame) + 1
     assert {len(row) for row in rows} == {len(frame.columns)}
     assert not re.search(r"(?<!\\)[#%_]|[−–±†‡]", "\n".join(body).replace("{tabular}", ""))
+    assert not any(line.startswith(("[", "*")) for line in body)  # would be an argument of the line break above
     assert tables[slug].source in text
+
+
+COMMAND = re.compile(r"\\(?:[A-Za-z]+\{\}|.)|\{(?:\\char34|.)\}|\{\}|\$[^$]+\$|--|.")
+SHOWN = {r"\textbackslash{}": "\\", r"\textasciicircum{}": "^", r"\textasciitilde{}": "~", r"\textbar{}": "|",
+         r"\textless{}": "<", r"\textgreater{}": ">", r"{\char34}": '"', r"\S{}": "§", "{}": "", "--": "–",
+         "$-$": "−", r"$\pm$": "±", r"$\dagger$": "†", r"$\ddagger$": "‡"}  # fmt: skip
+EVERY = [chr(code) for code in range(32, 127)] + list("−–±†‡§é中")
+
+
+def shown(latex: str) -> str:
+    """What LaTeX shows of a text."""
+    found = []
+    for token in COMMAND.findall(latex):
+        if token not in SHOWN and len(token) == 1:
+            assert token not in '\\{}$&#^_%~<>"[]*`|−–±†‡§'
+        found.append(SHOWN.get(token, token.strip("\\{}") or token[-1] if len(token) == 2 else token.strip("{}")))
+    return "".join(found)
+
+
+def test_latex_shows_every_text_as_it_is():
+    for pair in map("".join, product(EVERY, EVERY)):
+        latex = escaped(f"a{pair}b")
+        assert shown(latex) == " ".join(f"a{pair}b".split())
+        assert not re.search(r"---|''|,,|[?!]`", latex)  # LaTeX has one sign for each of these
+    assert escaped("a\n\n b\t\r\x00\u202ec\ud800") == r"a b \textbackslash{}x00\textbackslash{}u202ec" + (
+        r"\textbackslash{}ud800"
+    )
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="needs pdfLaTeX")
+def test_pdflatex_takes_a_table_of_every_character(tmp_path: Path):
+    texts = [f"{one}{other}" for one, other in product(EVERY[:-1], repeat=2) if not (one + other).isalnum()]
+    frame = pd.DataFrame({"a_%": [1.0] * len(texts)}, texts).rename_axis("run")
+    write_table(tmp_path / "t", frame, frame, "Run #", "note\n\\undefined")
+    body = (tmp_path / "t.tex").read_text(encoding="utf-8")
+    body = body.replace("tabular}", "longtable}")  # thousands of rows
+    packages = r"\usepackage{booktabs,longtable}"
+    (tmp_path / "d.tex").write_text(
+        rf"\documentclass{{article}}{packages}\begin{{document}}{chr(10)}{body}\end{{document}}", encoding="utf-8"
+    )
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "d.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
 
 
 MARKED = {

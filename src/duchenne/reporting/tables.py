@@ -11,6 +11,7 @@ where the dataset was not as published (:func:`duchenne.datasets.audit.flaws`).
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from duchenne.config import Catalog, whole_library
+from duchenne.errors import printable
 from duchenne.evaluation.rules import honest_rule
 from duchenne.evaluation.statistics import by_fold
 from duchenne.files import replacing
@@ -45,11 +47,18 @@ SHORT = {"last": "last epoch", "val": "best in validation", "train": "lowest tra
 NOT_KEPT = "not kept"
 """Status of a rule whose predictions were not kept."""
 
-LATEX_COMMANDS = {"−": "$-$", "–": "--", "±": r"$\pm$", "†": r"$\dagger$", "‡": r"$\ddagger$", "§": r"\S{}"}
-"""Characters that not every LaTeX supports -> a command."""
+LATEX = str.maketrans(
+    {character: f"\\{character}" for character in "_%&#${}"}
+    | {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "|": r"\textbar{}"}
+    | {"<": r"\textless{}", ">": r"\textgreater{}", '"': r"{\char34}"}
+    | {character: f"{{{character}}}" for character in "[]*`"}
+    | {"−": "$-$", "±": r"$\pm$", "†": r"$\dagger$", "‡": r"$\ddagger$", "§": r"\S{}"}
+)
+"""Characters with a special meaning in LaTeX, and some that not every LaTeX has -> a command. At the start of a row
+``[`` and ``*`` would be read as arguments of the line break above it."""
 
-LATEX_ESCAPES = str.maketrans({character: f"\\{character}" for character in "_%&#$"})
-"""Characters with a special meaning in LaTeX."""
+LIGATURES = re.compile(r"[-–](?=[-–])|'(?=')|,(?=,)")
+"""A character that LaTeX would join with the next one."""
 
 ALTERED_MARK = "§"
 """Mark after the name of our run if the dataset was not as published."""
@@ -153,7 +162,7 @@ def latex(table: PaperTable) -> str:
     if (table.runs["Status"] == "run").any():
         comments.append("Code, data, versions, hardware and command of each run: records.json of this report")
     text = _tabular(table.frame, "ll" + "r" * (len(table.frame.columns) - 2), table.footnotes)
-    return "".join(f"% {line}\n" for line in comments if line) + text
+    return "".join(f"% {_one_line(line)}\n" for line in comments if line) + text
 
 
 def write_table(path: Path, cells: pd.DataFrame, shown: pd.DataFrame, head: str, note: str) -> None:
@@ -168,19 +177,35 @@ def write_table(path: Path, cells: pd.DataFrame, shown: pd.DataFrame, head: str,
     with replacing(path.with_name(f"{path.name}.csv")) as part:
         cells.to_csv(part)
     with replacing(path.with_name(f"{path.name}.tex")) as part:
-        part.write_text(f"% {note}\n" + _tabular(text, "l" + "r" * len(shown.columns)), encoding="utf-8")
+        tabular = _tabular(text, "l" + "r" * len(shown.columns))
+        part.write_text(f"% {_one_line(note)}\n{tabular}", encoding="utf-8")
+
+
+def escaped(text: str) -> str:
+    r"""Return a text for LaTeX, which shows it as it is, in one line.
+
+    pdfLaTeX has Latin letters; texts in other scripts need XeLaTeX or LuaLaTeX.
+
+    >>> print(escaped("raf_db\n100 %"), escaped("[512]"))
+    raf\_db 100 \% {[}512{]}
+    """
+    return LIGATURES.sub(r"\g<0>{}", _one_line(text).translate(LATEX)).replace("–", "--")
+
+
+def _one_line(text: str) -> str:
+    """Return a text without line breaks, control characters, marks of direction and halves of characters."""
+    return printable(" ".join(text.split()))
 
 
 def _tabular(frame: pd.DataFrame, columns: str, notes: Sequence[str] = ()) -> str:
-    r"""Return a frame of text as a ``tabular`` with booktabs' rules that ends with ``notes``."""
-    style = frame.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
-    text = style.to_latex(hrules=True, column_format=columns)
+    """Return a frame of text as a ``tabular`` with booktabs' rules that ends with ``notes``."""
+    head, *rows = (
+        " & ".join(map(escaped, cells)) + r" \\" for cells in (frame.columns, *frame.itertuples(index=False, name=None))
+    )
     whole = rf"\multicolumn{{{len(columns)}}}{{@{{}}p{{\linewidth}}@{{}}}}"
-    lines = [rf"{whole}{{\footnotesize {note.translate(LATEX_ESCAPES)}}} \\" for note in notes]
-    text = text.replace(r"\end{tabular}", "\n".join([*lines, r"\end{tabular}"]))
-    for character, command in LATEX_COMMANDS.items():
-        text = text.replace(character, command)
-    return text
+    below = [rf"{whole}{{\footnotesize {escaped(note)}}} \\" for note in notes]
+    ends = rf"\begin{{tabular}}{{{columns}}}", r"\end{tabular}"
+    return "\n".join([ends[0], r"\toprule", head, r"\midrule", *rows, r"\bottomrule", *below, ends[1], ""])
 
 
 class _Value(NamedTuple):
