@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from training_tools import CLASSES, variant, write_store
 
+from duchenne import splits as protocols
 from duchenne import stages
 from duchenne.datasets import problems
 from duchenne.datasets.index import Index, as_schema, write_index
@@ -207,6 +208,22 @@ def test_official_folds_are_taken_as_they_are():
 def test_protocols_that_cannot_be_carried_out(rows, protocol, message):
     with pytest.raises(SplitError, match=message):
         make_splits(rows, Protocol(**protocol))
+
+
+@pytest.mark.parametrize("protocol", [{"kind": "loso"}, {"kind": "kfold", "folds": 10}, {"kind": "official"}])
+def test_more_folds_than_can_be_trained_are_refused_at_once(protocol, monkeypatch):
+    monkeypatch.setattr(protocols, "ROWS", 300)
+    rows = table([0, 1] * 20, [f"p{i}" for i in range(40)], folds=[[1]] * 39 + [[10**9]])
+    with pytest.raises(SplitError, match=r"folds of 40 samples are over the limit of 300 rows: take fewer folds"):
+        make_splits(rows, Protocol(**protocol))
+
+
+def test_more_pairs_than_can_be_listed_are_refused(monkeypatch):
+    monkeypatch.setattr(protocols, "PAIRS", 50)
+    rows, parts = smuggled()
+    hashes = dict.fromkeys(rows["sample"], "0" * 64)
+    with pytest.raises(SplitError, match=r"more than 50 pairs of near-duplicates .* one picture stands for many"):
+        check_leaks(rows, parts, hashes, Protocol(kind="official", near_duplicates="drop"))
 
 
 def test_unknown_subjects_are_told():

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 import pandas as pd
@@ -21,6 +23,12 @@ from duchenne.faces.hashing import near_pairs, pack
 from duchenne.protocol import Protocol
 
 PARTS = ("test", "val", "train")
+
+ROWS = 10_000_000
+"""Largest number of samples of all folds together (chosen by us; 2 GB of memory). Leaving one of 100,000 subjects out
+would be 100,000 training runs."""
+PAIRS = 10_000_000
+"""Largest number of pairs of near-duplicates that are listed (chosen by us; 1 GB of memory)."""
 
 _SHOWN = 20  # number of offending pairs, or folds, in a message
 _SIDES = (("test", "val"), ("test", "train"), ("val", "train"))
@@ -69,7 +77,7 @@ def make_splits(rows: pd.DataFrame, protocol: Protocol, hashes: Mapping[str, str
         sample, fold (from 1), part (train, val, test), sorted by fold and sample.
 
     Raises:
-        SplitError: Subjects or official parts are missing, or there are too few groups.
+        SplitError: Subjects or official parts are missing, there are too few groups, or more than :data:`ROWS` rows.
 
     Warns:
         UserWarning: Samples without subjects are split; or a part lacks a class, which is not an error because rare
@@ -109,6 +117,7 @@ def check_leaks(
 
     Raises:
         LeakError: There are leaks; the message names the pairs.
+        SplitError: There are more than :data:`PAIRS` near-duplicates.
     """
     table = splits.merge(rows[["sample", "subject", "source"]], on="sample", validate="many_to_one")
     shared = [pair for key in ("subject", "source") for pair in _shared(table, key)]
@@ -138,32 +147,47 @@ def near_duplicates(splits: pd.DataFrame, hashes: Mapping[str, str], distance: i
     Returns:
         fold, sample, part, other, other_part, bits, mirrored; ``part`` is test before val before train. Names are
         categorical, because a picture with thousands of copies gives millions of pairs.
+
+    Raises:
+        SplitError: There are more than :data:`PAIRS`.
     """
     names = pd.Index(splits["sample"].unique())
     names = names[names.isin(hashes.keys())]
     packed = pack([hashes[name] for name in names])
     known = splits.assign(place=names.get_indexer(splits["sample"])).query("place >= 0")
-    found = []
+    found, count = [], 0
     for fold, rows in known.groupby("fold"):
         places = {part: own.to_numpy() for part, own in rows.groupby("part")["place"]}
         for part, other_part in _SIDES:
             if part not in places or other_part not in places:
                 continue
             left, right = places[part], places[other_part]
-            for i, j, bits, mirrored in near_pairs(packed[left], packed[right], distance):
-                found.append(
-                    pd.DataFrame(
-                        {
-                            "fold": fold,
-                            "sample": pd.Categorical.from_codes(left[i], names),
-                            "part": pd.Categorical([part], PARTS).repeat(len(i)),
-                            "other": pd.Categorical.from_codes(right[j], names),
-                            "other_part": pd.Categorical([other_part], PARTS).repeat(len(i)),
-                            "bits": bits,
-                            "mirrored": mirrored,
-                        }
+            batches = []
+            for batch in near_pairs(packed[left], packed[right], distance):
+                batches.append(batch)
+                count += len(batch.left)
+                if count > PAIRS:
+                    one, other = names[left[batch.left[0]]], names[right[batch.right[0]]]
+                    raise SplitError(
+                        f"more than {PAIRS:,} pairs of near-duplicates are in two parts of a fold, such as {one} and "
+                        f"{other}: one picture stands for many samples; look at it, and take them out of the dataset"
                     )
+            if not batches:
+                continue
+            i, j, bits, mirrored = map(np.concatenate, zip(*batches, strict=True))
+            found.append(
+                pd.DataFrame(
+                    {
+                        "fold": fold,
+                        "sample": pd.Categorical.from_codes(left[i], names),
+                        "part": pd.Categorical([part], PARTS).repeat(len(i)),
+                        "other": pd.Categorical.from_codes(right[j], names),
+                        "other_part": pd.Categorical([other_part], PARTS).repeat(len(i)),
+                        "bits": bits,
+                        "mirrored": mirrored,
+                    }
                 )
+            )
     if not found:
         return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in _DUPLICATES.items()})
     return pd.concat(found, ignore_index=True)
@@ -178,21 +202,36 @@ def remaining(duplicates: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFrame:
 
 def count_tested(duplicates: pd.DataFrame) -> int:
     """Count the pairs of near-duplicates with a test sample of any fold, each pair once."""
-    tested = duplicates[duplicates["part"] == "test"]
-    return len({frozenset(pair) for pair in zip(tested["sample"], tested["other"], strict=True)})
+    return _count_pairs(duplicates[duplicates["part"] == "test"])
+
+
+def _count_pairs(duplicates: pd.DataFrame) -> int:
+    """Count the pairs, each once, whatever fold and order it is in."""
+    one, other = (duplicates[name].astype("category").cat for name in ("sample", "other"))
+    names = one.categories.union(other.categories)
+    ends = np.sort([end.set_categories(names).cat.codes.astype("int64") for end in (one, other)], axis=0)
+    return len(np.unique(ends[0] * len(names) + ends[1]))
 
 
 def told(duplicates: pd.DataFrame, protocol: Protocol) -> str:
     """Describe near-duplicates and their treatment in one sentence."""
-    pairs = len({frozenset(pair) for pair in zip(duplicates["sample"], duplicates["other"], strict=True)})
-    found = (
-        f"{pairs:,} pairs of near-duplicates in two parts of a fold, {count_tested(duplicates):,} with a test sample"
-    )
+    pairs, tested = _count_pairs(duplicates), count_tested(duplicates)
+    found = f"{pairs:,} pairs of near-duplicates in two parts of a fold, {tested:,} with a test sample"
     if protocol.near_duplicates == "drop":
         lost = len(duplicates[["fold", "other"]].drop_duplicates())
         return f"{found}: {lost:,} copies in training or validation were dropped"
-    tested = len(duplicates.loc[duplicates["part"] == "test", ["fold", "sample"]].drop_duplicates())
-    return f"{found}, are kept (near_duplicates: ignore); the metrics are also computed without {tested:,} test samples"
+    samples = len(duplicates.loc[duplicates["part"] == "test", ["fold", "sample"]].drop_duplicates())
+    return (
+        f"{found}, are kept (near_duplicates: ignore); the metrics are also computed without {samples:,} test samples"
+    )
+
+
+def _require_rows(rows: pd.DataFrame, folds: int) -> None:
+    if folds * len(rows) > ROWS:
+        raise SplitError(
+            f"{folds:,} folds of {len(rows):,} samples are over the limit of {ROWS:,} rows: take fewer folds, or "
+            "protocol kfold or holdout"
+        )
 
 
 def _official(rows: pd.DataFrame, group: np.ndarray, protocol: Protocol) -> Iterator[np.ndarray]:
@@ -204,6 +243,7 @@ def _official(rows: pd.DataFrame, group: np.ndarray, protocol: Protocol) -> Iter
         yield rows["split"].to_numpy(str)
         return
     last = max(max(folds) for folds in rows["folds"])
+    _require_rows(rows, last)
     for fold in range(1, last + 1):
         yield np.where([fold in folds for folds in rows["folds"]], "test", "train")
 
@@ -211,6 +251,7 @@ def _official(rows: pd.DataFrame, group: np.ndarray, protocol: Protocol) -> Iter
 def _kfold(rows: pd.DataFrame, group: np.ndarray, protocol: Protocol) -> Iterator[np.ndarray]:
     from sklearn.model_selection import StratifiedGroupKFold  # slow to import, and no other protocol needs it
 
+    _require_rows(rows, protocol.folds)
     n = len(np.unique(group))
     if protocol.folds > n:
         raise SplitError(f"{protocol.folds} folds need as many subjects (or groups of like samples); there are {n}")
@@ -229,7 +270,9 @@ def _loso(rows: pd.DataFrame, group: np.ndarray, protocol: Protocol) -> Iterator
     if rows["subject"].isna().any():
         n = int(rows["subject"].isna().sum())
         raise SplitError(f"protocol loso needs the subject of every sample; {n} of {len(rows)} name none")
-    for subject in sorted(rows["subject"].unique()):
+    subjects = sorted(rows["subject"].unique())
+    _require_rows(rows, len(subjects))
+    for subject in subjects:
         yield np.where(rows["subject"] == subject, "test", "train")
 
 
@@ -270,8 +313,12 @@ def _groups(rows: pd.DataFrame, hashes: Mapping[str, str] | None, distance: int)
     if hashes:
         known = np.flatnonzero(rows["sample"].isin(hashes.keys()))
         packed = pack([hashes[sample] for sample in rows["sample"].iloc[known]])
+        packed, first, same = np.unique(packed, axis=0, return_index=True, return_inverse=True)
+        label = _joined(
+            label, known, known[first][same.ravel()]
+        )  # a picture that is there 10,000 times is compared once
         for pairs in near_pairs(packed, None, distance):
-            i, j = known[pairs.left], known[pairs.right]
+            i, j = known[first[pairs.left]], known[first[pairs.right]]
             if (label[i] != label[j]).any():
                 label = _joined(label, i, j)
     return rows["sample"].to_numpy(str)[label]
@@ -289,10 +336,11 @@ def _joined(label: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
 def _shared(table: pd.DataFrame, key: str) -> Iterator[tuple[int, str, str, str]]:
     """Yield one pair of samples for every subject or source that is in two parts of a fold."""
     parts = table.groupby(["fold", key])["part"].transform("nunique")
-    for (fold, value), group in table[parts > 1].groupby(["fold", key]):
-        first = group.drop_duplicates("part").sort_values("part")  # test, train, val
-        one, other = first["sample"].iloc[:2]
-        yield fold, one, other, f"{key} {value!r} is in {' and '.join(first['part'])}"
+    first = table[parts > 1].drop_duplicates(["fold", key, "part"]).sort_values(["fold", key, "part"])
+    columns = first[["fold", key, "sample", "part"]].itertuples(index=False, name=None)
+    for (fold, value), group in groupby(columns, itemgetter(0, 1)):
+        _, _, samples, names = zip(*group, strict=True)  # test, train, val
+        yield fold, samples[0], samples[1], f"{key} {value!r} is in {' and '.join(names)}"
 
 
 def _pairs(found: list[tuple[int, str, str, str]]) -> pd.DataFrame:
