@@ -147,15 +147,33 @@ def test_a_bad_request_is_named(pictures: Client, rows: list[dict], message: str
     assert said.startswith(message)
 
 
+WIDE = "the table has more than 1000 columns"
+ROWS_OF_OTHERS = b",".join(b'{"c%d": 1}' % number for number in range(1001))
+
+
 @pytest.mark.parametrize(
     ("body", "kind", "status", "message"),
     [
-        (b"{", "application/json", 400, "Invalid input. Ensure that input is a valid JSON formatted string"),
+        (b"{", "application/json", 400, "the request cannot be read: Expecting property name"),
         (b'{"rows": []}', "application/json", 400, "The input must be a JSON dictionary with exactly one"),
         (b'{"instances": [1]}', "application/json", 400, "send a table: dataframe_records or dataframe_split"),
         (b"{}", "multipart/form-data; boundary=x", 415, "content type 'multipart/form-data; boundary=x': send "),
         (b'{"dataframe_records": [{"image": ' + b"9" * 9000 + b"}]}", "application/json", 400, "the request cannot be"),
-        (b"," * 2000, "text/csv", 400, "the table has more than 1000 columns"),  # reading 100,000 took 50 s
+        (b"," * 2000, "text/csv", 400, WIDE),  # reading 100,000 took 50 s
+        (b"\n" + b"," * 2000, "text/csv", 400, WIDE),
+        (b"image\n" + b"," * 2000, "text/csv", 400, WIDE),
+        (b'a",' + b'"\n",' * 2000, "text/csv", 400, WIDE),
+        (b'{"dataframe_records": [' + ROWS_OF_OTHERS + b"]}", "application/json", 400, WIDE),  # 80 GB for 1.4 MB
+        (b'{"dataframe_split": {"columns": [' + b"1," * 2000 + b'1], "data": []}}', "application/json", 400, WIDE),
+        (b'{"dataframe_split": {"data": [[' + b"1," * 2000 + b"1]]}}", "application/json", 400, WIDE),
+        (b"image\n" + b"x\n" * 10_001, "text/csv", 400, "the table has 10,001 rows, over the limit of 10,000"),
+        (
+            b'{"dataframe_split": {"columns": ["image", "image"], "data": [["", ""]]}}',
+            "application/json",
+            400,
+            "the table has a column twice",
+        ),
+        (b"PAR1", "application/vnd.apache.parquet", 415, "content type 'application/vnd.apache.parquet': send "),
         (b" " * 50_001, "application/json", 413, "the request is larger than 0.05 MB"),
     ],
 )

@@ -13,6 +13,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import Any
 import pandas as pd
 import uvicorn
 from mlflow.exceptions import MlflowException
-from mlflow.pyfunc.scoring_server import CONTENT_TYPES, invocations
+from mlflow.pyfunc.scoring_server import invocations
 from mlflow.version import VERSION
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -43,8 +44,11 @@ SETTINGS = "DUCHENNE_SERVE"
 AT_ONCE = 32
 """Largest number of complete requests that a process holds (chosen by us); the network answers one at a time. What has
 come of incomplete ones may take as much memory again, so slow ones keep no other out."""
-COLUMNS_OF_CSV = 1000
-"""Largest number of columns of a CSV (chosen by us): reading many takes minutes."""
+COLUMNS_OF_TABLE = 1000
+"""Largest number of columns of a table (chosen by us): reading many takes minutes, and rows that each name another
+column take memory for all columns of all rows."""
+KINDS = ("application/json", "text/csv")
+"""Content types that are read. MLflow reads Parquet too, where a few bytes can stand for any number of long cells."""
 FAILED = "the server failed on this request; its log has the reason"
 EXAMPLES = {"image": ("image", "photo.jpg", ""), "clip": ("video", "clip.mp4", ""),
             "pair": ("video", "clip.mp4", ', "onset": 12, "apex": 40')}  # fmt: skip
@@ -123,9 +127,7 @@ def application(settings: Settings) -> Starlette:
                 complete = True
                 held += 1
                 kind = request.headers.get("content-type") or "application/json"
-                if body[: body.find(b"\n")].count(b",") > COLUMNS_OF_CSV and kind.startswith("text/csv"):
-                    raise HTTPException(400, f"the table has more than {COLUMNS_OF_CSV} columns")
-                answer = await asyncio.to_thread(invocations, body, kind, scored, None)
+                answer = await asyncio.to_thread(_answered, body, kind, scored)
         except ClientDisconnect:
             raise HTTPException(400, "the request ended early") from None
         except TimeoutError:
@@ -137,8 +139,6 @@ def application(settings: Settings) -> Starlette:
         finally:
             held -= complete
             scored.stop.set()
-        if answer.status == 415:
-            raise HTTPException(415, f"content type {kind!r}: send {' or '.join(CONTENT_TYPES)}")
         if answer.status != 200:
             raise HTTPException(answer.status, answer.response)
         return Response(answer.response, answer.status, media_type=answer.mimetype)
@@ -155,6 +155,48 @@ def application(settings: Settings) -> Starlette:
         Route("/invocations", invoke, methods=["POST"]),
     ]
     return Starlette(routes=routes, exception_handlers={HTTPException: refused, Exception: refused})
+
+
+def _answered(body: bytes, kind: str, scored: _Scored) -> Any:
+    """Return MLflow's answer to a request, after a look at the size of its table.
+
+    Raises:
+        HTTPException: It has another content type, or more than :data:`COLUMNS_OF_TABLE` columns.
+        MlflowException, ValueError, RecursionError: The request is not valid.
+    """
+    if not kind.startswith(KINDS):
+        raise HTTPException(415, f"content type {kind!r}: send {' or '.join(KINDS)}")
+    wide = _width_of_csv(body) if kind.startswith("text/csv") else _width(json.loads(body))
+    if wide > COLUMNS_OF_TABLE:
+        raise HTTPException(400, f"the table has more than {COLUMNS_OF_TABLE} columns, or too many cells")
+    return invocations(body, kind, scored, None)
+
+
+def _width(request: Any) -> int:
+    """Number of columns of a table in JSON; 0 for what is none."""
+    request = request if isinstance(request, dict) else {}
+    rows, split = request.get("dataframe_records"), request.get("dataframe_split")
+    split = split if isinstance(split, dict) else {}
+    rows, data = (each if isinstance(each, list) else [] for each in (rows, split.get("data")))
+    lists = [row for row in (*rows, *data, split.get("columns")) if isinstance(row, list)]
+    names = {name for row in rows if isinstance(row, dict) for name in row}
+    return max(len(names), *map(len, lists), 0)
+
+
+FIELD = re.compile(rb'(?:"[^"]*(?:""[^"]*)*")?[^,\r\n]*(,|[\r\n]|$)')
+"""A field of a CSV and what ends it."""
+
+
+def _width_of_csv(body: bytes) -> int:
+    """Number of fields of the longest row of a CSV, whose line breaks may be quoted; counted to one above the limit."""
+    if body.count(b",") > 100 * COLUMNS_OF_TABLE or body.count(b"\n") + body.count(b"\r") > 1000 * COLUMNS_OF_TABLE:
+        return COLUMNS_OF_TABLE + 1
+    longest = width = 0
+    for field in FIELD.finditer(body):
+        width += 1
+        longest = max(longest, width)
+        width = width if field[1] == b"," and width <= COLUMNS_OF_TABLE else 0
+    return longest
 
 
 def _reason(error: MlflowException) -> tuple[int, str]:

@@ -40,6 +40,8 @@ COLUMNS = {
     "pair": ("video", "path", "onset", "apex"),
 }
 """Kind of a network's input -> columns that a request may have."""
+ROWS = 10_000
+"""Largest number of rows of a table (chosen by us)."""
 
 
 class Requests:
@@ -63,6 +65,10 @@ class Requests:
                 this machine.
         """
         known = COLUMNS[self.model.takes]
+        if len(requests) > ROWS:
+            raise UserError(f"the table has {len(requests):,} rows, over the limit of {ROWS:,}: send several tables")
+        if not requests.columns.is_unique:
+            raise UserError("the table has a column twice")
         for column in requests.columns:
             if column not in known:
                 hint = nearest(str(column), known) or f" (it has {', '.join(known)})"
