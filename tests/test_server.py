@@ -82,7 +82,7 @@ def trained(architecture: str, folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     folder = tmp_path_factory.mktemp("pictures")
-    with serving(trained("tiny", folder), max_bytes=50_000) as client:
+    with serving(trained("tiny", folder), max_bytes=200_000) as client:
         yield client
 
 
@@ -147,6 +147,10 @@ def test_a_bad_request_is_named(pictures: Client, rows: list[dict], message: str
     assert said.startswith(message)
 
 
+ROWS = "the table has more than 10,000 rows: send several tables"
+CELLS = "the table has more than 100,000 cells: send several tables"
+ROWS = "the table has more than 10,000 rows: send several tables"
+CELLS = "the table has more than 100,000 cells: send several tables"
 WIDE = "the table has more than 1000 columns"
 ROWS_OF_OTHERS = b",".join(b'{"c%d": 1}' % number for number in range(1001))
 
@@ -167,6 +171,10 @@ ROWS_OF_OTHERS = b",".join(b'{"c%d": 1}' % number for number in range(1001))
         (b'{"dataframe_split": {"columns": [' + b"1," * 2000 + b'1], "data": []}}', "application/json", 400, WIDE),
         (b'{"dataframe_split": {"data": [[' + b"1," * 2000 + b"1]]}}", "application/json", 400, WIDE),
         (b"image\n" + b"x\n" * 10_001, "text/csv", 400, "the table has 10,001 rows, over the limit of 10,000"),
+        (b'{"dataframe_records": [' + b"{}," * 10_000 + b"{}]}", "application/json", 400, ROWS),
+        (b'{"dataframe_split": {"data": [' + b"1," * 10_000 + b"1]}}", "application/json", 400, ROWS),
+        (b'{"dataframe_records": [[' + b"," * 100_001 + b"]]}", "application/json", 400, CELLS),
+        (b'{"inputs": [[1]]}', "application/json", 400, "send a table: dataframe_records or dataframe_split"),
         (
             b'{"dataframe_split": {"columns": ["image", "image"], "data": [["", ""]]}}',
             "application/json",
@@ -174,7 +182,7 @@ ROWS_OF_OTHERS = b",".join(b'{"c%d": 1}' % number for number in range(1001))
             "the table has a column twice",
         ),
         (b"PAR1", "application/vnd.apache.parquet", 415, "content type 'application/vnd.apache.parquet': send "),
-        (b" " * 50_001, "application/json", 413, "the request is larger than 0.05 MB"),
+        (b" " * 200_001, "application/json", 413, "the request is larger than 0.2 MB"),
     ],
 )
 def test_what_is_no_request_is_refused(pictures: Client, body: bytes, kind: str, status: int, message: str):
@@ -184,7 +192,7 @@ def test_what_is_no_request_is_refused(pictures: Client, body: bytes, kind: str,
 
 
 def test_a_large_request_without_a_length_is_refused(pictures: Client):
-    parts = (b" " * 1000 for _ in range(51))  # sent in chunks
+    parts = (b" " * 1000 for _ in range(201))  # sent in chunks
     request = urllib.request.Request(f"{pictures.address}/invocations", parts, {"Content-Type": "application/json"})
     with pytest.raises(HTTPError) as caught:
         urllib.request.urlopen(request, timeout=60)

@@ -34,7 +34,7 @@ from duchenne.errors import UserError, short
 from duchenne.http_limits import Prompt, Space, received
 from duchenne.ports import listen
 from duchenne.prediction.model import Model
-from duchenne.prediction.requests import COLUMNS, Requests
+from duchenne.prediction.requests import COLUMNS, ROWS, Requests
 from duchenne.prediction.sources import require_going
 
 log = logging.getLogger(__name__)
@@ -47,8 +47,11 @@ come of incomplete ones may take as much memory again, so slow ones keep no othe
 COLUMNS_OF_TABLE = 1000
 """Largest number of columns of a table (chosen by us): reading many takes minutes, and rows that each name another
 column take memory for all columns of all rows."""
+CELLS, LINES = 100_000, 1_000_000
+"""Largest number of commas of a table, and of line breaks of a CSV, where base64 may have some (chosen by us)."""
 KINDS = ("application/json", "text/csv")
 """Content types that are read. MLflow reads Parquet too, where a few bytes can stand for any number of long cells."""
+A_TABLE = "send a table: dataframe_records or dataframe_split"
 FAILED = "the server failed on this request; its log has the reason"
 EXAMPLES = {"image": ("image", "photo.jpg", ""), "clip": ("video", "clip.mp4", ""),
             "pair": ("video", "clip.mp4", ', "onset": 12, "apex": 40')}  # fmt: skip
@@ -87,7 +90,7 @@ class _Scored:
 
     def predict(self, data: Any) -> pd.DataFrame:
         if not isinstance(data, pd.DataFrame):
-            raise UserError("send a table: dataframe_records or dataframe_split")
+            raise UserError(A_TABLE)
         with self._lock:
             require_going(self.stop)
             answers = self._answer(data, self.stop)
@@ -161,26 +164,37 @@ def _answered(body: bytes, kind: str, scored: _Scored) -> Any:
     """Return MLflow's answer to a request, after a look at the size of its table.
 
     Raises:
-        HTTPException: It has another content type, or more than :data:`COLUMNS_OF_TABLE` columns.
+        HTTPException: It has another content type, or too many rows or columns.
         MlflowException, ValueError, RecursionError: The request is not valid.
     """
     if not kind.startswith(KINDS):
         raise HTTPException(415, f"content type {kind!r}: send {' or '.join(KINDS)}")
-    wide = _width_of_csv(body) if kind.startswith("text/csv") else _width(json.loads(body))
+    csv = kind.startswith("text/csv")
+    if body.count(b",") > CELLS or (csv and body.count(b"\n") + body.count(b"\r") > LINES):  # base64 has no comma
+        raise HTTPException(400, f"the table has more than {CELLS:,} cells: send several tables")
+    high, wide = (0, _width_of_csv(body)) if csv else _shape(json.loads(body))
+    if high > ROWS:
+        raise HTTPException(400, f"the table has more than {ROWS:,} rows: send several tables")
     if wide > COLUMNS_OF_TABLE:
-        raise HTTPException(400, f"the table has more than {COLUMNS_OF_TABLE} columns, or too many cells")
+        raise HTTPException(400, f"the table has more than {COLUMNS_OF_TABLE} columns")
     return invocations(body, kind, scored, None)
 
 
-def _width(request: Any) -> int:
-    """Number of columns of a table in JSON; 0 for what is none."""
+def _shape(request: Any) -> tuple[int, int]:
+    """Number of rows and columns of a table in JSON.
+
+    Raises:
+        HTTPException: It is in one of MLflow's forms for tensors, which may take minutes to read.
+    """
     request = request if isinstance(request, dict) else {}
+    if request.keys() & {"inputs", "instances"}:
+        raise HTTPException(400, A_TABLE)
     rows, split = request.get("dataframe_records"), request.get("dataframe_split")
     split = split if isinstance(split, dict) else {}
     rows, data = (each if isinstance(each, list) else [] for each in (rows, split.get("data")))
     lists = [row for row in (*rows, *data, split.get("columns")) if isinstance(row, list)]
     names = {name for row in rows if isinstance(row, dict) for name in row}
-    return max(len(names), *map(len, lists), 0)
+    return max(len(rows), len(data)), max([len(names), *map(len, lists)])
 
 
 FIELD = re.compile(rb'(?:"[^"]*(?:""[^"]*)*")?[^,\r\n]*(,|[\r\n]|$)')
@@ -189,8 +203,6 @@ FIELD = re.compile(rb'(?:"[^"]*(?:""[^"]*)*")?[^,\r\n]*(,|[\r\n]|$)')
 
 def _width_of_csv(body: bytes) -> int:
     """Number of fields of the longest row of a CSV, whose line breaks may be quoted; counted to one above the limit."""
-    if body.count(b",") > 100 * COLUMNS_OF_TABLE or body.count(b"\n") + body.count(b"\r") > 1000 * COLUMNS_OF_TABLE:
-        return COLUMNS_OF_TABLE + 1
     longest = width = 0
     for field in FIELD.finditer(body):
         width += 1
