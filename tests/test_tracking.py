@@ -29,7 +29,7 @@ from PIL import Image
 from werkzeug.serving import make_server
 
 from duchenne import config, tracking
-from duchenne.errors import UserError
+from duchenne.errors import UserError, short
 from duchenne.files import write_json
 from duchenne.tracking import EXPERIMENT, Tracker, uri
 from duchenne.training import record
@@ -196,6 +196,25 @@ def test_runs_say_when_they_trained_and_from_what(workspace: Workspace, light: N
         assert run.data.tags["mlflow.source.name"] == "stages/train.py"
         assert run.data.tags["mlflow.source.type"] == "LOCAL"
         assert run.data.tags["mlflow.source.git.commit"] == "c0ffee"
+
+
+ODD = "<script>alert(1)</script>\n\t\u202egnp.exe 'a' \"b\" `c` {d} $e$ \\n %s; DROP TABLE runs; -- 中文 \U0001f600"
+
+
+@pytest.mark.parametrize("note", [ODD, ODD * 1000], ids=["short", "long"])
+def test_names_and_notes_of_any_characters_arrive(workspace: Workspace, light: None, note: str):
+    rows = pd.DataFrame({"sample": [ODD, "b" * 10**5], "emotion": ["anger", "fear"], "subject": [ODD, "2"]})
+    rows.to_parquet(workspace.index(VARIANT.dataset))
+    write_json(workspace.audit(VARIANT.dataset), {"flaws": [ODD] * 1000})
+    figure = f"{ODD.replace('/', ' ')}.png"
+    (workspace.reports / "v").mkdir()
+    (workspace.reports / "v" / figure).write_bytes(b"x")
+    Tracker(workspace, "v", VARIANT.model_copy(update={"note": note})).publish()
+    ((run,), _) = runs(workspace)
+    assert run.data.tags["mlflow.note.content"] == short(note, 5000)
+    assert max(map(len, run.data.tags.values())) <= 5003  # what MLflow's stores take, and three dots
+    assert len(run.inputs.dataset_inputs) == 1
+    assert [item.path for item in client(workspace).list_artifacts(run.info.run_id, "figures")] == [f"figures/{figure}"]
 
 
 def test_metrics_of_a_run_are_sent_once_and_again_if_they_change(workspace: Workspace, light: None):

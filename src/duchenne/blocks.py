@@ -37,6 +37,10 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """A seed of random numbers; NumPy's global generator takes 32 bits."""
 
 
+LONGEST = 100
+"""Largest number of characters of a name (chosen by us): it is part of file names, which have at most 255 bytes."""
+
+
 def _name(value: Any) -> Any:
     """Refuse a name that DVC cannot address, because it reads a dot as a step into a block."""
     if not isinstance(value, str):
@@ -45,6 +49,8 @@ def _name(value: Any) -> Any:
         fitting = re.sub(r"[^A-Za-z0-9_-]+", "_", value).strip("_-")
         hint = f": call it {fitting!r}" if fitting else ""
         raise ValueError(f"{value!r} is not a valid name (letters, digits, _ and -, the first not a sign){hint}")
+    if len(value) > LONGEST:
+        raise ValueError(f"{value[:20]}... has {len(value):,} characters: a name has at most {LONGEST}")
     return value
 
 

@@ -30,7 +30,7 @@ from urllib.request import url2pathname
 
 import pandas as pd
 
-from duchenne.errors import UserError
+from duchenne.errors import UserError, short
 from duchenne.extras import how_to_install, installed, require_extra, requirements
 from duchenne.faces.settings import Faces
 from duchenne.files import file_digest, remove, sync, temporary, write_json
@@ -55,6 +55,9 @@ SERVED = {
 ``duchenne.prediction.requests``."""
 ANSWERED = {"input": "long", "emotion": "string", "note": "string"} | dict.fromkeys(("x0", "y0", "x1", "y1"), "double")
 """Columns and types of its output, before the probabilities."""
+
+TAG = 5000
+"""Largest number of characters of a tag that every store of MLflow takes; SQLite takes more."""
 
 OURS = """
 SELECT experiment_id, artifact_location FROM experiments
@@ -520,12 +523,12 @@ class Tracker:
             "network": self.config.model.architecture,
             "basis": basis_of(self.config.model),
             "selection": self.config.selection,
-            "dataset_flaws": "; ".join(known_flaws(self.workspace.audit(self.config.dataset))),
+            "dataset_flaws": short("; ".join(known_flaws(self.workspace.audit(self.config.dataset))), TAG),
             "training": record["id"],
             "code": f"{record['commit']}, changed" if record["changed"] else record["commit"],
             "data": record["data"],
             "split": record["split"],
-            "mlflow.note.content": self.config.note,
+            "mlflow.note.content": short(self.config.note, TAG),
             **self._source,
             **({"paper": sources(found)} if found else {}),
         }

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from duchenne.blocks import Place, Strict, Word
+from duchenne.blocks import LONGEST, Place, Strict, Word
 from duchenne.datasets.contract import Layout, LayoutField, layout_facts, layout_names
 from duchenne.emotions import EMOTIONS, is_emotion, misspelt
-from duchenne.errors import nearest
+from duchenne.errors import nearest, short
 from duchenne.faces.settings import Faces
 from duchenne.files import expanded
 
@@ -31,11 +31,13 @@ def distinct_names(classes: list[str]) -> list[str]:
     """Return the names of classes, in their order.
 
     Raises:
-        ValueError: A name has other characters than lower-case letters, digits, _ and -, or stands twice.
+        ValueError: A name has other characters than lower-case letters, digits, _ and -, or too many, or stands twice.
     """
     for name in classes:
         if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
-            raise ValueError(f"{name!r} is not a class name: use lower-case letters, digits, _ and -")
+            raise ValueError(f"{short(name, 100)!r} is not a class name: use lower-case letters, digits, _ and -")
+        if len(name) > LONGEST:
+            raise ValueError(f"{short(name, 20)!r} has {len(name):,} characters: a class name has at most {LONGEST}")
     if len(set(classes)) != len(classes):
         raise ValueError("a class is named twice")
     return classes
