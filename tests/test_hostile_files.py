@@ -40,7 +40,7 @@ from duchenne.errors import UserError, printable
 from duchenne.faces.settings import Faces
 from duchenne.landmark_net.settings import LandmarkNet
 from duchenne.media.frames import read_frames
-from duchenne.media.images import ImageError, read_image
+from duchenne.media.images import FORMATS, ImageError, read_image
 from duchenne.models.contract import create
 from duchenne.models.official import read_official
 from duchenne.prediction.sources import Source, expand, read_picture
@@ -164,6 +164,16 @@ def test_pictures(kind: str, tmp_path: Path, recwarn: pytest.WarningsRecorder):
         assert image.dtype == np.uint8
         assert image.shape[2] == 3
         assert bool(notes) == kind.startswith("animated")
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_every_format_is_read_whatever_its_name(kind: str, tmp_path: Path):
+    Image.new("RGB", (64, 48), (200, 30, 40)).save(tmp_path / "a.png", kind)
+    (tmp_path / "manifest.csv").write_text("path,label\na.png,anger\n")
+    assert len(index("manifest", tmp_path, classes=["happiness", "anger"]).rows) == 1
+    image = read_image(tmp_path / "a.png")
+    assert image.shape == (48, 64, 3)
+    assert np.abs(image[24, 32] - np.array([200, 30, 40])).max() <= 8
 
 
 MARKERS = [i for i, (a, b) in enumerate(zip(saved("JPEG"), saved("JPEG")[1:], strict=False)) if a == 0xFF and b]

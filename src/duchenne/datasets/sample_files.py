@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import posixpath
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -21,7 +22,12 @@ from duchenne.shortage import stop_if_short
 
 LONGEST = 4095
 """Largest number of bytes of a path on Linux."""
-_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"RIFF", b"II*\x00", b"MM\x00*")
+_PICTURE = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|BM|RIFF|II[*+]\0|MM\0[*+]|GIF8|P[1-6]\s|....ftypavi[fs]|\xff\x4f\xff\x51|"
+    rb"\0\0\0\x0cjP  ",
+    re.DOTALL,
+)
+"""First bytes of the formats of :data:`duchenne.media.images.FORMATS`."""
 
 
 class Found(NamedTuple):
@@ -179,7 +185,7 @@ def _file(entry: os.DirEntry[str]) -> Found:
         return Found(None, None, "the file is empty")
     if is_video(entry.name):
         return Found("video", None, None)
-    if not start.startswith(_SIGNATURES):
+    if not _PICTURE.match(start):
         return Found(None, None, "is not an image, although its name says so")
     return Found("image", None, None)
 
