@@ -141,6 +141,16 @@ PICTURES: dict[str, tuple[Callable[[], bytes], str]] = {
     "JPEG and PDF at once": (lambda: saved("JPEG") + b"%PDF-1.4 <script>", ""),
     "ZIP": (lambda: b"PK\x03\x04" + bytes(100), "is not an image"),
     "gzip": (lambda: b"\x1f\x8b" + bytes(100), "is an archive"),
+    "JPEG with zeros before its size": (
+        lambda: saved("JPEG")[:2] + b"\xff" + bytes(10**6) + saved("JPEG")[2:], "more than 10,000 parts"
+    ),
+    "JPEG of 20,000 comments": (
+        lambda: saved("JPEG")[:2] + b"\xff\xfe\0\x04ab" * 20_000 + saved("JPEG")[2:], "more than 10,000 parts"
+    ),
+    "PPM with a comment of 1 MB": (
+        lambda: b"P6\n#" + b"x" * 10**6 + b"\n8 8\n255\n" + bytes(192), "does not state its size"
+    ),
+    "PPM with a comment": (lambda: b"P6\n# made by x\n8 8 # px\n255\n" + bytes(192), ""),
     "number of a million digits": (lambda: b"P3\n8 8\n255\n" + b"9" * 10**6, "too long"),
 }  # fmt: skip
 

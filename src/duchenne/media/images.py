@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import warnings
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -23,6 +25,8 @@ hold pictures of other formats."""
 SCANS = 100
 """Largest number of scans of a JPEG file (chosen by us; usual progressive files have about ten). Each scan takes the
 time of a whole picture, and a file may hold thousands."""
+HEAD = 10_000
+"""Largest number of bytes or parts that are passed over to find what a file is (chosen by us; usual files have ten)."""
 WIDE = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 """Pillow's integer modes of more than eight bits; they are scaled, because conversion would clip them."""
 DEPTHS = (8, 10, 12, 14, 16, 24, 32)
@@ -81,11 +85,38 @@ def open_image(source: Path | io.BytesIO) -> Image.Image:
 
     Raises:
         OSError: The file cannot be read, or is a device, a pipe or a socket.
+        ImageError: Its header has too many parts.
         Exception: The file is damaged: any error of Pillow's parsers.
     """
     Image.init()
+    with io.BytesIO(source.getbuffer()) if isinstance(source, io.BytesIO) else regular(source).open("rb") as file:
+        _require_short_head(file)
     known = [name for name in FORMATS if name in Image.OPEN]
     return Image.open(source if isinstance(source, io.BytesIO) else regular(source), formats=known)
+
+
+def _require_short_head(file: BinaryIO) -> None:
+    """Refuse a file whose header Pillow would read byte by byte: 50 MB of it take a minute.
+
+    Raises:
+        ImageError: More than :data:`HEAD` bytes of a JPEG file belong to no part of it, it has as many parts, or the
+            sizes of a PPM file are not in as many bytes.
+    """
+    start = file.read(HEAD)
+    if re.match(rb"P[1-6]\s", start) and not re.match(rb"P[1-6](?:(?:\s|#[^\r\n]*[\r\n])+\d+){2,3}\s", start):
+        raise ImageError(f"does not state its size in the first {HEAD:,} bytes")
+    if not start.startswith(b"\xff\xd8\xff"):
+        return
+    file.seek(2)
+    steps = 0
+    while len(head := file.read(4)) == 4 and head[:2] != b"\xff\xda":
+        if head[0] == 0xFF and 0xC0 <= head[1] < 0xFF:
+            file.seek(max(int.from_bytes(head[2:]) - 2, 0), os.SEEK_CUR)
+        else:
+            file.seek(-3, os.SEEK_CUR)
+        steps += 1
+        if steps > HEAD:
+            raise ImageError(f"has more than {HEAD:,} parts, or as many bytes between them: save it again")
 
 
 def _scans(source: Path | io.BytesIO) -> int:
