@@ -60,7 +60,7 @@ import psutil
 import yaml
 from scale import BIN, MODEL, ROOT, clone, environment, kill_tree, left
 
-from duchenne.sealed import FILES, KEY
+from duchenne.sealed import KEY
 
 KINDS = {"stills": ["happiness", "surprise"], "clips": ["happiness", "surprise"], "micros": ["negative", "surprise"]}
 """Rendered sets and their classes."""
@@ -460,14 +460,19 @@ def contents(path: Path) -> bytes | str:
     varies = VARIES.get(path.name, ())
     if path.suffix == ".json" and isinstance(record := json.loads(path.read_text(encoding="utf-8")), dict):
         kept = {key: value for key, value in record.items() if key not in (*varies, KEY)}
-        if FILES in kept:
-            kept[FILES] = {name: digest for name, digest in kept[FILES].items() if name not in VARIES}
-        return json.dumps(kept)
+        return json.dumps(_without_digests(kept))
     if path.suffix == ".html":
         return re.sub(MEASURED, b"", path.read_bytes())
     if not varies:
         return path.read_bytes()
     return pd.read_csv(path, dtype=str).drop(columns=list(varies), errors="ignore").to_csv(index=False)
+
+
+def _without_digests(tree: object) -> object:
+    """Leave out the digests of files in which times are."""
+    if isinstance(tree, dict):
+        return {key: _without_digests(value) for key, value in tree.items() if key not in (*VARIES, "card", KEY)}
+    return tree
 
 
 def files_of(root: Path) -> dict[str, Path]:

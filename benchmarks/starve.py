@@ -45,6 +45,8 @@ from typing import NamedTuple
 import pandas as pd
 import psutil
 
+from duchenne.sealed import KEY
+
 ROOT = Path(__file__).parents[1]
 ROOM = 2**31
 """Bytes of a disk with room."""
@@ -153,6 +155,8 @@ KINDS = ("disk", "readonly", "nobody", "files", "files14", "memory", "memory20",
 
 TIMES = {"seconds", "images_per_second", "ended", "started", "id"}
 """Columns and keys that differ from run to run."""
+OF_TIMES = {KEY, "history.csv", "pretraining.csv", "training.json", "card"}
+"""Keys of digests of files in which such columns and keys are."""
 
 
 class Known(NamedTuple):
@@ -195,7 +199,7 @@ def digest(path: Path) -> str:
 
 def _timeless(tree: object) -> object:
     if isinstance(tree, dict):
-        return {key: _timeless(value) for key, value in tree.items() if key not in TIMES}
+        return {key: _timeless(value) for key, value in tree.items() if key not in TIMES | OF_TIMES}
     return [_timeless(each) for each in tree] if isinstance(tree, list) else tree
 
 

@@ -19,7 +19,7 @@ from starve_tools import contents, files_of, no_more_files
 from torch.utils.data import DataLoader, Dataset
 from training_tools import variant
 
-from duchenne import params_file
+from duchenne import config, params_file
 from duchenne.chunks import Chunk, resumable
 from duchenne.commands.common import readable_errors
 from duchenne.datasets.sample_files import find_samples
@@ -28,7 +28,7 @@ from duchenne.engines.calls import portable
 from duchenne.errors import UserError
 from duchenne.faces.arrow import write_rows
 from duchenne.faces.store import SCHEMA
-from duchenne.files import replacing, write_json
+from duchenne.files import replacing, temporary, write_json
 from duchenne.media.frames import read_frames
 from duchenne.prediction.jobs import Job
 from duchenne.shortage import cause, explain, naming, spoils_all
@@ -122,6 +122,18 @@ def test_only_errors_of_the_file_get_its_name(tmp_path: Path):
     with pytest.raises(OSError, match="out") as copied, naming(tmp_path / "out", tmp_path / "part"), files_of(5000):
         shutil.copyfile(tmp_path / "source", tmp_path / "part" / "b")
     assert copied.value.filename == str(tmp_path / "out")
+    long = tmp_path / ("a" * 250)  # that of its temporary file is too long
+    with pytest.raises(OSError, match="File name too long") as refused:
+        temporary(long)
+    assert refused.value.filename == str(long)
+
+
+def test_settings_that_cannot_be_opened_now_say_what_to_raise(tmp_path: Path):
+    path = tmp_path / "params.yaml"
+    path.touch()
+    with no_more_files(), pytest.raises(OSError, match="Too many") as refused:
+        config.load(path)
+    assert explain(refused.value).startswith(f"{path}: too many open files (`ulimit -n` is ")
 
 
 def test_short_memory_says_what_to_lower():
@@ -132,6 +144,7 @@ def test_short_memory_says_what_to_lower():
     for error in (of_numpy.value, of_torch.value):
         assert explain(error).startswith("memory is short")
         assert "compute.folds_at_once: 1" in explain(error)
+    assert explain(RuntimeError("could not create a primitive")).startswith("memory is short")  # oneDNN
     gpu = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
     assert explain(gpu).startswith("the memory of the GPU is short")
 

@@ -35,6 +35,7 @@ from duchenne.files import expanded, regular
 from duchenne.landmark_net.settings import LandmarkNet
 from duchenne.papers.library import SECTIONS, library, required_by
 from duchenne.reporting.settings import Report
+from duchenne.shortage import stop_if_short
 from duchenne.synth.settings import Synth
 from duchenne.training.settings import Compute, Variant
 from duchenne.workspace import Workspace
@@ -93,6 +94,7 @@ def load(path: str | Path = "params.yaml", workspace: Workspace | None = None) -
     except FileNotFoundError:
         raise CatalogError(f"{path} does not exist: run from the project's root") from None
     except OSError as error:
+        stop_if_short(error)
         raise CatalogError(f"{path} cannot be read: {error.strerror}") from None
     except (YAMLError, ValueError) as error:  # a ValueError: of a number of thousands of digits, or not UTF-8
         raise CatalogError(f"{path} is not valid YAML: {short(str(error))}") from None

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from duchenne.shortage import naming
+from duchenne.shortage import naming, stop_if_short
 
 if TYPE_CHECKING:  # slow to import
     import pandas as pd
@@ -80,7 +80,8 @@ def temporary(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     _tidy(path.parent, os.getpid())
     part = path.with_name(f".{path.name}.{_MACHINE}.{os.getpid()}.part")
-    remove(part)  # of a killed process that had the same number, as in a container
+    with naming(path, part):
+        remove(part)  # of a killed process that had the same number, as in a container
     return part
 
 
@@ -207,6 +208,7 @@ def unusable(path: Path) -> str | None:
     except FileNotFoundError:
         return "does not exist"
     except OSError as error:
+        stop_if_short(error)
         return f"cannot be read: {error.strerror}"
     what = mistaken(start)
     return "is empty" if not start else f"is {what}" if what else None

@@ -55,6 +55,7 @@ WORDS = (
     (r"(CUDA|HIP|XPU|MPS).* out of memory", "the memory of the GPU is short" + MEMORY.removeprefix("memory is short")),
     (r"can't allocate memory|cannot allocate memory|Insufficient memory|std::bad_alloc|not enough memory", "{memory}"),
     (r"failed to map segment from shared object", "{memory}"),
+    (r"could not (create|execute) a (primitive|memory)", "{memory}"),  # oneDNN's, which has no other words for it
 )
 """Words of errors without a number (regular expression) -> what is wrong, and what to do."""
 
