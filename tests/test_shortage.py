@@ -106,6 +106,7 @@ def test_an_error_of_the_disk_is_found_behind_those_of_libraries(tmp_path: Path)
     assert spoils_all(elsewhere)
     travelled = portable(OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "y")))
     assert explain(travelled).startswith(f"{tmp_path / 'y'}: the disk is full (")
+    assert "the disk is full" in explain(OSError(errno.ENOSPC, "No space left on device", "x" * 5000))  # no such disk
     assert explain(ValueError("[Errno 2] No such file")) is None
     assert explain(KeyError("x")) is None
 

@@ -155,9 +155,9 @@ def _filled(text: str, file: object) -> str:
 def _left(file: object) -> str:
     """Return what is left on the disk of a file, for it says whether the bytes or the number of files ran out."""
     place = Path(os.fsdecode(file)) if isinstance(file, str | bytes | os.PathLike) else None
-    while place is not None and not place.exists() and place != place.parent:
-        place = place.parent
     try:
+        while place is not None and not place.exists() and place != place.parent:
+            place = place.parent
         state = os.statvfs(place) if place is not None else None
         free = shutil.disk_usage(place).free if place is not None else 0
     except OSError:
