@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import resource
 import shutil
 import signal
 import time
@@ -15,9 +16,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from starve_tools import contents, files_of, no_more_files
+from starve_tools import contents, files_of, limited, no_more_files
 from torch.utils.data import DataLoader, Dataset
-from training_tools import variant
+from training_tools import variant, write_store
 
 from duchenne import config, params_file
 from duchenne.chunks import Chunk, resumable
@@ -27,7 +28,7 @@ from duchenne.engines import Local
 from duchenne.engines.calls import portable
 from duchenne.errors import UserError
 from duchenne.faces.arrow import write_rows
-from duchenne.faces.store import SCHEMA
+from duchenne.faces.store import SCHEMA, FaceStore
 from duchenne.files import replacing, temporary, write_json
 from duchenne.media.frames import read_frames
 from duchenne.prediction.jobs import Job
@@ -177,6 +178,15 @@ def test_a_picture_that_cannot_be_opened_now_is_not_a_damaged_one(tmp_path: Path
     assert "ulimit -n" in explain(error.value)
     with no_more_files(), pytest.raises(OSError, match="Too many open files"):
         find_samples(tmp_path, ["a.png", "clip"])
+
+
+def test_a_store_that_cannot_be_mapped_now_is_not_called_damaged(tmp_path: Path):
+    write_store(tmp_path / "store", 2)
+    for limit, said in ((resource.RLIMIT_NOFILE, "too many open files"), (resource.RLIMIT_AS, "memory is short")):
+        store = FaceStore(tmp_path / "store")
+        with limited(limit, 0), pytest.raises(OSError, match=r"Too many|Cannot allocate") as error:
+            store._parts  # noqa: B018  (mapped here)
+        assert said in explain(error.value)
 
 
 def test_a_state_that_cannot_be_read_now_is_not_called_damaged(tmp_path: Path):

@@ -53,7 +53,7 @@ WORDS = (
     (r"[Tt]oo many open files|items of ancdata", ERRORS[errno.EMFILE]),
     (r"can't start new thread|pthread_create.*failed", _THREADS),
     (r"(CUDA|HIP|XPU|MPS).* out of memory", "the memory of the GPU is short" + MEMORY.removeprefix("memory is short")),
-    (r"can't allocate memory|cannot allocate memory|Insufficient memory|std::bad_alloc|not enough memory", "{memory}"),
+    (r"([Cc]annot|can't) allocate memory|Insufficient memory|std::bad_alloc|not enough memory", "{memory}"),
     (r"failed to map segment from shared object", "{memory}"),
     (r"could not (create|execute) a (primitive|memory)", "{memory}"),  # oneDNN's, which has no other words for it
 )

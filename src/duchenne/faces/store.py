@@ -200,8 +200,9 @@ class _Shards:
 
     def _open(self, path: Path) -> pa.Table:
         """Map a shard into memory, and check that its offsets lie within it, whose damage would end this process."""
+        mapped = pa.memory_map(str(path))  # its errors are of this moment, not of the contents
         try:
-            with pa.ipc.open_stream(pa.memory_map(str(path))) as reader:
+            with pa.ipc.open_stream(mapped) as reader:
                 table = reader.read_all().replace_schema_metadata()
             table.validate(full=True)
         except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
