@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from starve_tools import contents, files_of, limited, no_more_files
 from torch.utils.data import DataLoader, Dataset
 from training_tools import variant, write_store
@@ -31,6 +32,7 @@ from duchenne.faces.arrow import write_rows
 from duchenne.faces.store import SCHEMA, FaceStore
 from duchenne.files import replacing, temporary, write_json
 from duchenne.media.frames import read_frames
+from duchenne.media.images import save_jpeg
 from duchenne.prediction.jobs import Job
 from duchenne.shortage import cause, explain, naming, spoils_all
 from duchenne.tracking import Tracker
@@ -63,6 +65,7 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     "chunk.arrow": chunk_of_faces,
     "a.npz": archive,
     "params.yaml": add,
+    "sheet.jpg": lambda folder: save_jpeg(folder / "sheet.jpg", Image.radial_gradient("L"), 88),
 }
 """The file that fails -> what writes it."""
 BEFORE = "# mine\ndatasets: {}\nrendered: {}\nlandmark_nets: {}\nvariants: {}\n"

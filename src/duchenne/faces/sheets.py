@@ -12,9 +12,8 @@ from PIL import Image, ImageDraw, ImageFont
 from duchenne.faces.align import warp, whole
 from duchenne.faces.regions import BOX, REGIONS
 from duchenne.faces.store import FaceStore
-from duchenne.files import replacing
 from duchenne.media.frames import Span, read_frames
-from duchenne.media.images import ImageError
+from duchenne.media.images import ImageError, save_jpeg
 from duchenne.sealed import read_table
 
 SHOWN = 23
@@ -106,5 +105,4 @@ def _save(tiles: list[Image.Image], out: Path, title: str, legend: dict[str, str
         x += draw.textlength(name, font) + 36
     for i, tile in enumerate(tiles):
         sheet.paste(tile, (i % COLUMNS * width, 24 + i // COLUMNS * height))
-    with replacing(out) as part:
-        sheet.save(part, "JPEG", quality=88)
+    save_jpeg(out, sheet, quality=88)

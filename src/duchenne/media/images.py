@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from duchenne.errors import UserError
-from duchenne.files import mistaken, regular
+from duchenne.files import mistaken, regular, replacing
 from duchenne.shortage import stop_if_short
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
@@ -219,3 +219,20 @@ def _narrow(values: np.ndarray, bits: int) -> np.ndarray:
     if values.dtype == np.uint16 and values.size > 2**16:  # by a table, which takes a tenth of the memory
         return _narrow(np.arange(2**16), bits)[values]
     return np.clip(values * (255 / (2.0**bits - 1)), 0, 255).round().astype(np.uint8)
+
+
+def save_jpeg(path: Path, picture: Image.Image, quality: int) -> None:
+    """Write a picture as JPEG, completely or not at all.
+
+    Pillow takes a write that a full disk cut short for a whole one, so it does not write to the disk itself.
+
+    Args:
+        quality: 1 to 95.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    data = io.BytesIO()
+    picture.save(data, "JPEG", quality=quality)
+    with replacing(path) as part:
+        part.write_bytes(data.getbuffer())

@@ -20,6 +20,7 @@ from duchenne.errors import UserError
 from duchenne.faces.sample import FPS
 from duchenne.files import replacing
 from duchenne.media.frames import frame_rate
+from duchenne.media.images import save_jpeg
 from duchenne.prediction.draw import draw_displacement, draw_faces
 from duchenne.prediction.sources import Source
 
@@ -98,8 +99,7 @@ class Drawings:
         self._source = self._video = None
 
     def _write(self, name: str, image: np.ndarray) -> None:
-        with replacing(self.folder / name) as part:
-            Image.fromarray(image).save(part, "JPEG", quality=QUALITY)
+        save_jpeg(self.folder / name, Image.fromarray(image), QUALITY)
 
     def _name(self, source: Source) -> str:
         """Return the name of a source's file without its suffix, which no other source has."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -85,8 +86,10 @@ def timeline(frame: pd.DataFrame, path: Path) -> None:
         if len(kept) < len(tracks):
             words = f"The {len(kept)} longest of {len(tracks)} tracks"
             figure.suptitle(words, fontsize=8, color=SOFT, x=0.01, ha="left")
+        data = io.BytesIO()  # of a JPEG, Pillow takes a write that a full disk cut short for a whole one
+        figure.savefig(data, format=path.suffix[1:].lower())
         with replacing(path) as part:
-            figure.savefig(part, format=path.suffix[1:].lower())
+            part.write_bytes(data.getbuffer())
 
 
 def _panel(axes: Any, rows: pd.DataFrame, names: Sequence[str]) -> None:

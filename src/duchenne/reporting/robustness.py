@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from duchenne.evaluation.corruptions import CORRUPTIONS, STRENGTHS, corrupt
 from duchenne.evaluation.robustness import CLEAN, relative_error, summarise
 from duchenne.faces.store import FaceStore
-from duchenne.files import replacing
+from duchenne.media.images import save_jpeg
 from duchenne.reporting.across import Together, label
 from duchenne.reporting.tables import write_table
 
@@ -102,5 +102,4 @@ def example_sheet(store: FaceStore, sample: str, out: Path) -> None:
         for column, damaged_face in enumerate(faces):
             tile = Image.fromarray(damaged_face).resize((TILE, TILE), Image.Resampling.LANCZOS)
             sheet.paste(tile, (SIDE + TILE * column, top))
-    with replacing(out) as path:
-        sheet.save(path, "JPEG", quality=88)
+    save_jpeg(out, sheet, quality=88)
