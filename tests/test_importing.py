@@ -11,6 +11,7 @@ import pytest
 import torch
 from poster_tools import on_meta
 from safetensors.torch import load_file
+from starve_tools import contents, files_of
 from torch import Tensor
 
 from duchenne.config import Catalog, whole_library
@@ -69,6 +70,17 @@ def test_the_folder_holds_the_weights_and_a_card_that_says_where_they_are_from(t
     assert (origin["file"], origin["bytes"], origin["order"]) == (file.name, file.stat().st_size, "named by the user")
     assert Workspace(tmp_path).imported("theirs_v1") == origin
     assert (folder / "weights.safetensors").stat().st_mode & 0o044  # others of the laboratory can read it
+
+
+def test_a_full_disk_changes_nothing_and_the_same_command_works_when_there_is_room(tmp_path, tiny, file):
+    workspace = Workspace(tmp_path)
+    with files_of(1000), pytest.raises(OSError, match=r"models/theirs_v1/fold_1/weights\.safetensors"):
+        import_checkpoint(tiny, workspace, file, "tiny_drawn", classes=ORDER)
+    folder, _ = import_checkpoint(tiny, workspace, file, "tiny_drawn", classes=ORDER)
+    before = contents(folder)
+    with files_of(1000), pytest.raises(OSError, match=r"weights\.safetensors"):
+        import_checkpoint(tiny, workspace, file, "tiny_drawn", classes=ORDER[::-1], force=True)
+    assert contents(folder) == before
 
 
 def test_a_place_is_not_overwritten(tmp_path, tiny, file):

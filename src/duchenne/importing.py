@@ -105,9 +105,9 @@ def import_checkpoint(
     }
     with alone(folder.with_name(f".{folder.name}.lock"), f"{folder}", remove=True):
         _require_place(folder, force)  # again: another command may have taken it
-        with replacing(folder / CARD) as part:  # neither appears without the other
-            save_weights(model.state_dict(), folder / WEIGHTS)
-            card |= {"weights_sha256": file_digest(folder / WEIGHTS)}
+        with replacing(folder / CARD) as part, replacing(folder / WEIGHTS) as weights:  # none without the other
+            save_weights(model.state_dict(), weights)
+            card |= {"weights_sha256": file_digest(weights)}
             part.write_text(as_json(sealed(card, CARD)), encoding="utf-8")
     return Imported(folder, card)
 
@@ -142,7 +142,9 @@ def _free_name(catalog: Catalog, workspace: Workspace, name: str) -> str:
         TypeAdapter(Name).validate_python(name)
     except ValidationError as error:
         raise UserError(f"--name: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
-    trained = workspace.model(name).exists() and workspace.imported(name) is None
+    # without a file, or with temporary ones alone, it is what an import that failed has left
+    files = [path for path in workspace.model(name).rglob("*") if path.is_file() and not path.name.startswith(".")]
+    trained = files and workspace.imported(name) is None
     if trained or name in {*TAKEN, *catalog.variants, *catalog.landmark_nets}:
         raise UserError(f"--name: {workspace.model(name)} belongs to a run of this project: give another name")
     return name
