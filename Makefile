@@ -41,8 +41,9 @@ test-oldest: .venv/uv.stamp
 	$(UV) pip compile pyproject.toml --quiet --all-extras --resolution lowest-direct --no-annotate --no-header \
 		-o $(OLDEST)/oldest.txt
 	$(UV) pip install --quiet --python $(OLDEST)/bin/python -r $(OLDEST)/oldest.txt 'pytest-timeout==2.4.0'
+	$(UV) pip install --quiet --python $(OLDEST)/bin/python --no-deps -e .
 	$(OLDEST)/bin/python .ci/imports.py
-	PATH="$(CURDIR)/$(OLDEST)/bin:$$PATH" PYTHONPATH=src OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n 2 \
+	PATH="$(CURDIR)/$(OLDEST)/bin:$$PATH" OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n 2 \
 		--dist loadfile -m 'not slow and not exhaustive' --timeout 600 --ignore tests/test_engines.py
 
 lint: .venv/test.stamp

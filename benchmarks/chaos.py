@@ -520,8 +520,9 @@ def tracked(root: Path) -> list[tuple[str, str]]:
             points = store.execute("SELECT key, step, value FROM metrics WHERE run_uuid = ?", [run["run_uuid"]])
             kept = sorted(tuple(point) for point in points if point["key"] not in varies)
             found.append((f"run {run['name']}", f"{run['status']} {run['lifecycle_stage']} {kept}"))
-        for model in store.execute("SELECT name, status, lifecycle_stage FROM logged_models"):
-            found.append((f"model {model['name']}", f"{model['status']} {model['lifecycle_stage']}"))
+        # deleted: one that a killed report had begun to send, and that the next one sent again
+        for model in store.execute("SELECT name, status FROM logged_models WHERE lifecycle_stage != 'deleted'"):
+            found.append((f"model {model['name']}", f"{model['status']}"))
     models = [path for path in root.glob("mlartifacts/*/models/*") if path.is_dir()]
     return sorted([*found, *(("folder of a model", "") for _ in models)])
 

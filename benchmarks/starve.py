@@ -148,7 +148,7 @@ STEPS = {
         ("models/taken",),
     ),
     "transfer": Step(("transfer", "two", "--to", "tiny"), ("results/transfer",)),
-    "canary": Step(("canary", "two", "--epochs", "1", "--permutations", "2", "--json"), (), ("work/canary",)),
+    "canary": Step(("canary", "two", "--epochs", "1", "--permutations", "3", "--json"), (), ("work/canary",)),
     "add": Step(("add", "frl_dgt_demo"), ("params.yaml",), edits=True),
 }  # fmt: skip
 KINDS = ("disk", "readonly", "nobody", "files", "files14", "memory", "memory20", "clock", "two")

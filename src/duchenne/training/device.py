@@ -85,11 +85,7 @@ def multiplies_bf16(device: torch.device) -> bool:
     """Whether the hardware multiplies in bfloat16: a GPU that says so, a CPU with AMX or AVX-512 BF16."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type != "cpu":
-        return False
-    if not hasattr(torch.cpu, "get_capabilities"):  # before PyTorch 2.12; CPUs with AMX have AVX-512 BF16 too
-        return torch.cpu._is_avx512_bf16_supported()
-    features = torch.cpu.get_capabilities()
+    features = torch.cpu.get_capabilities() if device.type == "cpu" else {}
     return any(features.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
 
 
