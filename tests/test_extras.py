@@ -152,7 +152,7 @@ def metadata(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_served_model_asks_for_the_core_and_what_it_uses(metadata: None):
     core = {str(Requirement(line)) for line in PROJECT["dependencies"]} | {"always>=1"}
     assert set(extras.requirements()) == core
-    assert set(extras.requirements("mlflow", "dlib")) == core | {"mlflow<3.18,>=3.4", "dlib-bin>=19.24"}
+    assert set(extras.requirements("mlflow", "dlib")) == core | {"mlflow<3.18,>=3.4", "dlib-bin>=20.0"}
 
 
 @pytest.mark.parametrize(
