@@ -108,6 +108,15 @@ def test_a_damaged_file_is_named(name: str, read: Callable, damage: Callable, pr
     assert re.search("dvc (repro|pull)", str(raised.value))
 
 
+def test_damaged_landmarks_do_not_pass_for_those_of_another_training(project: Project):
+    path = project[1].landmarks("drawn")
+    path.parent.mkdir(parents=True)
+    sealed.write_table(path, pd.DataFrame({"sample": ["a"] * 100}))
+    flip(path)
+    with pytest.raises(UserError, match=re.escape(str(path))):
+        stages.run("train", *project, "small")
+
+
 def test_an_undamaged_run_is_read(project: Project):
     evaluate(*project)
     everything(*project)
@@ -192,6 +201,18 @@ def test_a_damaged_finished_fold_is_named_and_trained_again(name: str, tmp_path:
     assert not checkpoints.finished()
     assert name in caplog.text
     assert "trained again" in caplog.text
+
+
+@pytest.mark.parametrize(("key", "code", "what"), [("x", "code", "configuration, split or data"), ("key", "x", "code")])
+def test_a_finished_fold_of_another_training_is_named_and_trained_again(
+    key: str, code: str, what: str, tmp_path: Path, caplog
+):
+    first = Checkpoints(tmp_path, "key", "code")
+    state = {"epoch": 1, "selected": 1, "tables": {"history": [{"epoch": 1, "train_loss": 0.25}]}}
+    first.save(state, {"w": torch.ones(2)})
+    first.finish({}, 1)
+    assert not Checkpoints(tmp_path, key, code).finished()
+    assert f"{tmp_path / 'done' / 'finished.json'} is of other {what}: it is trained again" in caplog.text
 
 
 def write(text: str, out: Path) -> None:

@@ -20,7 +20,7 @@ from duchenne.engines.folds import plan
 from duchenne.errors import UserError
 from duchenne.files import file_digest
 from duchenne.locks import alone
-from duchenne.sealed import read_table, write_sealed
+from duchenne.sealed import check_table, read_sealed, read_table, write_sealed
 from duchenne.shortage import explain, spoils_all
 from duchenne.stages.samples import with_faces
 from duchenne.training.settings import Compute, Variant
@@ -289,7 +289,10 @@ def _begin(
     starts = [_initial(catalog, workspace, config.init_from, *network) for network in networks]
     files = [*config.model.files.values(), *(path / name for path in starts if path for name in STARTS)]
     whole = config.recipe.au_centers == "dataset"
-    files.append((workspace.au_centers if whole else workspace.landmarks)(config.dataset))
+    points = (workspace.au_centers if whole else workspace.landmarks)(config.dataset)
+    if points.exists():  # a damaged one would pass for that of another training run
+        read_sealed(points) if whole else check_table(points)
+    files.append(points)
     key = partial(record.training_key, config, classes, parts, store, files)
     commit, changed = code_revision(workspace.root)
     data = data_revisions(workspace.root, {config.dataset: catalog.datasets[config.dataset].root})

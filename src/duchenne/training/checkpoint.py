@@ -67,6 +67,8 @@ class Checkpoints:
         try:
             record = read_sealed(self._done / "finished.json", AGAIN)
             if record != {"key": self.key, "code": self.code}:
+                what = "code" if record.get("key") == self.key else "configuration, split or data"
+                log.warning("%s is of other %s: it is trained again", self._done / "finished.json", what)
                 return False
             require_whole(self._done, self.weights, AGAIN)
         except FileNotFoundError:
