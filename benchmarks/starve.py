@@ -419,13 +419,14 @@ def alone(base: Path, name: str, kind: str, known: Known, share: float) -> bool:
         again = begin(step, folder)()
         wrong = _differences(contents(folder, step), known.files)
         left = [str(path.relative_to(folder)) for path in folder.rglob("*.part")]
-    refused = again.code and ran.code  # after a success, a command may refuse to replace what it has written
-    bad = ran.broken or again.broken or refused or cut or wrong or left
+    # after a success, a command may refuse to replace what it has written
+    failed = again.code and (ran.code or "--force" not in again.text)
+    bad = ran.broken or again.broken or failed or cut or wrong or left
     said = [f"exit {ran.code}", f"again {again.code}", "equal" if not wrong else f"DIFFERS {wrong[:3]}"]
     said += [f"CUT {cut[:3]}"] if cut else []
     said += [f"LEFT {left[:3]}"] if left else []
     _print(not bad, name, much, said, ran)
-    if refused:
+    if failed:
         _print(False, name, "again", [], again)
     return not bad
 

@@ -149,8 +149,6 @@ def test_a_bad_request_is_named(pictures: Client, rows: list[dict], message: str
 
 ROWS = "the table has more than 10,000 rows: send several tables"
 CELLS = "the table has more than 100,000 cells: send several tables"
-ROWS = "the table has more than 10,000 rows: send several tables"
-CELLS = "the table has more than 100,000 cells: send several tables"
 WIDE = "the table has more than 1000 columns"
 ROWS_OF_OTHERS = b",".join(b'{"c%d": 1}' % number for number in range(1001))
 

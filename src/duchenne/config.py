@@ -78,6 +78,7 @@ def load(path: str | Path = "params.yaml", workspace: Workspace | None = None) -
 
     Raises:
         CatalogError: The file has problems; the message lists them, one per line, with the nearest valid names.
+        OSError: It cannot be opened now, because too many files are open.
     """
     path = Path(path)
     try:

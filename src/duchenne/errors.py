@@ -40,7 +40,7 @@ def listed(names: Sequence[str], most: int = 20) -> str:
 
 
 def short(text: str, most: int = 1000) -> str:
-    """Return a text of at most ``most`` characters; of a longer one the beginning and the end.
+    """Return a text of at most ``most`` characters; of a longer one as many of its beginning and end, and three dots.
 
     >>> short("abcdefgh", most=5)
     'ab...gh'

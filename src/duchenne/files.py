@@ -199,6 +199,9 @@ def unusable(path: Path) -> str | None:
 
     >>> unusable(Path("nowhere.pth"))
     'does not exist'
+
+    Raises:
+        OSError: It cannot be opened now, because too many files are open.
     """
     if path.is_dir():
         return "is a folder, not a file"

@@ -314,9 +314,7 @@ def _groups(rows: pd.DataFrame, hashes: Mapping[str, str] | None, distance: int)
         known = np.flatnonzero(rows["sample"].isin(hashes.keys()))
         packed = pack([hashes[sample] for sample in rows["sample"].iloc[known]])
         packed, first, same = np.unique(packed, axis=0, return_index=True, return_inverse=True)
-        label = _joined(
-            label, known, known[first][same.ravel()]
-        )  # a picture that is there 10,000 times is compared once
+        label = _joined(label, known, known[first][same.ravel()])  # a picture of many copies is compared once
         for pairs in near_pairs(packed, None, distance):
             i, j = known[first[pairs.left]], known[first[pairs.right]]
             if (label[i] != label[j]).any():

@@ -10,6 +10,7 @@ The server is asked what it has; nothing about that is stored here. A run is fou
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import logging
@@ -56,8 +57,8 @@ SERVED = {
 ANSWERED = {"input": "long", "emotion": "string", "note": "string"} | dict.fromkeys(("x0", "y0", "x1", "y1"), "double")
 """Columns and types of its output, before the probabilities."""
 
-TAG = 5000
-"""Largest number of characters of a tag that every store of MLflow takes; SQLite takes more."""
+TAG = 4997
+"""Largest number of characters of a tag, which gets three dots where it is cut: older servers of MLflow take 5,000."""
 
 OURS = """
 SELECT experiment_id, artifact_location FROM experiments
@@ -204,6 +205,7 @@ def _be_brief() -> None:
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # of each run, with its password
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # the same error, with a traceback
 
 
 def _within(limit: float | None, function: Callable[[], T]) -> tuple[T | None, str]:
@@ -492,9 +494,8 @@ class Tracker:
         hidden = set() if self.show_faces else pictures_with_faces(folder / "maps")
         with tempfile.TemporaryDirectory() as copy:
             # names with a dot: what a killed DVC left of a file that it copied
-            shutil.copytree(folder, copy, dirs_exist_ok=True, ignore=lambda _, names: [
-                name for name in names if name in hidden or name.startswith(".")
-            ])  # fmt: skip
+            ignored = shutil.ignore_patterns(".*", *map(glob.escape, hidden))
+            shutil.copytree(folder, copy, dirs_exist_ok=True, ignore=ignored)
             client.log_artifacts(self._parent, copy, place)
             kept = {path.name for path in (Path(copy) / "maps").glob("*")}
         if not self.show_faces:

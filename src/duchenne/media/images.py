@@ -1,4 +1,4 @@
-"""Reads an image file of any common format as 8-bit RGB, or gives the reason why it cannot."""
+"""Reads an image file of any common format as 8-bit RGB, or gives the reason why it cannot; writes JPEG."""
 
 from __future__ import annotations
 

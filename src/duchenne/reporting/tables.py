@@ -199,13 +199,11 @@ def _one_line(text: str) -> str:
 
 def _tabular(frame: pd.DataFrame, columns: str, notes: Sequence[str] = ()) -> str:
     """Return a frame of text as a ``tabular`` with booktabs' rules that ends with ``notes``."""
-    head, *rows = (
-        " & ".join(map(escaped, cells)) + r" \\" for cells in (frame.columns, *frame.itertuples(index=False, name=None))
-    )
+    style = frame.style.hide(axis="index").format(escaped).format_index(escaped, axis="columns")
     whole = rf"\multicolumn{{{len(columns)}}}{{@{{}}p{{\linewidth}}@{{}}}}"
-    below = [rf"{whole}{{\footnotesize {escaped(note)}}} \\" for note in notes]
-    ends = rf"\begin{{tabular}}{{{columns}}}", r"\end{tabular}"
-    return "\n".join([ends[0], r"\toprule", head, r"\midrule", *rows, r"\bottomrule", *below, ends[1], ""])
+    lines = [rf"{whole}{{\footnotesize {escaped(note)}}} \\" for note in notes]
+    end = r"\end{tabular}"
+    return style.to_latex(hrules=True, column_format=columns).replace(end, "\n".join([*lines, end]))
 
 
 class _Value(NamedTuple):

@@ -291,7 +291,7 @@ def _begin(
     whole = config.recipe.au_centers == "dataset"
     points = (workspace.au_centers if whole else workspace.landmarks)(config.dataset)
     if points.exists():  # a damaged one would pass for that of another training run
-        read_sealed(points) if whole else check_table(points)
+        (read_sealed if whole else check_table)(points)
     files.append(points)
     key = partial(record.training_key, config, classes, parts, store, files)
     commit, changed = code_revision(workspace.root)

@@ -64,11 +64,12 @@ class Checkpoints:
 
     def finished(self) -> bool:
         """Whether the run finished with this key and this code."""
+        record_file = self._done / "finished.json"
         try:
-            record = read_sealed(self._done / "finished.json", AGAIN)
+            record = read_sealed(record_file, AGAIN)
             if record != {"key": self.key, "code": self.code}:
                 what = "code" if record.get("key") == self.key else "configuration, split or data"
-                log.warning("%s is of other %s: it is trained again", self._done / "finished.json", what)
+                log.warning("%s: %s changed after it was written, so this run is trained again", record_file, what)
                 return False
             require_whole(self._done, self.weights, AGAIN)
         except FileNotFoundError:
