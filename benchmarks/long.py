@@ -12,7 +12,8 @@ freed memory is returned to the system), open files, threads, files on the disk 
 Rule: a line is drawn through the second half (Theil and Sen's, which a few outliers do not move). What rises along it
 by more than the allowance of :data:`ALLOWED` and by more than a tenth of its median, of time a quarter, GROWS. Of
 memory, a clip may take :data:`KEPT` bytes, because the names and labels of all samples are in memory, and a row of
-results as well. Exit status 1: something grows.
+results as well; of time, an epoch :data:`ROW` for each epoch before it, whose rows it writes again. Exit status 1:
+something grows.
 """
 
 from __future__ import annotations
@@ -58,6 +59,8 @@ ALLOWED = {MEMORY: 20.0, "open files": 2.0, "threads": 10.0, "files on disk": 2.
 """Rise over the second half that is no growth (chosen by us)."""
 KEPT = 20_000
 """Bytes of memory for each clip (chosen by us)."""
+ROW = 1e-4
+"""Processor time to write a row of the history again, s (chosen by us; 6e-5 was measured)."""
 POINTS = 40
 """Number of points at which a part is measured."""
 RESTART = 10
@@ -168,11 +171,12 @@ def state(folder: Path) -> Point:
     return found
 
 
-def judge(title: str, points: list[Point], kept: float = 0, ignored: Iterable[str] = ()) -> bool:
+def judge(title: str, points: list[Point], kept: float = 0, row: float = 0, ignored: Iterable[str] = ()) -> bool:
     """Print the table of a part; returns whether nothing grows.
 
     Args:
         kept: bytes of memory that each unit may take.
+        row: processor time that each unit may add to every later one, s.
         ignored: what is not judged.
     """
     table = pd.DataFrame(points).drop_duplicates("units")
@@ -192,6 +196,7 @@ def judge(title: str, points: list[Point], kept: float = 0, ignored: Iterable[st
             ALLOWED[name],
             (0.25 if name == TIME else 0.1) * abs(values.median()),
             kept * length / 1e6 if "MB" in name else 0,
+            1000 * row * length if name == TIME else 0,
         )
         grows = slope * length > limit
         flat &= not grows
@@ -291,7 +296,7 @@ def many_clips(root: Path, given: argparse.Namespace) -> bool:
         points = [point for point in watch.points if point["units"]]
         if len(points) > 4:  # the others read no face
             chunks = ["files on disk"] if stage in ("align", "landmarks") else []  # deleted at the end
-            flat &= judge(f"clips: {stage}", points, KEPT, chunks)
+            flat &= judge(f"clips: {stage}", points, KEPT, ignored=chunks)
     print(f"files left in work/: {sum(len(files) for _, _, files in os.walk(work))}")
     return flat
 
@@ -308,7 +313,7 @@ def many_epochs(root: Path, given: argparse.Namespace) -> bool:
             child.start()
             points = queue.get()
             child.join()
-            flat &= judge("epochs: one process", points)
+            flat &= judge("epochs: one process", points, row=ROW)
         else:
             points = []
             for number in range(1, given.epochs // restart + 1):
@@ -322,7 +327,7 @@ def many_epochs(root: Path, given: argparse.Namespace) -> bool:
                     raise SystemExit(f"the process of epochs {number * restart} ended with {child.exitcode}")
                 clock = (points[-1]["clock"] if points else 0) + spent() - began
                 points.append(measured | {"units": number * restart, "clock": clock})
-            flat &= judge(f"epochs: a new process every {restart}", points[:-1])  # the last one also finishes
+            flat &= judge(f"epochs: a new process every {restart}", points[:-1], row=ROW)  # the last one also finishes
         flat &= _tracked(workspace, given.epochs)
     return flat
 
