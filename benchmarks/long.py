@@ -12,8 +12,8 @@ freed memory is returned to the system), open files, threads, files on the disk 
 Rule: a line is drawn through the second half (Theil and Sen's, which a few outliers do not move). What rises along it
 by more than the allowance of :data:`ALLOWED` and by more than a tenth of its median, of time a quarter, GROWS. Of
 memory, a clip may take :data:`KEPT` bytes, because the names and labels of all samples are in memory, and a row of
-results as well; of time, an epoch :data:`ROW` for each epoch before it, whose rows it writes again. Exit status 1:
-something grows.
+results as well; of time, an epoch :data:`ROW` for each epoch before it, whose rows it writes again. Time is judged
+where there are :data:`SHORT` seconds of it. Exit status 1: something grows.
 """
 
 from __future__ import annotations
@@ -61,6 +61,8 @@ KEPT = 20_000
 """Bytes of memory for each clip (chosen by us)."""
 ROW = 1e-4
 """Processor time to write a row of the history again, s (chosen by us; 6e-5 was measured)."""
+SHORT = 5.0
+"""Processor time below which its growth cannot be told from the steps of the clock, s (chosen by us)."""
 POINTS = 40
 """Number of points at which a part is measured."""
 RESTART = 10
@@ -198,12 +200,11 @@ def judge(title: str, points: list[Point], kept: float = 0, row: float = 0, igno
             kept * length / 1e6 if "MB" in name else 0,
             1000 * row * length if name == TIME else 0,
         )
-        grows = slope * length > limit
-        flat &= not grows
+        grows, judged = slope * length > limit, name != TIME or seconds >= SHORT
+        flat &= not (grows and judged)
         cells = (table[name].iloc[0], half[name].iloc[0], table[name].iloc[-1], 1000 * slope)
-        print(
-            f"| {name} | {' | '.join(f'{cell:,.1f}' for cell in cells)} | {'GROWS' if grows else 'flat'} |", flush=True
-        )
+        verdict = ("GROWS" if grows else "flat") if judged else "too short"
+        print(f"| {name} | {' | '.join(f'{cell:,.1f}' for cell in cells)} | {verdict} |", flush=True)
     return flat
 
 
