@@ -33,12 +33,23 @@ def index(root: Path, *lines: str, name: str = "manifest.csv", **more) -> Index:
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "gb18030"])
-def test_every_delimiter_and_encoding_gives_the_same_index(root, delimiter, encoding):
+def test_every_delimiter_and_encoding_gives_the_same_index(root, delimiter, encoding, caplog):
     text(root / "manifest.csv", [delimiter.join(cells) for cells in ROWS], encoding, "\r\n")
     rows = index(root).rows
     assert rows[["path", "emotion"]].to_numpy().tolist() == [["images/a.jpg", "anger"], ["images/脸.jpg", "happiness"]]
     assert rows["subject"][0] == "007"
     assert rows["subject"].isna()[1]
+    assert ("read as GB 18030: if names come out wrong" in caplog.text) == (encoding == "gb18030")
+
+
+@pytest.mark.parametrize("other", ["S7", "s007", "s 7", "s7\u200b", "ｓ７"])
+def test_people_whose_names_look_alike_are_noted(root, other):
+    found = index(root, "path,label,subject", "images/a.jpg,anger,s7", f'images/b.jpg,anger,"{other}"')
+    ((row, column, path, oddity, done),) = found.findings.notes
+    assert (row, column, path) == (3, "subject", "images/b.jpg")
+    assert oddity.startswith(f"{other!a} and 's7' differ in")
+    assert "read as two people" in done
+    assert not index(root, "path,label,subject", "images/a.jpg,anger,s7", "images/b.jpg,anger,s70").findings.notes
 
 
 def test_an_excel_file_is_read_from_the_sheet_that_has_the_columns(root):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import posixpath
+import re
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +59,7 @@ def check(listing: Listing, dataset: str, config: Dataset) -> tuple[pd.DataFrame
             pairs = text.loc[late, [first, second]].astype("str")
             noted.each(late, first, f"{first} " + pairs[first] + f" lies after {second} " + pairs[second])
     _boxes(text, noted)
+    _note_alike(text, listing)
     text["votes"] = _votes(text["votes"], Labels(dataset, config), noted)
     found = _files(text, listing, config)
     noted.each(found["problem"].notna(), "path", found["problem"])
@@ -172,6 +175,24 @@ def _boxes(text: pd.DataFrame, noted: _Problems) -> None:
     noted.note(given.between(1, 3), "x0", "a face box needs all of x0, y0, x1, y1")
     flat = (box["x1"] <= box["x0"]) | (box["y1"] <= box["y0"])
     noted.note(flat, "x0", "the face box has no area: x1 must lie right of x0, y1 below y0")
+
+
+def _note_alike(text: pd.DataFrame, listing: Listing) -> None:
+    """Add one note on people whose names only differ in what a reader does not see or a spreadsheet changes."""
+    names = text["subject"].dropna().drop_duplicates()
+    first = names.groupby(names.map(_alike)).transform("first")
+    if not (odd := names[names != first]).empty:
+        row, path = text.loc[odd.index[0], ["row", "path"]]
+        oddity = f"{odd.iloc[0]!a} and {first[odd.index[0]]!a} differ in case, zeros, blanks or form of a sign alone"
+        more = f" (and {len(odd) - 1:,} more names)" if len(odd) > 1 else ""
+        advice = "read as two people, who may be on both sides of a split: spell them alike if they are one"
+        listing.findings.notes.append((None if pd.isna(row) else int(row), "subject", path, oddity + more, advice))
+
+
+def _alike(name: str) -> str:
+    name = unicodedata.normalize("NFKC", name).casefold()
+    seen = "".join(sign for sign in name if unicodedata.category(sign) not in ("Cf", "Zs"))
+    return re.sub(r"(?<!\d)0+(?=\d)", "", seen)
 
 
 def _files(text: pd.DataFrame, listing: Listing, config: Dataset) -> pd.DataFrame:
