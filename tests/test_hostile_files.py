@@ -311,6 +311,8 @@ TABLES: dict[str, tuple[Callable[[], bytes | str], str]] = {
     "20,000 columns": (lambda: ",".join(f"c{i}" for i in range(20_000)) + "\n", "over the limit of 5,000"),
     "a quote never closed": (lambda: OK + 'b.png,"anger\n' + "x\n" * 100, "begins in line 3 .* never closed"),
     "a quote never closed, long": (lambda: OK + 'b.png,"anger\n' + "x\n" * 10**5, "begins in line 3 .* never closed"),
+    "zero bytes, UTF-16": (lambda: OK.replace("s1", "s\0").encode("utf-16"), "holds zero bytes"),
+    "UTF-32": (lambda: OK.encode("utf-32"), "holds zero bytes: .* or UTF-32: save it as UTF-8"),
     "UTF-16 cut": (lambda: b"\xff\xfe" + OK.encode("utf-16-le") + b"x", "begins as UTF-16 text and is not"),
     "surrogates": (lambda: OK.encode() + b"\xed\xa0\x80.png,anger,s\n", "neither UTF-8, UTF-16 nor GB 18030"),
     "a JPEG": (lambda: saved("JPEG"), "neither UTF-8"),
@@ -377,6 +379,22 @@ def _twice(path: Path) -> None:
         archive.writestr("xl/workbook.xml", "x")
 
 
+def _workbook(old: bytes, new: bytes) -> Callable[[Path], None]:
+    """A sheet of two rows and columns with other bytes in its XML."""
+
+    def write(path: Path) -> None:
+        book = openpyxl.Workbook()
+        book.active.append(["path", "label"])
+        book.active.append(["a.png", "anger"])
+        book.save(path.with_name("b.xlsx"))
+        with zipfile.ZipFile(path.with_name("b.xlsx")) as whole, zipfile.ZipFile(path, "w") as other:
+            for name in whole.namelist():
+                data = whole.read(name)
+                other.writestr(name, data.replace(old, new) if name.endswith("sheet1.xml") else data)
+
+    return write
+
+
 def _rows(path: Path) -> None:
     """A million rows in a few kB."""
     column = pa.array(["a.png"] * 10**6).dictionary_encode()
@@ -415,8 +433,12 @@ FILES: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "larger than any table": ("m.csv", lambda path: os.truncate(_touched(path), 2 * 10**9), "has 2,000 MB"),
     "workbook, unpacked large": ("m.xlsx", _bomb, "has 40 MB unpacked, over the limit"),
     "workbook, one cell far away": ("m.xlsx", _far, "has 16,384 columns"),
+    "workbook, a column in small letters": ("m.xlsx", _workbook(b'"B2"', b'"xfd1048576"'), "has 16,384 columns"),
+    "workbook, a column of seven letters": ("m.xlsx", _workbook(b'"B2"', b'"ZZZZZZZ2"'), "columns, over the limit"),
+    "workbook, row 99,999,999": ("m.xlsx", _workbook(b'"B2"', b'"B99999999"'), "has 99,999,999 rows"),
+    "workbook, cells without a place": ("m.xlsx", _workbook(b"</row>", b"<c/>" * 16_000 + b"</row>"), "16,002 columns"),
     "workbook, a part twice": ("m.xlsx", _twice, "is not an Excel file"),
-    "workbook that is none": ("m.xlsx", lambda path: path.write_text(OK), "cannot be read as an Excel file"),
+    "workbook that is none": ("m.xlsx", lambda path: path.write_text(OK), "is not an Excel file (.xlsx), although"),
     "Parquet of too many cells": ("m.parquet", _rows, "over the limit of 1,000,000 cells"),
     "Parquet of too much text": ("m.parquet", _long, "holds more than 10 MB of text"),
     "Parquet of bytes in lists": ("m.parquet", _odd, ""),

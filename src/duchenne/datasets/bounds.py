@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import zipfile
+from itertools import pairwise
 from pathlib import Path
 
 from duchenne.datasets.problems import UnreadableError
-from duchenne.files import regular
+from duchenne.files import mistaken, regular
 
 BYTES = 1_000_000_000
 """Largest annotation file, also unpacked (chosen by us; FER2013's table has 300 MB)."""
@@ -20,11 +21,10 @@ UNPACKED = 300_000_000
 LETTERS = 2_000_000_000
 """Largest number of characters of an Excel file's cells, if each that refers to a shared text had the longest one."""
 
-_BLOCK = 1 << 20
-_OVERLAP = 64  # bytes: longer than a cell's address
-_ADDRESS = re.compile(rb"""\br\s*=\s*["']([A-Z]{1,3})?(\d{1,7})["']""")
+_ADDRESS = re.compile(rb"""\br\s*=\s*["']([A-Za-z]*)(\d+)["']""")
 _SHARED = re.compile(rb"""\bt\s*=\s*["']s["']""")
 _TEXT = re.compile(rb"<(?:\w+:)?si\b")
+_PLACE = re.compile(rb"<(?:\w+:)?(row|c)[\s/>]")
 
 
 def require_bytes(path: Path) -> Path:
@@ -52,15 +52,18 @@ def require_shape(path: Path, rows: int, columns: int) -> None:
 
 
 def require_workbook(path: Path) -> None:
-    """Check an Excel file, which is a ZIP archive of XML files, before all its cells are in memory.
+    """Check an .xlsx file, which is a ZIP archive of XML files, before all its cells are in memory.
 
     Raises:
-        UnreadableError: Unpacked it is too large, or its cells span too many rows and columns or hold too much text.
+        UnreadableError: It is none; or unpacked it is too large, or its cells span too many rows and columns or hold
+            too much text.
         OSError, zipfile.BadZipFile: It cannot be read, or its sizes are not those that it states.
     """
     with require_bytes(path).open("rb") as file:
+        start = file.read(64)
         if not zipfile.is_zipfile(file):
-            return  # an .xls, which has at most 65,536 rows of 256 cells; or anything else, which its reader refuses
+            kind = mistaken(start) or "not an Excel file (.xlsx), although its name says so, or is cut off"
+            raise UnreadableError(path, f"is {kind}")
         with zipfile.ZipFile(file) as archive:
             if (size := sum(item.file_size for item in archive.infolist())) > UNPACKED:
                 raise UnreadableError(
@@ -72,41 +75,34 @@ def require_workbook(path: Path) -> None:
             if twice or "xl/workbook.xml" not in names or names & {"content.xml", "xl/workbook.bin"}:
                 raise UnreadableError(path, "is not an Excel file (.xlsx), although its name says so")
             texts = [name for name in names if name.lower().endswith("sharedstrings.xml")]
-            longest = max((_longest(archive, name) for name in texts), default=0)
+            longest = max((_longest(archive.read(name)) for name in texts), default=0)
             for name in names:
-                rows, columns, shared = _extent(archive, name)
+                rows, columns, shared = _extent(archive.read(name))
                 require_shape(path, rows, columns)
                 if shared * longest > LETTERS:
                     raise UnreadableError(path, "holds too many long texts: save it as CSV")
 
 
-def _extent(archive: zipfile.ZipFile, name: str) -> tuple[int, int, int]:
-    """Return the last row and column that an XML file names, and its number of shared texts."""
-    rows = columns = shared = 0
-    with archive.open(name) as file:
-        kept = b""
-        while block := file.read(_BLOCK):
-            for letters, number in _ADDRESS.findall(kept + block):
-                rows, columns = max(rows, int(number)), max(columns, _number(letters))
-            shared += len(_SHARED.findall(block))
-            kept = block[-_OVERLAP:]
-    return rows, columns, shared
+def _extent(sheet: bytes) -> tuple[int, int, int]:
+    """Return the last row and column of an XML file, named or counted, and its number of shared texts."""
+    rows = columns = cells = 0
+    for letters, number in _ADDRESS.findall(sheet):
+        rows, columns = max(rows, int(number)), max(columns, _number(letters))
+    for found in _PLACE.finditer(sheet):  # cells need not name their column
+        cells = cells + 1 if found[1] == b"c" else 0
+        columns = max(columns, cells)
+    return rows, columns, len(_SHARED.findall(sheet))
 
 
-def _longest(archive: zipfile.ZipFile, name: str) -> int:
+def _longest(texts: bytes) -> int:
     """Return the largest number of bytes between two shared texts, which is at least the length of the longest."""
-    longest = start = at = 0
-    with archive.open(name) as file:
-        while block := file.read(_BLOCK):
-            for found in _TEXT.finditer(block):
-                longest, start = max(longest, at + found.start() - start), at + found.start()
-            at += len(block)
-    return max(longest, at - start)
+    starts = [found.start() for found in _TEXT.finditer(texts)]
+    return max((end - start for start, end in pairwise([0, *starts, len(texts)])), default=0)
 
 
 def _number(letters: bytes) -> int:
-    """Return the number of a column of letters, A: 1; 0 without letters."""
+    """Return the number of a column of letters, A: 1; 0 without letters. More than nine are over the limit by these."""
     number = 0
-    for letter in letters:
+    for letter in letters[:9].upper():
         number = 26 * number + letter - ord("A") + 1
     return number

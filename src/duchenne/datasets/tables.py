@@ -8,7 +8,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import re
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -21,8 +24,10 @@ from duchenne.datasets.listing import Listing
 from duchenne.datasets.problems import UnreadableError
 from duchenne.datasets.settings import Dataset
 from duchenne.emotions import is_emotion
-from duchenne.errors import nearest
+from duchenne.errors import nearest, short
 from duchenne.shortage import stop_if_short
+
+log = logging.getLogger(__name__)
 
 SHEETS = (".xlsx", ".xlsm", ".xls")
 TEXTS = (".csv", ".txt", ".tsv")
@@ -30,6 +35,20 @@ TABLES = (*SHEETS, *TEXTS)
 """Endings of files that :func:`read_table` reads."""
 DELIMITERS = (",", ";", "\t")
 
+_OLD = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"  # first bytes of Excel files of before 2007, and of those with a password
+_SECONDS = 120
+_NOT_READ = "cannot be read as an Excel file ({}): is it complete, and without a password? Otherwise save it as CSV"
+_READ = """
+import json, sys
+import pandas as pd, psutil
+if sys.platform == "linux":
+    import resource
+    most = psutil.Process().memory_info().vms + 2 * 10**9
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+found = pd.read_excel(sys.argv[1], sheet_name=None, header=None, dtype="str", na_filter=False, engine="calamine")
+json.dump([sheet.to_numpy().tolist() for sheet in found.values()], sys.stdout)
+"""
 _TITLES = 100  # number of first rows searched for the header
 
 
@@ -40,21 +59,22 @@ def read_text(path: Path) -> str:
         UnreadableError: The file has none of these encodings, or is too large.
     """
     data = require_bytes(path).read_bytes()
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        try:
-            return data.decode("utf-16")
-        except UnicodeDecodeError as error:
-            problem = f"begins as UTF-16 text and is not ({error.reason} at byte {error.start}): save it as UTF-8"
-            raise UnreadableError(path, problem) from None
-    for encoding in ("utf-8-sig", "gb18030"):
+    marked = data.startswith((b"\xff\xfe", b"\xfe\xff"))
+    for encoding in ("utf-16",) if marked else ("utf-8-sig", "gb18030"):
         try:
             text = data.decode(encoding)
         except UnicodeDecodeError as error:
             wrong = error
         else:
             if "\0" in text:
-                raise UnreadableError(path, "holds zero bytes: it is not a text file, or UTF-16 without its mark")
+                kinds = "UTF-32" if marked else "UTF-16 without its mark"
+                raise UnreadableError(path, f"holds zero bytes: it is not a text file, or {kinds}: save it as UTF-8")
+            if encoding == "gb18030":
+                log.warning("%s is not UTF-8 and was read as GB 18030: if names come out wrong, save it as UTF-8", path)
             return text
+    if marked:
+        problem = f"begins as UTF-16 text and is not ({wrong.reason} at byte {wrong.start}): save it as UTF-8"
+        raise UnreadableError(path, problem)
     line = data.count(b"\n", 0, wrong.start) + 1
     byte = f"byte 0x{data[wrong.start]:02x} in line {line}"
     raise UnreadableError(path, f"is neither UTF-8, UTF-16 nor GB 18030 text ({byte}): save it as UTF-8")
@@ -194,20 +214,46 @@ def sheets(path: Path) -> list[list[list[str]]]:
         UnreadableError: The file is not a complete Excel file, is too large, or holds no cell.
     """
     try:
-        require_workbook(path)
-        found = pd.read_excel(path, sheet_name=None, header=None, dtype="str", na_filter=False, engine="calamine")
+        with require_bytes(path).open("rb") as file:
+            old = file.read(len(_OLD)) == _OLD
+        if old:
+            found = _old_sheets(path)
+        else:
+            require_workbook(path)
+            read = pd.read_excel(path, sheet_name=None, header=None, dtype="str", na_filter=False, engine="calamine")
+            found = [sheet.to_numpy().tolist() for sheet in read.values()]
     except UnreadableError:
         raise
     except Exception as error:  # on a damaged file the reader raises any error
         stop_if_short(error)
-        problem = f"cannot be read as an Excel file ({error}): is it complete, and without a password?"
-        raise UnreadableError(path, problem) from None
-    filled = [[[_cell(cell) for cell in cells] for cells in sheet.to_numpy()] for sheet in found.values() if sheet.size]
+        raise UnreadableError(path, _NOT_READ.format(error)) from None
+    filled = [[[_cell(cell) for cell in cells] for cells in sheet] for sheet in found if any(sheet)]
     if not filled:
         raise UnreadableError(path, "holds no cell")
     for grid in filled:
-        refuse_zero_bytes(path, pd.DataFrame(grid, range(1, len(grid) + 1), dtype="str"))
+        refuse_zero_bytes(path, pd.DataFrame(grid, range(1, len(grid) + 1), range(1, len(grid[0]) + 1), dtype="str"))
     return filled
+
+
+def _old_sheets(path: Path) -> list[list[list[str]]]:
+    """Return the cells of every sheet of an .xls file, read by a process of its own with limits of memory and time.
+
+    On a damaged one the reader may take all memory, or end its process.
+
+    Raises:
+        UnreadableError: The process ended with an error.
+    """
+    given = [sys.executable, "-P", "-c", _READ, str(path.absolute())]
+    try:
+        done = subprocess.run(given, capture_output=True, encoding="utf-8", check=False, timeout=_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise UnreadableError(path, _NOT_READ.format(f"not read in {_SECONDS} s")) from None
+    if done.returncode:
+        why = [
+            line for line in done.stderr.splitlines() if "Error: " in line or "Exception: " in line or "memory" in line
+        ]
+        raise UnreadableError(path, _NOT_READ.format(short(why[-1], 200) if why else "its reader ended"))
+    return json.loads(done.stdout)
 
 
 def refuse_zero_bytes(path: Path, cells: pd.DataFrame) -> None:
