@@ -295,13 +295,19 @@ def test_smic_slower_cameras_on_demand(tmp_path, camera):
     assert found.findings.edition == camera.lower()
 
 
-def test_smic_with_a_third_partys_apexes(tmp_path):
+@pytest.mark.parametrize("outside", ["203", "9" * 5000])
+def test_smic_with_a_third_partys_apexes(tmp_path, outside):
     smic(tmp_path, CLIPS, first=100, n=10)
     header = "data,subject,clip,label,onset_frame,apex_frame,offset_frame"
-    lines = [header, "SMIC,s01,s01_ne_01,0,100,103,109", "SMIC,s01,s1_ne_02,0,100,203,", "SMIC,s06,s06_po_01,1,100,,"]
+    lines = [
+        header,
+        "SMIC,s01,s01_ne_01,0,100,103,109",
+        f"SMIC,s01,s1_ne_02,0,100,{outside},",
+        "SMIC,s06,s06_po_01,1,100,,",
+    ]
     found = index("smic", tmp_path, annotations=text(tmp_path / "smic_apex.csv", lines))
     assert found.rows["apex"].tolist() == [103, 104, 104, 104]
-    assert notes(found) == {("s1_ne_02", "apex"): ("203 of smic_apex.csv is not in the clip", "ignored")}
+    assert notes(found) == {("s1_ne_02", "apex"): (f"{outside} of smic_apex.csv is not in the clip", "ignored")}
 
 
 @pytest.mark.parametrize("name", ["smic_apex.csv", "SMIC-E/SMIC-HS-E_annotation.csv"])

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import re
 import socket
 import struct
 import zipfile
@@ -23,7 +24,19 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import training_networks  # noqa: F401  (registers the tiny networks)
-from datasets_tools import index, picture
+from datasets_tools import (
+    CASME2,
+    casme2,
+    cropped,
+    ferv39k,
+    frames,
+    index,
+    picture,
+    raf,
+    samm,
+    smic,
+    text,
+)
 from export_tools import fold_of
 from faces_tools import video
 from PIL import Image
@@ -463,6 +476,107 @@ def test_manifests_that_are_no_text(kind: str, tmp_path: Path, monkeypatch: pyte
     make(tmp_path / name)
     said = indexed(tmp_path / "root", manifest=str(tmp_path / name))
     assert any(part in said for part in reason.split("|")) if reason else not said
+
+
+def npy(header: str, data: bytes = bytes(8)) -> bytes:
+    return b"\x93NUMPY\1\0" + struct.pack("<H", len(header)) + header.encode() + data
+
+
+def _affectnet(code: bytes) -> Callable[[Path], object]:
+    def write(root: Path) -> None:
+        cropped(root)
+        (root / "train_set/annotations/1_exp.npy").write_bytes(code)
+
+    return write
+
+
+def _affectnet_pipe(root: Path) -> None:
+    _affectnet(b"")(root)
+    (root / "train_set/annotations/1_exp.npy").unlink()
+    os.mkfifo(root / "train_set/annotations/1_exp.npy")
+
+
+AFFECTNET = "subDirectory_filePath,face_x,face_y,face_width,face_height,facial_landmarks,expression,valence,arousal"
+
+
+def _affectnet_lists(*lines: str) -> Callable[[Path], object]:
+    def write(root: Path) -> None:
+        picture(root / "Manually_Annotated_Images/1/a.jpg")
+        text(root / "Manually_Annotated_file_lists/training.csv", lines)
+        text(root / "Manually_Annotated_file_lists/validation.csv", [AFFECTNET])
+
+    return write
+
+
+def _raf_attributes(content: str) -> Callable[[Path], object]:
+    return lambda root: text(raf(root) / "basic/Annotation/manual/train_00001_manu_attri.txt", content)
+
+
+def _raf_pipe(root: Path) -> None:
+    _raf_attributes("x")(root)
+    (root / "basic/Annotation/manual/train_00001_manu_attri.txt").unlink()
+    os.mkfifo(root / "basic/Annotation/manual/train_00001_manu_attri.txt")
+
+
+def _fer_plus(content: bytes) -> Callable[[Path], object]:
+    def write(root: Path) -> None:
+        for part in ("Train", "Valid", "Test"):
+            picture(root / f"FER2013{part}/{part}.png")
+            (root / f"FER2013{part}/label.csv").write_bytes(content.replace(b"#", part.encode()))
+
+    return write
+
+
+def _ferv39k_scene(root: Path) -> None:
+    """A scene whose name was no JSON in the factors of its clips."""
+    ferv39k(root)
+    frames(root / '2_ClipsforFaceCrop/Ac"tion/Happy/0001', range(8))
+    text(root / "4_setups/All_scenes/train_All.csv", ['Ac"tion/Happy/0001 Happy'])
+
+
+def _megc2019(root: Path) -> None:
+    casme2(root / "casme2", CASME2)
+    samm(root / "samm", [("006", "006_1_2", 5562, 5580, 5632, "4", "Anger")])
+    smic(root / "smic", ["s01_ne_01"])
+    text(root / "combined_3class_gt.csv", [f"smic,s{'9' * 5000},s01_ne_01,0"])
+
+
+LAYOUTS: dict[str, tuple[str, Callable[[Path], object], str]] = {
+    "AffectNet, no type": ("affectnet_8", _affectnet(npy("{}")), "holds no expression code"),
+    "AffectNet, no header": ("affectnet_8", _affectnet(npy("{1}")), "holds no expression code"),
+    "AffectNet, a date": ("affectnet_8", _affectnet(npy("{'descr': '<M8[s]'}")), "holds no expression code"),
+    "AffectNet, a record": ("affectnet_8", _affectnet(npy("{'descr': [('a', '<f8')]}")), "holds no expression code"),
+    "AffectNet, a pipe": ("affectnet_8", _affectnet_pipe, "annotations/1_exp.npy"),
+    "AffectNet, more cells": (
+        "affectnet_8", _affectnet_lists(AFFECTNET, "1/a.jpg,1,2,3,4,x,1,0,0,0,0"), "is not a comma-separated table"
+    ),
+    "AffectNet, many columns": ("affectnet_8", _affectnet_lists(AFFECTNET + ",c" * 9999), "has 10,008 columns, over"),
+    "AffectNet, an infinite valence": ("affectnet_8", _affectnet_lists(AFFECTNET, "1/a.jpg,1,2,3,4,x,1,1e400,1"), ""),
+    "RAF-DB, 5000 digits": ("raf_db", _raf_attributes("0 0 " + "9" * 5000), ""),
+    "RAF-DB, a pipe": ("raf_db", _raf_pipe, NOT_OPENED),
+    "FER2013, a short row": (
+        "fer2013", lambda root: text(root / "fer2013.csv", ["pixels,emotion,usage", "7 " * 2303 + "7"]),
+        "label: is empty",
+    ),
+    "FER+, more cells": ("ferplus", _fer_plus(b'#.png,"(0, 0, 48, 48)",9' + b",0" * 11), "has 14 cells, expected 12"),
+    "FER+, Latin-1": ("ferplus", _fer_plus(b'\xff\xff.png,"(0, 0, 48, 48)",9' + b",0" * 9), "is neither UTF-8"),
+    "FER+, an infinite vote": ("ferplus", _fer_plus(b'#.png,"(0, 0, 48, 48)",inf' + b",0" * 9), "is not a number of"),
+    "FERV39k, a quote in a scene": ("ferv39k", _ferv39k_scene, ""),
+    "MEGC 2019, 5000 digits": ("megc2019", _megc2019, "is in no table of the three sets"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", LAYOUTS)
+def test_lists_of_the_layouts(kind: str, tmp_path: Path):
+    name, make, reason = LAYOUTS[kind]
+    make(tmp_path)
+    layout = {"affectnet_8": "affectnet", "ferplus": "fer2013"}.get(name, name)
+    if reason:
+        with pytest.raises((IndexProblems, OSError), match=re.escape(reason)):
+            index(layout, tmp_path, label_set=name)
+        return
+    for factors in index(layout, tmp_path, label_set=name).rows["factors"].dropna():
+        json.loads(factors)
 
 
 def test_a_name_that_is_not_utf8_is_a_problem_of_its_row(tmp_path: Path):

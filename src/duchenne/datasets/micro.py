@@ -131,7 +131,7 @@ def complete_annotations(listing: Listing, config: Dataset, apex_given: bool = T
             record["label"] = preset.relabel[sample]
         if str(record["apex"]).lower() in MISSING:
             record["apex"] = None
-        frames = [_number(record[name]) for name in ("onset", "apex", "offset")]
+        frames = [number(record[name]) for name in ("onset", "apex", "offset")]
         if why := _why_left_out(record, frames, preset):
             listing.leave_out("clips left out by the protocol: " + " ".join(why))
             note(*why, "left out, as the protocol demands")
@@ -155,7 +155,8 @@ def _why_left_out(record: dict, frames: list[int | None], preset: LabelSet) -> t
     return ("clip", "is one that it names") if record["sample"] in preset.without else None
 
 
-def _number(text: object) -> int | None:
+def number(text: object) -> int | None:
+    """Return the number of a frame in a cell; None if it holds anything else."""
     match = re.fullmatch(r"\d{1,15}", str(text))
     return int(match[0]) if match else None
 

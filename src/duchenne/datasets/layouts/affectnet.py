@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from duchenne.datasets.bounds import require_shape
 from duchenne.datasets.class_folders import find_parts, read_parts
 from duchenne.datasets.find import (
     find_file,
@@ -37,6 +38,7 @@ from duchenne.datasets.problems import UnreadableError
 from duchenne.datasets.settings import Dataset
 from duchenne.datasets.tables import read_list
 from duchenne.errors import nearest
+from duchenne.media.paths import is_regular
 from duchenne.shortage import stop_if_short
 
 PARTS = {"train": ("trainset",), "test": ("valset", "validset", "validationset")}
@@ -92,7 +94,10 @@ def _cropped_release(config: Dataset) -> Listing:
 def _npy_codes(root: Path, folder: str, listing: Listing) -> pd.DataFrame:
     """Return row (missing), id and label of every annotation file; an unreadable file is a problem."""
     with os.scandir(root / folder) as entries:
-        names = sorted(entry.name for entry in entries if entry.name.endswith("_exp.npy") and wanted(entry.name))
+        found = [entry for entry in entries if entry.name.endswith("_exp.npy") and wanted(entry.name)]
+        names = sorted(entry.name for entry in found if is_regular(entry))
+    for name in sorted({entry.name for entry in found} - set(names)):
+        listing.problems.append((None, "label", f"{folder}/{name}", "is not a file, or a broken link"))
     codes = []
     for name in tqdm(names, desc=f"annotations in {folder}", unit="file", delay=3, leave=False):
         try:
@@ -114,7 +119,7 @@ def read_code(path: str) -> int:
     try:
         with io.FileIO(path) as file:
             return _code(file.read(_LARGEST))
-    except (OSError, IndexError, SyntaxError) as error:
+    except (OSError, IndexError, KeyError, TypeError, SyntaxError, RecursionError) as error:
         stop_if_short(error)
         raise ValueError(str(error)) from None
 
@@ -176,6 +181,7 @@ def _csv_part(path: Path, media: str) -> pd.DataFrame:
             header = file.readline()
         delimiter = max(",;\t", key=header.count)
         there = [name.strip().strip('"') for name in header.split(delimiter)]
+        require_shape(path, 1, len(there))
         names = {plain(name): i for i, name in enumerate(there)}
         if missing := [name for name in COLUMNS if plain(name) not in names]:
             hint = nearest(missing[0], there) or f" (there are: {', '.join(there)})"
@@ -185,7 +191,7 @@ def _csv_part(path: Path, media: str) -> pd.DataFrame:
             path, usecols=list(places), header=0, names=[places.get(i, i) for i in range(len(there))], dtype="str",
             encoding="utf-8-sig", sep=delimiter, skipinitialspace=True, skip_blank_lines=False,
         )  # fmt: skip
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+    except ValueError as error:  # pandas raises several kinds
         raise UnreadableError(path, f"is not a comma-separated table in UTF-8: {error}") from None
     table["row"] = range(2, len(table) + 2)
     table = table[table["subDirectory_filePath"].notna()]
@@ -209,7 +215,7 @@ def _factors(table: pd.DataFrame) -> pd.Series:
     texts = []
     for name in AFFECT:
         values = pd.to_numeric(table.get(name, pd.Series(np.nan, table.index)), errors="coerce")
-        known = values.notna() & (values != NO_VALUE)
+        known = np.isfinite(values) & (values != NO_VALUE)
         texts.append((f'"{name}": ' + values.astype("str")).where(known, ""))
     joined = (texts[0] + "," + texts[1]).str.strip(",")
     return ("{" + joined + "}").where(joined != "", None)

@@ -12,11 +12,13 @@ Training, PublicTest and PrivateTest are train, val and test.
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from duchenne.datasets.class_folders import find_parts, read_parts
@@ -24,7 +26,7 @@ from duchenne.datasets.find import find_file, find_files, find_folder, join, lis
 from duchenne.datasets.listing import Listing
 from duchenne.datasets.problems import UnreadableError
 from duchenne.datasets.settings import Dataset
-from duchenne.datasets.tables import read_list
+from duchenne.datasets.tables import read_list, read_text
 from duchenne.media.pixel_tables import COLUMN, place
 
 USAGE = {"training": "train", "publictest": "val", "privatetest": "test"}
@@ -105,7 +107,7 @@ def _images(config: Dataset, table: Path, listing: Listing) -> pd.DataFrame:
             records.append(None)
             continue
         usage = cells.get("usage", "").strip()
-        records.append((line, cells["emotion"].strip(), USAGE.get(usage.lower(), usage), place(name, line)))
+        records.append((line, cells.get("emotion", "").strip(), USAGE.get(usage.lower(), usage), place(name, line)))
     listing.kind = "image"
     listing.findings.recognised.append(f"table {name}: 48 x 48 grey pixels, enlarged to faces.size")
     listing.findings.counts["rows of the table"] = len(records)
@@ -176,11 +178,19 @@ def _as_written(config: Dataset, folders: Mapping[str, str | None]) -> Listing:
 
 
 def _label_list(path: Path) -> pd.DataFrame:
-    text = path.read_text(encoding="utf-8-sig")
+    text = read_text(path)
     if '"(' not in text:
         return read_list(path, ["name", *VOTES])
-    rows = pd.read_csv(path, header=None, names=["name", "box", *VOTES], dtype="str", keep_default_na=False)
-    return rows.drop(columns="box").assign(row=range(1, len(rows) + 1))
+    columns, rows = ["name", "box", *VOTES], []
+    try:
+        for line, cells in enumerate(csv.reader(io.StringIO(text)), 1):
+            if len(cells) != len(columns):
+                there = f"has {len(cells)} cells, expected {len(columns)} ({', '.join(columns)})"
+                raise UnreadableError(path, f"line {line} {there}")
+            rows.append((line, *cells))
+    except csv.Error as error:
+        raise UnreadableError(path, f"is not a comma-separated table: {error}") from None
+    return pd.DataFrame(rows, columns=["row", *columns], dtype="str").drop(columns="box").astype({"row": int})
 
 
 def _elected(rows: pd.DataFrame, listing: Listing) -> pd.DataFrame:
@@ -190,7 +200,7 @@ def _elected(rows: pd.DataFrame, listing: Listing) -> pd.DataFrame:
     ``unknown`` and ``nf`` are ignored by the label set; the index keeps the original votes.
     """
     numbers = rows[list(VOTES)].apply(pd.to_numeric, errors="coerce")
-    wrong = numbers.isna().any(axis=1) | (numbers < 0).any(axis=1)
+    wrong = ~np.isfinite(numbers).all(axis=1) | (numbers < 0).any(axis=1)
     for row, name in rows.loc[wrong, ["row", "name"]].itertuples(index=False):
         listing.problems.append((row, "votes", name, f"a cell is not a number of votes ({', '.join(VOTES)})"))
     rows, numbers = rows[~wrong], numbers[~wrong]

@@ -6,6 +6,7 @@ scene and emotion.
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def read_listing(config: Dataset) -> Listing:
             "label": table["label"],
             "split": table["split"],
             "file": table["file"],
-            "factors": '{"scene": "' + scene_emotion[0] + '"}',
+            "factors": [json.dumps({"scene": scene}) for scene in scene_emotion[0]],
         }
     )[~wrong]
     listing.findings.recognised.append(f"face frames in {top}")

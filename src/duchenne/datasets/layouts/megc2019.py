@@ -122,7 +122,7 @@ def _as_listed(rows: pd.DataFrame, path: Path, listing: Listing, config: Dataset
 
 def _sample(part: str, subject: str, clip: str) -> str | None:
     """Return our name of a sample of the list, which writes SAMM's subjects without zeros; None: not of any part."""
-    part, number = NAMES.get(plain(part), plain(part)), re.search(r"\d+", subject)
+    part, number = NAMES.get(plain(part), plain(part)), re.search(r"\d{1,9}", subject)
     if part not in SUBJECTS or not number:
         return None
     name = name_of(clip) if CLIP.fullmatch(clip) else clip

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from duchenne.datasets.bounds import require_bytes
 from duchenne.datasets.class_folders import find_parts, read_parts
 from duchenne.datasets.find import choose, find_first, find_folder, join, lists_of, media_names
 from duchenne.datasets.listing import Listing, digest
@@ -23,11 +24,11 @@ STEMS = ("listpatitionlabel", "listpartitionlabel")
 """Names of the list, the owners' spelling first."""
 
 ATTRIBUTES = {
-    "gender": ("male", "female", "unsure"),
-    "race": ("Caucasian", "African-American", "Asian"),
-    "age": ("0-3", "4-19", "20-39", "40-69", "70+"),
+    "gender": {"0": "male", "1": "female", "2": "unsure"},
+    "race": {"0": "Caucasian", "1": "African-American", "2": "Asian"},
+    "age": {"0": "0-3", "1": "4-19", "2": "20-39", "3": "40-69", "4": "70+"},
 }
-"""Attribute -> its values in the order of their codes, which are the last three lines of ``*_manu_attri.txt``."""
+"""Attribute -> its values by their codes, which are the last three lines of ``*_manu_attri.txt``."""
 
 
 def read_listing(config: Dataset) -> Listing:
@@ -90,15 +91,13 @@ def _add_attributes(listing: Listing, root: Path, stems: pd.Series) -> None:
 def _attributes(path: Path) -> dict[str, str]:
     """Return the attributes of one image; empty without its file, or if it does not end in three known codes."""
     try:
-        lines = path.read_text(encoding="ascii", errors="replace").split()
+        lines = require_bytes(path).read_text(encoding="ascii", errors="replace").split()
     except FileNotFoundError:
         return {}
     codes = lines[-len(ATTRIBUTES) :] if len(lines) >= len(ATTRIBUTES) else []
-    if not all(
-        code.isdigit() and int(code) < len(names) for code, names in zip(codes, ATTRIBUTES.values(), strict=False)
-    ):
+    if not all(code in words for code, words in zip(codes, ATTRIBUTES.values(), strict=False)):
         return {}
-    return {name: names[int(code)] for (name, names), code in zip(ATTRIBUTES.items(), codes, strict=False)}
+    return {name: words[code] for (name, words), code in zip(ATTRIBUTES.items(), codes, strict=False)}
 
 
 def _stem(path: str) -> str:

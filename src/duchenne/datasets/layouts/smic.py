@@ -18,7 +18,7 @@ import pandas as pd
 
 from duchenne.datasets.find import descend, find_file, frame_numbers, join, lists_of, plain
 from duchenne.datasets.listing import Listing
-from duchenne.datasets.micro import clip_folder, complete_annotations, form_of
+from duchenne.datasets.micro import clip_folder, complete_annotations, form_of, number
 from duchenne.datasets.problems import UnreadableError
 from duchenne.datasets.settings import Dataset
 from duchenne.datasets.tables import TABLES, read_table
@@ -130,9 +130,9 @@ def _extended(listing: Listing, config: Dataset) -> None:
     for clip, key in zip(listing.rows["path"], keys, strict=True):
         if key not in frames:
             listing.problems.append((None, "onset", clip, f"is not in {path.name}"))
-        elif not all(map(str.isdecimal, frames[key])):
+        elif None in map(number, frames[key]):
             listing.problems.append((None, "onset", clip, f"has no onset or no offset in {path.name}"))
-    known = [all(map(str.isdecimal, frames.get(key, ["none"]))) for key in keys]
+    known = [None not in map(number, frames.get(key, ["none"])) for key in keys]
     listing.rows = listing.rows[known].reset_index(drop=True)
     cells = [frames[key] for key, is_known in zip(keys, known, strict=True) if is_known]
     listing.rows[["onset", "offset"]] = pd.DataFrame(cells, columns=["onset", "offset"], dtype="str")
@@ -158,7 +158,8 @@ def _spotted(listing: Listing, lists: Path) -> None:
     apexes = _keyed(read_table(path, ["clip", "apex_frame"]), path)
     for i, clip, onset, offset in listing.rows[["path", "onset", "offset"]].itertuples():
         (apex,) = apexes.get(name_of(clip.rpartition("/")[2]), [""])
-        if apex.isdecimal() and onset is not None and int(onset) <= int(apex) <= int(offset):
+        frames = [frame for frame in map(number, (onset, apex, offset)) if frame is not None]
+        if len(frames) == 3 and frames == sorted(frames):
             listing.rows.at[i, "apex"] = apex
         elif apex:
             listing.findings.notes.append((None, "apex", clip, f"{apex} of {path.name} is not in the clip", "ignored"))
