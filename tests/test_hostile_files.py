@@ -63,6 +63,7 @@ from duchenne.synth.settings import Synth
 from duchenne.training.errors import TrainingError
 from duchenne.training.settings import Clip, Compute, FoldResources, Recipe, Variant
 from duchenne.training.trained import load_trained
+from duchenne.workspace import Workspace
 
 NOT_OPENED = "is a device, a pipe or a socket, which is not opened"
 
@@ -599,7 +600,36 @@ BASE = (
     "rendered: {}\nlandmark_nets: {}\nvariants: {}\ndatasets:\n"
     "  d: {layout: manifest, root: data, classes: [happiness, anger], faces: {size: 64}}\n"
 )
+RUN = BASE.replace("variants: {}\n", "") + (
+    "variants:\n"
+    "  v: {dataset: d, init_from: scratch, protocol: {kind: holdout}, model: {architecture: resnet18}, "
+    "recipe: {epochs: 2, batch_size: 4, lr: 0.001}}\n"
+)
+
+
+def _options(options: str) -> str:
+    return RUN.replace("resnet18", f"resnet18, options: {{{options}}}")
+
+
 PARAMS: dict[str, tuple[str | bytes, str]] = {
+    "a run that starts from itself": (RUN.replace("scratch", "v"), r"would start from itself \(v <- v\)"),
+    "runs that start from each other": (
+        RUN.replace("scratch", "w") + RUN[RUN.index("  v:") :].replace("v:", "w:", 1).replace("scratch", "v"),
+        r"variants.v.init_from: it would start from itself \(v <- w <- v\)",
+    ),
+    "a folder of the report as a name": (RUN.replace("  v:", "  across:"), "'across' cannot be run: reports/across"),
+    "a truth value as a number": (RUN.replace("epochs: 2", "epochs: true"), "recipe.epochs: true is a truth value"),
+    "a truth value of YAML 1.1": ("%YAML 1.1\n---\n" + RUN.replace("epochs: 2", "epochs: on"), "true is a truth value"),
+    "1e9 as an option": (_options("layers: [1000000000]"), "options: layers holds a number above 10,000"),
+    "an option that is no number": (_options("drop_rate: .nan"), "drop_rate holds a number above 10,000, none"),
+    "bytes as an option": (_options("stem_type: !!binary /w=="), "options: stem_type holds"),
+    "an option that unpickles": (_options("checkpoint_path: a.pth"), "checkpoint_path would load other weights"),
+    "a list as a label set": (BASE.replace("manifest", "raf_db, label_set: [x]"), "label_set: Input should be a valid"),
+    "text as labels": (BASE.replace("manifest", "raf_db, labels: x"), "d.labels: Input should be a valid dictionary"),
+    "a label in two cases": (
+        BASE.replace("faces", "labels: {Smile: anger, smile: happiness}, faces"), "'Smile' and 'smile' are one word"
+    ),
+    "a class as a column of answers": (BASE.replace("happiness", "note"), "'note' is a column of a server's answers"),
     "aliases": ("a: &a [x, x]\nb: [*a, *a, *a]\n", "anchors and aliases"),
     "a tag that runs": (BASE + "x: !!python/object/apply:os.system ['true']\n", "could not determine a constructor"),
     "a tag that names": (BASE + "x: !!python/name:os.system\n", "could not determine a constructor"),
@@ -825,6 +855,12 @@ def test_a_card_names_no_other_weights(fold: Path):
     options = {"pretrained": True, "checkpoint_path": "/etc/passwd"}
     (fold / "card.json").write_text(json.dumps(card | {"options": options}))
     load_trained(fold)
+
+
+def test_copies_of_folds_are_no_folds(tmp_path: Path):
+    for name in ("fold_2", "fold_10", "fold_1 (copy)", "fold_old", "fold_٣", "fold_" + "9" * 100):
+        (tmp_path / "models/x" / name).mkdir(parents=True)
+    assert list(Workspace(tmp_path).folds("x")) == [2, 10]
 
 
 def test_a_terminal_gets_no_commands():

@@ -471,6 +471,14 @@ def test_options_of_the_source_are_those_of_the_network(name: str):
 def test_values_that_an_option_cannot_have():
     with pytest.raises(UserError, match=r"test_resnet cannot be built with the options \{widht: 3\}: .*'widht'"):
         create("test_resnet", {"widht": 3}, 3)
+    for options in (
+        {"out_indices": [99], "features_only": True},
+        {"global_pool": "x"},
+        {"in_chans": -3},
+        {"block": "x"},
+    ):
+        with pytest.raises(UserError, match="resnet18 cannot be built with the options"):
+            create("resnet18", options, 3)
     with pytest.raises(UserError, match=r"poster_t cannot be built with the options \{drop_path_rate: 'a'\}: "):
         create("poster_t", {"drop_path_rate": "a"}, 3)
 

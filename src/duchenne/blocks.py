@@ -7,9 +7,17 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
 
 from duchenne.files import expanded
 
@@ -18,6 +26,17 @@ class Strict(BaseModel):
     """A block of ``params.yaml``: unknown keys are errors, values never change after loading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, value: Any, field: ValidationInfo) -> Any:
+        if isinstance(value, bool) and not _takes_truth(cls.model_fields[str(field.field_name)].annotation):
+            raise ValueError(f"{str(value).lower()} is a truth value: give another one, or put the word in quotes")
+        return value
+
+
+def _takes_truth(kind: Any) -> bool:
+    return kind in (bool, Any) or any(map(_takes_truth, get_args(kind)))
 
 
 Share = Annotated[float, Field(ge=0, lt=1)]

@@ -8,7 +8,7 @@ raise one :class:`CatalogError` that lists every problem with its place in the f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from types import UnionType
@@ -232,6 +232,8 @@ TAKEN = {
     "scratch": "models/scratch is where training without other weights starts",
     "published": "results/published/",
     "transfer": "results/transfer/",
+    "across": "reports/across/ has the figures of all runs",
+    "tables": "reports/tables/ has the papers' tables",
 }
 """Names that variants and landmark nets cannot have, because their folders have another use."""
 
@@ -272,12 +274,25 @@ def _dangling(catalog: Catalog, workspace: Workspace) -> Iterator[str]:
         if name in catalog.variants and name in catalog.landmark_nets:
             yield f"{name!r} is a variant and a landmark net, and both would write models/{name}: rename one"
     for name, net in catalog.landmark_nets.items():
+        if way := _circle(catalog.landmark_nets, name):
+            yield f"landmark_nets.{name}.init_from: it would start from itself ({way}): let one start from scratch"
         yield from known(f"landmark_nets.{name}.dataset", net.dataset, "rendered")
         yield from known(f"landmark_nets.{name}.init_from", net.init_from, "landmark_nets", "scratch")
     for name, variant in catalog.variants.items():
         yield from known(f"variants.{name}.dataset", variant.dataset, "datasets")
         if not workspace.imported(variant.init_from):
             yield from known(f"variants.{name}.init_from", variant.init_from, "variants", "scratch")
+        if way := _circle(catalog.variants, name):
+            yield f"variants.{name}.init_from: it would start from itself ({way}): let one start from scratch"
         start = catalog.variants.get(variant.init_from)
         if start and start.dataset == variant.dataset and start.protocol != variant.protocol:
             yield f"variants.{name}: {variant.init_from} knows other subjects of this dataset: use its protocol"
+
+
+def _circle(blocks: Mapping[str, Variant] | Mapping[str, LandmarkNet], name: str) -> str:
+    """Name the blocks through which one would start from itself; empty if it does not."""
+    way, start = {name: None}, blocks[name].init_from
+    while start in blocks and start not in way:
+        way[start] = None
+        start = blocks[start].init_from
+    return " <- ".join([*way, name]) if start == name else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,5 +124,5 @@ def _of_seeds(folder: Path, seeds: Iterable[int]) -> dict[Network, Path]:
 
 def _numbered(folder: Path) -> dict[int, Path]:
     """Folders of folds by number, in order."""
-    numbers = (int(path.name.removeprefix("fold_")) for path in folder.glob("fold_*"))
-    return {number: folder / f"fold_{number}" for number in sorted(numbers)}
+    found = (re.fullmatch(r"fold_([1-9]\d{0,8})", path.name) for path in folder.glob("fold_*"))
+    return {number: folder / f"fold_{number}" for number in sorted(int(name[1]) for name in found if name)}

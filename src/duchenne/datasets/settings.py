@@ -21,6 +21,10 @@ MANIFEST_COLUMNS = (
 """Columns of a manifest with a meaning, besides ``votes_<emotion>``; all others are kept as factors."""
 
 
+ANSWERED = ("input", "emotion", "note", "x0", "y0", "x1", "y1")
+"""Columns of a server's answers besides those of the classes, which cannot have these names."""
+
+
 def _known_layout(name: str) -> str:
     if name not in (known := layout_names()):
         raise ValueError(f"{name!r} is not a layout{nearest(name, known)}: give one of {', '.join(known)}")
@@ -100,8 +104,9 @@ class Dataset(Strict):
         if not isinstance(block, dict):
             return block
         layout = block.get("layout")
-        if layout not in layout_names():
-            return block
+        given = ((block.get("label_set"), str), (block.get("labels"), dict), (block.get("ignore"), list))
+        if layout not in layout_names() or not all(isinstance(value, kind | None) for value, kind in given):
+            return block  # the fields say what is wrong
         sets = layout_facts(layout).label_sets
         name = block.get("label_set") or (layout if layout in sets else None)
         if name is None and not sets:
@@ -122,6 +127,8 @@ class Dataset(Strict):
     @field_validator("classes")
     @classmethod
     def _distinct_names(cls, classes: list[str]) -> list[str]:
+        if taken := [name for name in classes if name in ANSWERED]:
+            raise ValueError(f"{taken[0]!r} is a column of a server's answers, which have one per class: rename it")
         return distinct_names(classes)
 
     @model_validator(mode="after")
@@ -140,6 +147,16 @@ class Dataset(Strict):
             if not is_emotion(name) and name not in known:
                 hint = nearest(name, [*self.classes, *EMOTIONS])
                 raise ValueError(f"labels.{word}: {name!r} is neither an emotion name nor one of the classes{hint}")
+        return self
+
+    @model_validator(mode="after")
+    def _words_are_distinct(self) -> Self:
+        for field in ("labels", "splits") if self.label_set is None else ("splits",):
+            words: dict[str, str] = {}
+            for word, name in getattr(self, field).items():
+                other = words.setdefault(word.strip().casefold(), word)
+                if getattr(self, field)[other] != name:
+                    raise ValueError(f"{field}: {other!r} and {word!r} are one word, case and blanks do not count")
         return self
 
     @model_validator(mode="after")

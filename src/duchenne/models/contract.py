@@ -30,9 +30,10 @@ import torch.nn.functional as F
 from timm.models import register_model
 from torch import Tensor, nn
 
-from duchenne.errors import UserError, nearest
+from duchenne.errors import UserError, nearest, short
 from duchenne.models.precision import LinearFp32, classify_in_float32
 from duchenne.networks import Facts, networks
+from duchenne.shortage import stop_if_short
 
 Converter = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 
@@ -294,7 +295,7 @@ def require(architecture: str) -> None:
         import_module(known.module)
     elif not timm.is_model(architecture):
         known_names = {*networks(), *timm.list_models()}
-        raise UserError(f"no network is called {architecture!r}{nearest(architecture, known_names)}")
+        raise UserError(f"no network is called {short(architecture, 100)!r}{nearest(architecture, known_names)}")
 
 
 def create(architecture: str, options: Mapping[str, Any], num_classes: int) -> nn.Module:
@@ -311,11 +312,13 @@ def create(architecture: str, options: Mapping[str, Any], num_classes: int) -> n
         raise UserError(f"{architecture}: num_classes is {num_classes}: give 0, for features, or more")
     try:
         network = timm.create_model(architecture, num_classes=num_classes, **options)
-    except TypeError as error:
-        if not options:
+    except Exception as error:  # networks of timm raise any
+        if not options or isinstance(error, UserError):
             raise
+        stop_if_short(error)
         given = ", ".join(f"{name}: {value!r}" for name, value in options.items())
-        raise UserError(f"{architecture} cannot be built with the options {{{given}}}: {error}") from error
+        why = short(" ".join(f"{type(error).__name__}: {error}".split()), 500)
+        raise UserError(f"{architecture} cannot be built with the options {{{short(given)}}}: {why}") from error
     if options.get("features_only"):
         return network
     return classify_in_float32(with_contract(network, architecture))

@@ -27,6 +27,7 @@ from typing import Any
 
 import pandas as pd
 
+from duchenne.datasets.settings import ANSWERED
 from duchenne.errors import UserError, nearest, short
 from duchenne.prediction.model import Failed, Mark, Model
 from duchenne.prediction.options import Options
@@ -53,6 +54,10 @@ class Requests:
 
     def __init__(self, model: Model, clips: Path | None = None) -> None:
         self.model, self._clips = model, clips.resolve() if clips else None
+        if taken := set(model.classes) & set(ANSWERED):
+            raise UserError(
+                f"{model.folder} has a class {min(taken)!r}, the name of another column of answers: it cannot be served"
+            )
 
     def __call__(self, requests: pd.DataFrame, stop: threading.Event | None = None) -> pd.DataFrame:
         """Answer requests, in their order.
@@ -81,7 +86,7 @@ class Requests:
                 for number, row in enumerate(rows)
             ]
             answers = [self._answer(row) for row in self._rows(asked, stop or threading.Event())]
-        return pd.DataFrame(answers, columns=["input", "emotion", "note", *BOX, *self.model.classes])
+        return pd.DataFrame(answers, columns=[*ANSWERED, *self.model.classes])
 
     def _rows(self, asked: list[tuple[Options, Source]], stop: threading.Event) -> Iterator[Row]:
         for options, group in groupby(asked, itemgetter(0)):

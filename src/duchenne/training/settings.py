@@ -14,6 +14,26 @@ from duchenne.networks import facts_of, networks
 from duchenne.protocol import Protocol
 from duchenne.weights import PACKAGED
 
+OTHER_WEIGHTS = ("pretrained", "checkpoint_path")
+"""Options of timm that load weights, from a file, unpickled by its older versions, or over the network."""
+LARGEST = 10_000
+"""Largest number in a network's options, and side of its input (chosen by us): what it asks for is allocated before its
+weights are compared."""
+
+
+def bounded(option: Any) -> bool:
+    """Whether no number of an option is above :data:`LARGEST`, or none (NaN), and it holds no bytes."""
+    match option:
+        case bool():
+            return True
+        case int() | float():
+            return abs(option) <= LARGEST
+        case dict():
+            return all(map(bounded, option.values()))
+        case list() | tuple():
+            return all(map(bounded, option))
+    return not isinstance(option, bytes)
+
 
 class Model(Strict):
     """A network of the registry with its options and, if there are any, published weights."""
@@ -33,6 +53,16 @@ class Model(Strict):
             default = dict.fromkeys(facts_of(str(block.get("architecture"))).packaged, "packaged")
             return block | {"pretrained": default | given}
         return block
+
+    @field_validator("options")
+    @classmethod
+    def _options_can_be_built(cls, options: dict[str, Any]) -> dict[str, Any]:
+        for name, value in options.items():
+            if name in OTHER_WEIGHTS:
+                raise ValueError(f"{name} would load other weights through timm: name the file under model.pretrained")
+            if not bounded(value):
+                raise ValueError(f"{name} holds a number above {LARGEST:,}, none, or what is neither number nor text")
+        return options
 
     @field_validator("options")
     @classmethod

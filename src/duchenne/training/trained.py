@@ -32,17 +32,13 @@ from duchenne.training.environment import versions
 from duchenne.training.errors import TrainingError
 from duchenne.training.fingerprint import code_version
 from duchenne.training.inputs import inputs
-from duchenne.training.settings import Compute, Recipe, Variant
+from duchenne.training.settings import LARGEST, OTHER_WEIGHTS, Compute, Recipe, Variant, bounded
 from duchenne.training.workers import passes, workers_for
 
 log = logging.getLogger(__name__)
 
 WEIGHTS, CARD = "weights.safetensors", "card.json"
 """Files of a trained fold's folder."""
-
-LARGEST = 10_000
-"""Largest side of an input and number in a network's options on a card (chosen by us): what it asks for is allocated
-before its weights are compared."""
 
 _AGAIN = "download the fold again (dvc pull, git lfs pull), or train it (dvc repro)"
 
@@ -271,8 +267,8 @@ def _named(card: dict[str, Any], weights: dict[str, Tensor], folder: Path) -> nn
 
     Options that would load other weights first, from a file or the network, are left out.
     """
-    options = {name: value for name, value in card["options"].items() if name not in ("pretrained", "checkpoint_path")}
-    if large := next((name for name, value in options.items() if _most(value) > LARGEST), None):
+    options = {name: value for name, value in card["options"].items() if name not in OTHER_WEIGHTS}
+    if large := next((name for name, value in options.items() if not bounded(value)), None):
         raise UserError(f"its option {large} has a number above {LARGEST:,}")
     arguments = card["architecture"], options, len(card["classes"])
     known = networks().get(card["architecture"])
@@ -280,24 +276,14 @@ def _named(card: dict[str, Any], weights: dict[str, Tensor], folder: Path) -> nn
         try:
             with torch.device("meta"):
                 empty = create(*arguments)
-        except (NotImplementedError, RuntimeError):  # some networks of timm compute numbers while they are built
-            return create(*arguments)
+        except (UserError, RuntimeError) as error:
+            if isinstance(
+                error.__cause__ or error, RuntimeError
+            ):  # some networks of timm compute numbers while they are built
+                return create(*arguments)
+            raise
         _require_fit(empty, weights, f"{folder / WEIGHTS} does not fit {card['architecture']}")
     return create(*arguments)
-
-
-def _most(value: Any) -> float:
-    """Return the largest absolute number in an option; 0 if it holds none."""
-    match value:
-        case bool():
-            return 0
-        case int() | float():
-            return abs(value)
-        case dict():
-            return max(map(_most, value.values()), default=0)
-        case list() | tuple():
-            return max(map(_most, value), default=0)
-    return 0
 
 
 def _load(network: nn.Module, weights: dict[str, Tensor], otherwise: str) -> None:
