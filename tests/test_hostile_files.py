@@ -60,6 +60,7 @@ from duchenne.prediction.sources import Source, expand, read_picture
 from duchenne.protocol import Protocol
 from duchenne.reporting.settings import Report
 from duchenne.synth.settings import Synth
+from duchenne.training.calibration import temperature_of
 from duchenne.training.errors import TrainingError
 from duchenne.training.settings import Clip, Compute, FoldResources, Recipe, Variant
 from duchenne.training.trained import load_trained
@@ -736,6 +737,13 @@ class Runs:
         return open, ("ran", "w")
 
 
+class Calls:
+    """A pickle that would make a file by the shell."""
+
+    def __reduce__(self) -> tuple:
+        return os.system, ("touch ran",)
+
+
 def _packed(path: Path) -> None:
     torch.save({"a": torch.zeros(10**6)}, path.with_name("b.pth"))
     with zipfile.ZipFile(path.with_name("b.pth")) as whole, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
@@ -750,12 +758,22 @@ CHECKPOINTS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "code, a plain pickle": (lambda path: path.write_bytes(pickle.dumps(Runs(), 2)), "not a file of PyTorch weights"),
     "code, protocol 4": (lambda path: path.write_bytes(pickle.dumps(Runs(), 4)), "not a file of PyTorch weights"),
+    "code that calls the system": (
+        lambda path: torch.save({"a": Calls()}, path), "it holds code or objects, which are not loaded"
+    ),
+    "tensors in a tensor": (
+        lambda path: torch.save({"a": torch.nested.nested_tensor([torch.zeros(1), torch.zeros(2)])}, path),
+        "not a plain tensor",
+    ),
     "one value for 1e12": (lambda path: torch.save({"a": torch.zeros(1).expand(10**6, 10**6)}, path), "not a plain"),
     "no values": (lambda path: torch.save({"a": torch.empty(10**6, 10**6, device="meta")}, path), "not a plain tensor"),
     "sparse": (
         lambda path: torch.save({"a": torch.zeros(2, 2).to_sparse()}, path), "not a plain tensor"
     ),
     "compressed": (_packed, "it is compressed, which PyTorch's files are not"),
+    "one name twice": (
+        lambda path: torch.save({"a": torch.zeros(1), "module.a": torch.zeros(1)}, path), "entries have the same name"
+    ),
     "names that are no text": (lambda path: torch.save({("a", 1): torch.zeros(1)}, path), "names that are not text"),
     "a name of 1 MB": (lambda path: torch.save({"x" * 10**6: torch.zeros(1)}, path), "at most 1,000 characters"),
     "2,000 entries that are none": (
@@ -794,6 +812,7 @@ WEIGHTS: dict[str, tuple[bytes, str]] = {
     "shape that overflows": (header(a=tensor([2**33, 2**33], 0, 16)) + bytes(16), "not a safetensors file"),
     "two in one place": (header(a=tensor([4], 0, 16), b=tensor([4], 0, 16)) + bytes(16), "invalid offset"),
     "none of 1e18": (header(**{"head.weight": tensor([0, 10**18], 0, 0)}), "does not fit tiny"),
+    "70 dimensions": (header(a=tensor([1] * 70, 0, 4)) + bytes(4), "not a plain tensor"),
     "8 bits": (header(a=tensor([4], 0, 4, "F8_E4M3")) + bytes(4), "not a plain tensor"),
     "a pickle": (pickle.dumps(Runs()), "not a safetensors file"),
     "a name of 1 MB": (header(**{"x" * 10**6: tensor([0], 0, 0)}), "at most 1,000 characters"),
@@ -815,6 +834,13 @@ def test_weights_of_a_fold(kind: str, fold: Path):
     assert len(str(caught.value)) < 5000
 
 
+def test_rounded_weights_of_a_fold(fold: Path):
+    rounded = {"head.weight": torch.ones(3, 48, dtype=torch.int8), "head.bias": torch.zeros(3)}
+    save_file(rounded, fold / "weights.safetensors")
+    with pytest.raises(TrainingError, match=r"does not fit tiny:\n  head\.weight$"):
+        load_trained(fold)
+
+
 def test_weights_that_are_no_numbers(fold: Path):
     save_file(
         {"head.weight": torch.full((3, 48), torch.nan), "head.bias": torch.zeros(3)}, fold / "weights.safetensors"
@@ -833,6 +859,7 @@ CARDS: dict[str, tuple[dict[str, object] | str, str]] = {
     "a large network": ({"architecture": "vit_giant_patch14_224"}, "does not fit vit_giant_patch14_224"),
     "a network of an address": ({"architecture": "hf-hub:someone/model"}, "no network is called"),
     "a network of a folder": ({"architecture": "local-dir:/etc"}, "no network is called"),
+    "a temperature of 1e-320": ({"calibration": {"temperature": 1e-320}}, "temperature: Input should be greater"),
     "an option of 1e9": ({"options": {"depth": 10**9}}, "its option depth has a number above 10,000"),
     "an input option of 1e6 px": (
         {"architecture": "vit_tiny_patch16_224", "options": {"img_size": 10**6}},
@@ -853,8 +880,9 @@ def test_cards(kind: str, fold: Path):
 def test_a_card_names_no_other_weights(fold: Path):
     card = json.loads((fold / "card.json").read_text())
     options = {"pretrained": True, "checkpoint_path": "/etc/passwd"}
-    (fold / "card.json").write_text(json.dumps(card | {"options": options}))
-    load_trained(fold)
+    (fold / "card.json").write_text(json.dumps(card | {"options": options, "calibration": None}))
+    _, card = load_trained(fold)
+    assert temperature_of(card) == 1
 
 
 def test_copies_of_folds_are_no_folds(tmp_path: Path):

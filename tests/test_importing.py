@@ -155,6 +155,9 @@ def test_files_that_are_no_trained_network(tmp_path: Path):
         match=rf"nor any other of the library:\n  only in the file: a\n(  .*attn1.*\n){{5}}  and {more} more$",
     ):
         import_checkpoint(NOTHING, Workspace(tmp_path), tmp_path / "other.pth", "poster_v2_rafdb")
+    torch.save(almost | {"VIT.head.linear.weight": torch.tensor(1.0)}, tmp_path / "scalar.pth")
+    with pytest.raises(UserError, match=r"scalar\.pth does not hold the network of poster_v2_rafdb"):
+        import_checkpoint(NOTHING, Workspace(tmp_path), tmp_path / "scalar.pth", "poster_v2_rafdb")
 
 
 def test_the_table_of_checkpoints_agrees_with_the_library():

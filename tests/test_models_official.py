@@ -158,12 +158,14 @@ def test_entries_that_do_not_fit_are_listed_and_nothing_is_loaded() -> None:
     del state["conv1.conv.weight"]
     state["conv1.bn.weight"] = torch.ones(3)
     state["conv9.weight"] = torch.ones(1)
+    state["conv1.bn.running_mean"] = torch.ones(64, dtype=torch.int8)  # of a quantised network
     with pytest.raises(OfficialWeightsError) as error:
         load_official(model, {"state_dict": state})
     message = str(error.value)
     assert "only in the file: conv9.weight" in message
     assert "only in the network: conv1.conv.weight" in message
     assert "conv1.bn.weight: (3,) in the file, (64,) in the network" in message
+    assert "conv1.bn.running_mean: torch.int8 in the file, torch.float32 in the network" in message
     assert "conv1.bn.bias" not in message
     assert same(model, before)
 

@@ -195,7 +195,7 @@ def _outputs(config: Variant, state: dict[str, Tensor]) -> int:
     model = _on_meta(config)
     heads = classifiers(model)
     first = state.get(f"{heads[0]}.weight") if heads else None
-    if first is None or misfits(model, state, skip=[f"{head}.*" for head in heads]):
+    if first is None or not first.ndim or misfits(model, state, skip=[f"{head}.*" for head in heads]):
         return 0
     return len(first)
 

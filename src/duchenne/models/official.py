@@ -30,6 +30,8 @@ LINES = 100
 """Largest number of entries that a message lists."""
 ENTRIES, NAME = 100_000, 1000
 """Largest number of entries of a file of weights, and of characters of a name (chosen by us)."""
+DIMENSIONS = 16
+"""Largest number of dimensions of a tensor (chosen by us; PyTorch computes with up to 64)."""
 REPEATED = 1_000_000_000
 """Largest size of a tensor whose file has one value for many elements, bytes (chosen by us)."""
 PLAIN = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.int32, torch.int16,
@@ -83,6 +85,8 @@ def read_official(path: str | Path, remedy: str | None = None) -> dict[str, Tens
     except Exception as error:  # a damaged file can raise any error
         kind = "safetensors file" if safe else "file of PyTorch weights"
         said = str(error).partition("\n")[0]
+        if "weights_only" in said:  # its advice is to run what the file contains
+            said = "it holds code or objects, which are not loaded"
         raise OfficialWeightsError(f"{path}: not a {kind}, or damaged ({said}): {remedy or _AGAIN}") from error
     state = _state_dict(content, str(path))
     if strange := next((name for name, tensor in state.items() if not tensor.isfinite().all()), None):
@@ -123,8 +127,8 @@ def load_official(
 
     Raises:
         OfficialWeightsError: The file cannot be read, or entries do not fit; the message lists those that only the
-            source or only the model has, and those of different shapes. ``num_batches_tracked`` may be missing: files
-            older than PyTorch 0.4.1 lack it and nothing reads it.
+            source or only the model has, and those of different shapes or types. ``num_batches_tracked`` may be
+            missing: files older than PyTorch 0.4.1 lack it and nothing reads it.
     """
     if isinstance(source, Mapping):
         state, origin = _state_dict(source, "state dict"), "state dict"
@@ -150,7 +154,7 @@ def misfits(
 ) -> list[str]:
     """List the entries of a state dict that do not fit ``model``, a line each, as for :func:`load_official`.
 
-    Compares names and shapes alone: ``model`` may be on PyTorch's meta device.
+    Compares names, shapes and types alone: ``model`` may be on PyTorch's meta device.
     """
     own = model.state_dict()
     state = _renamed(state, own)
@@ -161,11 +165,22 @@ def misfits(
         for name in own
         if name not in state and name not in skipped and not name.endswith("num_batches_tracked")
     ]
-    return problems + [
+    both = [name for name in own if name in state and name not in skipped]
+    problems += [
         f"  {name}: {tuple(state[name].shape)} in the file, {tuple(own[name].shape)} in the network"
-        for name in own
-        if name in state and name not in skipped and state[name].shape != own[name].shape
+        for name in both
+        if state[name].shape != own[name].shape
     ]
+    return problems + [
+        f"  {name}: {state[name].dtype} in the file, {own[name].dtype} in the network"
+        for name in both
+        if is_rounded(state[name], own[name])
+    ]
+
+
+def is_rounded(given: Tensor, own: Tensor) -> bool:
+    """Whether a file holds whole numbers, as quantised networks do, where a network has others."""
+    return own.is_floating_point() and not given.is_floating_point()
 
 
 def _renamed(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -267,12 +282,16 @@ def _state_dict(content: object, origin: str) -> dict[str, Tensor]:
         )
     if odd := next((name for name, value in content.items() if not _is_plain(value)), None):
         raise OfficialWeightsError(f"{origin}: {odd} is not a plain tensor of numbers")
-    return {name.removeprefix("module."): value for name, value in content.items()}
+    state = {name.removeprefix("module."): value for name, value in content.items()}
+    if len(state) < len(content):
+        raise OfficialWeightsError(f"{origin}: entries have the same name with and without module. before it")
+    return state
 
 
 def _is_plain(value: Tensor) -> bool:
-    """Whether a tensor is dense, on the CPU, of a usual type, and not one repeated element of any size."""
+    """Whether a tensor is dense, on the CPU, of a usual type and shape, and not one repeated element of any size."""
     dense = value.layout == torch.strided and value.device.type == "cpu" and value.dtype in PLAIN
+    dense = dense and not value.is_nested and value.ndim <= DIMENSIONS
     return dense and value.numel() * value.element_size() <= max(value.untyped_storage().nbytes(), REPEATED)
 
 

@@ -33,7 +33,7 @@ RANGE = (0.1, 10.0)
 
 def temperature_of(card: dict[str, Any]) -> float:
     """Return the temperature on a card; 1 for a network that is not calibrated."""
-    return float(card.get("calibration", {}).get("temperature", 1.0))
+    return float((card.get("calibration") or {}).get("temperature", 1.0))
 
 
 def probabilities(logits: np.ndarray, card: dict[str, Any]) -> np.ndarray:

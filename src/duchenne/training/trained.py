@@ -21,7 +21,7 @@ from duchenne.errors import UserError
 from duchenne.faces.store import FaceStore
 from duchenne.files import file_digest, regular, table_digest, unusable
 from duchenne.models.contract import create
-from duchenne.models.official import OfficialWeightsError, few, load_pretrained, load_shared, read_official
+from duchenne.models.official import OfficialWeightsError, few, is_rounded, load_pretrained, load_shared, read_official
 from duchenne.models.precision import classifiers
 from duchenne.networks import networks
 from duchenne.sealed import DamagedError, unsealed
@@ -48,7 +48,7 @@ class _Alignment(BaseModel):
 
 
 class _Calibration(BaseModel, strict=True):
-    temperature: Annotated[FiniteFloat, Field(gt=0)]
+    temperature: Annotated[FiniteFloat, Field(ge=0.01, le=100)]  # fitted within 0.1 to 10
 
 
 class _Card(BaseModel, strict=True):
@@ -295,7 +295,8 @@ def _load(network: nn.Module, weights: dict[str, Tensor], otherwise: str) -> Non
 def _require_fit(network: nn.Module, weights: dict[str, Tensor], otherwise: str) -> None:
     own = network.state_dict()
     wrong = sorted(own.keys() ^ weights.keys())
-    wrong += sorted(name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape)
+    both = sorted(own.keys() & weights.keys())
+    wrong += [name for name in both if own[name].shape != weights[name].shape or is_rounded(weights[name], own[name])]
     if wrong:
         raise TrainingError("\n  ".join([f"{otherwise}:", *few(wrong)]))
 
