@@ -179,6 +179,14 @@ ROWS_OF_OTHERS = b",".join(b'{"c%d": 1}' % number for number in range(1001))
             400,
             "the table has a column twice",
         ),
+        (
+            b"{}",
+            "application/jsonx",
+            415,
+            "content type 'application/jsonx': send application/json or text/csv, in UTF-8",
+        ),
+        (b"{}", "application/json; charset=utf-16", 415, "content type 'application/json; charset=utf-16': send "),
+        (b"{", "Application/JSON; charset=UTF-8", 400, "the request cannot be read"),
         (b"PAR1", "application/vnd.apache.parquet", 415, "content type 'application/vnd.apache.parquet': send "),
         (b" " * 200_001, "application/json", 413, "the request is larger than 0.2 MB"),
     ],
@@ -187,6 +195,27 @@ def test_what_is_no_request_is_refused(pictures: Client, body: bytes, kind: str,
     answered, said = pictures.post(body, kind)
     assert answered == status
     assert said.startswith(message)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET /ping\r\n\r\n",  # HTTP/0.9
+        b"GET /ping HTTP/1.1\r\n\r\n",  # no host
+        b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}",
+        b"POST /invocations HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\n",
+        b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03" + bytes(160),  # as of https
+    ],
+)
+def test_what_is_no_http_is_refused_in_json_too(pictures: Client, sent: bytes):
+    host, port = pictures.address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(sent)
+        with connection.makefile("rb") as answer:
+            head, _, body = answer.read().partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json")
+    assert json.loads(body) == {"error": "Invalid HTTP request received: send one of HTTP/1.1"}
 
 
 def test_a_large_request_without_a_length_is_refused(pictures: Client):

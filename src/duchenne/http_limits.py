@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -37,6 +38,15 @@ class Prompt(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
         super().connection_lost(exc)
         if self._headers:
             self._headers.cancel()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP in JSON, as every other error; uvicorn's own answer is text."""
+        cycle: Any = self.cycle
+        if cycle is None or cycle.response_complete or not cycle.response_started:
+            body = json.dumps({"error": f"{msg.rstrip('.')}: send one of HTTP/1.1"}).encode()
+            head = f"content-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+            self.transport.write(b"HTTP/1.1 400 Bad Request\r\n" + head.encode() + body)
+        self.transport.close()
 
     def _watch(self) -> None:
         """Start the time when headers are awaited, and end it when they are there."""

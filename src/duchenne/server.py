@@ -167,9 +167,10 @@ def _answered(body: bytes, kind: str, scored: _Scored) -> Any:
         HTTPException: It has another content type, or too many rows or columns.
         MlflowException, ValueError, RecursionError: The request is not valid.
     """
-    if not kind.startswith(KINDS):
-        raise HTTPException(415, f"content type {kind!r}: send {' or '.join(KINDS)}")
-    csv = kind.startswith("text/csv")
+    name, mark, parameters = kind.partition(";")
+    if (name := name.strip().lower()) not in KINDS or (mark and parameters.replace(" ", "").lower() != "charset=utf-8"):
+        raise HTTPException(415, f"content type {short(kind, 100)!r}: send {' or '.join(KINDS)}, in UTF-8")
+    csv = name == "text/csv"
     if body.count(b",") > CELLS or (csv and body.count(b"\n") + body.count(b"\r") > LINES):  # base64 has no comma
         raise HTTPException(400, f"the table has more than {CELLS:,} cells: send several tables")
     high, wide = (0, _width_of_csv(body)) if csv else _shape(json.loads(body))
@@ -177,7 +178,7 @@ def _answered(body: bytes, kind: str, scored: _Scored) -> Any:
         raise HTTPException(400, f"the table has more than {ROWS:,} rows: send several tables")
     if wide > COLUMNS_OF_TABLE:
         raise HTTPException(400, f"the table has more than {COLUMNS_OF_TABLE} columns")
-    return invocations(body, kind, scored, None)
+    return invocations(body, name, scored, None)
 
 
 def _shape(request: Any) -> tuple[int, int]:
