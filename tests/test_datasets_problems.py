@@ -94,7 +94,7 @@ ROWS = {  # header, cells of line 3, column, text of the message
     "fold zero": ("path,label,fold", "good.jpg,anger,0", "fold", "folds count from 1"),
     "fps zero": ("path,label,fps", "clip,anger,0", "fps", "must be above 0"),
     "fps infinite": ("path,label,fps", "clip,anger,inf", "fps", "'inf' is not a number"),
-    "flat box": ("path,label,x0,y0,x1,y1", "good.jpg,anger,5,5,5,9", "x0", "has no area"),
+    "flat box": ("path,label,x0,y0,x1,y1", "good.jpg,anger,5,5,5,9", "x0", "less than 1 px wide"),
     "half a box": ("path,label,x0,y0,x1,y1", "good.jpg,anger,5,5,,", "x0", "needs all of"),
     "unknown part": ("path,label,split", "good.jpg,anger,tset", "split", "did you mean 'test'?"),
     "cells": ("path,label", "good.jpg,anger,1", "", "has 3 cells, the header has 2"),

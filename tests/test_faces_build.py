@@ -277,6 +277,11 @@ def test_given_boxes_are_used_and_their_lack_is_named(root, tmp_path):
     with_box = {"sample": "a", "path": "0.jpg", "box": box.tolist()}
     store = align(rows(with_box), root, tmp_path, config)
     np.testing.assert_allclose(store.row("a")["boxes"][0], box)
+    outside = [
+        {"sample": f"b{i}", "path": "1.jpg", "box": box} for i, box in enumerate(([9e5, 0, 1e6, 9], [-9, 0, 0, 9]))
+    ]
+    store = align(rows(with_box, *outside), root, tmp_path / "other", config)
+    assert store.failures["reason"].tolist() == ["the face box lies outside the picture"] * 2
     with pytest.raises(UserError, match="1 rows have none, the first is 'b'"):
         align(rows(with_box, {"sample": "b", "path": "1.jpg"}), root, tmp_path, config)
 

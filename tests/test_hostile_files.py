@@ -341,6 +341,8 @@ TABLES: dict[str, tuple[Callable[[], bytes | str], str]] = {
     "addresses": (lambda: "path,label\nfile:///etc/passwd,anger\nhttp://x/y.png,anger\n", "no such file"),
     "numbers that are none": (lambda: "path,label,onset\na.png,anger,1e308\n", "is too large"),
     "infinite numbers": (lambda: "path,label,apex\na.png,anger,inf\n", "is not a number"),
+    "a face box of 1e300": (lambda: "path,label,x0,y0,x1,y1\na.png,anger,0,0,1e300,1e300\n", "not within 1,000,000 px"),
+    "a face box of 1e-300": (lambda: "path,label,x0,y0,x1,y1\na.png,anger,0,0,1e-300,9\n", "less than 1 px wide"),
     "a trillion frames a second": (lambda: "path,label,fps\na.png,anger,1e12\n", "must not be above 1,000,000"),
 }  # fmt: skip
 

@@ -202,6 +202,11 @@ def test_official_folds_are_taken_as_they_are():
         (table([0, 1], list("ab")), {"kind": "loso"}, "fold 1 trains on one subject alone"),
         (table([0, 1], list("aa")), {"kind": "holdout"}, "train part of fold 1 is empty"),
         (table([0, 1], list("ab")), {"kind": "holdout", "test_share": 0}, "test_share above 0"),
+        (
+            table([0, 1] * 6, list("abcdefghijkl")),
+            {"kind": "kfold", "folds": 2, "val_share": 0.99},
+            "val_share 0.99 leaves no sample of fold 1 to train on",
+        ),
         (table([0, 1, 2], list("abc")), {"kind": "kfold", "folds": 2}, "need a class with as many samples"),
     ],
 )

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from duchenne.errors import UserError
 from duchenne.files import as_json, file_digest, read_json, replacing, write_json
+from duchenne.shortage import explain
 
 if TYPE_CHECKING:  # slow to import
     import pandas as pd
@@ -129,6 +130,8 @@ def read_table(
             raise
         raise damaged(path, again, error) from None
     except Exception as error:  # of a file without a seal; Arrow raises many kinds
+        if explain(error):
+            raise
         raise damaged(path, again, error) from None
 
 

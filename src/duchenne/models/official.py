@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from duchenne.errors import UserError, listed, short
 from duchenne.files import unusable
 from duchenne.models.backbones.ir50_names import split_body
+from duchenne.shortage import explain
 
 if TYPE_CHECKING:
     from duchenne.models.contract import Contract
@@ -83,6 +84,8 @@ def read_official(path: str | Path, remedy: str | None = None) -> dict[str, Tens
     try:
         content = load_file(path) if safe else _torch_load(path)
     except Exception as error:  # a damaged file can raise any error
+        if safe and explain(error):  # it is mapped as it is; what PyTorch asks for, a damaged file may have named
+            raise
         kind = "safetensors file" if safe else "file of PyTorch weights"
         said = str(error).partition("\n")[0]
         if "weights_only" in said:  # its advice is to run what the file contains
