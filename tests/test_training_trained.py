@@ -301,3 +301,5 @@ def test_a_device_that_is_not_there_is_named():
         device_of(Compute(device="cuda:77"))
     with pytest.raises(TrainingError, match=r"compute\.device 'toaster' cannot be used here"):
         device_of(Compute(device="toaster"))
+    with pytest.raises(TrainingError, match=r"compute\.device 'meta' cannot be used here"):
+        device_of(Compute(device="meta"))

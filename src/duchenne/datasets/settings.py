@@ -104,8 +104,8 @@ class Dataset(Strict):
         if not isinstance(block, dict):
             return block
         layout = block.get("layout")
-        given = ((block.get("label_set"), str), (block.get("labels"), dict), (block.get("ignore"), list))
-        if layout not in layout_names() or not all(isinstance(value, kind | None) for value, kind in given):
+        kinds = ((block.get("label_set"), str), (block.get("labels"), dict), (block.get("ignore"), list))
+        if layout not in layout_names() or not all(isinstance(value, kind | None) for value, kind in kinds):
             return block  # the fields say what is wrong
         sets = layout_facts(layout).label_sets
         name = block.get("label_set") or (layout if layout in sets else None)

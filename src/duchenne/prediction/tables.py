@@ -209,8 +209,12 @@ def check_suffix(path: Path) -> None:
     """Check that rows can be written to a file of this name.
 
     Raises:
-        UserError: Its suffix is not known.
+        UserError: Its suffix is not known, or its name is no text in UTF-8, which Arrow needs.
     """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{path}: the name is not UTF-8 text: give another one") from None
     if path.suffix.lower() not in WRITERS:
         raise UserError(f"{path}: rows are written as {', '.join(WRITERS)}: give the file one of these suffixes")
 

@@ -37,7 +37,7 @@ def device_of(compute: Compute) -> torch.device:
     if compute.device == "auto":
         return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     try:
-        torch.empty(0, device=compute.device)
+        torch.zeros(1, device=compute.device).item()  # the meta device has no values
     except (RuntimeError, AssertionError) as error:  # torch raises either for a missing device
         raise TrainingError(f"compute.device {compute.device!r} cannot be used here: {error}") from None
     return torch.device(compute.device)
