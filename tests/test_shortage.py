@@ -8,15 +8,19 @@ import os
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from starve_tools import contents, files_of, limited, no_more_files
 from torch.utils.data import DataLoader, Dataset
 from training_tools import variant, write_store
@@ -34,6 +38,7 @@ from duchenne.files import replacing, temporary, write_json
 from duchenne.media.frames import read_frames
 from duchenne.media.images import save_jpeg
 from duchenne.prediction.jobs import Job
+from duchenne.sealed import write_table
 from duchenne.shortage import cause, explain, naming, spoils_all
 from duchenne.tracking import Tracker
 from duchenne.training.checkpoint import Checkpoints, save_weights
@@ -190,6 +195,39 @@ def test_a_store_that_cannot_be_mapped_now_is_not_called_damaged(tmp_path: Path)
         with limited(limit, 0), pytest.raises(OSError, match=r"Too many|Cannot allocate") as error:
             store._parts  # noqa: B018  (mapped here)
         assert said in explain(error.value)
+
+
+WITHOUT_MEMORY = """
+import resource
+from pathlib import Path
+import psutil
+from duchenne.models.official import read_official
+from duchenne.sealed import read_table
+from duchenne.shortage import explain
+
+reads = {"a.parquet": read_table, "a.safetensors": read_official}
+for name, read in reads.items():  # what Arrow starts is started
+    read(Path("small", name))
+resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + 2**20, resource.RLIM_INFINITY))
+for name, read in reads.items():
+    try:
+        read(Path(name))
+    except (MemoryError, RuntimeError) as error:
+        print(name, explain(error))
+"""
+
+
+def test_a_file_for_which_memory_is_short_is_not_called_damaged(tmp_path: Path):
+    """Otherwise the advice would be to download it again."""
+    for folder, count in ((tmp_path, 10**7), (tmp_path / "small", 1)):
+        folder.mkdir(exist_ok=True)
+        write_table(folder / "a.parquet", pd.DataFrame({"a": np.arange(count)}))
+        save_file({"a": torch.zeros(count)}, folder / "a.safetensors")
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_MEMORY], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    said = [line.partition(":")[0] for line in done.stdout.splitlines()]
+    assert said == ["a.parquet memory is short", "a.safetensors memory is short"], done.stderr
 
 
 def test_a_state_that_cannot_be_read_now_is_not_called_damaged(tmp_path: Path):

@@ -299,6 +299,8 @@ def _carve(rows: pd.DataFrame, group: np.ndarray, parts: np.ndarray, fold: int, 
     val = pick(rows["label"].to_numpy(int)[train], group[train], protocol.val_share, protocol.seed)
     parts = parts.astype("<U5")
     parts[train[val]] = "val"
+    if not (parts == "train").any():
+        raise SplitError(f"val_share {protocol.val_share:g} leaves no sample of fold {fold} to train on: lower it")
     return parts
 
 

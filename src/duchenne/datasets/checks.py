@@ -25,6 +25,8 @@ FRAMES = ("onset", "apex", "offset")
 BOX = ("x0", "y0", "x1", "y1")
 FASTEST = 1_000_000
 """Frames per second that no camera exceeds (assumed)."""
+FARTHEST = 1_000_000
+"""Largest coordinate of a face box, px (chosen by us)."""
 SAMPLE_COLUMN = "; where one video holds several expressions, add a column ``sample`` that names each of them"
 _LARGEST = 2**53
 """Largest whole number that a float holds exactly."""
@@ -173,8 +175,9 @@ def _boxes(text: pd.DataFrame, noted: _Problems) -> None:
     box = text[list(BOX)]
     given = box.notna().sum(axis=1)
     noted.note(given.between(1, 3), "x0", "a face box needs all of x0, y0, x1, y1")
-    flat = (box["x1"] <= box["x0"]) | (box["y1"] <= box["y0"])
-    noted.note(flat, "x0", "the face box has no area: x1 must lie right of x0, y1 below y0")
+    flat = (box["x1"] - box["x0"] < 1) | (box["y1"] - box["y0"] < 1)
+    noted.note(flat, "x0", "the face box is less than 1 px wide or high: x1 must lie right of x0, y1 below y0")
+    noted.note((box.abs() > FARTHEST).any(axis=1), "x0", f"the face box is not within {FARTHEST:,} px: give px")
 
 
 def _note_alike(text: pd.DataFrame, listing: Listing) -> None:

@@ -41,7 +41,7 @@ class Face(NamedTuple):
 
 
 def find_face(image: np.ndarray, config: Faces, box: np.ndarray | None = None, last: Face | None = None) -> Face | None:
-    """Find the main face of an image, uint8 (H, W, 3) RGB; None when there is none.
+    """Find the main face of an image, uint8 (H, W, 3) RGB; None when there is none, or the given box lies outside.
 
     Args:
         box: (4,), the given face box (``config.mode`` boxes).
@@ -50,6 +50,8 @@ def find_face(image: np.ndarray, config: Faces, box: np.ndarray | None = None, l
     """
     if config.mode == "boxes":
         box = np.asarray(box, dtype=float)
+        if (box[:2] >= image.shape[1::-1]).any() or (box[2:] <= 0).any():
+            return None  # it lies outside the image
         return Face(landmarker(config)(image, box), box, float("nan"))
     boxes, scores = near(image, config, last.box) if last else ((), ())
     count = None

@@ -223,10 +223,11 @@ def _missing(
         return next(iter(damaged.values()), none)
     if config.mode == "aligned" or any(faces):
         return None
+    none = "the face box lies outside the picture" if config.mode == "boxes" else NO_FACE
     if not micro:
-        return NO_FACE
+        return none
     if row["onset"] in numbers:
-        return f"{NO_FACE} in the onset frame"
+        return f"{none} in the onset frame"
     if row["onset"] in damaged:
         return f"the onset frame {row['onset']} {damaged[row['onset']]}"
     return f"the onset frame {row['onset']} is not among frames {numbers[0]} to {numbers[-1]}"
