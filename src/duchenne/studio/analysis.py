@@ -73,7 +73,10 @@ def analyse(model: Model, path: Path, name: str, options: Options) -> Iterator[E
     Raises:
         UserError: The file cannot be read, or not be used as the options say; the message has ``name``.
     """
-    (source,) = expand(path, model.takes)
+    options.check(model.takes, model.faces.mode == "aligned")
+    source, *more = expand(path, model.takes)
+    if more:
+        raise UserError(f"{name}: this network takes single pictures: give one at a time, or a video")
     source = replace(source, name=name)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:

@@ -210,7 +210,7 @@ async def _received(body: AsyncGenerator[bytes, None], folder: Path, max_mb: flo
     line, _, rest = head.partition(b"\n")
     try:
         files = [(_safe(str(name)), int(size)) for name, size in json.loads(line)]
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError, RecursionError):
         files = []
     if not files or min(size for _, size in files) < 0:
         raise UserError("the upload holds no file")
