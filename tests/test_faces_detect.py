@@ -161,6 +161,15 @@ def test_given_boxes_need_no_detector(truth):
     assert np.linalg.norm(key_points(face.points) - key_points(detected.points), axis=1).max() < 0.15 * eyes
 
 
+def test_another_network_is_no_detector(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 3, 320, 320]) for name in "xy")
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "other", [x], [y])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)]), tmp_path / "other.onnx")
+    with pytest.raises(UserError, match=r"other\.onnx is not a YuNet ONNX file: "):
+        detector(Faces(detector="yunet", detector_model=tmp_path / "other.onnx"))
+
+
 def test_missing_and_wrong_model_files_are_named(tmp_path):
     wrong = tmp_path / "wrong.dat"
     wrong.write_bytes(b"no model")

@@ -116,8 +116,11 @@ class YunetDetector:
             raise UserError(f"faces.detector_model: {path} {reason}; download face_detection_yunet from OpenCV Zoo")
         try:
             self._net = cv2.FaceDetectorYN.create(str(path), "", (320, 320), score_threshold=self.threshold)
+            self._net.detect(np.zeros((320, 320, 3), np.uint8))  # another network fails here
         except cv2.error as error:
-            raise UserError(f"faces.detector_model: {path} is not a YuNet ONNX file: {error.err}") from None
+            raise UserError(
+                f"faces.detector_model: {path} is not a YuNet ONNX file: {' '.join(error.err.split())}"
+            ) from None
 
     def __call__(self, image: np.ndarray, faint: bool = True, small: bool = False) -> Found:
         scale = min(1.0, self.LONGEST / max(image.shape[:2]))
