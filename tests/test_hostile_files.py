@@ -12,6 +12,8 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated
@@ -442,6 +444,18 @@ def _damaged(path: Path) -> None:
     path.write_bytes(data[:4] + bytes(56) + data[60:])
 
 
+def _damaged_end(path: Path) -> None:
+    """The label is required, and its pages are those of an optional column: PyArrow ended the process."""
+    pq.write_table(pa.table({"path": ["a.png"] * 99, "label": ["anger"] * 99}), path)
+    path.write_bytes(path.read_bytes().replace(b"%\2\x18\5label", b"%\0\x18\5label"))
+
+
+def _kinds(path: Path) -> None:
+    """Kinds of cells that databases write."""
+    more = {"fps": [Decimal("25.5")], "subject": [datetime(2024, 3, 1, tzinfo=UTC)]}
+    pq.write_table(pa.table({"path": ["a.png"], "label": ["anger"], **more}), path)
+
+
 FILES: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "pipe": ("m.csv", _pipe, "is not a file but a folder, a device, a pipe or a socket"),
     "device": ("m.csv", lambda path: path.symlink_to("/dev/zero"), "is not a file but a folder, a device"),
@@ -461,6 +475,8 @@ FILES: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "Parquet of bytes in lists": ("m.parquet", _odd, ""),
     "Parquet with a zero byte": ("m.parquet", _zero, "the column 'subject' holds a zero byte in row 1: remove it"),
     "Parquet with a zero byte as a label": ("m.parquet", _zero_label, "the column 'label' holds a zero byte in row 1"),
+    "Parquet of decimals and dates": ("m.parquet", _kinds, ""),
+    "Parquet damaged in its end": ("m.parquet", _damaged_end, "is not a Parquet file, or is damaged"),
     "Parquet damaged": ("m.parquet", _damaged, "is not a Parquet file, or is damaged"),
 }
 

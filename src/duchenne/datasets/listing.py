@@ -96,7 +96,7 @@ def _cell(value: object) -> str | None:
         return json.dumps(value, default=_plain, ensure_ascii=False)
     if pd.isna(value):
         return None
-    return value if isinstance(value, str) else repr(value.item() if isinstance(value, np.generic) else value)
+    return str(value.item() if isinstance(value, np.generic) else value)
 
 
 def _plain(item: Any) -> Any:

@@ -268,8 +268,8 @@ def refuse_zero_bytes(path: Path, cells: pd.DataFrame) -> None:
     for name, column in cells.items():
         held = column.str.contains("\0", regex=False, na=False)
         if "\0" in str(name) or held.any():
-            row = f" in row {column.index[held][0]}" if held.any() else "'s name"
-            raise UnreadableError(path, f"the column {name!r} holds a zero byte{row}: remove it", str(name))
+            where = f" in row {column.index[held][0]}" if held.any() else " in its name"
+            raise UnreadableError(path, f"the column {name!r} holds a zero byte{where}: remove it", str(name))
 
 
 def _delimited(path: Path) -> list[list[list[str]]]:

@@ -151,10 +151,12 @@ def _unpacked(path: Path, file: pq.ParquetFile) -> pa.Table:
     facts = file.metadata
     require_shape(path, facts.num_rows, facts.num_columns)
     groups = [facts.row_group(i) for i in range(facts.num_row_groups)]
-    columns = [group.column(i) for group in groups for i in range(facts.num_columns)]
-    longest = max((column.total_uncompressed_size for column in columns), default=1)
     if (size := sum(group.total_byte_size for group in groups)) > BYTES:
         raise UnreadableError(path, f"has {size / 1e6:,.0f} MB unpacked, over the limit of {BYTES / 1e6:,.0f} MB")
+    for i in range(len(groups)):
+        next(file.iter_batches(1, [i]), None)  # raises for damage at which group.column would end the process
+    columns = [group.column(i) for group in groups for i in range(facts.num_columns)]
+    longest = max((column.total_uncompressed_size for column in columns), default=1)
     batches, held = [], 0
     for batch in file.iter_batches(max(1, min(2**16, BYTES // max(1, longest)))):
         batches.append(batch)
