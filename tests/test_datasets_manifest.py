@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import openpyxl
 import pandas as pd
 import pytest
 from datasets_tools import by_sample, pictures, sheet, text
@@ -40,6 +41,18 @@ def test_every_delimiter_and_encoding_gives_the_same_index(root, delimiter, enco
     assert rows["subject"][0] == "007"
     assert rows["subject"].isna()[1]
     assert ("read as GB 18030: if names come out wrong" in caplog.text) == (encoding == "gb18030")
+
+
+def test_a_hidden_sheet_comes_last(root):
+    book = openpyxl.Workbook()
+    book.active.append(["path", "label"])
+    book.active.append(["images/b.jpg", "anger"])
+    book.active.sheet_state = "hidden"
+    shown = book.create_sheet("labels")
+    for row in ROWS:
+        shown.append(row)
+    book.save(root / "labels.xlsx")
+    assert sorted(index(root, name="labels.xlsx").rows["path"]) == ["images/a.jpg", "images/脸.jpg"]
 
 
 @pytest.mark.parametrize("other", ["S7", "s007", "s 7", "s7\u200b", "ｓ７"])

