@@ -122,6 +122,17 @@ def test_an_undamaged_run_is_read(project: Project):
     everything(*project)
 
 
+@pytest.mark.parametrize(
+    ("name", "entry", "read"),
+    [("models/small/fold_1/card.json", "classes", "cards"), ("results/small/complexity.json", "variant", "sizes")],
+)
+def test_the_page_has_no_numbers_of_another_run(name: str, entry: str, read: str, project: Project):
+    path = project[1].root / name
+    sealed.write_sealed(path, (sealed.read_sealed(path) if path.exists() else {}) | {entry: "other"})
+    with pytest.raises(UserError, match=re.escape(str(path))):
+        getattr(open_run(project[1], project[0], "small"), read)
+
+
 @pytest.mark.parametrize("name", ["weights.safetensors", "card.json", "history.csv"])
 def test_a_file_of_another_fold_is_named(name: str, project: Project):
     model = project[1].model("small")

@@ -23,6 +23,7 @@ from duchenne.datasets.audit import audit, flaws
 from duchenne.datasets.build import build_index
 from duchenne.datasets.settings import Dataset
 from duchenne.engines import Local
+from duchenne.errors import UserError
 from duchenne.papers.library import library
 from duchenne.reporting.rendered import contact_sheets
 from duchenne.synth import expression, nuisance
@@ -560,3 +561,12 @@ def test_contact_sheets(kind: str, names: list[str], request: pytest.FixtureRequ
     for sheet in sheets:
         assert sheet.stat().st_size <= 1_500_000
         assert cv2.imread(str(sheet)).std() > 10
+
+
+@pytest.mark.parametrize("name", ["displacement/*.npz", "clips/*/00001.png"])
+def test_a_damaged_file_of_a_set_is_named(name: str, micro: Path, tmp_path: Path) -> None:
+    shutil.copytree(micro, tmp_path / "set")
+    for path in (tmp_path / "set").glob(name):
+        path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(UserError, match=name.replace("*", ".*") + r" .*`dvc repro --force synthesize` renders"):
+        contact_sheets(tmp_path / "set", tmp_path)

@@ -7,16 +7,14 @@ where it *arrives* (:mod:`duchenne.models.displacement`). All are compared at th
 
 from __future__ import annotations
 
-import zlib
 from pathlib import Path
-from zipfile import BadZipFile
 
 import cv2
 import numpy as np
 
 from duchenne.errors import UserError
+from duchenne.evaluation.displacement import read_displacement
 from duchenne.faces.store import FaceStore
-from duchenne.sealed import damaged
 from duchenne.training.pairs import FLOWS, SIZE
 
 
@@ -34,12 +32,9 @@ def true_displacement(folder: Path, store: FaceStore, sample: str, onset: int) -
         UserError: The set has no displacement of this sample.
     """
     try:
-        with np.load(folder / f"{sample}.npz") as file:
-            raw = file["displacement"].astype(np.float32)
+        raw = read_displacement(folder / f"{sample}.npz")
     except FileNotFoundError:
         raise UserError(f"{folder} lacks the displacement of {sample}: run dvc repro --force synthesize") from None
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
-        raise damaged(folder / f"{sample}.npz", "`dvc repro --force synthesize` renders it again", error) from None
     row = store.row(sample)
     matrix = np.array(row["transforms"][row["frame_numbers"].index(onset)]).reshape(2, 3)
     return aligned(raw, matrix, store.frame(sample).shape[0])

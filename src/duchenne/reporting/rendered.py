@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from duchenne.errors import UserError
+from duchenne.evaluation.displacement import RENDER, read_displacement
 from duchenne.files import replacing
 from duchenne.sealed import read_table
 
@@ -51,7 +53,7 @@ def _jpeg(sheet: np.ndarray) -> bytes:
 def _read(path: Path) -> np.ndarray:
     picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if picture is None:
-        raise OSError(f"{path} is missing or not an image: render the set again")
+        raise UserError(f"{path} is missing or not an image: {RENDER}")
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 
@@ -111,9 +113,7 @@ def _strips(root: Path, table: pd.DataFrame, moments: int = 10) -> np.ndarray:
 
 def _displacements(root: Path, table: pd.DataFrame) -> np.ndarray:
     clips = [group.iloc[k] for _, group in table.groupby("emotion") for k in range(min(3, len(group)))]
-    fields = [
-        np.load(root / "displacement" / f"{clip['sample']}.npz")["displacement"].astype(np.float32) for clip in clips
-    ]
+    fields = [read_displacement(root / "displacement" / f"{clip['sample']}.npz") for clip in clips]
     full = max(float(np.nanpercentile(np.linalg.norm(field, axis=2), 99)) for field in fields)
     rows = []
     for clip, field in zip(clips, fields, strict=True):

@@ -22,7 +22,7 @@ from duchenne.evaluation.robustness import RECORD as RECORD_OF_DAMAGE
 from duchenne.evaluation.rules import by_rule, measured_under, read_kept
 from duchenne.evaluation.statistics import by_fold, by_seed, evaluate, of_first_seed
 from duchenne.faces.store import FaceStore
-from duchenne.files import read_json
+from duchenne.files import file_digest, read_json
 from duchenne.metrics import METRICS
 from duchenne.networks import Basis
 from duchenne.papers.printed import Cell, printed_for
@@ -30,9 +30,9 @@ from duchenne.reporting.basis import basis_of
 from duchenne.reporting.factors import Factor, factors_of
 from duchenne.reporting.feature_map import FeatureMap, feature_map
 from duchenne.reporting.settings import Report
-from duchenne.sealed import check_listed, damaged, read_sealed, read_table
+from duchenne.sealed import DamagedError, check_listed, damaged, read_sealed, read_table, swapped
 from duchenne.training.settings import Variant
-from duchenne.workspace import Workspace
+from duchenne.workspace import Workspace, fold_name
 
 T = TypeVar("T")
 
@@ -178,9 +178,18 @@ class Run:
 
     @cached_property
     def cards(self) -> dict[int, dict[str, Any]]:
-        """Fold -> card of its network of the first seed."""
-        folders = self.workspace.folds(self.name)
-        return {fold: self._read(read_sealed, folder / "card.json") for fold, folder in folders.items()}
+        """Fold -> card of its network of the first seed, which is the one that was evaluated."""
+        found, evaluated = {}, self.record.get("networks", {})
+        for fold, folder in self.workspace.folds(self.name).items():
+            path = folder / "card.json"
+            found[fold] = self._read(read_sealed, path)
+            known = evaluated.get(fold_name(fold), {}).get("card")
+            if known is not None and file_digest(path) != known:
+                raise DamagedError(
+                    f"{path} is not the card that {self.results / 'record.json'} lists (SHA-256): one of the two is "
+                    f"damaged, or the network was trained again; `dvc repro` measures it"
+                )
+        return found
 
     @property
     def temperatures(self) -> dict[int, float]:
@@ -214,7 +223,10 @@ class Run:
     def sizes(self) -> dict[str, Any]:
         """Parameters and operations of the network; empty if they were not counted."""
         path = self.results / "complexity.json"
-        return read_sealed(path) if path.exists() else {}
+        found = read_sealed(path) if path.exists() else {}
+        if (of := found.get("variant", self.name)) != self.name:
+            raise swapped(path, f"that of {of}", self.name)
+        return found
 
     @cached_property
     def robustness(self) -> pd.DataFrame:
