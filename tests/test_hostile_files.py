@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import os
@@ -233,6 +234,21 @@ def _large_frame(folder: Path) -> bytes:
     return films(folder / "film.avi", saved("JPEG"), saved("JPEG", "L", (4000, 4000))).read_bytes()
 
 
+def _with_cover(folder: Path) -> bytes:
+    """A video whose header has the picture of its cover before its frames."""
+    film = _film(folder)
+    picture = _box(b"covr", _box(b"data", struct.pack(">II", 13, 0) + saved("JPEG")))
+    owner = _box(b"hdlr", struct.pack(">II4s4sIIB", 0, 0, b"mdir", b"appl", 0, 0, 0))
+    cover = _box(b"udta", _box(b"meta", bytes(4) + owner + _box(b"ilst", picture)))
+    at = film.index(b"moov")
+    size = int.from_bytes(film[at - 4 : at]) + len(cover)
+    return film[: at - 4] + struct.pack(">I", size) + b"moov" + cover + film[at + 4 :]
+
+
+def _box(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", 8 + len(data)) + kind + data
+
+
 VIDEOS: dict[str, tuple[Callable[[Path], bytes], int, str]] = {
     "a billion frames by its header": (
         lambda d: _film(d, lambda b: changed(b, b"avih", 24, struct.pack("<I", 10**9)), "film.avi"), 12, ""
@@ -243,6 +259,14 @@ VIDEOS: dict[str, tuple[Callable[[Path], bytes], int, str]] = {
     "a billion frames of one size": (
         lambda d: _film(d, lambda b: changed(b, b"stsz", 8, struct.pack(">II", 9, 10**9))), 0, "no frame|cannot be"
     ),
+    "a billion times": (
+        lambda d: _film(d, lambda b: changed(b, b"stts", 8, struct.pack(">I", 10**9))), 0, "Cannot allocate memory"
+    ),
+    "an unknown coding": (
+        lambda d: _film(d, lambda b: changed(b.replace(b"FMP4", b"ZZZZ"), b"strf", 24, b"ZZZZ"), "film.avi"), 0,
+        "not decode here"
+    ),
+    "a cover first": (_with_cover, 12, ""),
     "frames of other sizes": (
         lambda d: films(d / "f.avi", *(saved("JPEG", size=(s, s)) for s in (64, 16, 300))).read_bytes(), 3, ""
     ),
@@ -279,6 +303,21 @@ def test_videos(kind: str, tmp_path: Path):
         assert any(word in errors[0] for word in reason.split("|")), errors
     else:
         assert len(errors) <= 1  # what the header promised and the file does not hold
+
+
+def test_few_frames_of_a_video_are_in_memory(tmp_path: Path):
+    """PyAV's frames can be part of a reference cycle: then they stay until Python looks for cycles."""
+    path = video(tmp_path / "film.mp4", count=30)
+    gc.collect()
+    gc.disable()
+    try:
+        frames = read_frames(path, "video", 10)
+        for _ in range(30):
+            next(frames)
+        there = sum(type(each) is av.VideoFrame for each in gc.get_objects())
+    finally:
+        gc.enable()
+    assert there <= 5
 
 
 def test_a_name_like_an_address_is_a_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

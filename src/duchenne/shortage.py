@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import mmap
 import os
 import re
 import shutil
@@ -65,6 +66,8 @@ _OF_ANY = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EMFILE, e
 _OF_FFMPEG = {errno.EMFILE, errno.ENFILE, errno.ESTALE}
 _OF_NOW = {*_OF_FFMPEG, errno.ENOMEM, errno.EIO, errno.ETIMEDOUT, errno.ENOTCONN}
 """Errors of reading that may be gone when the file is read again."""
+FFMPEG_MOST = 2**31
+"""Bytes of memory above which FFmpeg itself refuses what a damaged header asks for."""
 WHOLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 """Errors that whatever is written next meets too."""
 
@@ -106,9 +109,22 @@ def stop_if_short(error: BaseException) -> None:
     Otherwise a picture that could not be opened because too many files were open would count as a damaged one for good.
     Of FFmpeg's errors only few are of the system: it calls damaged files input/output errors, or too large for memory.
     """
-    numbers = _OF_FFMPEG if type(error).__module__.partition(".")[0] == "av" else _OF_NOW
-    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in numbers):
+    of_ffmpeg = type(error).__module__.partition(".")[0] == "av"
+    if isinstance(error, MemoryError):
+        short_now = not of_ffmpeg or not _can_be_had(FFMPEG_MOST)
+    else:
+        short_now = isinstance(error, OSError) and error.errno in (_OF_FFMPEG if of_ffmpeg else _OF_NOW)
+    if short_now:
         raise error
+
+
+def _can_be_had(memory: int) -> bool:
+    """Whether the system would give so many bytes of memory now."""
+    try:
+        mmap.mmap(-1, memory).close()
+    except (OSError, MemoryError):
+        return False
+    return True
 
 
 def spoils_all(error: BaseException) -> bool:

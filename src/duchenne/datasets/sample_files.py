@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from duchenne.media.frame_names import FrameNameError, numbered
-from duchenne.media.frames import open_video
+from duchenne.media.frames import open_video, video_stream
 from duchenne.media.paths import IMAGES, VIDEOS, below, broken, is_folder, is_image, is_regular, is_video
 from duchenne.shortage import stop_if_short
 
@@ -101,9 +101,8 @@ def video_frames(path: Path, number: int) -> int | None:
     """
     try:
         with open_video(path) as container:
-            if not container.streams.video:
+            if (stream := video_stream(container)) is None:
                 return None
-            stream = container.streams.video[0]
             if stream.frames > number:
                 return stream.frames
             return sum(packet.size > 0 for packet in container.demux(stream))

@@ -12,17 +12,29 @@ ASPECTS = Fraction(1, 4), Fraction(4)
 """Plausible pixel aspect ratios (chosen by us); any other is treated as a damaged header and ignored."""
 
 
-def shown(frame: av.VideoFrame, aspect: Fraction | None = None) -> np.ndarray:
-    """Return a decoded frame as FFmpeg and players show it: uint8 (H, W, 3) RGB.
+class Display:
+    """Shows the decoded frames of one video as FFmpeg and players do.
 
-    Args:
-        aspect: width of a stored pixel divided by its height (``stream.sample_aspect_ratio``); None: 1.
+    The display matrix is read from the first frame, and again when its angle changes: asked for its side data, PyAV
+    makes a frame part of a reference cycle, and hundreds of frames fill the memory before Python collects them.
     """
-    image = squared(frame.to_ndarray(format="rgb24"), aspect)
-    data = frame.side_data.get("DISPLAYMATRIX")
-    if data is not None:
-        image = oriented(image, np.frombuffer(bytes(data), np.int32).reshape(3, 3))
-    return np.ascontiguousarray(image)
+
+    def __init__(self) -> None:
+        self._angle: int | None = None
+        self._matrix: np.ndarray | None = None
+
+    def __call__(self, frame: av.VideoFrame, aspect: Fraction | None = None) -> np.ndarray:
+        """Return a frame as shown: uint8 (H, W, 3) RGB.
+
+        Args:
+            aspect: width of a stored pixel divided by its height (``stream.sample_aspect_ratio``); None: 1.
+        """
+        image = squared(frame.to_ndarray(format="rgb24"), aspect)
+        if frame.rotation != self._angle:
+            self._angle = frame.rotation
+            data = frame.side_data.get("DISPLAYMATRIX")
+            self._matrix = None if data is None else np.frombuffer(bytes(data), np.int32).reshape(3, 3)
+        return np.ascontiguousarray(image if self._matrix is None else oriented(image, self._matrix))
 
 
 def squared(image: np.ndarray, aspect: Fraction | None) -> np.ndarray:

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import av
 import numpy as np
+from av.stream import Disposition
 
 from duchenne.files import regular, unusable
-from duchenne.media.display import shown, sides
+from duchenne.media.display import Display, sides
 from duchenne.media.frame_names import FrameNameError, numbered
 from duchenne.media.images import ImageError, depth, read_image, words
 from duchenne.media.pixel_tables import placed, read_pixels
@@ -109,13 +110,15 @@ def read_video(
     Args:
         every: only frames whose number is a multiple of it.
     """
-    number, end = 0, 0.0
+    number, end, show = 0, 0.0, Display()
     try:
         with open_video(path) as container:
-            if not container.streams.video:
+            if (stream := video_stream(container)) is None:
                 yield 0, None, RestError("holds no video stream")
                 return
-            stream = container.streams.video[0]
+            if stream.codec_context is None:
+                yield 0, None, RestError("is in a coding that FFmpeg does not decode here: convert it to H.264")
+                return
             if reason := _too_large(stream.width, stream.height, stream, max_megapixels):
                 yield 0, None, RestError(f"is {reason}")
                 return
@@ -133,7 +136,7 @@ def read_video(
                         yield number, None, RestError(f"has a frame {number} of {reason}")
                         return
                     if number % every == 0 and any(number in span for span in spans):
-                        yield number, frame.time, shown(frame, stream.sample_aspect_ratio)
+                        yield number, frame.time, show(frame, stream.sample_aspect_ratio)
                     number += 1
                     end = max(end, _end(frame))
             if number == 0:
@@ -153,6 +156,12 @@ def open_video(path: Path) -> av.container.InputContainer:
     """
     options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
     return av.open(f"file:{regular(path)}", options=options)  # a name such as concat:x is a file's
+
+
+def video_stream(container: av.container.InputContainer) -> av.VideoStream | None:
+    """Return the first video stream that is not the picture of a cover; None if there is none."""
+    cover = Disposition.attached_pic
+    return next((stream for stream in container.streams.video if not stream.disposition & cover), None)
 
 
 def _too_large(width: int, height: int, stream: av.VideoStream, max_megapixels: float) -> str | None:
@@ -188,7 +197,7 @@ def _why(path: Path, number: int, error: Exception) -> str:
     if number:
         return f"cannot be decoded after {number} frames: {words(error)}"
     match unusable(path):  # FFmpeg only says "Invalid data" about a file that is not a video
-        case None if isinstance(error, av.InvalidDataError | av.ArgumentError):
+        case None if isinstance(error, ValueError):
             return "is not a video of a kind that is read here, or is damaged"
         case None | "does not exist":
             return f"cannot be read: {words(error)}"
@@ -202,7 +211,8 @@ def frame_rate(path: Path) -> float | None:
     """Return the average frames/s of a video by its header; None if it has none, or cannot be read."""
     try:
         with open_video(path) as container:
-            rate = container.streams.video[0].average_rate if container.streams.video else None
+            stream = video_stream(container)
+            rate = stream.average_rate if stream else None
     except (av.FFmpegError, OSError, ValueError) as error:
         stop_if_short(error)
         return None

@@ -18,7 +18,7 @@ from PIL import Image
 
 from duchenne.errors import UserError
 from duchenne.files import expanded, mistaken, regular
-from duchenne.media.frames import RestError, Span, open_video, read_frames, read_video
+from duchenne.media.frames import RestError, Span, open_video, read_frames, read_video, video_stream
 from duchenne.media.images import ImageError, has_several, read_image, rgb
 from duchenne.media.paths import is_image, is_video
 from duchenne.shortage import stop_if_short
@@ -245,14 +245,15 @@ def frame_count(source: Source) -> int | None:
     if source.kind == "video":
         try:
             with open_video(source.path) as container:
-                stream = container.streams.video[0]
+                if (stream := video_stream(container)) is None:
+                    return 0  # reading it reports the reason
                 if stream.frames:
                     return int(stream.frames)
                 if container.duration and stream.average_rate:
                     return round(container.duration / av.time_base * stream.average_rate)
-        except (av.FFmpegError, OSError, IndexError, ValueError) as error:
+        except (av.FFmpegError, OSError, ValueError) as error:
             stop_if_short(error)
-            return 0  # reading it reports the reason
+            return 0
         return None
     if source.kind == "frames":
         return sum(is_image(path.name) for path in source.path.iterdir())
