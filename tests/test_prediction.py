@@ -29,7 +29,7 @@ from duchenne.faces.find import Face
 from duchenne.faces.points import key_points
 from duchenne.faces.settings import Faces
 from duchenne.faces.store import FaceStore
-from duchenne.media import frames as media_frames
+from duchenne.media.display import Display
 from duchenne.prediction import model as prediction_model
 from duchenne.prediction import reading, tracks
 from duchenne.prediction.ahead import read_ahead
@@ -90,6 +90,8 @@ def test_pictures_come_as_paths_patterns_arrays_images_and_bytes(folds, tmp_path
 def test_what_is_no_source_is_an_error(folds, tmp_path: Path):
     model = Model(folds["tiny"])
     (tmp_path / "empty").mkdir()
+    (tmp_path / "link.png").symlink_to("gone.png")
+    (tmp_path / "loop").symlink_to("loop")
     for given, reason in (
         (NOISE[0].astype(float), r"picture 1: is float64 \(64, 64, 3\): a picture is an array uint8"),
         (NOISE[0, :, :, 0], "a picture is an array uint8"),
@@ -97,11 +99,55 @@ def test_what_is_no_source_is_an_error(folds, tmp_path: Path):
         (None, "picture 1: NoneType is not a picture or a path"),
         ("", "an empty name is no source"),
         (str(tmp_path / "*.jpg"), "no file or folder matches"),
+        (str(tmp_path / "**.jpg"), "no file or folder matches"),
+        (tmp_path / "link.png", "is a link to gone.png, which does not exist"),
+        (tmp_path / "loop", "is a link that leads to itself"),
         (tmp_path / "empty", "holds no picture and no video"),
         ([3], "picture 1: int is not a picture or a path"),
     ):
         with pytest.raises(UserError, match=reason):
             model.predict(given)
+
+
+@pytest.mark.parametrize("takes", ["image", "clip"])
+def test_links_that_lead_back_are_not_followed(takes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A pattern that follows two of them has 2^40 matches."""
+    monkeypatch.chdir(tmp_path)
+    Path("a/b/.hidden").mkdir(parents=True)
+    for place in ("a", "a/b", "a/b/.hidden"):
+        Path(place, "x.mp4").touch()
+        Path(place, "here").symlink_to(".")
+        Path(place, "back").symlink_to(tmp_path)
+    there = ["a/b/x.mp4", "a/x.mp4"]
+    for given in ("a", "**/x.mp4", "a/**", "**", str(tmp_path / "a" / "**" / "*.mp4")):
+        found = [source.path for source in expand(given, takes)]
+        assert sorted(path.relative_to(tmp_path) if path.is_absolute() else path for path in found) == [
+            *map(Path, there)
+        ]
+    assert [source.name for source in expand("a/b/.h*/*.mp4", takes)] == ["a/b/.hidden/x.mp4"]
+    Path("~").mkdir()
+    Path("~", "y.mp4").touch()
+    assert [source.path for source in expand("*/y.mp4", takes)] == [Path("~", "y.mp4")]  # not in the user's folder
+
+
+def test_folders_may_be_as_deep_as_a_path_is_long(tmp_path: Path):
+    deep = tmp_path.joinpath(*["d"] * 1500)
+    for folder in reversed([deep, *deep.parents][:1501]):
+        folder.mkdir(exist_ok=True)
+    (deep / "x.png").touch()
+    assert [source.path for source in expand(tmp_path, "image")] == [deep / "x.png"]
+    while deep != tmp_path:  # deeper than pytest's own cleaning can
+        (deep / "x.png").unlink(missing_ok=True)
+        deep.rmdir()
+        deep = deep.parent
+
+
+@pytest.mark.parametrize("network", ["tiny", "tiny_clip", "tiny_pair"])
+def test_a_name_that_is_not_utf_8_is_escaped(network: str, folds, tmp_path: Path):
+    path = movie(tmp_path / "a.avi", 5).rename(tmp_path / "bad\udcff.avi")
+    table = Model(folds[network]).predict(path)
+    assert set(table["source"]) == {str(tmp_path / "bad\\xff.avi")}
+    assert table["emotion"].notna().all()
 
 
 def test_a_folder_of_photographs_stands_for_those_too_that_cannot_be_read(tmp_path: Path):
@@ -400,14 +446,14 @@ def test_frames_pass_by_with_their_rows(detector, finding, tmp_path: Path):
 
 def test_memory_stays_flat_over_a_long_video(folds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Rows come out while the video is still being read, and few frames wait in between."""
-    path, model, shown, read = movie(tmp_path / "a.avi", 300), Model(folds["tiny"]), media_frames.shown, 0
+    path, model, shown, read = movie(tmp_path / "a.avi", 300), Model(folds["tiny"]), Display.__call__, 0
 
     def counted(*arguments):
         nonlocal read
         read += 1
         return shown(*arguments)
 
-    monkeypatch.setattr(media_frames, "shown", counted)
+    monkeypatch.setattr(Display, "__call__", counted)
     waiting = [read - n for n, _ in enumerate(model.stream(path, batch_size=8, workers=2), start=1)]
     assert len(waiting) == read == 300
     assert 0 < max(waiting) <= 8 + prediction_model.WAITING["image"] + 2

@@ -63,6 +63,14 @@ def test_pictures_of_the_same_name_have_files_of_their_own(tmp_path: Path):
     assert np.asarray(Image.open(out / "x_2.jpg")).shape == GREY.shape
 
 
+def test_long_names_are_cut(tmp_path: Path):
+    sources = [Source(f"{name}.jpg", "image", GREY) for name in ("x" * 251, "x" * 250, "\u4e2d" * 83)]
+    drawings = Drawings(tmp_path / "out", sources)
+    for source in sources:
+        drawings.frame(source, GREY, [row()])
+    assert len([*(tmp_path / "out").iterdir()]) == 3
+
+
 def test_thousands_of_pictures_of_one_name_are_named_at_once(tmp_path: Path):
     began = process_time()
     drawings = Drawings(tmp_path / "out", [Source(f"{n}/x.png", "image", GREY) for n in range(20_000)])

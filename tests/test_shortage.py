@@ -188,6 +188,17 @@ def test_a_picture_that_cannot_be_opened_now_is_not_a_damaged_one(tmp_path: Path
         find_samples(tmp_path, ["a.png", "clip"])
 
 
+def test_a_disk_that_does_not_read_names_the_file():
+    """An open file's errors have no name. Linux gives this one for a file that every process has."""
+    memory = Path("/proc/self/mem")
+    if not memory.exists():
+        pytest.skip("not Linux")
+    for kind in ("image", "video"):
+        with pytest.raises(OSError, match="/proc/self/mem") as error:
+            list(read_frames(memory, kind, 10))
+        assert explain(error.value).startswith("/proc/self/mem: the disk did not read")
+
+
 def test_a_store_that_cannot_be_mapped_now_is_not_called_damaged(tmp_path: Path):
     write_store(tmp_path / "store", 2)
     for limit, said in ((resource.RLIMIT_NOFILE, "too many open files"), (resource.RLIMIT_AS, "memory is short")):

@@ -211,7 +211,7 @@ def unusable(path: Path) -> str | None:
     except FileNotFoundError:
         return "does not exist"
     except OSError as error:
-        stop_if_short(error)
+        stop_if_short(error, path)
         return f"cannot be read: {error.strerror}"
     what = mistaken(start)
     return "is empty" if not start else f"is {what}" if what else None

@@ -103,19 +103,26 @@ def cause(error: BaseException) -> OSError | None:
     return None
 
 
-def stop_if_short(error: BaseException) -> None:
+def stop_if_short(error: BaseException, file: object = None) -> None:
     """Raise an error again that says something of the machine at this moment, and nothing of the file that was read.
 
     Otherwise a picture that could not be opened because too many files were open would count as a damaged one for good.
     Of FFmpeg's errors only few are of the system: it calls damaged files input/output errors, or too large for memory.
+
+    Args:
+        file: path of what was read, for an error without one: reading an open file raises such errors.
     """
     of_ffmpeg = type(error).__module__.partition(".")[0] == "av"
     if isinstance(error, MemoryError):
         short_now = not of_ffmpeg or not _can_be_had(FFMPEG_MOST)
     else:
         short_now = isinstance(error, OSError) and error.errno in (_OF_FFMPEG if of_ffmpeg else _OF_NOW)
-    if short_now:
-        raise error
+    if not short_now:
+        return
+    if isinstance(file, Path) and getattr(error, "filename", None) is None:
+        number = error.errno if isinstance(error, OSError) and error.errno else errno.ENOMEM
+        raise OSError(number, os.strerror(number), str(file)) from error
+    raise error
 
 
 def _can_be_had(memory: int) -> bool:

@@ -144,7 +144,7 @@ def read_video(
             elif reason := _cut(container, stream, number, end):
                 yield number, None, RestError(reason)
     except (av.FFmpegError, OSError, ValueError) as error:
-        stop_if_short(error)
+        stop_if_short(error, path)
         yield number, None, RestError(_why(path, number, error))
 
 

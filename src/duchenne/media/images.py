@@ -76,7 +76,7 @@ def read_image(source: Path | io.BytesIO, max_megapixels: float = 100.0, bits: i
     except Image.UnidentifiedImageError:
         raise ImageError(_what_else(source)) from None
     except Exception as error:  # on a damaged file Pillow raises any error of its parsers, struct.error included
-        stop_if_short(error)
+        stop_if_short(error, source)
         raise ImageError(f"cannot be read: {words(error)}") from None
 
 
@@ -179,7 +179,7 @@ def depth(files: Iterable[Path], max_megapixels: float) -> int | None:
                     continue
                 values = _wide(image, file)
         except Exception as error:  # read_image reports what is wrong with a damaged frame
-            stop_if_short(error)
+            stop_if_short(error, file)
             continue
         if values is None:
             break

@@ -105,12 +105,18 @@ class Drawings:
         """Return the name of a source's file without its suffix, which no other source has."""
         if source.name not in self._names:
             path = Path(source.name)
-            stem, parent = (re.sub(r"[^\w.-]+", "_", part).strip("_.") for part in (path.stem, path.parent.name))
+            stem, parent = (_safe(part) for part in (path.stem, path.parent.name))
             names = chain([stem, f"{parent}_{stem}"], (f"{stem}_{k}" for k in count(self._alike[stem] + 2)))
             self._names[source.name] = next(name for name in names if name not in self._taken)
             self._taken.add(self._names[source.name])
             self._alike[stem] += self._names[source.name] not in (stem, f"{parent}_{stem}")
         return self._names[source.name]
+
+
+def _safe(name: str) -> str:
+    """Return a name without blanks and signs, and at most 100 bytes of it: a file's name may have 255."""
+    cut = re.sub(r"[^\w.-]+", "_", name).encode("utf-8", "ignore")[:100]
+    return cut.decode("utf-8", "ignore").strip("_.")
 
 
 class Video:

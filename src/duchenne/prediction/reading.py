@@ -235,7 +235,7 @@ class Reading:
             onset = numbers[0]
             apex, assumed = self._apex(source, face["frames"], numbers)
             notes = [assumed, *damage]
-        mean = yield from self._views(source.path.name, face["frames"], numbers, onset, apex)
+        mean = yield from self._views(face["frames"], numbers, onset, apex)
         notes = [*notes, *self._remarks(len(numbers), onset, apex)]
         _, time, _ = next(read_clip(source, self.faces.max_megapixels, numbers[0]))
         row |= {"frame": numbers[0], "last": numbers[-1], "time": time, "onset": onset, "apex": apex}
@@ -267,7 +267,6 @@ class Reading:
 
     def _views(
         self,
-        name: str,
         frames: list[bytes],
         numbers: list[int],
         onset: int | None = None,
@@ -275,7 +274,7 @@ class Reading:
     ) -> Generator[Item, None, Mean]:
         """Yield the inputs that the pipeline makes of a clip, and return their mean."""
         mean = Mean()
-        rows = pd.DataFrame({"sample": [name], "label": 0, "onset": [onset], "apex": [apex]})
+        rows = pd.DataFrame({"sample": ["clip"], "label": 0, "onset": [onset], "apex": [apex]})
         recipe = Recipe.model_validate(self.card["variant"]["recipe"])
         dataset: Any = inputs(self.network, _Clip(frames, numbers), rows, recipe)  # type: ignore[arg-type]
         for item in dataset.items:
@@ -346,8 +345,9 @@ def align_clip(
         UserError: ``stop`` was set.
     """
     path = source.path.absolute()
-    sample = {"sample": path.name, "path": path.name, "kind": source.kind, "onset": onset, "apex": apex}
+    sample = {"sample": "clip", "path": "clip", "kind": source.kind, "onset": onset, "apex": apex}
     rows = as_schema(pd.DataFrame([sample])).to_dict("records")
+    rows[0]["path"] = path.name  # which a table cannot hold if it is not UTF-8
     ((face, failures),) = align_file(rows, path.parent, faces, partial(require_going, stop))
     return face or {}, failures
 
@@ -401,7 +401,7 @@ class _TrackClip:
         if self._first is None:
             return
         if self._window is None:
-            mean = yield from self._reading._views(self._source.path.name, self._encoded, self._numbers)
+            mean = yield from self._reading._views(self._encoded, self._numbers)
         else:
             mean = self._mean
             if not self._windows:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import glob
 import io
 import os
+import re
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +21,7 @@ from duchenne.errors import UserError
 from duchenne.files import expanded, mistaken, regular
 from duchenne.media.frames import RestError, Span, open_video, read_frames, read_video, video_stream
 from duchenne.media.images import ImageError, has_several, read_image, rgb
-from duchenne.media.paths import is_image, is_video
+from duchenne.media.paths import broken, is_image, is_video
 from duchenne.shortage import stop_if_short
 
 Given = str | Path | np.ndarray | Image.Image | io.BytesIO
@@ -64,7 +65,8 @@ def expand(given: Given | Iterable[Given], takes: str) -> list[Source]:
     A folder stands for all pictures and videos in it and in its subfolders, sorted by path. For networks that take
     clips or pairs, a folder that holds images is one clip, with its images as frames; pictures are then no sources of
     their own. Hidden files and folders are left out. A pattern (``*``, ``?``, ``[...]``, and ``**`` for any subfolders)
-    stands for the files and folders that it matches, sorted by path.
+    stands for the files and folders that it matches, sorted by path, each once. Neither follows links to folders that
+    it finds below: they may lead back.
 
     Args:
         takes: what the network takes: image, clip or pair.
@@ -100,16 +102,37 @@ def _of_path(name: str, takes: str) -> list[Source]:
     if not name:
         return [Source(name, "unusable", UserError("an empty name is no source: is a variable of the shell not set?"))]
     path = expanded(name)
-    if path.is_dir():
-        return _of_folder(path, takes)
-    if path.exists():
-        return [Source(name, "video" if _is_clip(path, takes) else "image", path)]
+    if path.exists() or path.is_symlink():
+        return _there(name, path, takes)
     if not any(sign in name for sign in "*?["):
         return [Source(name, "unusable", UserError(f"{name}: no such file or folder"))]
-    matched = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207  (Path.glob takes no absolute pattern)
+    matched = _matching(path)
     if not matched:
         return [Source(name, "unusable", UserError(f"{name}: no file or folder matches"))]
-    return [source for each in matched for source in _of_path(each, takes)]
+    found = {source.name: source for each in matched for source in _there(str(each), each, takes)}  # once each
+    return list(found.values())
+
+
+def _there(name: str, path: Path, takes: str) -> list[Source]:
+    if why := broken(path):
+        return [Source(name, "unusable", UserError(f"{name}: {why}"))]
+    if path.is_dir():
+        return _of_folder(path, takes)
+    return [Source(name, "video" if _is_clip(path, takes) else "image", path)]
+
+
+def _matching(pattern: Path) -> list[Path]:
+    """List what a pattern matches, sorted; ``**`` enters no linked folder, which may lead back to one above it."""
+    base = Path(pattern.anchor)
+    parts = [part if part == "**" else re.sub(r"\*+", "*", part) for part in pattern.relative_to(base).parts]
+    while parts[-1:] == ["**"]:  # a folder stands for all that is in it
+        parts.pop()
+    dotted = [part for part in parts if part.startswith(".")]
+    return sorted(
+        path
+        for path in (base.glob(os.path.join(*parts)) if parts else [base])  # noqa: PTH118
+        if all(not part.startswith(".") or any(fnmatch(part, each) for each in dotted) for part in path.parts)
+    )
 
 
 def _is_clip(path: Path, takes: str) -> bool:
@@ -138,22 +161,25 @@ def _of_folder(folder: Path, takes: str) -> list[Source]:
 
 
 def _below(folder: Path, takes: str) -> Iterator[Source]:
-    try:
-        entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    except OSError as error:
-        stop_if_short(error)
-        yield Source(str(folder), "unusable", UserError(f"{folder}: cannot be read: {error.strerror}"))
-        return
-    if takes != "image" and any(is_image(entry.name) and not entry.is_dir() for entry in entries):
-        yield Source(str(folder), "frames", folder)
-    for entry in entries:
-        if entry.is_dir():
-            if not entry.is_symlink():  # it may lead back to this folder
-                yield from _below(entry, takes)
-        elif is_video(entry.name):
-            yield Source(str(entry), "video", entry)
-        elif takes == "image" and (is_image(entry.name) or entry.suffix.lower() in OTHERS):
-            yield Source(str(entry), "image", entry)
+    waiting = [folder]
+    while waiting:
+        path = waiting.pop()
+        if path.is_dir():
+            if path.is_symlink() and path != folder:  # it may lead back to this folder
+                continue
+            try:
+                entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
+            except OSError as error:
+                stop_if_short(error)
+                yield Source(str(path), "unusable", UserError(f"{path}: cannot be read: {error.strerror}"))
+                continue
+            if takes != "image" and any(is_image(entry.name) and not entry.is_dir() for entry in entries):
+                yield Source(str(path), "frames", path)
+            waiting += reversed(entries)
+        elif is_video(path.name):
+            yield Source(str(path), "video", path)
+        elif takes == "image" and (is_image(path.name) or path.suffix.lower() in OTHERS):
+            yield Source(str(path), "image", path)
 
 
 def camera(given: str) -> Source:
