@@ -65,6 +65,14 @@ def held(tmp_path: Path) -> int:
     return pid
 
 
+def test_a_link_in_the_place_of_a_lock_is_not_followed(tmp_path: Path):
+    (tmp_path / "mine").write_text("of value")
+    (tmp_path / "lock").symlink_to("mine")
+    with alone(tmp_path / "lock", "the work", remove=True):
+        pass
+    assert (tmp_path / "mine").read_text() == "of value"
+
+
 def test_who_does_not_wait_is_told_who_works(held: int, tmp_path: Path):
     who = rf"process {held} \(`.*`\) is at work on the work: wait"
     with pytest.raises(UserError, match=who), alone(tmp_path / "lock", "the work", wait=False):

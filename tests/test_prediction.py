@@ -18,6 +18,7 @@ import torch
 from faces_tools import MarksDetector, marked
 from PIL import Image
 from predict_tools import folds_of, movie, said, scene, write_clips
+from starve_tools import contents
 from training_tools import CLASSES, COMPUTE
 
 from duchenne.datasets.index import as_schema
@@ -35,6 +36,7 @@ from duchenne.prediction import reading, tracks
 from duchenne.prediction.ahead import read_ahead
 from duchenne.prediction.model import Model
 from duchenne.prediction.options import Options
+from duchenne.prediction.run import run
 from duchenne.prediction.sources import camera, expand
 from duchenne.prediction.tables import flat, nested, table_of
 from duchenne.prediction.tracks import Tracker, Trajectory, overlaps
@@ -345,6 +347,49 @@ def test_what_no_rows_can_be_written_to_is_refused_before_any_work(folds, tmp_pa
     (tmp_path / "rows.csv").mkdir()
     _, _, (error,) = said(folds["tiny"], tmp_path / "gone.png", "--out", tmp_path / "rows.csv", "--force")
     assert error.endswith("rows.csv is a folder: give the name of a file")
+    _, _, (error,) = said(folds["tiny"], tmp_path / "gone.png", "--out", tmp_path / "bad\udcff.csv")
+    assert error.endswith("the name is not UTF-8 text: give another one")
+
+
+@pytest.mark.parametrize("force", [(), ("--force",)])
+def test_nothing_is_replaced_that_is_not_of_the_command(folds, tmp_path: Path, force: tuple[str, ...]):
+    clip, picture = tmp_path / "clip", tmp_path / "rows.jsonl"
+    clip.mkdir()
+    for path in (clip / "1.png", clip / "2.png", tmp_path / "a.png"):
+        Image.fromarray(NOISE[0]).save(path)
+    picture.write_bytes((clip / "1.png").read_bytes())  # whatever its name
+    before = contents(tmp_path)
+    for network, given in (
+        ("tiny", (picture, "--out", picture)),
+        ("tiny_clip", (clip, "--window", "2", "--plot", clip / "1.png")),
+        ("tiny", (tmp_path / "a.png", movie(tmp_path / "a.avi", 2), "--plot", tmp_path / "a.png")),
+    ):
+        _, _, (error,) = said(folds[network], *given, *force)
+        assert "would replace" in error
+        (tmp_path / "a.avi").unlink(missing_ok=True)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("kind", ["folder", "link", "file", "pipe"])
+def test_a_folder_of_parts_that_is_not_of_a_job_is_left(folds, tmp_path: Path, kind: str):
+    parts = tmp_path / "rows.csv.parts"
+    match kind:
+        case "folder":
+            parts.mkdir()
+            (parts / "mine.txt").touch()
+        case "link":
+            (tmp_path / "mine").mkdir()
+            parts.symlink_to("mine")
+        case "file":
+            parts.touch()
+        case "pipe":
+            os.mkfifo(parts)
+    Image.fromarray(NOISE[0]).save(tmp_path / "a.png")
+    before = sorted(tmp_path.rglob("*"))
+    for force in ((), ("--force",)):
+        _, _, (error,) = said(folds["tiny"], tmp_path / "a.png", "--out", tmp_path / "rows.csv", *force)
+        assert error.endswith("is not of a prediction: move it away")
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_row_survives_the_table():
@@ -406,7 +451,11 @@ def test_a_camera_is_read_until_it_ends_or_is_stopped(folds, tmp_path: Path):
     status, answers, _ = said(folds["tiny"], "--camera", path, "--every", "2")
     assert (status, [row["frame"] for row in answers]) == (0, [0, 2, 4, 6, 8])
     assert [row["time"] for row in answers] == pytest.approx([0, 0.08, 0.16, 0.24, 0.32])
-    assert said(folds["tiny"], "--camera", tmp_path / "gone.avi")[2][0].endswith("and not in use elsewhere?")
+    for name in (tmp_path / "gone.avi", 2**64):
+        assert said(folds["tiny"], "--camera", name)[2][0].endswith("and not in use elsewhere?")
+    os.mkfifo(tmp_path / "a.csv")
+    with pytest.raises(OSError, match="is a device, a pipe or a socket"):
+        run(folds["tiny"], {}, [], [str(path)], Options(), show=print, out=tmp_path / "a.csv", force=True)
     stop = threading.Event()
     rows = []
     for row in Model(folds["tiny"]).answers([camera(str(path))], Options(), stop=stop, workers=0):

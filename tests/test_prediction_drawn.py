@@ -79,7 +79,9 @@ def test_thousands_of_pictures_of_one_name_are_named_at_once(tmp_path: Path):
 
 
 def test_no_source_is_drawn_over(tmp_path: Path):
-    for kind, data in (("image", tmp_path / "x.jpg"), ("frames", tmp_path)):
+    elsewhere = tmp_path / "link.jpg"
+    elsewhere.symlink_to("/elsewhere/x.jpg")
+    for kind, data in (("image", tmp_path / "x.jpg"), ("frames", tmp_path), ("image", elsewhere)):
         with pytest.raises(UserError, match="where drawings go: name another folder"):
             Drawings(tmp_path, [Source("x", kind, data)])
     (tmp_path / "file").touch()

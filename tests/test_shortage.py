@@ -132,7 +132,9 @@ def test_only_errors_of_the_file_get_its_name(tmp_path: Path):
     with pytest.raises(OSError, match="out") as copied, naming(tmp_path / "out", tmp_path / "part"), files_of(5000):
         shutil.copyfile(tmp_path / "source", tmp_path / "part" / "b")
     assert copied.value.filename == str(tmp_path / "out")
-    long = tmp_path / ("a" * 250)  # that of its temporary file is too long
+    write_json(tmp_path / ("a" * 250), 1)  # with its ending the name of its temporary file would be too long
+    assert (tmp_path / ("a" * 250)).read_text() == "1\n"
+    long = tmp_path / ("a" * 256)
     with pytest.raises(OSError, match="File name too long") as refused:
         temporary(long)
     assert refused.value.filename == str(long)

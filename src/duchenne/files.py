@@ -66,6 +66,8 @@ def regular(path: Path) -> Path:
 _MACHINE = f"{zlib.crc32(socket.gethostname().encode()):08x}"
 _LEFT = re.compile(r"\..+\.([0-9a-f]{8})\.(\d+)\.part")
 _DAY = 86_400.0
+LONGEST_NAME = 255
+"""Largest number of bytes of a file's name on most disks."""
 
 
 def temporary(path: Path) -> Path:
@@ -79,7 +81,11 @@ def temporary(path: Path) -> Path:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _tidy(path.parent, os.getpid())
-    part = path.with_name(f".{path.name}.{_MACHINE}.{os.getpid()}.part")
+    ending = f".{_MACHINE}.{os.getpid()}.part"
+    name, length = path.name, len(os.fsencode(path.name))
+    if length <= LONGEST_NAME < 1 + length + len(ending):  # too long by the ending alone
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()
+    part = path.with_name(f".{name}{ending}")
     with naming(path, part):
         remove(part)  # of a killed process that had the same number, as in a container
     return part

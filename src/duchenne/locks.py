@@ -113,10 +113,11 @@ def _acquired(lock: Path, what: str, wait: bool) -> int | None:
 
 def _opened(lock: Path) -> int:
     lock.parent.mkdir(parents=True, exist_ok=True)
+    safe = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # it is written into: a link may lead to any file
     try:
-        return os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        return os.open(lock, os.O_RDWR | os.O_CREAT | safe, 0o666)
     except PermissionError:  # of another user: it can be locked all the same
-        return os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+        return os.open(lock, os.O_RDONLY | safe)
 
 
 def _same(file: int, lock: Path) -> bool:

@@ -54,7 +54,8 @@ class Drawings:
         for source in sources:
             self._name(source)
             place = source.data.resolve() if isinstance(source.data, Path) else Path()
-            if folder.resolve() in (place, place.parent):
+            linked = source.data.parent.resolve() if isinstance(source.data, Path) else Path()
+            if folder.resolve() in (place, place.parent, linked):
                 raise UserError(f"{source.name} lies in {folder}, where drawings go: name another folder for them")
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ Batches of the network end with a part, so an interrupted job gives the same row
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -50,6 +51,7 @@ class Job:
             raise UserError(f"{out} is a folder: give the name of a file")
         self.out, self._classes, self._features = out, classes, features
         self._folder = out.with_name(f"{out.name}.parts")
+        self._check_folder()
         if again:
             shutil.rmtree(self._folder, ignore_errors=True)
         elif (self._folder / FACTS).exists() or self._parts:  # otherwise it could not even begin: the disk was full
@@ -61,6 +63,18 @@ class Job:
             write_sealed(self._folder / FACTS, facts)
         for part in self._folder.glob(".*.part"):  # left by a killed run
             part.unlink()
+
+    def _check_folder(self) -> None:
+        """Check that the folder holds nothing that is not of a job, because it is removed."""
+        if not self._folder.is_dir():
+            strange = os.path.lexists(self._folder)
+        else:
+            strange = self._folder.is_symlink() or any(
+                path.name != FACTS and path.suffix != ".parquet" and not path.name.startswith(".")
+                for path in self._folder.iterdir()
+            )
+        if strange:
+            raise UserError(f"{self._folder}, where parts of the rows would go, is not of a prediction: move it away")
 
     def _check(self, facts: dict[str, Any]) -> None:
         try:

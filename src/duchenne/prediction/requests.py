@@ -145,7 +145,7 @@ class Requests:
         try:
             path = (self._clips / given).resolve()
             there = path != self._clips and path.is_relative_to(self._clips) and path.exists()
-        except (OSError, TypeError, ValueError):  # no text, or none that can be a path
+        except (OSError, RuntimeError, TypeError, ValueError):  # no text, none that can be a path, or a circular link
             there = False
         if not there:
             raise UserError(f"{name}: path {given!r} is not in the folder of clips of this server")

@@ -16,14 +16,14 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from duchenne.errors import UserError
-from duchenne.files import file_digest
+from duchenne.files import file_digest, regular
 from duchenne.locks import alone
 from duchenne.prediction.drawn import Drawings
 from duchenne.prediction.jobs import Job, state_of
 from duchenne.prediction.model import Failed, Mark, Model
 from duchenne.prediction.options import Options
 from duchenne.prediction.reading import Row
-from duchenne.prediction.sources import Source, camera, expand, total
+from duchenne.prediction.sources import Source, camera, expand, require_no_source, total
 from duchenne.prediction.tables import GROUP, Writer, check_suffix, frame_from, table_of, writer
 from duchenne.prediction.timeline import check_timeline, timeline
 from duchenne.shortage import naming
@@ -74,6 +74,8 @@ def run(
     model = Model(folder, files, device)
     options.check(model.takes, model.faces.mode == "aligned")
     sources = expand(list(given), model.takes) + [camera(each) for each in cameras]
+    for file in filter(None, (out, plot)):
+        require_no_source(file, sources)
     if draw and cameras and model.takes != "image":
         raise UserError("--draw cannot draw a camera for a network that takes clips: record a video and give that")
     if plot and (options.window is None if model.takes != "image" else all(each.kind == "image" for each in sources)):
@@ -189,7 +191,7 @@ def _record(
     """Write the rows of a camera at once, because it cannot be read again."""
     if out.exists() and not force:
         raise UserError(f"{out} exists already: give another file, or --force to replace it")
-    out.parent.mkdir(parents=True, exist_ok=True)
+    regular(out).parent.mkdir(parents=True, exist_ok=True)
     with _written_alone(out), naming(out):
         file: Writer = writer(out, out.suffix, model.classes, width)
 

@@ -182,9 +182,23 @@ def _below(folder: Path, takes: str) -> Iterator[Source]:
             yield Source(str(path), "image", path)
 
 
+def require_no_source(path: Path, sources: Iterable[Source]) -> None:
+    """Check that a file that will be written is not one of the sources, or a frame of one.
+
+    Raises:
+        UserError: It is.
+    """
+    place = Path(os.path.realpath(path))
+    for source in sources:
+        if isinstance(source.data, Path):
+            found = Path(os.path.realpath(source.data))
+            if place == found or (place.exists() and source.kind == "frames" and place.parent == found):
+                raise UserError(f"{path} would replace {source.name}: give another file")
+
+
 def camera(given: str) -> Source:
     """Return the source of a camera: its number, or a file or the address of a stream."""
-    if given.isdecimal():
+    if given.isdecimal() and len(given) < 10:  # OpenCV's numbers have 32 bits
         return Source(f"camera {int(given)}", "camera", int(given))
     return Source(given, "camera", given)
 
