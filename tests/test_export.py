@@ -160,3 +160,11 @@ def test_flow_cannot_be_prepared_by_a_graph(tmp_path: Path, monkeypatch: pytest.
 def test_the_name_must_fit_the_format(tmp_path: Path):
     with pytest.raises(UserError, match=r"x\.pt: a file of format torch must be named \*\.pt2"):
         export(tmp_path, "torch", tmp_path / "x.pt")
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path):
+    (tmp_path / "x.pt2").mkdir()
+    for name, reason in (("x.pt2", "is a folder: give the name of a file"), ("\udcff.pt2", "is not UTF-8 text")):
+        with pytest.raises(UserError, match=reason):
+            export(fold("tiny", tmp_path / "fold_1"), "torch", tmp_path / name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fold_1", "x.pt2"]

@@ -342,8 +342,6 @@ def test_every_format_holds_the_same_rows(detector, finding, tmp_path: Path, fea
 def test_what_no_rows_can_be_written_to_is_refused_before_any_work(folds, tmp_path: Path):
     _, _, (error,) = said(folds["tiny"], tmp_path / "gone.png", "--out", tmp_path / "rows.xlsx")
     assert error.endswith("rows are written as .jsonl, .csv, .parquet: give the file one of these suffixes")
-    _, _, (error,) = said(folds["tiny"], tmp_path / "gone.png", "--out", tmp_path / os.fsdecode(b"\xff.csv"))
-    assert error.endswith("the name is not UTF-8 text: give another one")
     (tmp_path / "rows.csv").mkdir()
     _, _, (error,) = said(folds["tiny"], tmp_path / "gone.png", "--out", tmp_path / "rows.csv", "--force")
     assert error.endswith("rows.csv is a folder: give the name of a file")

@@ -25,7 +25,7 @@ from torchvision.transforms import v2
 
 from duchenne.errors import UserError
 from duchenne.extras import require_extra
-from duchenne.files import file_digest, replacing, write_json
+from duchenne.files import file_digest, replacing, require_output, write_json
 from duchenne.training.augment import transform
 from duchenne.training.calibration import temperature_of
 from duchenne.training.trained import WEIGHTS, load_trained
@@ -73,6 +73,7 @@ def export(fold: Path, kind: Format, out: Path, half: bool = False, preprocess: 
     """
     if out.suffix != SUFFIX[kind]:
         raise UserError(f"{out}: a file of format {kind} must be named *{SUFFIX[kind]}")
+    require_output(out)
     if kind == "onnx":
         require_extra("duchenne export --format onnx", "export")
     network: Any

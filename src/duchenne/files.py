@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from duchenne.errors import UserError
 from duchenne.shortage import naming, stop_if_short
 
 if TYPE_CHECKING:  # slow to import
@@ -61,6 +62,20 @@ def regular(path: Path) -> Path:
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise OSError(errno.EINVAL, IRREGULAR, str(path))
     return path
+
+
+def require_output(path: Path) -> None:
+    """Check before any work that a path can be that of a file to write.
+
+    Raises:
+        UserError: It is a folder, or not UTF-8, which the libraries that write files require.
+    """
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: give the name of a file")
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{path}: the name is not UTF-8 text: give another one") from None
 
 
 _MACHINE = f"{zlib.crc32(socket.gethostname().encode()):08x}"

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from duchenne.datasets import problems
 from duchenne.datasets.index import Index
 from duchenne.engines import Engine, Task
-from duchenne.media.frames import Span, read_frames
+from duchenne.media.frames import RestError, Span, read_frames
 from duchenne.media.images import ImageError
 
 MARKS = ("onset", "apex")
@@ -56,7 +56,7 @@ def _damaged(files: list[list[dict]], root: Path, max_megapixels: float) -> list
         for number, image in read_frames(root / path, kind, max_megapixels, spans):
             numbers.add(number)
             if isinstance(image, ImageError):
-                where = "" if kind == "image" else f"frame {number} "
+                where = "" if kind == "image" or isinstance(image, RestError) else f"frame {number} "
                 found.append((None, "path", path, f"{where}{image}"))
         if len(numbers) == 1 and kind != "image" and not isinstance(image, ImageError):
             found.append((None, "path", path, "has one frame only: a clip needs motion"))

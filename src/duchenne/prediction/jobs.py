@@ -40,15 +40,13 @@ class Job:
         again: remove the parts of an earlier job; its file is replaced at the end.
 
     Raises:
-        UserError: The file exists, or is a folder; its suffix is not known, or its parts belong to another command.
+        UserError: The file exists, or cannot be written (:func:`check_suffix`); its parts belong to another command.
     """
 
     def __init__(
         self, out: Path, facts: dict[str, Any], classes: list[str], features: int = 0, again: bool = False
     ) -> None:
         check_suffix(out)
-        if out.is_dir():
-            raise UserError(f"{out} is a folder: give the name of a file")
         self.out, self._classes, self._features = out, classes, features
         self._folder = out.with_name(f"{out.name}.parts")
         self._check_folder()

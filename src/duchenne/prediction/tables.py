@@ -33,7 +33,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from duchenne.errors import UserError
-from duchenne.files import no_formula
+from duchenne.files import no_formula, require_output
 
 FIELDS = (
     "source", "kind", "frame", "last", "time", "track", "box", "score", "doubtful", "faces", "emotion",
@@ -209,14 +209,11 @@ def check_suffix(path: Path) -> None:
     """Check that rows can be written to a file of this name.
 
     Raises:
-        UserError: Its suffix is not known, or its name is no text in UTF-8, which Arrow needs.
+        UserError: Its suffix is not known; or see :func:`duchenne.files.require_output`.
     """
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        raise UserError(f"{path}: the name is not UTF-8 text: give another one") from None
     if path.suffix.lower() not in WRITERS:
         raise UserError(f"{path}: rows are written as {', '.join(WRITERS)}: give the file one of these suffixes")
+    require_output(path)
 
 
 def writer(path: Path, suffix: str, classes: Sequence[str], features: int) -> Writer:

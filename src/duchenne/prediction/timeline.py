@@ -13,7 +13,7 @@ import pandas as pd
 
 from duchenne.errors import UserError
 from duchenne.extras import require_extra
-from duchenne.files import replacing
+from duchenne.files import replacing, require_output
 from duchenne.prediction.lettering import printable
 from duchenne.reporting.colours import MARKERS, PALETTE
 
@@ -35,8 +35,7 @@ def check_timeline(path: Path) -> None:
     """
     if path.suffix.lower() not in SUFFIXES:
         raise UserError(f"{path}: a plot is a file {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
-    if path.is_dir():
-        raise UserError(f"{path} is a folder: give the name of a file")
+    require_output(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     if not os.access(path.parent, os.W_OK):
         raise UserError(f"{path}: its folder may not be written to")
