@@ -51,6 +51,7 @@ from duchenne.blocks import Strict
 from duchenne.datasets import bounds
 from duchenne.datasets.layouts import manifest
 from duchenne.datasets.problems import IndexProblems
+from duchenne.datasets.sample_files import find_samples
 from duchenne.datasets.settings import Dataset
 from duchenne.errors import UserError, printable
 from duchenne.faces.settings import Faces
@@ -328,7 +329,7 @@ def test_a_name_like_an_address_is_a_files(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.mp4", "a"])
-@pytest.mark.parametrize("kind", ["pipe", "socket", "device", "link to a device"])
+@pytest.mark.parametrize("kind", ["pipe", "socket", "device", "link to a device", "link to the kernel"])
 def test_what_is_no_file_is_not_opened(kind: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / name
     monkeypatch.chdir(tmp_path)  # a socket's path must be short
@@ -342,6 +343,13 @@ def test_what_is_no_file_is_not_opened(kind: str, name: str, tmp_path: Path, mon
             path = Path("/dev/zero")
         case "link to a device":
             path.symlink_to("/dev/zero")
+        case "link to the kernel":  # a regular file of size 0, by what the system says; root can wait for it forever
+            kernel = Path("/proc/kmsg" if os.access("/proc/kmsg", os.R_OK) else "/proc/version")
+            if not kernel.exists():
+                pytest.skip("not Linux")
+            path.symlink_to(kernel)
+            found = find_samples(tmp_path, [name])[0].problem
+            assert found or name == "a.mp4"
     [source] = expand(str(path), "image")
     if source.kind == "image":
         with pytest.raises(ImageError, match=NOT_OPENED):

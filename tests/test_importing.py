@@ -83,7 +83,7 @@ def test_a_full_disk_changes_nothing_and_the_same_command_works_when_there_is_ro
     assert contents(folder) == before
 
 
-def test_a_place_is_not_overwritten(tmp_path, tiny, file):
+def test_a_place_is_not_overwritten(tmp_path, tiny, file, monkeypatch):
     workspace = Workspace(tmp_path)
     (first, _) = import_checkpoint(tiny, workspace, file, "tiny_drawn", classes=ORDER)
     with pytest.raises(UserError, match=r"theirs_v1/fold_1 holds a network: .*--force"):
@@ -98,6 +98,10 @@ def test_a_place_is_not_overwritten(tmp_path, tiny, file):
         import_checkpoint(tiny, workspace, file, "tiny_drawn", classes=ORDER, name="a.b")
     folder, _ = import_checkpoint(tiny, workspace, file, "tiny_drawn", classes=ORDER, out=tmp_path / "elsewhere")
     assert folder == tmp_path / "elsewhere"
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    import_checkpoint(tiny, workspace, file, "tiny_drawn", classes=ORDER, out=Path())
+    assert sorted(contents(tmp_path / "here")) == ["card.json", "weights.safetensors"]
     with pytest.raises(UserError, match="give one of the two"):
         import_checkpoint(tiny, workspace, file, "tiny_drawn", classes=ORDER, name="a", out=tmp_path / "b")
 

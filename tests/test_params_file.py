@@ -44,6 +44,12 @@ def params(tmp_path: Path) -> Path:
     return path
 
 
+def test_a_file_that_does_not_exist_leaves_no_folder(tmp_path: Path):
+    with pytest.raises(UserError, match="does not exist"):
+        params_file.add(tmp_path / "typo" / "params.yaml", [("variants", "poster_v2_rafdb")])
+    assert not list(tmp_path.iterdir())
+
+
 def test_blocks_of_ones_own_are_added_once_and_replace_nothing(params: Path):
     params_file.add(params, [("variants", "poster_v2_rafdb")])
     block = {key: value for key, value in library()["variants"]["poster_v2_rafdb"].items() if key != "seed"}

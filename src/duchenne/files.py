@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import os
 import re
@@ -56,12 +57,27 @@ def regular(path: Path) -> Path:
         OSError: It is one of these. A path that does not exist is returned: opening it gives the reason.
     """
     try:
-        mode = path.stat().st_mode
+        found = path.stat()
     except OSError:
         return path
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+    plain = stat.S_ISREG(found.st_mode) and (found.st_size > 0 or _is_empty(path))
+    if not (plain or stat.S_ISDIR(found.st_mode)):
         raise OSError(errno.EINVAL, IRREGULAR, str(path))
     return path
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether a file of size 0 is empty; files of ``/proc`` are not, and some, such as ``/proc/kmsg``, never end."""
+    try:
+        with io.FileIO(path, opener=without_waiting) as file:
+            return file.read(1) == b""
+    except OSError:  # opening it gives the reason
+        return True
+
+
+def without_waiting(path: str, flags: int) -> int:
+    """Open a file so that reading it gives None where it would wait (``opener`` of ``io.FileIO``)."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def require_output(path: Path) -> None:

@@ -103,7 +103,8 @@ def import_checkpoint(
             "licence": known.licence if known else "not known",
         }
     }
-    with alone(folder.with_name(f".{folder.name}.lock"), f"{folder}", remove=True):
+    place = folder.absolute()  # "." has no name
+    with alone(place.with_name(f".{place.name}.lock"), f"{folder}", remove=True):
         _require_place(folder, force)  # again: another command may have taken it
         with replacing(folder / CARD) as part, replacing(folder / WEIGHTS) as weights:  # none without the other
             save_weights(model.state_dict(), weights)

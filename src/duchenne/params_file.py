@@ -198,6 +198,8 @@ def _edited_alone(path: Path) -> Iterator[tuple[str, Tree]]:
         UserError: The file cannot be used.
     """
     file = path.resolve()
+    if not file.exists():  # the folder of the lock would be made
+        load(path)
     with alone(file.with_name(f".{file.name}.lock"), f"{path}", remove=True):
         load(path)
         text = _read(path)

@@ -15,6 +15,7 @@ import av
 import numpy as np
 from tqdm import tqdm
 
+from duchenne.files import without_waiting
 from duchenne.media.frame_names import FrameNameError, numbered
 from duchenne.media.frames import open_video, video_stream
 from duchenne.media.paths import IMAGES, VIDEOS, below, broken, is_folder, is_image, is_regular, is_video
@@ -175,10 +176,10 @@ def _file(entry: os.DirEntry[str]) -> Found:
         endings = " ".join(IMAGES + VIDEOS)
         return Found(None, None, f"is neither an image, nor a video, nor a folder of frames (known: {endings})")
     try:
-        with io.FileIO(entry.path) as file:
+        with io.FileIO(entry.path, opener=without_waiting) as file:
             start = file.read(16)
     except OSError as error:
-        stop_if_short(error)
+        stop_if_short(error, Path(entry.path))
         return Found(None, None, f"cannot be read: {error.strerror}")
     if not start:
         return Found(None, None, "the file is empty")
