@@ -925,6 +925,7 @@ CARDS: dict[str, tuple[dict[str, object] | str, str]] = {
     "a network of an address": ({"architecture": "hf-hub:someone/model"}, "no network is called"),
     "a network of a folder": ({"architecture": "local-dir:/etc"}, "no network is called"),
     "a temperature of 1e-320": ({"calibration": {"temperature": 1e-320}}, "temperature: Input should be greater"),
+    "an origin that is text": ({"imported": "x"}, "imported: Input should be a valid dict"),
     "an option of 1e9": ({"options": {"depth": 10**9}}, "its option depth has a number above 10,000"),
     "an input option of 1e6 px": (
         {"architecture": "vit_tiny_patch16_224", "options": {"img_size": 10**6}},
@@ -954,6 +955,14 @@ def test_copies_of_folds_are_no_folds(tmp_path: Path):
     for name in ("fold_2", "fold_10", "fold_1 (copy)", "fold_old", "fold_٣", "fold_" + "9" * 100):
         (tmp_path / "models/x" / name).mkdir(parents=True)
     assert list(Workspace(tmp_path).folds("x")) == [2, 10]
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "[]", '{"imported": "x"}', "\ufeff{}"])
+def test_a_card_that_is_none_is_no_imported_network(content: str, tmp_path: Path):
+    workspace = Workspace(tmp_path)
+    workspace.fold("x", 1).mkdir(parents=True)
+    (workspace.fold("x", 1) / "card.json").write_text(content)
+    assert workspace.imported("x") is None
 
 
 def test_a_terminal_gets_no_commands():

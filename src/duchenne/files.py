@@ -190,9 +190,12 @@ def read_json(path: Path) -> Any:
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: The file is not UTF-8, or not JSON (json.JSONDecodeError).
+        ValueError: The file is not UTF-8, or not JSON (json.JSONDecodeError), or nested too deeply.
     """
-    return json.loads(regular(path).read_text(encoding="utf-8"))
+    try:
+        return json.loads(regular(path).read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError(f"{path} has too many lists or objects inside each other") from None
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -181,7 +181,7 @@ def read_sealed(path: Path, again: str = AGAIN) -> Any:
     """
     try:
         value = read_json(path)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise damaged(path, again, error) from None
     return unsealed(value, path, again)
 

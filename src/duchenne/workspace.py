@@ -74,7 +74,8 @@ class Workspace:
 
     def imported(self, name: str) -> dict[str, Any] | None:
         """Origin of a network that ``duchenne import`` wrote: ``imported`` on its card; None if there is none."""
-        return self.card(name).get("imported")
+        found = self.card(name).get("imported")
+        return found if isinstance(found, dict) else None
 
     def fold_state(self, variant: str, number: int, further_seed: int | None = None) -> Path:
         """Folder of the state from which a fold resumes, outside DVC's outs; arguments as for :meth:`fold`."""

@@ -51,6 +51,11 @@ class _Calibration(BaseModel, strict=True):
     temperature: Annotated[FiniteFloat, Field(ge=0.01, le=100)]  # fitted within 0.1 to 10
 
 
+class _Imported(BaseModel, strict=True):
+    file: str
+    sha256: str
+
+
 class _Card(BaseModel, strict=True):
     """Required entries of a card; others are not checked."""
 
@@ -65,6 +70,7 @@ class _Card(BaseModel, strict=True):
     takes: str = "image"
     precision: Precision = "fp32"
     calibration: _Calibration | None = None
+    imported: _Imported | None = None
 
     @model_validator(mode="after")
     def _of_all_channels(self) -> Self:
