@@ -685,6 +685,7 @@ PARAMS: dict[str, tuple[str | bytes, str]] = {
     ),
     "a folder of the report as a name": (RUN.replace("  v:", "  across:"), "'across' cannot be run: reports/across"),
     "a truth value as a number": (RUN.replace("epochs: 2", "epochs: true"), "recipe.epochs: true is a truth value"),
+    "a truth value in a list": (RUN.replace("lr: 0.001", "lr: 0.001, augment: {scale: [true, 1]}"), "scale: true is a"),
     "a truth value of YAML 1.1": ("%YAML 1.1\n---\n" + RUN.replace("epochs: 2", "epochs: on"), "true is a truth value"),
     "1e9 as an option": (_options("layers: [1000000000]"), "options: layers holds a number above 10,000"),
     "an option that is no number": (_options("drop_rate: .nan"), "drop_rate holds a number above 10,000, none"),

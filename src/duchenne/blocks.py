@@ -30,8 +30,10 @@ class Strict(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _truth_is_no_number(cls, value: Any, field: ValidationInfo) -> Any:
-        if isinstance(value, bool) and not _takes_truth(cls.model_fields[str(field.field_name)].annotation):
-            raise ValueError(f"{str(value).lower()} is a truth value: give another one, or put the word in quotes")
+        given = value if isinstance(value, list | tuple) else [value]
+        found = next((str(each).lower() for each in given if isinstance(each, bool)), "")
+        if found and not _takes_truth(cls.model_fields[str(field.field_name)].annotation):
+            raise ValueError(f"{found} is a truth value: give another one, or put the word in quotes")
         return value
 
 
