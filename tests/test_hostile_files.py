@@ -48,6 +48,7 @@ from safetensors.torch import save_file
 
 from duchenne import config
 from duchenne.blocks import Strict
+from duchenne.commands.common import readable_errors
 from duchenne.datasets import bounds
 from duchenne.datasets.layouts import manifest
 from duchenne.datasets.problems import IndexProblems
@@ -964,6 +965,27 @@ def test_a_card_that_is_none_is_no_imported_network(content: str, tmp_path: Path
     workspace.fold("x", 1).mkdir(parents=True)
     (workspace.fold("x", 1) / "card.json").write_text(content)
     assert workspace.imported("x") is None
+
+
+@pytest.mark.parametrize(
+    ("use", "said"),
+    [
+        (lambda: pq.write_table(pa.table({}), "\udcff.parquet"), "\\udcff.parquet: the name is not UTF-8 text"),
+        (lambda: Path("loop").resolve(strict=True), "loop"),
+    ],
+)
+def test_a_path_that_libraries_cannot_use_is_one_message(
+    use: Callable[[], object],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    monkeypatch.chdir(tmp_path)
+    Path("loop").symlink_to("loop")
+    with pytest.raises(SystemExit), readable_errors():
+        use()
+    assert said in capsys.readouterr().err
 
 
 def test_a_terminal_gets_no_commands():

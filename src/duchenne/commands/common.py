@@ -46,6 +46,8 @@ def _of_a_file(error: Exception) -> str | None:
     """Return an error of the file system in words; None for any other."""
     if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # of pathlib, before Python 3.13
         return f"{short(printable(str(error)))}: give another path"
+    if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":  # of libraries, for a path
+        return f"{short(printable(error.object))}: the name is not UTF-8 text: give another one"
     if not isinstance(error, OSError) or (file := error.filename2 or error.filename) is None:
         return None
     return f"{short(printable(str(file)))}: {error.strerror or error}"
