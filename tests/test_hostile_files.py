@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import io
 import json
+import math
 import os
 import pickle
 import re
@@ -17,7 +18,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_type_hints
 
 import av
 import numpy as np
@@ -48,6 +49,7 @@ from safetensors.torch import save_file
 
 from duchenne import config
 from duchenne.blocks import Strict
+from duchenne.cli import app
 from duchenne.commands.common import readable_errors
 from duchenne.datasets import bounds
 from duchenne.datasets.layouts import manifest
@@ -986,6 +988,15 @@ def test_a_path_that_libraries_cannot_use_is_one_message(
     with pytest.raises(SystemExit), readable_errors():
         use()
     assert said in capsys.readouterr().err
+
+
+def test_no_number_of_a_command_is_infinite():
+    """``inf`` MB ended `duchenne serve` with a traceback, ``inf`` cores the plan."""
+    commands = [command for group in app.registered_groups for command in group.typer_instance.registered_commands]
+    hints = [hint for command in commands for hint in get_type_hints(command.callback, include_extras=True).values()]
+    numbers = [hint for hint in hints if hasattr(hint, "__metadata__") and hint.__origin__ in (float, float | None)]
+    assert len(numbers) == 5
+    assert all(hint.__metadata__[0].max < math.inf for hint in numbers)
 
 
 def test_a_terminal_gets_no_commands():

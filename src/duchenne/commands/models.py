@@ -156,8 +156,8 @@ def serve(
     port: Annotated[int, typer.Option(min=1, max=65535)] = 5001,
     workers: Annotated[int, typer.Option(min=1, help="processes, each with its own network")] = 1,
     clips: Annotated[Path | None, typer.Option(help="folder whose clips requests may name; default: none")] = None,
-    max_mb: Annotated[float, typer.Option(min=0.001, help="size limit of a request, MB")] = 32,
-    timeout: Annotated[float, typer.Option(min=0.1, help="time limit of a request, s")] = 60,
+    max_mb: Annotated[float, typer.Option(min=0.001, max=1e6, help="size limit of a request, MB")] = 32,
+    timeout: Annotated[float, typer.Option(min=0.1, max=1e6, help="time limit of a request, s")] = 60,
 ) -> None:
     """Answer HTTP requests with a trained network, by the protocol of MLflow's scoring server."""
     require_extra("duchenne serve", "pipeline", "mlflow", "starlette", "uvicorn")
@@ -212,7 +212,7 @@ def studio(
     ] = None,
     host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one")] = 7860,
-    max_mb: Annotated[float, typer.Option(min=0.001, help="size limit of a file, MB")] = 500,
+    max_mb: Annotated[float, typer.Option(min=0.001, max=1e6, help="size limit of a file, MB")] = 500,
     device: Device = None,
     landmark_model: LandmarkModel = None,
     detector_model: DetectorModel = None,

@@ -28,12 +28,16 @@ MEASURED = 45.0
 @app.command()
 def plan(
     variants: Annotated[list[str], typer.Argument(help="variants of params.yaml or of the library")],
-    gpus: Annotated[int | None, typer.Option(min=1, help="GPUs; default: those of this machine, at least one")] = None,
+    gpus: Annotated[
+        int | None, typer.Option(min=1, max=1_000_000, help="GPUs; default: those of this machine, at least one")
+    ] = None,
     cores: Annotated[
-        float | None, typer.Option(min=0.1, help="processor cores beside each GPU; default: those of this machine")
+        float | None,
+        typer.Option(min=0.1, max=1e6, help="processor cores beside each GPU; default: those of this machine"),
     ] = None,
     rate: Annotated[
-        float | None, typer.Option(min=1e6, help="operations a second of a GPU in training, instead of the assumed")
+        float | None,
+        typer.Option(min=1e6, max=1e21, help="operations a second of a GPU in training, instead of the assumed"),
     ] = None,
     measure: Annotated[
         bool, typer.Option("--measure", help="run training steps of each network here, a minute in all")
