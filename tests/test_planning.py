@@ -295,7 +295,7 @@ def test_finished_folds_in_work_are_known_by_their_code(tmp_path: Path):
         done = workspace.fold_state("poster_v2_rafdb", fold) / "done"
         done.mkdir(parents=True)
         (done / "finished.json").write_text(json.dumps({"key": "k", "code": code}))
-        (done / "history.csv").write_text("epoch\n1\n2\n")
+        (done / "history.csv").write_bytes(b"epoch\n1\n\xf5\n")  # damaged
     found = rerun.folds(catalog, workspace, "poster_v2_rafdb")
     assert [(fold.name, fold.finished, fold.epochs) for fold in found] == [
         ("fold 1", True, 2),

@@ -327,7 +327,7 @@ def test_every_format_holds_the_same_rows(detector, finding, tmp_path: Path, fea
         assert not path.with_name(f"{path.name}.parts").exists()
         assert "exists already" in said(finding["tiny"], *given, "--out", path)[2][0]
     assert [json.loads(line) for line in files["jsonl"].read_text().splitlines()] == answers
-    table = pd.read_csv(files["csv"])
+    table = pd.read_csv(files["csv"], float_precision="round_trip")  # the default of pandas 3.0 is one bit off
     parquet = pd.read_parquet(files["parquet"])
     assert table.columns.tolist()[:19] == parquet.columns.tolist()[:19]
     assert table["x0"].tolist()[0] == answers[0]["box"][0]

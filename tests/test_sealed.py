@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -44,7 +44,10 @@ def test_every_flipped_bit_is_named_or_harmless(kind):
     path, _, read = kind
     data, known = path.read_bytes(), read(path)
     named = 0
-    places = range(0, len(data), 1 if path.suffix != ".parquet" else 13)
+    places: Iterable[int] = range(len(data))
+    if table := path.suffix == ".parquet":
+        note = data.rindex(b'{"of"')
+        places = [*range(0, note, 13), *range(note, data.index(b"}", note) + 1)]
     for place in places:
         path.write_bytes(data[:place] + bytes([data[place] ^ 1 << place % 8]) + data[place + 1 :])
         try:
@@ -53,9 +56,10 @@ def test_every_flipped_bit_is_named_or_harmless(kind):
             said = str(error)
         else:
             assert found == known, f"byte {place}"
+            assert not table, f"byte {place}"  # its bytes are compared, not its values
             continue
         named += str(path) in said and "dvc repro" in said
-    assert named > 0.9 * len(places)
+    assert named > 0.9 * len(list(places))
 
 
 def test_every_cut_is_named(kind):

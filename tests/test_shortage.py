@@ -225,7 +225,7 @@ resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + 2**
 for name, read in reads.items():
     try:
         read(Path(name))
-    except (MemoryError, RuntimeError) as error:
+    except Exception as error:
         print(name, explain(error))
 """
 

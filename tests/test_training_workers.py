@@ -45,7 +45,7 @@ def test_a_given_number_and_a_cpu_measure_nothing():
 
 def test_a_batch_is_measured_twice_and_the_result_is_logged(caplog: pytest.LogCaptureFixture):
     samples = Samples()
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, "duchenne.training.workers"):
         count, seen = chosen(Compute(), GPU, samples)
     assert count == joblib.cpu_count() - 1  # computing takes no time
     assert seen == [[[0] * 3, [1] * 3, [2] * 3, [3] * 3]] * 2

@@ -39,6 +39,7 @@ FILES = "files"
 _BLANK = "0" * 64
 _MAGIC = b"PAR1"
 _SEAL = re.compile(rb'\{"of": ("(?:[^"\\]|\\.)*"), "sha256": "([0-9a-f]{64})"\}')
+_MARKS = (b'{"of": "', b'", "sha256": "')
 
 
 class DamagedError(UserError):
@@ -103,6 +104,8 @@ def check_table(path: Path, again: str = AGAIN) -> Path:
         raise damaged(path, again, error) from None
     found = _last(footer)
     if found is None:
+        if any(mark in footer for mark in _MARKS):
+            raise damaged(path, again)  # a seal that is damaged itself
         return path
     if _digest_without(path, place + found.start(2)) != found[2].decode():
         raise damaged(path, again)

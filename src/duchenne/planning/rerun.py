@@ -183,6 +183,6 @@ def _finished(path: Path) -> dict[str, Any]:
 
 def _rows(path: Path) -> int:
     try:
-        return max(0, len(path.read_text(encoding="utf-8").splitlines()) - 1)
+        return max(0, len(path.read_bytes().splitlines()) - 1)
     except OSError:
         return 0
