@@ -56,7 +56,7 @@ def variants(
         listed.add_row(
             f"[bold]{name}[/bold]{_mark(catalog, name)}\n"
             f"{variant.model.architecture}{built} on {variant.dataset}, {variant.protocol.kind} split, "
-            f"{variant.recipe.epochs} epochs{optimistic}",
+            f"{variant.recipe.epochs} epoch{'s' * (variant.recipe.epochs != 1)}{optimistic}",
             _printed(name, variant),
             data,
         )

@@ -126,7 +126,7 @@ def _curves_alt(run: Run) -> str:
                 shares = metric in METRICS and METRICS[metric].percent
                 first, last = (percent(v) if shares else f"{v:.3f}" for v in values.iloc[[0, -1]])
                 ends.append(f"{name} {metric_label(metric)} from {first} to {last}")
-    return f"Training of {run.name}. In {len(means)} epochs: {', '.join(ends)}."
+    return f"Training of {run.name}. In {len(means)} epoch{'s' * (len(means) != 1)}: {', '.join(ends)}."
 
 
 @run_figure(
