@@ -224,7 +224,7 @@ def read_history(path: Path, again: str = AGAIN) -> pd.DataFrame:
 
     check_listed(path, path.with_name("card.json"), again)
     try:
-        return pd.read_csv(path)
+        return pd.read_csv(path, float_precision="round_trip")
     except ValueError as error:  # of a network whose card lists none
         raise damaged(path, again, error) from None
 

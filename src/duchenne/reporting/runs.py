@@ -174,7 +174,9 @@ class Run:
     @cached_property
     def every_epoch(self) -> pd.DataFrame:
         """The epochs of all networks, with columns ``seed`` and ``fold``."""
-        return self._read(lambda path: pd.read_csv(self._listed(path)), self.results / "history.csv")
+        return self._read(
+            lambda path: pd.read_csv(self._listed(path), float_precision="round_trip"), self.results / "history.csv"
+        )
 
     @cached_property
     def cards(self) -> dict[int, dict[str, Any]]:
@@ -234,7 +236,7 @@ class Run:
         path = self.results / "robustness.csv"
         if not path.exists():
             return pd.DataFrame(columns=COLUMNS)
-        return pd.read_csv(check_listed(path, self.results / RECORD_OF_DAMAGE))
+        return pd.read_csv(check_listed(path, self.results / RECORD_OF_DAMAGE), float_precision="round_trip")
 
     @cached_property
     def rows(self) -> pd.DataFrame:

@@ -521,7 +521,7 @@ def _listed(path: Path, record: Path) -> None:
 
 
 def _table(path: Path, columns: list[str]) -> pd.DataFrame:
-    table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+    table = pd.read_csv(path, float_precision="round_trip") if path.suffix == ".csv" else pd.read_parquet(path)
     if missing := [name for name in columns if name not in table]:
         raise UserError(f"its columns do not include {', '.join(missing)}")
     return table
@@ -541,7 +541,7 @@ def _card(path: Path) -> dict[str, Any]:
 
 
 def _history(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path)
+    return pd.read_csv(path, float_precision="round_trip")
 
 
 def _rows_of_features(path: Path) -> list[tuple[str, int]]:
