@@ -279,6 +279,19 @@ def test_counts_of_factors_are_told_where_they_differ_only():
     assert "scene: War" not in told.getvalue()
 
 
+def test_samples_without_a_subject_are_counted_where_others_have_one():
+    config = Dataset(layout="manifest", root=".", manifest="labels.csv", classes=["anger", "fear"])
+    for subjects, line in ((["kim", None, None], ["subjects", "1"]), (["kim", "lou", "ann"], ["subjects", "3"])):
+        rows = as_schema(pd.DataFrame({"sample": list("abc"), "path": "a", "emotion": "anger", "subject": subjects}))
+        told = io.StringIO()
+        result = audit(Index(rows, problems.frame([]), config.classes, "mine"), config)
+        print_audit(result, [], Console(file=told, width=100))
+        cells = [row.strip("│ ").split("│") for row in told.getvalue().splitlines()]
+        cells = [[cell.strip() for cell in row] for row in cells]
+        assert line in cells
+        assert (["without subject", "2"] in cells) == (None in subjects)
+
+
 def test_digests_are_of_sorted_lines(tmp_path):
     path = text(tmp_path / "list.txt", ["b.jpg 2", "a.jpg 1"])
     lines = ["\t".join(cells[1:]) for cells in read_list(path, ["name", "code"]).itertuples(index=False)]

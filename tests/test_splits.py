@@ -241,6 +241,14 @@ def test_unknown_subjects_are_told():
         make_splits(official, Protocol(kind="official", val_share=0))
 
 
+@pytest.mark.parametrize("column", ["subjects", "source"])
+def test_one_unknown_subject_or_source_does_not_join_all_others(column):
+    rows = table([0, 1] * 10, **{column: [f"s{i // 2}" for i in range(19)] + [None]})
+    with pytest.warns(UserWarning, match="name no subject"):
+        splits = make_splits(rows, Protocol(kind="holdout", test_share=0.2, val_share=0))
+    assert splits["part"].value_counts().to_dict() == {"train": 16, "test": 4}
+
+
 def test_a_pair_counts_once_whatever_folds_and_parts_it_is_in():
     found = pd.DataFrame(
         [

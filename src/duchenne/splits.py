@@ -310,7 +310,9 @@ def _groups(rows: pd.DataFrame, hashes: Mapping[str, str] | None, distance: int)
     label = np.arange(n)
     for key in ("subject", "source"):
         known = np.flatnonzero(rows[key].notna())
-        _, first, same = np.unique(rows[key].to_numpy(str)[known], return_index=True, return_inverse=True)
+        # pandas 3.1 cuts every name to its first sign if one is missing: only the known ones are converted.
+        names = rows[key].iloc[known].to_numpy(str)
+        _, first, same = np.unique(names, return_index=True, return_inverse=True)
         label = _joined(label, known, known[first][same])
     if hashes:
         known = np.flatnonzero(rows["sample"].isin(hashes.keys()))

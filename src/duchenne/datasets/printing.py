@@ -78,6 +78,8 @@ def _counts(result: dict[str, Any]) -> Table:
     for fold, n in result["folds"].items():
         table.add_row(f"fold {fold} test", str(n))
     table.add_row("subjects", str(result["subjects"]))
+    if result["subjects"] and result["without subject"]:
+        table.add_row("without subject", str(result["without subject"]))
     return table
 
 
