@@ -240,6 +240,13 @@ def test_a_flipped_bit_in_any_file_is_found_though_size_and_time_are_as_before(p
         assert f"`dvc checkout {name}`" in line
 
 
+@pytest.mark.parametrize("name", ["models/one/fold_1/card.json", "data/index/mine.problems.csv"])
+def test_a_file_that_another_is_checked_by_is_one_line_when_it_alone_is_damaged(project: Project, name: str):
+    with kept(project, name) as (path,):
+        flip(path)
+        assert found(check(project, "one")).keys() == {name}
+
+
 def test_damaged_objects_of_the_cache_are_named_and_the_advice_helps(project: Project):
     names = ["results/one/predictions.parquet", "models/two"]
     objects = [cached(project, name) for name in names]
@@ -375,6 +382,8 @@ def test_values_under_other_rules_follow_from_the_kept_logits(project: Project, 
         assert said["models/one/fold_1/card.json"].startswith("is not what was evaluated")
         for key in ("epoch_rule_test is", "_test_minus_val_low is"):
             assert key in said["results/one/metrics.json"]
+        path.with_name("card.json").write_text("{")
+        assert path.relative_to(copy).as_posix() not in found(verify(config.load(), Workspace(), ["one"]))
         path.unlink()
         path.with_name("card.json").write_bytes(card)
         said = found(verify(config.load(), Workspace(), ["one"]))

@@ -80,9 +80,9 @@ def write_index(index: Index, path: Path) -> None:
         "left_out": json.dumps(index.left_out, ensure_ascii=False),
         "findings": json.dumps(asdict(replace(index.findings, extra=[])), ensure_ascii=False),
     }
-    with replacing(_problems_file(path)) as part:
+    with replacing(problems_file(path)) as part:
         index.problems.to_csv(part, index=False)
-    notes["problems"] = file_digest(_problems_file(path))
+    notes["problems"] = file_digest(problems_file(path))
     write_table(path, table.replace_schema_metadata(notes))
 
 
@@ -94,7 +94,7 @@ def read_index(path: Path) -> Index:
         OSError: One of them cannot be read.
     """
     again = f"delete it, then `dvc checkout`, `dvc pull` or `dvc repro index@{path.stem}` brings it back"
-    listed = _problems_file(path)
+    listed = problems_file(path)
     check_table(path, again)
     try:
         table = pq.read_table(path, schema=None)
@@ -154,7 +154,8 @@ def _findings(text: str) -> Findings:
     return replace(findings, notes=[tuple(note) for note in findings.notes])  # JSON has only lists
 
 
-def _problems_file(path: Path) -> Path:
+def problems_file(path: Path) -> Path:
+    """Return the list of problems beside an index."""
     return path.with_suffix(".problems.csv")
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from duchenne.config import Catalog
-from duchenne.datasets.index import Index, read_index
+from duchenne.datasets.index import Index, problems_file, read_index
 from duchenne.errors import UserError
 from duchenne.evaluation.explained import LISTED as LISTED_MAPS
 from duchenne.evaluation.explained import PICTURES as RECORD_OF_PICTURES
@@ -95,7 +95,9 @@ class _Run:
         places, dataset = self.workspace, self.config.dataset
         record = self._record()
         self.seeds: list[int] = record.get("seeds") or self.config.every_seed
-        index: Index | None = self._input(places.index(dataset), read_index)
+        index: Index | None = None
+        if not self._explained(problems_file(places.index(dataset))):  # whose digest is in the index
+            index = self._input(places.index(dataset), read_index)
         split = self._input(places.split(self.variant), partial(_table, columns=["sample", "fold", "part"]))
         duplicates = self._input(places.duplicates(self.variant), partial(_table, columns=["sample", "fold", "part"]))
         store = self._input(places.faces(dataset), _store)
@@ -343,11 +345,14 @@ class _Run:
     def _kept(self, stated: dict[str, Any]) -> dict[Network, pd.DataFrame]:
         """Read the test logits of other epochs, which must be there where metrics were computed of them."""
         folders = {} if self.published else self.workspace.networks(self.name, self.seeds)
-        if any(self._explained(folder / RULES_FILE) for folder in folders.values()):
+        files = [folder / name for folder in folders.values() for name in (RULES_FILE, "card.json")]
+        if any(self._explained(path) for path in files):  # a card lists the digest of the kept logits
             return {}
-        kept = {}
+        kept = None
         with self.done.reading(self.workspace.model(self.name), self.again):
             kept = read_kept(folders)
+        if kept is None:  # which is reported
+            return {}
         if not kept and any(map(of_rules, stated)):
             path = self.workspace.fold(self.name, 1) / RULES_FILE
             if self.allow_missing:
