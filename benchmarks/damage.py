@@ -525,8 +525,8 @@ def _told(ended: Ended) -> list[str]:
 
 
 def _folder_of(name: str) -> str:
-    """Folder whose name is enough for a file: a face store, a trained network."""
-    found = re.match(r"data/faces/[^/]+|models/.+(?=/[^/]+$)|results/[^/]+/maps", name)
+    """Folder whose name is enough for a file: a face store, a trained network, a rendered sample."""
+    found = re.match(r"data/faces/[^/]+|models/.+(?=/[^/]+$)|results/[^/]+/maps|work/synthesize(/[^/]+){3}(?=/)", name)
     return found[0] if found else name
 
 
