@@ -11,6 +11,7 @@ import pickle
 import re
 import socket
 import struct
+import tracemalloc
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -767,6 +768,19 @@ def test_every_whole_number_of_a_block_has_a_bound(block: type[Strict]):
 
 RENDERED = {"kind": "video", "subjects": 2}
 RANGES = [name for name, field in Synth.model_fields.items() if field.annotation == tuple[float, float]]
+
+
+@pytest.mark.parametrize("part", ["<si/>", '<c r="A1"/>'])
+def test_a_workbook_is_checked_in_the_memory_of_its_largest_part(part: str, tmp_path: Path):
+    count = 200_000
+    with zipfile.ZipFile(tmp_path / "a.xlsx", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("xl/workbook.xml", "<workbook/>")
+        archive.writestr("xl/sharedStrings.xml" if part == "<si/>" else "xl/sheet1.xml", "<row/>".join([part] * count))
+    tracemalloc.start()
+    bounds.require_workbook(tmp_path / "a.xlsx")
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 4 * count * len(part + "<row/>")
 
 
 @pytest.mark.parametrize("name", RANGES)

@@ -29,6 +29,7 @@ from PIL import Image
 from werkzeug.serving import make_server
 
 from duchenne import config, tracking
+from duchenne.datasets.settings import ANSWERED
 from duchenne.errors import UserError, short
 from duchenne.files import write_json
 from duchenne.tracking import EXPERIMENT, Tracker, uri
@@ -181,7 +182,7 @@ def test_epochs_then_everything_else(workspace: Workspace):
     signature = mlflow.models.get_model_info(place(model.artifact_location)).signature
     required = [(column.name, column.required) for column in signature.inputs]
     assert required == [("video", True), ("onset", False), ("apex", False)]
-    assert [column.name for column in signature.outputs] == [*tracking.ANSWERED, "anger", "neutral"]
+    assert [column.name for column in signature.outputs] == [*ANSWERED, "anger", "neutral"]
 
 
 def test_runs_say_when_they_trained_and_from_what(workspace: Workspace, light: None):

@@ -28,7 +28,7 @@ from duchenne.training.settings import Compute, Recipe
 from duchenne.training.sharing import Share
 
 TWO = COMPUTE.model_copy(update={"processes": 2})
-TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
+TOLERANCE = {"rtol": 5e-5, "atol": 1e-5}
 """Measured: at most 1e-6 for the tiny networks (3e-5 of a variance with PyTorch 2.15), 5e-6 for FRL-DGT."""
 EVERYTHING = {"ema_decay": 0.9, "clip_grad": 1.0, "augment": {"apex_random": 0.5}, "au_centers": "dataset"}
 

@@ -31,6 +31,7 @@ from urllib.request import url2pathname
 
 import pandas as pd
 
+from duchenne.datasets.settings import ANSWERED
 from duchenne.errors import UserError, short
 from duchenne.extras import how_to_install, installed, require_extra, requirements
 from duchenne.faces.settings import Faces
@@ -54,8 +55,6 @@ SERVED = {
 }
 """What a network takes -> columns and types of the served model's input, of which only the first must be there; see
 ``duchenne.prediction.requests``."""
-ANSWERED = {"input": "long", "emotion": "string", "note": "string"} | dict.fromkeys(("x0", "y0", "x1", "y1"), "double")
-"""Columns and types of its output, before the probabilities."""
 
 TAG = 4997
 """Largest number of characters of a tag, which gets three dots where it is cut: older servers of MLflow take 5,000."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import zipfile
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 
 from duchenne.datasets.problems import UnreadableError
@@ -86,18 +86,18 @@ def require_workbook(path: Path) -> None:
 def _extent(sheet: bytes) -> tuple[int, int, int]:
     """Return the last row and column of an XML file, named or counted, and its number of shared texts."""
     rows = columns = cells = 0
-    for letters, number in _ADDRESS.findall(sheet):
-        rows, columns = max(rows, int(number)), max(columns, _number(letters))
+    for found in _ADDRESS.finditer(sheet):  # no lists: a small archive may unpack to millions of them
+        rows, columns = max(rows, int(found[2])), max(columns, _number(found[1]))
     for found in _PLACE.finditer(sheet):  # cells need not name their column
         cells = cells + 1 if found[1] == b"c" else 0
         columns = max(columns, cells)
-    return rows, columns, len(_SHARED.findall(sheet))
+    return rows, columns, sum(1 for _ in _SHARED.finditer(sheet))
 
 
 def _longest(texts: bytes) -> int:
     """Return the largest number of bytes between two shared texts, which is at least the length of the longest."""
-    starts = [found.start() for found in _TEXT.finditer(texts)]
-    return max((end - start for start, end in pairwise([0, *starts, len(texts)])), default=0)
+    starts = (found.start() for found in _TEXT.finditer(texts))
+    return max(end - start for start, end in pairwise(chain([0], starts, [len(texts)])))
 
 
 def _number(letters: bytes) -> int:

@@ -21,8 +21,8 @@ MANIFEST_COLUMNS = (
 """Columns of a manifest with a meaning, besides ``votes_<emotion>``; all others are kept as factors."""
 
 
-ANSWERED = ("input", "emotion", "note", "x0", "y0", "x1", "y1")
-"""Columns of a server's answers besides those of the classes, which cannot have these names."""
+ANSWERED = {"input": "long", "emotion": "string", "note": "string"} | dict.fromkeys(("x0", "y0", "x1", "y1"), "double")
+"""Columns of a server's answers -> their types, before those of the classes, which cannot have these names."""
 
 
 def _known_layout(name: str) -> str:

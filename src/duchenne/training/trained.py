@@ -283,11 +283,9 @@ def _named(card: dict[str, Any], weights: dict[str, Tensor], folder: Path) -> nn
             with torch.device("meta"):
                 empty = create(*arguments)
         except (UserError, RuntimeError) as error:
-            if isinstance(
-                error.__cause__ or error, RuntimeError
-            ):  # some networks of timm compute numbers while they are built
-                return create(*arguments)
-            raise
+            if not isinstance(error.__cause__ or error, RuntimeError):
+                raise
+            return create(*arguments)  # some networks of timm compute numbers while they are built
         _require_fit(empty, weights, f"{folder / WEIGHTS} does not fit {card['architecture']}")
     return create(*arguments)
 
